@@ -1,0 +1,56 @@
+package protocol
+
+// Config is the training configuration of a job: the same names as the
+// command line and config.yaml. The zero value is not usable; start from
+// DefaultConfig or Preset.
+type Config struct {
+	Preset string `yaml:"preset,omitempty" json:"preset,omitempty"` // imagenet100, imagenet1k, cifar10, demo
+
+	Arch      string `yaml:"arch" json:"arch"`             // resnet18|resnet34|resnet50|resnet18-cifar|resnet20|resnet8
+	Head      string `yaml:"head" json:"head"`             // linear | mlp
+	ImageSize int    `yaml:"image-size" json:"image_size"` // pixels
+	Recipe    string `yaml:"recipe" json:"recipe"`         // moco-v2 | cifar | none
+
+	Batch   int `yaml:"batch" json:"batch"`       // global, samples
+	BNGroup int `yaml:"bn-group" json:"bn_group"` // samples; batch must be a multiple
+
+	Queue       int     `yaml:"queue" json:"queue"`               // K
+	QueueShards int     `yaml:"queue-shards" json:"queue_shards"` // V
+	QueueCopies string  `yaml:"queue-copies" json:"queue_copies"` // all, or a number
+	Dim         int     `yaml:"dim" json:"dim"`                   // d
+	Temperature float64 `yaml:"temperature" json:"temperature"`   // τ
+	Momentum    float64 `yaml:"momentum" json:"momentum"`         // m, of the key encoder
+	MoCHi       MoCHi   `yaml:"mochi" json:"mochi"`               // N,s,s′
+	MoCHiWarmup int     `yaml:"mochi-warmup" json:"mochi_warmup"` // epochs without synthesis
+	Oracle      bool    `yaml:"oracle" json:"oracle"`             // drop same-class negatives (needs labels)
+
+	Epochs      int     `yaml:"epochs" json:"epochs"`
+	Steps       int64   `yaml:"steps" json:"steps"` // stop after that many commits in all; 0 = all epochs
+	LR          float64 `yaml:"lr" json:"lr"`
+	Schedule    string  `yaml:"schedule" json:"schedule"`   // cosine | step
+	Optimizer   string  `yaml:"optimizer" json:"optimizer"` // sgd | lars
+	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum"`
+	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay"`
+
+	Precision string `yaml:"precision" json:"precision"` // fp32 | bf16
+	Wire      string `yaml:"wire" json:"wire"`           // fp32 | bf16, gradients on the network
+
+	Seed            uint64 `yaml:"seed" json:"seed"`
+	KNNEvery        int    `yaml:"knn-every" json:"knn_every"`               // epochs; 0 = never
+	CheckpointEvery int64  `yaml:"checkpoint-every" json:"checkpoint_every"` // steps; 0 = only at the end
+	Keep            int    `yaml:"keep" json:"keep"`                         // checkpoints kept besides latest
+	SampleLog       bool   `yaml:"sample-log" json:"sample_log"`
+	MinReplicas     int    `yaml:"min-replicas" json:"min_replicas"`
+	MaxReplicas     int    `yaml:"max-replicas" json:"max_replicas"` // 0 = no limit but the number of groups
+}
+
+// MoCHi is (N, s, s′): how many hard negatives to mix from, how many
+// synthetic negatives from pairs, how many from the query. 0,0,0 is MoCo-v2.
+type MoCHi struct {
+	N  int `yaml:"n" json:"n"`
+	S  int `yaml:"s" json:"s"`
+	S2 int `yaml:"s2" json:"s2"`
+}
+
+// Groups is the number of BatchNorm groups of a global batch.
+func (c Config) Groups() int { return c.Batch / c.BNGroup }

@@ -1,0 +1,242 @@
+// Package protocol is what the coordinator and the replicas say to each
+// other: the job's configuration, the messages of a round and of a step, and
+// the subjects they travel on. It is the only package that both import.
+//
+// A round is one membership: members, ranks and the deal of groups. A step is
+// a transaction inside a round: every member votes Ready, the coordinator
+// appends a Commit to its log and publishes it, every member applies it and
+// answers Applied. A message of an older round is dropped on arrival.
+package protocol
+
+import "fmt"
+
+// Version is the protocol's version; both ends must have the same.
+const Version = 1
+
+// CoordinatorSubject is where a job's coordinator listens (messages of
+// replicas; requests for status and checkpoints carry a reply subject).
+func CoordinatorSubject(job string) string { return fmt.Sprintf("mochi.%s.coordinator", job) }
+
+// ReplicaSubject is where one replica listens. The coordinator sends all it
+// has to say to a replica here, so a replica sees it in order.
+func ReplicaSubject(job, id string) string { return fmt.Sprintf("mochi.%s.replica.%s", job, id) }
+
+// StatusSubject answers any request with a Status.
+func StatusSubject(job string) string { return fmt.Sprintf("mochi.%s.status", job) }
+
+// Message is anything that travels; exactly one field is set.
+type Message struct {
+	Version int    `json:"v"`
+	From    string `json:"from,omitempty"` // replica id; empty from the coordinator
+
+	// Replica to coordinator.
+	Hello     *Hello     `json:"hello,omitempty"`
+	Ready     *Ready     `json:"ready,omitempty"`
+	Applied   *Applied   `json:"applied,omitempty"`
+	Failed    *Failed    `json:"failed,omitempty"`
+	Leaving   *Leaving   `json:"leaving,omitempty"`
+	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
+
+	// Coordinator to replica.
+	Welcome *Welcome `json:"welcome,omitempty"`
+	Refused *Refused `json:"refused,omitempty"`
+	Round   *Round   `json:"round,omitempty"`
+	Commit  *Commit  `json:"commit,omitempty"`
+	Stop    *Stop    `json:"stop,omitempty"`
+	Again   *Again   `json:"again,omitempty"`
+}
+
+// Data identifies a data set: a replica with another one is refused, with the
+// differing field named.
+type Data struct {
+	Kind    string `json:"kind"`    // idx, folder, cifar
+	Train   int    `json:"train"`   // training samples
+	Classes int    `json:"classes"` // 0 when unlabelled
+	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
+}
+
+// Position is where a state stands: after how many commits, and what it is.
+type Position struct {
+	Step   int64  `json:"step"`   // commits applied
+	Digest string `json:"digest"` // of parameters, momentum, key encoder, buffers and queue
+}
+
+// Pending is a step that a replica voted Ready for and has not seen committed:
+// it still holds the reduced gradients.
+type Pending struct {
+	Round  int64  `json:"round"`
+	Step   int64  `json:"step"`
+	Digest string `json:"digest"`
+}
+
+// Hello asks for admission. It is sent on start and again whenever the
+// coordinator answers Again (it has restarted or had given the replica up).
+type Hello struct {
+	ID      string    `json:"id"`              // unique to this process
+	Name    string    `json:"name"`            // --name, for people
+	Binary  string    `json:"binary"`          // build identity; must equal the coordinator's
+	Config  string    `json:"config"`          // digest of the Config it runs, "" before the first Welcome
+	Data    Data      `json:"data"`            // Kind "" before the first Welcome
+	Engine  string    `json:"engine"`          // engine.Info.Name
+	Threads int       `json:"threads"`         //
+	BulkURL string    `json:"bulk_url"`        // where the ring successor subscribes; "" = the coordinator's server
+	Gossip  string    `json:"gossip"`          // memberlist host:port, "" when none
+	State   *Position `json:"state,omitempty"` // nil: holds none
+	Pending *Pending  `json:"pending,omitempty"`
+}
+
+// Welcome admits a replica: it becomes a member at the next step boundary,
+// with the next Round.
+type Welcome struct {
+	Instance string   `json:"instance"` // this run of the coordinator
+	Config   Config   `json:"config"`   // everything a replica needs to know
+	Data     Data     `json:"data"`     // what the job trains on; Kind "" while the first replica's is awaited
+	Gossip   []string `json:"gossip"`   // memberlist peers to join
+}
+
+// Refused ends a replica: Field names what differs.
+type Refused struct {
+	Field string `json:"field"`
+	Want  string `json:"want"`
+	Got   string `json:"got"`
+	Hint  string `json:"hint"`
+}
+
+// Source says where a member gets its state at the start of a round.
+type Source string
+
+// The sources.
+const (
+	FromSelf       Source = "self"       // what it holds is current
+	FromPeer       Source = "peer"       // broadcast by Round.Donor
+	FromCheckpoint Source = "checkpoint" // downloaded from the coordinator (Round.Checkpoint)
+	FromSeed       Source = "seed"       // initial values from Config.Seed
+)
+
+// Member is one replica of a round. Its rank is its index in Round.Members.
+type Member struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	BulkURL string `json:"bulk_url"`
+	Groups  []int  `json:"groups"` // BatchNorm groups it computes, ascending; may be empty only when there are more members than groups
+	State   Source `json:"state"`
+}
+
+// Round starts a round. A replica drops whatever it was doing in an older one
+// (nothing of it was applied), rebuilds the ring and runs Step.
+type Round struct {
+	Round      int64    `json:"round"`
+	Step       int64    `json:"step"`       // the first step to run: commits so far + 1
+	Cursor     int64    `json:"cursor"`     // samples committed so far
+	Members    []Member `json:"members"`    // by rank
+	Donor      int      `json:"donor"`      // rank that broadcasts the state, −1 when nobody needs it
+	Checkpoint string   `json:"checkpoint"` // name to download for FromCheckpoint
+	Reason     string   `json:"reason"`     // for people: "replica b lost: connection closed"
+}
+
+// GroupReport is what one BatchNorm group contributed to a step.
+type GroupReport struct {
+	Group     int     `json:"group"`
+	Loss      float64 `json:"loss"`       // sum over its queries
+	Proxy     int     `json:"proxy"`      // queries whose key outranks all real negatives
+	ProxyHard int     `json:"proxy_hard"` // and all synthetic ones too
+}
+
+// Ready is a member's vote: it holds the reduced gradients of a step.
+type Ready struct {
+	Round  int64              `json:"round"`
+	Step   int64              `json:"step"`
+	Digest string             `json:"digest"` // of the reduced gradients and statistics; equal on all members
+	Groups []GroupReport      `json:"groups"`
+	BusyMS float64            `json:"busy_ms"` // time spent computing its groups; what groups are dealt by
+	Phases map[string]float64 `json:"phases"`  // ms by name
+}
+
+// Commit makes a step final. It carries the momentum-encoder update (Momentum
+// and the digest of the reduced gradients it follows from).
+type Commit struct {
+	Step       int64         `json:"step"`  // commits so far, this one included
+	Round      int64         `json:"round"` // the round that computed it
+	Epoch      int           `json:"epoch"`
+	Cursor     int64         `json:"cursor"` // samples committed before this step; it covers [Cursor, Cursor+Batch)
+	Batch      int           `json:"batch"`
+	QueueStart int           `json:"queue_start"` // slot of the first key; Batch slots with wrap-around
+	LR         float64       `json:"lr"`
+	Momentum   float64       `json:"momentum"`             // m
+	Digest     string        `json:"digest"`               // of the reduced gradients
+	Groups     []GroupReport `json:"groups"`               // by group
+	Checkpoint bool          `json:"checkpoint,omitempty"` // rank 0 uploads its state after applying
+	EndRound   bool          `json:"end_round,omitempty"`  // wait for the next Round before another step
+	Final      bool          `json:"final,omitempty"`      // the last step of the job or before an orderly stop
+}
+
+// Applied reports the state after a commit. The coordinator compares.
+type Applied struct {
+	Round       int64    `json:"round"`
+	Step        int64    `json:"step"`
+	Digest      string   `json:"digest"`       // of the query parameters
+	StateDigest string   `json:"state_digest"` // of everything, as Position.Digest
+	Shards      []string `json:"shards"`       // digest of each queue shard
+}
+
+// Failed reports that a step could not be finished; nothing was applied.
+type Failed struct {
+	Round   int64  `json:"round"`
+	Step    int64  `json:"step"`
+	Suspect string `json:"suspect,omitempty"` // id of the peer that did not answer, if one is known
+	Fatal   bool   `json:"fatal"`             // trying again would not help (divergence, data, a bug)
+	Error   string `json:"error"`
+}
+
+// Leaving announces an orderly leave: the member takes part until a Commit
+// with EndRound, then goes.
+type Leaving struct {
+	Reason string `json:"reason"`
+}
+
+// Heartbeat shows life, at an interval of HeartbeatEvery.
+type Heartbeat struct {
+	Instance string `json:"instance"` // the coordinator it believes in
+	Round    int64  `json:"round"`
+	Step     int64  `json:"step"`
+	Phase    string `json:"phase"`
+}
+
+// Again answers a message of a replica that the coordinator does not know.
+type Again struct {
+	Instance string `json:"instance"`
+}
+
+// Stop ends the job for a replica.
+type Stop struct {
+	Reason string `json:"reason"`
+	Failed bool   `json:"failed"` // the job failed: exit non-zero
+}
+
+// Status answers a request on StatusSubject.
+type Status struct {
+	Job       string         `json:"job"`
+	Phase     string         `json:"phase"` // waiting, running, stopping, done, failed
+	Reason    string         `json:"reason"`
+	Step      int64          `json:"step"`
+	Steps     int64          `json:"steps"` // of the whole job
+	Epoch     int            `json:"epoch"`
+	Round     int64          `json:"round"`
+	World     int            `json:"world"`
+	Loss      float64        `json:"loss"`
+	ImagesPS  float64        `json:"images_per_s"`
+	Data      Data           `json:"data"`
+	Replicas  []ReplicaState `json:"replicas"`
+	StartedAt string         `json:"started_at"` // RFC 3339
+}
+
+// ReplicaState is one replica in a Status.
+type ReplicaState struct {
+	ID     string  `json:"id"`
+	Name   string  `json:"name"`
+	Engine string  `json:"engine"`
+	State  string  `json:"state"` // joining, member, leaving
+	Rank   int     `json:"rank"`  // −1 when not in the round
+	Groups int     `json:"groups"`
+	StepMS float64 `json:"step_ms"` // its own computation, smoothed
+}
