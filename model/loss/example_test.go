@@ -1,0 +1,59 @@
+package loss_test
+
+import (
+	"fmt"
+
+	"mochi/model/loss"
+)
+
+type products struct{}
+
+func (products) NT(m, n, k int, a, b, c []float32) {
+	for i := range m {
+		for j := range n {
+			c[i*n+j] = 0
+			for x := range k {
+				c[i*n+j] += a[i*k+x] * b[j*k+x]
+			}
+		}
+	}
+}
+
+func (products) NN(m, n, k int, a, b, c []float32) {
+	for i := range m {
+		for j := range n {
+			c[i*n+j] = 0
+			for x := range k {
+				c[i*n+j] += a[i*k+x] * b[x*n+j]
+			}
+		}
+	}
+}
+
+// One query whose key is closer than both queue entries: the four synthetic
+// negatives make its task harder.
+func Example() {
+	cfg := loss.Config{N: 2, S: 2, S2: 2, Temperature: 0.2}
+	l, err := loss.New(cfg, 2, 1, 2, products{})
+	if err != nil {
+		panic(err)
+	}
+	in := loss.Input{
+		Q:       []float32{1, 0},
+		Pos:     []float32{0.96, 0.28},
+		Queue:   []float32{0.6, 0.8, 0.8, -0.6},
+		Samples: []int{42},
+		Scale:   1,
+	}
+	out := loss.Output{DQ: make([]float32, 2)}
+	for _, mix := range []bool{false, true} {
+		in.Mix = mix
+		if err := l.Compute(in, &out); err != nil {
+			panic(err)
+		}
+		fmt.Printf("mixing %-5v loss %.2f, key outranks real negatives: %d\n", mix, out.Loss, out.Proxy)
+	}
+	// Output:
+	// mixing false loss 0.48, key outranks real negatives: 1
+	// mixing true  loss 1.51, key outranks real negatives: 1
+}

@@ -1,0 +1,360 @@
+package loss
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+)
+
+func mustNew(t testing.TB, cfg Config, d, b, k int) *Loss {
+	t.Helper()
+	l, err := New(cfg, d, b, k, plainProducts{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func mustCompute(t testing.TB, l *Loss, in Input) Output {
+	t.Helper()
+	out := Output{DQ: make([]float32, len(in.Q))}
+	if err := l.Compute(in, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// checkAgainstPlain compares with the implementation that builds every
+// synthetic vector. Similarities are float32, so the loss carries their
+// rounding, 1e-7, divided by τ.
+func checkAgainstPlain(t testing.TB, cfg Config, d int, in Input) {
+	t.Helper()
+	b, k := len(in.Samples), len(in.Queue)/d
+	got := mustCompute(t, mustNew(t, cfg, d, b, k), in)
+	want, dq := plainLoss{cfg, d}.compute(in)
+	tolerance := 1e-6 + 4e-6/cfg.Temperature
+	if math.Abs(got.Loss-want.Loss) > tolerance*float64(b)+1e-6*want.Loss {
+		t.Errorf("loss %.9g, plain %.9g", got.Loss, want.Loss)
+	}
+	largest := 0.0
+	for _, x := range dq {
+		largest = math.Max(largest, math.Abs(x))
+	}
+	for i := range dq {
+		if diff := math.Abs(float64(got.DQ[i]) - dq[i]); !(diff <= 1e-9+(tolerance+2e-5)*(largest+in.Scale)) {
+			t.Fatalf("dq[%d] = %g, plain %g (largest %g)", i, got.DQ[i], dq[i], largest)
+		}
+	}
+	for _, c := range []struct {
+		name      string
+		got, want float64
+	}{{"PosSim", got.PosSim, want.PosSim}, {"NegSim", got.NegSim, want.NegSim}, {"HardSim", got.HardSim, want.HardSim}} {
+		if math.Abs(c.got-c.want) > 1e-6*float64(b) {
+			t.Errorf("%s %g, plain %g", c.name, c.got, c.want)
+		}
+	}
+	if got.ProxyHard > got.Proxy {
+		t.Errorf("ProxyHard %d exceeds Proxy %d", got.ProxyHard, got.Proxy)
+	}
+}
+
+func TestAgainstMaterialisedSynthetics(t *testing.T) {
+	for _, c := range []struct{ b, d, k, n, s, s2, v int }{
+		{8, 16, 64, 16, 16, 8, 4},
+		{8, 16, 64, 16, 100, 70, 4}, // s, s′ > N
+		{5, 8, 33, 33, 7, 3, 16},    // N = K, K prime to everything
+		{3, 4, 1, 1, 5, 5, 1},       // K = 1
+		{3, 4, 1, 1, 5, 5, 16},      // more shards than slots
+		{4, 8, 20, 6, 0, 9, 3},      // s = 0
+		{4, 8, 20, 6, 9, 0, 3},      // s′ = 0
+		{4, 8, 20, 6, 0, 0, 3},      // (N,0,0) is MoCo-v2
+		{4, 8, 20, 0, 0, 0, 3},      // MoCo-v2
+		{7, 32, 501, 20, 50, 10, 16},
+	} {
+		for _, tau := range []float64{0.2, 0.07, 0.01} {
+			t.Run(fmt.Sprintf("%+v/τ=%v", c, tau), func(t *testing.T) {
+				in := example(uint64(c.k), c.b, c.d, c.k)
+				cfg := Config{N: c.n, S: c.s, S2: c.s2, Temperature: tau, Shards: c.v, Seed: 3, Threads: 2}
+				checkAgainstPlain(t, cfg, c.d, in)
+				out := mustCompute(t, mustNew(t, cfg, c.d, c.b, c.k), in)
+				want, _ := plainLoss{cfg, c.d}.compute(in)
+				if out.Proxy != want.Proxy || out.ProxyHard != want.ProxyHard {
+					t.Errorf("proxy %d, %d; plain %d, %d", out.Proxy, out.ProxyHard, want.Proxy, want.ProxyHard)
+				}
+			})
+		}
+	}
+}
+
+// Eq. 5 with c = 0.6, β = 0.25: q·h′ = 0.759257; with h′ constant the
+// similarity changes by 0.813489 for each unit of c.
+func TestEquation5Vector(t *testing.T) {
+	q, n := []float32{1, 0}, []float32{0.6, 0.8}
+	p := mixture(0.25, 1, 0.6, 0.6, q, q, n)
+	if math.Abs(p.sim-0.759257) > 1e-6 {
+		t.Errorf("q·h′ = %.7f, want 0.759257", p.sim)
+	}
+	if math.Abs(float64(p.wj)-0.813489) > 1e-6 {
+		t.Errorf("∂(q·h′)/∂c = %.7f, want 0.813489", p.wj)
+	}
+}
+
+// The gradient is that of the loss with synthetic points held constant.
+func TestFiniteDifferences(t *testing.T) {
+	const b, d, k, eps = 3, 6, 40, 1e-5
+	cfg := Config{N: 10, S: 25, S2: 12, Temperature: 0.2, Shards: 4, Seed: 9}
+	in := example(5, b, d, k)
+	out := mustCompute(t, mustNew(t, cfg, d, b, k), in)
+	plain := plainLoss{cfg, d}
+	for i := range b {
+		one := plain.query(in, i)
+		q := wide(in.Q[i*d : (i+1)*d])
+		for x := range q {
+			old := q[x]
+			q[x] = old + eps
+			up, _ := plain.value(q, one)
+			q[x] = old - eps
+			down, _ := plain.value(q, one)
+			q[x] = old
+			want := in.Scale * (up - down) / (2 * eps)
+			if got := float64(out.DQ[i*d+x]); math.Abs(got-want) > 2e-5 {
+				t.Errorf("query %d, dq[%d] = %g, finite difference %g", i, x, got, want)
+			}
+		}
+	}
+}
+
+func TestWarmUpIsMoCo(t *testing.T) {
+	in := example(11, 6, 8, 50)
+	in.Mix = false
+	mochi := mustCompute(t, mustNew(t, Config{N: 10, S: 5, S2: 5, Temperature: 0.2, Shards: 4}, 8, 6, 50), in)
+	in.Mix = true
+	moco := mustCompute(t, mustNew(t, Config{Temperature: 0.2}, 8, 6, 50), in)
+	sameOutput(t, "warm-up against MoCo-v2", mochi, moco)
+	if mochi.ProxyHard != mochi.Proxy {
+		t.Errorf("without synthetic negatives ProxyHard %d differs from Proxy %d", mochi.ProxyHard, mochi.Proxy)
+	}
+}
+
+// An untrained pair has about the loss of chance, ln(K+1+s+s′) at most.
+func TestUniformLogitsGiveChance(t *testing.T) {
+	const k, d = 30, 4
+	in := Input{Q: []float32{1, 0, 0, 0}, Pos: []float32{0, 1, 0, 0}, Queue: make([]float32, k*d),
+		Samples: []int{0}, Scale: 1}
+	for i := range k {
+		in.Queue[i*d+2] = 1
+	}
+	out := mustCompute(t, mustNew(t, Config{Temperature: 0.2}, d, 1, k), in)
+	if want := math.Log(k + 1); math.Abs(out.Loss-want) > 1e-8 {
+		t.Errorf("loss %.10f, want ln(K+1) = %.10f", out.Loss, want)
+	}
+}
+
+func TestDegenerateVectors(t *testing.T) {
+	const d, k = 4, 12
+	for _, tau := range []float64{0.2, 0.01} {
+		in := example(2, 3, d, k)
+		copy(in.Q[:d], []float32{1, 0, 0, 0})
+		for i := range k {
+			row := in.Queue[i*d : (i+1)*d]
+			clear(row)
+			row[0] = 1 // identical to query 0, and to each other
+			if i%2 == 1 {
+				row[0] = -1 // opposite: mixtures may vanish
+			}
+		}
+		n, s, s2 := k, 4, 6
+		in.Draws = &Draws{First: make([]int32, 3*s), Second: make([]int32, 3*s), Alpha: make([]float32, 3*s),
+			Partner: make([]int32, 3*s2), Beta: make([]float32, 3*s2)}
+		for i := range in.Draws.First {
+			in.Draws.First[i], in.Draws.Second[i] = 0, k-1 // opposite
+			in.Draws.Alpha[i] = []float32{0.5, 0.5001, 0.49, 0}[i%4]
+		}
+		for i := range in.Draws.Partner {
+			in.Draws.Partner[i], in.Draws.Beta[i] = k-1, []float32{0.5, 0.4999, 0.45, 0}[i%4]
+		}
+		checkAgainstPlain(t, Config{N: n, S: s, S2: s2, Temperature: tau}, d, in)
+	}
+}
+
+// Ties are broken by the lower slot, and a signed zero is a tie.
+func TestSelectionOrder(t *testing.T) {
+	s := newSelection(4)
+	negativeZero := float32(math.Copysign(0, -1))
+	values := []float32{-0.5, 0, negativeZero, 0.25, 0, 0.25, -1, 1, 0.25, 0.25, 0.25}
+	for i, c := range values {
+		if c > s.threshold {
+			s.push(c, i)
+		}
+	}
+	var got []int32
+	for _, k := range s.sorted() {
+		got = append(got, slot(k))
+		if similarity(k) != values[slot(k)] {
+			t.Errorf("slot %d comes back as %g", slot(k), similarity(k))
+		}
+	}
+	if fmt.Sprint(got) != "[7 3 5 8]" {
+		t.Errorf("hardest slots %v, want [7 3 5 8]", got)
+	}
+	if key(0, 1) > key(negativeZero, 2) || key(negativeZero, 1) > key(0, 2) {
+		t.Error("signed zeros are not tied")
+	}
+}
+
+func TestClassOracle(t *testing.T) {
+	const b, d, k = 6, 8, 40
+	in := example(21, b, d, k)
+	in.Labels = []int32{0, 1, 2, -1, 3, 4}
+	in.QueueLabels = make([]int32, k)
+	for i := range in.QueueLabels {
+		in.QueueLabels[i] = int32(i%5) - 1 // unknown too
+		if i%2 == 0 {
+			in.QueueLabels[i] = 4
+		}
+	}
+	cfg := Config{N: 30, S: 40, S2: 10, Temperature: 0.2, Shards: 4, Seed: 1}
+	checkAgainstPlain(t, cfg, d, in) // N exceeds what is eligible
+
+	for i := range in.QueueLabels {
+		in.QueueLabels[i] = 0
+	}
+	in.Labels = make([]int32, b)
+	out := mustCompute(t, mustNew(t, cfg, d, b, k), in)
+	if out.Loss != 0 || out.Proxy != b || out.NegSim != 0 {
+		t.Errorf("no negative left: loss %g, proxy %d, want 0 and %d", out.Loss, out.Proxy, b)
+	}
+	for i, x := range out.DQ {
+		if x != 0 {
+			t.Fatalf("no negative left, but dq[%d] = %g", i, x)
+		}
+	}
+}
+
+func sameOutput(t testing.TB, what string, a, b Output) {
+	t.Helper()
+	if a.Loss != b.Loss || a.Proxy != b.Proxy || a.PosSim != b.PosSim || a.NegSim != b.NegSim {
+		t.Fatalf("%s: %+v against %+v", what, a, b)
+	}
+	for i := range a.DQ {
+		if math.Float32bits(a.DQ[i]) != math.Float32bits(b.DQ[i]) {
+			t.Fatalf("%s: dq[%d] %g against %g", what, i, a.DQ[i], b.DQ[i])
+		}
+	}
+}
+
+// A query's result depends on nothing but the query: not on the batch, the
+// blocks, the threads or what was computed before.
+func TestIndependentOfBatchBlocksAndThreads(t *testing.T) {
+	const b, d, k = 13, 16, 77
+	in := example(31, b, d, k)
+	cfg := Config{N: 20, S: 30, S2: 15, Temperature: 0.1, Shards: 8, Seed: 5, Threads: 1}
+	whole := mustCompute(t, mustNew(t, cfg, d, b, k), in)
+	for _, threads := range []int{2, 3, 7} {
+		for _, rows := range []int{1, 4, 13} {
+			cfg.Threads = threads
+			l := mustNew(t, cfg, d, b, k)
+			l.rows = rows
+			mustCompute(t, l, example(32, 3, d, k))
+			sameOutput(t, fmt.Sprintf("%d threads, %d rows", threads, rows), mustCompute(t, l, in), whole)
+		}
+	}
+	l := mustNew(t, cfg, d, b, k)
+	var sum float64
+	for i := range b {
+		one := in
+		one.Q, one.Pos, one.Samples = in.Q[i*d:(i+1)*d], in.Pos[i*d:(i+1)*d], in.Samples[i:i+1]
+		out := mustCompute(t, l, one)
+		sum += out.Loss
+		for x := range out.DQ {
+			if out.DQ[x] != whole.DQ[i*d+x] {
+				t.Fatalf("query %d alone: dq[%d] %g, in the batch %g", i, x, out.DQ[x], whole.DQ[i*d+x])
+			}
+		}
+	}
+	if sum != whole.Loss {
+		t.Errorf("sum of single losses %v, batch %v", sum, whole.Loss)
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	in := example(41, 8, 16, 200)
+	for _, threads := range []int{1, 2} {
+		l := mustNew(t, Config{N: 50, S: 100, S2: 20, Temperature: 0.2, Shards: 16, Threads: threads}, 16, 8, 200)
+		out := Output{DQ: make([]float32, len(in.Q))}
+		if n := testing.AllocsPerRun(20, func() {
+			if err := l.Compute(in, &out); err != nil {
+				t.Fatal(err)
+			}
+		}); n > 0 {
+			t.Errorf("%d threads: %v allocations a call", threads, n)
+		}
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	err := Config{N: 10, S: -1, Temperature: 0, Shards: -2, Threads: -1}.Validate(4)
+	for _, part := range []string{"N is 10", "not be negative", "temperature", "shards", "threads"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("Validate: %v does not mention %q", err, part)
+		}
+	}
+	if err := (Config{S: 3, Temperature: 1}).Validate(4); err == nil || !strings.Contains(err.Error(), "set N") {
+		t.Errorf("s without N: %v", err)
+	}
+	if err := DefaultConfig().Validate(16384); err != nil {
+		t.Error(err)
+	}
+	if _, err := New(Config{Temperature: 1}, 0, 1, 4, plainProducts{}); err == nil {
+		t.Error("dimension 0 accepted")
+	}
+
+	l := mustNew(t, Config{N: 4, S: 2, S2: 2, Temperature: 0.2}, 8, 4, 20)
+	for name, spoil := range map[string]func(*Input, *Output){
+		"queries":       func(in *Input, out *Output) { in.Samples = nil },
+		"Q, Pos and DQ": func(in *Input, out *Output) { out.DQ = out.DQ[1:] },
+		"queue has":     func(in *Input, out *Output) { in.Queue = in.Queue[8:] },
+		"class oracle":  func(in *Input, out *Output) { in.Labels = make([]int32, 4) },
+		"queue labels":  func(in *Input, out *Output) { in.Labels, in.QueueLabels = make([]int32, 4), make([]int32, 3) },
+		"draws":         func(in *Input, out *Output) { in.Draws = &Draws{} },
+		"rank 4": func(in *Input, out *Output) {
+			in.Draws = &Draws{make([]int32, 8), make([]int32, 8), make([]float32, 8), []int32{0, 4, 0, 0, 0, 0, 0, 0}, make([]float32, 8)}
+		},
+		"rank -1": func(in *Input, out *Output) {
+			in.Draws = &Draws{[]int32{-1, 0, 0, 0, 0, 0, 0, 0}, make([]int32, 8), make([]float32, 8), make([]int32, 8), make([]float32, 8)}
+		},
+		"not finite": func(in *Input, out *Output) { in.Q[9] = float32(math.NaN()) },
+	} {
+		in := example(1, 4, 8, 20)
+		out := Output{DQ: make([]float32, 32)}
+		spoil(&in, &out)
+		err := l.Compute(in, &out)
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if name == "not finite" && (!errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), fmt.Sprint("sample ", in.Samples[1]))) {
+			t.Errorf("not finite: %v, want ErrNotFinite with the sample", err)
+		}
+	}
+	in := example(1, 4, 8, 20)
+	for i := range in.Queue[:8] {
+		in.Queue[i] = float32(math.Inf(-1))
+	}
+	if err := l.Compute(in, &Output{DQ: make([]float32, 32)}); !errors.Is(err, ErrNotFinite) {
+		t.Errorf("infinite queue entry: %v", err)
+	}
+}
+
+func TestExp(t *testing.T) {
+	for x := 0.0; x > -87; x -= 0.00317 {
+		want := math.Exp(x)
+		if got := exp(x); math.Abs(got-want) > 1e-8*want {
+			t.Fatalf("exp(%g) = %g, want %g", x, got, want)
+		}
+	}
+	if exp(0) != 1 || exp(-88) != 0 || exp(math.Inf(-1)) != 0 || exp(-1e300) != 0 {
+		t.Error("exp at its ends")
+	}
+}
