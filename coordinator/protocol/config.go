@@ -1,5 +1,13 @@
 package protocol
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
 // Config is the training configuration of a job: the same names as the
 // command line and config.yaml. The zero value is not usable; start from
 // DefaultConfig or Preset.
@@ -47,10 +55,48 @@ type Config struct {
 // MoCHi is (N, s, s′): how many hard negatives to mix from, how many
 // synthetic negatives from pairs, how many from the query. 0,0,0 is MoCo-v2.
 type MoCHi struct {
-	N  int `yaml:"n" json:"n"`
-	S  int `yaml:"s" json:"s"`
-	S2 int `yaml:"s2" json:"s2"`
+	N  int `json:"n"`
+	S  int `json:"s"`
+	S2 int `json:"s2"`
 }
 
 // Groups is the number of BatchNorm groups of a global batch.
 func (c Config) Groups() int { return c.Batch / c.BNGroup }
+
+// ParseMoCHi reads "N,s,s2", three integers separated by commas.
+func ParseMoCHi(text string) (MoCHi, error) {
+	parts := strings.Split(text, ",")
+	var v [3]int
+	for i, part := range parts {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || len(parts) != len(v) {
+			return MoCHi{}, fmt.Errorf("%q is not of the form N,s,s2 (three integers, such as 256,256,32; 0,0,0 is MoCo-v2)", text)
+		}
+		v[i] = n
+	}
+	return MoCHi{N: v[0], S: v[1], S2: v[2]}, nil
+}
+
+// String is "N,s,s2"; ParseMoCHi reads it back.
+func (m MoCHi) String() string { return fmt.Sprintf("%d,%d,%d", m.N, m.S, m.S2) }
+
+// MarshalYAML writes the form of the command line.
+func (m MoCHi) MarshalYAML() (any, error) { return m.String(), nil }
+
+// UnmarshalYAML reads the form of the command line, or a list of three integers.
+func (m *MoCHi) UnmarshalYAML(node *yaml.Node) error {
+	text := node.Value
+	if node.Kind == yaml.SequenceNode {
+		var list []string
+		if err := node.Decode(&list); err != nil {
+			return err
+		}
+		text = strings.Join(list, ",")
+	}
+	v, err := ParseMoCHi(text)
+	if err != nil {
+		return err
+	}
+	*m = v
+	return nil
+}

@@ -1,0 +1,90 @@
+package protocol
+
+import (
+	"fmt"
+	"strings"
+)
+
+// PresetNames lists what Preset knows.
+func PresetNames() []string { return []string{"imagenet100", "imagenet1k", "cifar10", "demo"} }
+
+// DefaultConfig is the imagenet100 preset without its name: MoCHi
+// (1024,1024,128) on MoCo-v2 with a ResNet-50, as in the paper's ablations.
+func DefaultConfig() Config {
+	return Config{
+		Arch:      "resnet50",
+		Head:      "mlp",
+		ImageSize: 224,
+		Recipe:    "moco-v2",
+
+		Batch:   128,
+		BNGroup: 32,
+
+		Queue:       16384,
+		QueueShards: 16,
+		QueueCopies: "all",
+		Dim:         128,
+		Temperature: 0.2,
+		Momentum:    0.999,
+		MoCHi:       MoCHi{N: 1024, S: 1024, S2: 128},
+		MoCHiWarmup: 10,
+
+		Epochs:      200,
+		LR:          0.03,
+		Schedule:    "cosine",
+		Optimizer:   "sgd",
+		SGDMomentum: 0.9,
+		WeightDecay: 1e-4,
+
+		Precision: "fp32",
+		Wire:      "fp32",
+
+		Seed:            1,
+		KNNEvery:        10,
+		CheckpointEvery: 500,
+		Keep:            3,
+		MinReplicas:     1,
+	}
+}
+
+// Preset returns the configuration of a published run by name:
+//
+//   - imagenet100, imagenet1k: MoCHi (Kalantidis et al. 2020) on MoCo-v2
+//     (Chen et al. 2020);
+//   - cifar10: the CIFAR-10 demonstration of facebookresearch/moco, with
+//     MoCHi scaled down;
+//   - demo: Fashion-MNIST on a CPU, in minutes.
+func Preset(name string) (Config, error) {
+	c := DefaultConfig()
+	c.Preset = name
+	switch name {
+	case "imagenet100":
+	case "imagenet1k":
+		c.Batch = 256
+		c.Queue = 65536
+		c.MoCHi = MoCHi{N: 1024, S: 512, S2: 256}
+		c.MoCHiWarmup = 15
+	case "cifar10":
+		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet18-cifar", "linear", 32, "cifar"
+		c.Batch, c.BNGroup = 512, 64
+		c.Queue = 4096
+		c.Temperature, c.Momentum = 0.1, 0.99
+		c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
+		c.LR, c.WeightDecay = 0.06, 5e-4
+	case "demo":
+		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 28, "cifar"
+		c.Batch, c.BNGroup = 128, 32
+		c.Queue = 4096
+		c.Dim = 64
+		c.Temperature, c.Momentum = 0.1, 0.99
+		c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
+		c.MoCHiWarmup = 0
+		c.Epochs = 2
+		c.LR, c.WeightDecay = 0.06, 5e-4
+		c.KNNEvery = 1
+		c.CheckpointEvery = 200
+	default:
+		return Config{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s", name, strings.Join(PresetNames(), ", "))}}
+	}
+	return c, nil
+}

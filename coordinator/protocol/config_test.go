@@ -1,0 +1,368 @@
+package protocol
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// METHOD: the published settings, number by number.
+func TestPresetsArePublishedSettings(t *testing.T) {
+	type row struct {
+		arch, head              string
+		size, batch, group      int
+		k, dim                  int
+		tau, m, lr, sgd, wd     float64
+		mochi                   string
+		epochs, warmup          int
+		schedule, opt, recipe   string
+		shards, min, max, steps int
+	}
+	want := map[string]row{
+		"imagenet100": {"resnet50", "mlp", 224, 128, 32, 16384, 128, 0.2, 0.999, 0.03, 0.9, 1e-4, "1024,1024,128", 200, 10, "cosine", "sgd", "moco-v2", 16, 1, 0, 0},
+		"imagenet1k":  {"resnet50", "mlp", 224, 256, 32, 65536, 128, 0.2, 0.999, 0.03, 0.9, 1e-4, "1024,512,256", 200, 15, "cosine", "sgd", "moco-v2", 16, 1, 0, 0},
+		"cifar10":     {"resnet18-cifar", "linear", 32, 512, 64, 4096, 128, 0.1, 0.99, 0.06, 0.9, 5e-4, "256,256,32", 200, 10, "cosine", "sgd", "cifar", 16, 1, 0, 0},
+	}
+	for name, w := range want {
+		c, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := row{c.Arch, c.Head, c.ImageSize, c.Batch, c.BNGroup, c.Queue, c.Dim, c.Temperature, c.Momentum, c.LR, c.SGDMomentum, c.WeightDecay, c.MoCHi.String(), c.Epochs, c.MoCHiWarmup, c.Schedule, c.Optimizer, c.Recipe, c.QueueShards, c.MinReplicas, c.MaxReplicas, int(c.Steps)}
+		if got != w {
+			t.Errorf("%s:\n got %+v\nwant %+v", name, got, w)
+		}
+	}
+}
+
+func TestPresetsAreValidAndSurviveYAML(t *testing.T) {
+	for _, name := range PresetNames() {
+		c, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Preset != name {
+			t.Errorf("%s: preset field is %q", name, c.Preset)
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if w := c.Warnings(); w != nil {
+			t.Errorf("%s: %q", name, w)
+		}
+		// Every field away from its preset, so that none is lost on the way.
+		c.Seed, c.Steps, c.Oracle, c.SampleLog, c.MaxReplicas = math.MaxUint64, 77, true, true, 4
+		c.LR, c.Temperature = 1.0/3, 0.07
+		text, err := c.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseConfig(text)
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, text)
+		}
+		if back != c {
+			t.Errorf("%s: read back\n%+v\nwant\n%+v", name, back, c)
+		}
+		var wire Config // as in a Welcome
+		if blob, err := json.Marshal(c); err != nil || json.Unmarshal(blob, &wire) != nil || wire != c {
+			t.Errorf("%s: JSON gives %+v (%v)", name, wire, err)
+		}
+	}
+	if _, err := Preset("imagenet"); err == nil || !strings.Contains(err.Error(), "imagenet100, imagenet1k, cifar10, demo") {
+		t.Errorf("unknown preset: %v", err)
+	}
+}
+
+func TestYAMLNamesEveryField(t *testing.T) {
+	text, err := Config{Preset: "demo"}.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c Config
+	for _, f := range fieldsOf(&c) {
+		if f.name == "" || strings.Contains(f.name, "_") || !strings.Contains("\n"+string(text), "\n"+f.name+": ") {
+			t.Errorf("field %q is not in the YAML:\n%s", f.name, text)
+		}
+	}
+	if n := reflect.TypeOf(c).NumField(); n != strings.Count(string(text), "\n") {
+		t.Errorf("%d fields in %d lines", n, strings.Count(string(text), "\n"))
+	}
+}
+
+func TestParseConfigFillsFromPreset(t *testing.T) {
+	c, err := ParseConfig([]byte("preset: cifar10\nbatch: 256 # smaller\nmochi: [128, 64, 16]\nlr: 3e-2\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := Preset("cifar10")
+	want.Batch, want.MoCHi, want.LR = 256, MoCHi{128, 64, 16}, 0.03
+	if c != want {
+		t.Errorf("got %+v", c)
+	}
+	for _, empty := range []string{"", "# nothing\n", "---\n", "null\n"} {
+		if c, err := ParseConfig([]byte(empty)); err != nil || c != DefaultConfig() {
+			t.Errorf("%q: %+v, %v", empty, c, err)
+		}
+	}
+	base, _ := Preset("demo")
+	c, err = OverlayConfig(base, []byte("preset: cifar10\nbatch: 64\n"))
+	if err != nil || c.Arch != base.Arch || c.Batch != 64 || c.Preset != "cifar10" {
+		t.Errorf("overlay: %+v, %v", c, err)
+	}
+}
+
+func TestParseConfigListsAllFaults(t *testing.T) {
+	c, err := ParseConfig([]byte(`
+bacth: 3
+queue_shards: 8
+zzzzzzzzzzzzzz: 1
+batch: many
+mochi: 1,2
+temperature: {a: 1}
+seed: -1
+oracle: perhaps
+dim:
+epochs: 7
+epochs: 8
+`))
+	var fs Faults
+	if !errors.As(err, &fs) {
+		t.Fatalf("got %v", err)
+	}
+	want := []string{
+		"bacth: line 2: no such key; did you mean batch?",
+		"queue_shards: line 3: no such key; did you mean queue-shards?",
+		"zzzzzzzzzzzzzz: line 4: no such key",
+		`batch: line 5: "many" is not a whole number`,
+		`mochi: line 6: "1,2" is not of the form N,s,s2 (three integers, such as 256,256,32; 0,0,0 is MoCo-v2)`,
+		"temperature: line 7: must be a number",
+		`seed: line 8: "-1" is not a whole number, 0 or more`,
+		`oracle: line 9: "perhaps" is not true or false`,
+		"dim: line 10: has no value",
+		"epochs: line 12: given twice",
+	}
+	for i, f := range fs {
+		if i >= len(want) || f.String() != want[i] {
+			t.Errorf("fault %d: %q", i, f)
+		}
+	}
+	if len(fs) != len(want) {
+		t.Errorf("%d faults, want %d:\n%v", len(fs), len(want), err)
+	}
+	if c.Epochs != 7 || c.Batch != DefaultConfig().Batch {
+		t.Errorf("what could be read is lost: %+v", c)
+	}
+	for _, text := range []string{"- a\n- b\n", "just words", "a: [", "\x00"} {
+		if _, err := ParseConfig([]byte(text)); !errors.As(err, &fs) || fs[0].Field != "config" {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestTakeKeys(t *testing.T) {
+	taken, rest, err := TakeKeys([]byte("engine: gorgonia\nbatch: 64\nthreads: 2\nmochi: 0,0,0\n"), "engine", "threads", "device")
+	if err != nil || !reflect.DeepEqual(taken, map[string]string{"engine": "gorgonia", "threads": "2"}) {
+		t.Fatalf("%v, %v", taken, err)
+	}
+	c, err := ParseConfig(rest)
+	if err != nil || c.Batch != 64 || c.MoCHi != (MoCHi{}) {
+		t.Errorf("rest %q: %+v, %v", rest, c, err)
+	}
+	if _, rest, err := TakeKeys([]byte("engine: a\n"), "engine"); err != nil || len(rest) != 0 {
+		t.Errorf("rest %q, %v", rest, err)
+	}
+	if _, _, err := TakeKeys([]byte("engine: a\nengine: b\nthreads: [1]\n"), "engine", "threads"); err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	for _, c := range []struct {
+		field  string
+		change func(*Config)
+		says   string
+	}{
+		{"preset", func(c *Config) { c.Preset = "cifar11" }, "did you mean cifar10?"},
+		{"arch", func(c *Config) { c.Arch = "resnet-50" }, "did you mean resnet50?"},
+		{"head", func(c *Config) { c.Head = "" }, "linear, mlp"},
+		{"recipe", func(c *Config) { c.Recipe = "simclr" }, "moco-v2, cifar, none"},
+		{"schedule", func(c *Config) { c.Schedule = "cos" }, "cosine"},
+		{"optimizer", func(c *Config) { c.Optimizer = "adam" }, "sgd"},
+		{"optimizer", func(c *Config) { c.Optimizer = "lars" }, "planned"},
+		{"precision", func(c *Config) { c.Precision = "fp16" }, "did you mean fp32?"},
+		{"wire", func(c *Config) { c.Wire = "int8" }, "fp32, bf16"},
+		{"queue-copies", func(c *Config) { c.QueueCopies = "2" }, "planned"},
+		{"image-size", func(c *Config) { c.ImageSize = 31 }, "31 is too small for resnet50; at least 32"},
+		{"image-size", func(c *Config) { c.ImageSize = 0 }, "at least 1"},
+		{"image-size", func(c *Config) { c.Arch, c.ImageSize = "resnet18-cifar", 7 }, "at least 8"},
+		{"bn-group", func(c *Config) { c.BNGroup = 1 }, "at least 2 samples"},
+		{"bn-group", func(c *Config) { c.BNGroup = 0 }, "at least 2 samples"},
+		{"batch", func(c *Config) { c.Batch = 100 }, "use 96 or 128"},
+		{"batch", func(c *Config) { c.Batch = 3 }, "use 32"},
+		{"batch", func(c *Config) { c.Batch = -128 }, "at least 1"},
+		{"batch", func(c *Config) { c.Batch, c.Queue = 4096, 2048 }, "do not fit a queue of 2048"},
+		{"queue", func(c *Config) { c.Queue, c.MoCHi = 0, MoCHi{} }, "at least 1"},
+		{"queue", func(c *Config) { c.Queue = math.MaxInt }, "too large"},
+		{"queue-shards", func(c *Config) { c.QueueShards = 0 }, "at least 1"},
+		{"queue-shards", func(c *Config) { c.QueueShards = 16385 }, "at most one shard a slot"},
+		{"dim", func(c *Config) { c.Dim = 0 }, "at least 1"},
+		{"temperature", func(c *Config) { c.Temperature = 0 }, "above 0"},
+		{"temperature", func(c *Config) { c.Temperature = math.NaN() }, "above 0"},
+		{"temperature", func(c *Config) { c.Temperature = math.Inf(1) }, "above 0"},
+		{"momentum", func(c *Config) { c.Momentum = 1 }, "below 1"},
+		{"momentum", func(c *Config) { c.Momentum = -0.1 }, "at least 0"},
+		{"mochi", func(c *Config) { c.MoCHi = MoCHi{16385, 1, 1} }, "N must not exceed queue"},
+		{"mochi", func(c *Config) { c.MoCHi = MoCHi{0, 0, 8} }, "N = 0"},
+		{"mochi", func(c *Config) { c.MoCHi = MoCHi{0, 8, 0} }, "N = 0"},
+		{"mochi", func(c *Config) { c.MoCHi = MoCHi{8, -1, 0} }, "s = -1"},
+		{"mochi-warmup", func(c *Config) { c.MoCHiWarmup = -1 }, "at least 0"},
+		{"epochs", func(c *Config) { c.Epochs = 0 }, "at least 1"},
+		{"steps", func(c *Config) { c.Steps = -1 }, "at least 0"},
+		{"lr", func(c *Config) { c.LR = 0 }, "above 0"},
+		{"sgd-momentum", func(c *Config) { c.SGDMomentum = 1 }, "below 1"},
+		{"weight-decay", func(c *Config) { c.WeightDecay = -1e-4 }, "at least 0"},
+		{"knn-every", func(c *Config) { c.KNNEvery = -1 }, "at least 0"},
+		{"checkpoint-every", func(c *Config) { c.CheckpointEvery = -1 }, "at least 0"},
+		{"keep", func(c *Config) { c.Keep = -1 }, "at least 0"},
+		{"min-replicas", func(c *Config) { c.MinReplicas = 0 }, "at least 1"},
+		{"min-replicas", func(c *Config) { c.MinReplicas, c.MaxReplicas = 3, 2 }, "more than max-replicas 2"},
+		{"min-replicas", func(c *Config) { c.MinReplicas = 5 }, "the 4 groups of a batch"},
+		{"max-replicas", func(c *Config) { c.MaxReplicas = -1 }, "at least 0"},
+	} {
+		cfg := DefaultConfig()
+		c.change(&cfg)
+		var fs Faults
+		if err := cfg.Validate(); !errors.As(err, &fs) {
+			t.Errorf("%s: not refused: %v", c.field, err)
+			continue
+		}
+		if len(fs) != 1 || fs[0].Field != c.field || !strings.Contains(fs[0].Problem, c.says) {
+			t.Errorf("want one fault of %s saying %q, got %v", c.field, c.says, fs)
+		}
+	}
+}
+
+func TestValidateReportsAllAtOnce(t *testing.T) {
+	var fs Faults
+	if err := (Config{}).Validate(); !errors.As(err, &fs) {
+		t.Fatal("the zero Config is valid")
+	}
+	fields := map[string]bool{}
+	for _, f := range fs {
+		fields[f.Field] = true
+	}
+	for _, name := range []string{"arch", "head", "recipe", "schedule", "optimizer", "precision", "wire", "queue-copies", "image-size", "batch", "bn-group", "queue", "queue-shards", "dim", "temperature", "epochs", "lr", "min-replicas"} {
+		if !fields[name] {
+			t.Errorf("%s is not among the faults:\n%v", name, fs)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c := DefaultConfig()
+	c.Epochs = 10
+	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "covers all 10 epochs") {
+		t.Errorf("%q", w)
+	}
+	c.MoCHi = MoCHi{N: 8}
+	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "this is MoCo-v2") {
+		t.Errorf("%q", w)
+	}
+}
+
+// Changing any one field shows in Differences exactly when it shows in Digest,
+// and every structural field is one of the mathematics.
+func TestDigestAgreesWithDifferences(t *testing.T) {
+	base := DefaultConfig()
+	var c Config
+	for i, f := range fieldsOf(&c) {
+		changed := base
+		switch v := fieldsOf(&changed)[i].value; v.Kind() {
+		case reflect.String:
+			v.SetString(v.String() + "x")
+		case reflect.Bool:
+			v.SetBool(!v.Bool())
+		case reflect.Int, reflect.Int64:
+			v.SetInt(v.Int() + 1)
+		case reflect.Uint64:
+			v.SetUint(v.Uint() + 1)
+		case reflect.Float64:
+			v.SetFloat(math.Nextafter(v.Float(), 2))
+		default:
+			changed.MoCHi.S2++
+		}
+		list := Differences(base, changed)
+		if (base.Digest() != changed.Digest()) != (len(list) == 1) {
+			t.Errorf("%s: digests %s and %s, differences %q", f.name, base.Digest(), changed.Digest(), list)
+		}
+		for _, line := range append(list, CompatibleResume(base, changed)...) {
+			if !strings.HasPrefix(line, f.name+": ") {
+				t.Errorf("%s changed, reported as %q", f.name, line)
+			}
+		}
+		if len(CompatibleResume(base, changed)) > len(list) {
+			t.Errorf("%s may not change on resume but is not mathematics", f.name)
+		}
+	}
+	other := base
+	other.Arch, other.Dim, other.LR, other.Keep = "resnet18", 64, 0.1, 9
+	if got := fmt.Sprint(Differences(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64 lr: 0.03 ≠ 0.1]" {
+		t.Error(got)
+	}
+	if got := fmt.Sprint(CompatibleResume(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64]" {
+		t.Error(got)
+	}
+}
+
+func TestParseMoCHi(t *testing.T) {
+	if m, err := ParseMoCHi(" 1024, 512,256"); err != nil || m != (MoCHi{1024, 512, 256}) {
+		t.Errorf("%v, %v", m, err)
+	}
+	for _, bad := range []string{"", "1,2", "1,2,3,4", "1,2,x", "1;2;3", "1.5,2,3"} {
+		if m, err := ParseMoCHi(bad); err == nil {
+			t.Errorf("%q read as %v", bad, m)
+		}
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	demo, _ := Preset("demo")
+	text, _ := demo.YAML()
+	f.Add(string(text))
+	f.Add("mochi: [1, [2], 3]\nbatch: &a 3\ndim: *a\n<<: {a: 1}")
+	f.Add("? [a]\n: b\n!!binary x: y")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := ParseConfig([]byte(text))
+		if err != nil {
+			return
+		}
+		again, err := c.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseConfig(again)
+		if c.Temperature == c.Temperature && c.Momentum == c.Momentum && c.LR == c.LR && c.SGDMomentum == c.SGDMomentum && c.WeightDecay == c.WeightDecay && c.Preset == "" {
+			if err != nil || back != c {
+				t.Fatalf("%q became %+v, %v", again, back, err)
+			}
+		}
+	})
+}
+
+func ExampleConfig_Validate() {
+	c, err := Preset("demo")
+	if err != nil {
+		fmt.Println(err)
+	}
+	c.Batch, c.MoCHi = 100, MoCHi{N: 0, S: 0, S2: 32}
+	fmt.Println(c.Validate())
+	// Output:
+	// configuration: 2 faults
+	//   batch: 100 is not a multiple of bn-group 32; use 96 or 128
+	//   mochi: 0,0,32 asks for synthetic negatives (s, s2) without hard ones to mix (N = 0)
+}

@@ -1,0 +1,207 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// YAML writes the complete configuration; ParseConfig reads it back.
+func (c Config) YAML() ([]byte, error) {
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
+	}
+	return text, nil
+}
+
+// ParseConfig reads a configuration file. What the file leaves out comes from
+// the preset it names, else from DefaultConfig. It is strict: unknown keys,
+// keys given twice and unreadable values are all reported together, as Faults,
+// and the Config returned with them holds everything that could be read, so
+// that the caller can list Validate's faults too.
+func ParseConfig(text []byte) (Config, error) {
+	var head struct {
+		Preset string `yaml:"preset"`
+	}
+	base := DefaultConfig()
+	if yaml.Unmarshal(text, &head) == nil && head.Preset != "" {
+		// An unknown preset is Validate's to report.
+		if c, err := Preset(head.Preset); err == nil {
+			base = c
+		}
+	}
+	return OverlayConfig(base, text)
+}
+
+// OverlayConfig is ParseConfig with base for what the file leaves out,
+// whatever preset the file names.
+func OverlayConfig(base Config, text []byte) (Config, error) {
+	c := base
+	pairs, err := topLevel(text)
+	if err != nil {
+		return c, err
+	}
+	byName := map[string]reflect.Value{}
+	var names []string
+	for _, f := range fieldsOf(&c) {
+		byName[f.name] = f.value
+		names = append(names, f.name)
+	}
+	var fs Faults
+	seen := map[string]bool{}
+	for _, p := range pairs {
+		key, value := p[0].Value, p[1]
+		field, known := byName[key]
+		switch {
+		case !known:
+			fs.add(key, "line %d: no such key%s", p[0].Line, didYouMean(key, names))
+		case seen[key]:
+			fs.add(key, "line %d: given twice", p[0].Line)
+		case value.Tag == "!!null":
+			fs.add(key, "line %d: has no value", p[0].Line)
+		default:
+			if err := value.Decode(field.Addr().Interface()); err != nil {
+				fs.add(key, "line %d: %s", value.Line, decodeProblem(err, value, field))
+			}
+		}
+		seen[key] = true
+	}
+	return c, fs.err()
+}
+
+// TakeKeys splits a configuration file: the values of the named scalar keys,
+// which belong to one command (engine, threads, …) and not to the job, and
+// the rest of the file, which is ParseConfig's.
+func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byte, err error) {
+	pairs, err := topLevel(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	taken = map[string]string{}
+	others := yaml.Node{Kind: yaml.MappingNode}
+	var fs Faults
+	for _, p := range pairs {
+		key := p[0].Value
+		mine := false
+		for _, n := range names {
+			mine = mine || n == key
+		}
+		_, twice := taken[key]
+		switch {
+		case !mine:
+			others.Content = append(others.Content, p[0], p[1])
+		case twice:
+			fs.add(key, "line %d: given twice", p[0].Line)
+		case p[1].Kind != yaml.ScalarNode || p[1].Tag == "!!null":
+			fs.add(key, "line %d: needs one plain value", p[1].Line)
+		default:
+			taken[key] = p[1].Value
+		}
+	}
+	if len(fs) > 0 {
+		return nil, nil, fs
+	}
+	if len(others.Content) == 0 {
+		return taken, nil, nil
+	}
+	rest, err = yaml.Marshal(&others)
+	return taken, rest, err
+}
+
+// topLevel is the document's keys and values in order; none for an empty file.
+func topLevel(text []byte) ([][2]*yaml.Node, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return nil, Faults{{"config", "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
+	}
+	if doc.Kind == 0 {
+		return nil, nil
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		return nil, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, Faults{{"config", "must be a list of `name: value` lines"}}
+	}
+	var pairs [][2]*yaml.Node
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		pairs = append(pairs, [2]*yaml.Node{root.Content[i], root.Content[i+1]})
+	}
+	return pairs, nil
+}
+
+// decodeProblem says in plain words why a value could not be read.
+func decodeProblem(err error, value *yaml.Node, field reflect.Value) string {
+	var te *yaml.TypeError
+	if !errors.As(err, &te) {
+		return strings.TrimPrefix(err.Error(), "yaml: ")
+	}
+	want := map[reflect.Kind]string{
+		reflect.String: "a word", reflect.Bool: "true or false", reflect.Float64: "a number", reflect.Uint64: "a whole number, 0 or more",
+	}[field.Kind()]
+	if want == "" {
+		want = "a whole number"
+	}
+	if value.Kind != yaml.ScalarNode {
+		return "must be " + want
+	}
+	return fmt.Sprintf("%q is not %s", value.Value, want)
+}
+
+// namedField is one field of a Config under its YAML name.
+type namedField struct {
+	name  string
+	value reflect.Value
+}
+
+// fieldsOf lists the fields of c, settable, in the order of the struct.
+func fieldsOf(c *Config) []namedField {
+	v := reflect.ValueOf(c).Elem()
+	fields := make([]namedField, v.NumField())
+	for i := range fields {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
+		fields[i] = namedField{name, v.Field(i)}
+	}
+	return fields
+}
+
+// didYouMean suggests the nearest name, or nothing when none is near.
+func didYouMean(name string, names []string) string {
+	plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+	best, distance := "", max(2, len(name)/3)+1
+	for _, n := range names {
+		if d := editDistance(plain, n); d < distance {
+			best, distance = n, d
+		}
+	}
+	if best == "" || name == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// editDistance is Levenshtein's: insertions, deletions and substitutions.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			substitute := diagonal
+			if a[i] != b[j] {
+				substitute++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
