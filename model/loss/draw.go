@@ -3,6 +3,8 @@ package loss
 import (
 	"fmt"
 	"math/bits"
+
+	"mochi/model/nearest"
 )
 
 // drawer draws for one query. Every draw is a pure function of
@@ -86,21 +88,21 @@ func (d *Draws) check(b int, cfg Config) error {
 	return nil
 }
 
-func (d *Draws) pair(at int, hard []uint64) (i, j int32, alpha float32, err error) {
+func (d *Draws) pair(at int, hard []nearest.Key) (i, j int32, alpha float32, err error) {
 	if i, err = ranked(hard, d.First[at]); err == nil {
 		j, err = ranked(hard, d.Second[at])
 	}
 	return i, j, d.Alpha[at], err
 }
 
-func (d *Draws) withQuery(at int, hard []uint64) (j int32, beta float32, err error) {
+func (d *Draws) withQuery(at int, hard []nearest.Key) (j int32, beta float32, err error) {
 	j, err = ranked(hard, d.Partner[at])
 	return j, d.Beta[at], err
 }
 
-func ranked(hard []uint64, rank int32) (int32, error) {
+func ranked(hard []nearest.Key, rank int32) (int32, error) {
 	if rank < 0 || int(rank) >= len(hard) {
 		return 0, fmt.Errorf("explicit draw of rank %d, but %d hard negatives are eligible", rank, len(hard))
 	}
-	return slot(hard[rank]), nil
+	return hard[rank].Index(), nil
 }

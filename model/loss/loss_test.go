@@ -179,31 +179,6 @@ func TestDegenerateVectors(t *testing.T) {
 	}
 }
 
-// Ties are broken by the lower slot, and a signed zero is a tie.
-func TestSelectionOrder(t *testing.T) {
-	s := newSelection(4)
-	negativeZero := float32(math.Copysign(0, -1))
-	values := []float32{-0.5, 0, negativeZero, 0.25, 0, 0.25, -1, 1, 0.25, 0.25, 0.25}
-	for i, c := range values {
-		if c > s.threshold {
-			s.push(c, i)
-		}
-	}
-	var got []int32
-	for _, k := range s.sorted() {
-		got = append(got, slot(k))
-		if similarity(k) != values[slot(k)] {
-			t.Errorf("slot %d comes back as %g", slot(k), similarity(k))
-		}
-	}
-	if fmt.Sprint(got) != "[7 3 5 8]" {
-		t.Errorf("hardest slots %v, want [7 3 5 8]", got)
-	}
-	if key(0, 1) > key(negativeZero, 2) || key(negativeZero, 1) > key(0, 2) {
-		t.Error("signed zeros are not tied")
-	}
-}
-
 func TestClassOracle(t *testing.T) {
 	const b, d, k = 6, 8, 40
 	in := example(21, b, d, k)

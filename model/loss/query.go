@@ -3,6 +3,8 @@ package loss
 import (
 	"fmt"
 	"math"
+
+	"mochi/model/nearest"
 )
 
 // Guards against a mixture whose parts nearly cancel. Below cancels, ρ² from
@@ -21,9 +23,9 @@ type worker struct {
 	l          *Loss
 	background func() // run, then tell the WaitGroup; made once
 
-	hard    selection
-	byShard []int32 // slots of the hard negatives, by shard, then rank
-	start   []int32 // [V+1] where each shard begins in byShard
+	hard    *nearest.Selection // nil without mixing
+	byShard []int32            // slots of the hard negatives, by shard, then rank
+	start   []int32            // [V+1] where each shard begins in byShard
 
 	points []point // [s+s′]
 }
@@ -39,7 +41,7 @@ type point struct {
 func newWorker(l *Loss) *worker {
 	w := &worker{l: l, points: make([]point, l.cfg.S+l.cfg.S2)}
 	if l.cfg.N > 0 {
-		w.hard = newSelection(l.cfg.N)
+		w.hard = nearest.New(l.cfg.N)
 		w.byShard = make([]int32, l.cfg.N)
 		w.start = make([]int32, l.cfg.Shards+1)
 	}
@@ -51,7 +53,11 @@ func newWorker(l *Loss) *worker {
 }
 
 func (w *worker) bytes() int64 {
-	return int64(24*len(w.points) + 8*cap(w.hard.keys) + 4*len(w.byShard) + 4*len(w.start))
+	n := int64(24*len(w.points) + 4*len(w.byShard) + 4*len(w.start))
+	if w.hard != nil {
+		n += w.hard.Bytes()
+	}
+	return n
 }
 
 // run takes rows of the block until none is left.
@@ -145,12 +151,8 @@ func (w *worker) exclude(row []float32, b int) int {
 func (w *worker) scan(row []float32, wantHard bool) (hardest, sum float64, seen int) {
 	top := minusInf
 	if wantHard {
-		w.hard.reset()
-		for i, c := range row {
-			if c > w.hard.threshold {
-				w.hard.push(c, i)
-			}
-		}
+		w.hard.Reset()
+		w.hard.Scan(row, 0)
 	}
 	for _, c := range row {
 		if c == minusInf {
@@ -169,13 +171,13 @@ func (w *worker) scan(row []float32, wantHard bool) (hardest, sum float64, seen 
 // and coefficients.
 func (w *worker) mix(row, q []float32, b int, res *result) ([]point, error) {
 	l := w.l
-	hard := w.hard.sorted()
+	hard := w.hard.Sorted()
 	n := len(hard)
 	if n == 0 {
 		return nil, nil
 	}
 	for _, key := range hard {
-		res.hardSim += float64(row[slot(key)])
+		res.hardSim += float64(key.Similarity())
 	}
 	res.hardSim /= float64(n)
 
@@ -236,12 +238,12 @@ func mixture(a, cx, cy, xy float32, q, x, y []float32) point {
 }
 
 // groupByShard lists the hard negatives by virtual shard, then rank.
-func (w *worker) groupByShard(hard []uint64) {
+func (w *worker) groupByShard(hard []nearest.Key) {
 	v := w.l.cfg.Shards
 	start := w.start
 	clear(start)
 	for _, key := range hard {
-		start[int(slot(key))%v+1]++
+		start[int(key.Index())%v+1]++
 	}
 	for s := range v {
 		start[s+1] += start[s]
@@ -249,8 +251,8 @@ func (w *worker) groupByShard(hard []uint64) {
 	// Fill using start as cursors: afterwards start[s] is where shard s+1
 	// begins, so shift back.
 	for _, key := range hard {
-		s := int(slot(key)) % v
-		w.byShard[start[s]] = slot(key)
+		s := int(key.Index()) % v
+		w.byShard[start[s]] = key.Index()
 		start[s]++
 	}
 	copy(start[1:], start[:v])

@@ -1,0 +1,139 @@
+// Package nearest selects the N most similar of a row of similarities: the
+// hard negatives of a query (package loss), the neighbours of a test image
+// (package eval).
+//
+// A candidate is one uint64: the similarity, mapped so that a smaller number
+// is more similar, above its index; so candidates are totally ordered, ties by
+// the lower index. Candidates above the threshold collect in a buffer of 2N;
+// when it is full, the better half stays (Hoare's quickselect) and the
+// threshold rises to the N-th. A row of K values in random order costs K
+// comparisons and about N·(1 + ln(K/N)) insertions; nothing is allocated
+// after New.
+package nearest
+
+import (
+	"math"
+	"slices"
+)
+
+// Key is a candidate: similarity and index in one ordered number.
+type Key uint64
+
+// Selection keeps the N most similar candidates seen since Reset.
+type Selection struct {
+	n         int
+	keys      []Key   // capacity 2N
+	threshold float32 // the N-th best so far; −∞ until known
+}
+
+// New makes a selection of the n most similar, n ≥ 1.
+func New(n int) *Selection {
+	s := &Selection{n: n, keys: make([]Key, 0, 2*n)}
+	s.Reset()
+	return s
+}
+
+// Reset forgets all candidates.
+func (s *Selection) Reset() {
+	s.keys = s.keys[:0]
+	s.threshold = float32(math.Inf(-1))
+}
+
+// Scan offers row[i] as candidate first+i. Calls between two Resets must come
+// with increasing indices: an equal similarity at a later index then never
+// displaces an earlier one. −∞ and NaN are no candidates.
+func (s *Selection) Scan(row []float32, first int) {
+	threshold := s.threshold
+	for i, c := range row {
+		if c > threshold {
+			s.push(c, first+i)
+			threshold = s.threshold
+		}
+	}
+}
+
+func (s *Selection) push(c float32, i int) {
+	if len(s.keys) == cap(s.keys) {
+		s.shrink()
+		if !(c > s.threshold) {
+			return
+		}
+	}
+	s.keys = append(s.keys, key(c, i))
+}
+
+// shrink keeps the N best, in no order.
+func (s *Selection) shrink() {
+	selectSmallest(s.keys, s.n)
+	s.keys = s.keys[:s.n]
+	s.threshold = slices.Max(s.keys).Similarity()
+}
+
+// Sorted is the N best, or all there were, most similar first. The slice is
+// the selection's own, valid until the next Reset or Scan.
+func (s *Selection) Sorted() []Key {
+	if len(s.keys) > s.n {
+		s.shrink()
+	}
+	slices.Sort(s.keys)
+	return s.keys
+}
+
+// Bytes is the memory held.
+func (s *Selection) Bytes() int64 { return int64(8 * cap(s.keys)) }
+
+func key(c float32, i int) Key {
+	bits := math.Float32bits(c + 0) // −0 counts as 0
+	if bits>>31 != 0 {
+		bits = ^bits
+	} else {
+		bits |= 1 << 31
+	}
+	return Key(^bits)<<32 | Key(uint32(i))
+}
+
+// Index of the candidate.
+func (k Key) Index() int32 { return int32(uint32(k)) }
+
+// Similarity of the candidate.
+func (k Key) Similarity() float32 {
+	bits := ^uint32(k >> 32)
+	if bits>>31 != 0 {
+		bits &^= 1 << 31
+	} else {
+		bits = ^bits
+	}
+	return math.Float32frombits(bits)
+}
+
+// selectSmallest moves the n smallest of the distinct keys to the front
+// (Hoare's quickselect, median of three).
+func selectSmallest(keys []Key, n int) {
+	lo, hi := 0, len(keys)-1
+	for lo < hi {
+		a, b, c := keys[lo], keys[lo+(hi-lo)/2], keys[hi]
+		pivot := max(min(a, b), min(max(a, b), c))
+		i, j := lo, hi
+		for i <= j {
+			for keys[i] < pivot {
+				i++
+			}
+			for keys[j] > pivot {
+				j--
+			}
+			if i <= j {
+				keys[i], keys[j] = keys[j], keys[i]
+				i++
+				j--
+			}
+		}
+		switch {
+		case n-1 <= j:
+			hi = j
+		case n-1 >= i:
+			lo = i
+		default:
+			return
+		}
+	}
+}
