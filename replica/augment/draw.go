@@ -1,0 +1,167 @@
+package augment
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// View numbers for Seed.
+const (
+	QueryView = 0
+	KeyView   = 1
+)
+
+// Seed returns the generator of one view: a PCG whose state is a hash of the
+// job's seed, the epoch, the sample's index and the view.
+func Seed(seed uint64, epoch, index, view int) *rand.Rand {
+	h := mix(seed)
+	h = mix(h ^ uint64(epoch))
+	h = mix(h ^ uint64(index))
+	h = mix(h ^ uint64(view))
+	return rand.New(rand.NewPCG(h, mix(h)))
+}
+
+// mix is the finaliser of SplitMix64 (Steele, Lea & Flood 2014) after one
+// step of its Weyl sequence, so that 0 does not map to 0.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Rect is a rectangle in the source image, pixels.
+type Rect struct{ Top, Left, Height, Width int }
+
+// The parts of ColorJitter, in Params.Order.
+const (
+	Brightness = iota
+	Contrast
+	Saturation
+	Hue
+)
+
+// Params is one drawn view: everything that Worker.Apply needs to know.
+type Params struct {
+	Crop             Rect // part of the source that is kept
+	ResizeW, ResizeH int  // to which it is resized
+	WindowX, WindowY int  // top left corner of the view in the resized crop
+
+	Jitter     bool
+	Order      [4]uint8   // of the parts of ColorJitter
+	Factor     [3]float32 // by part: brightness, contrast, saturation; 1 changes nothing
+	HueShift   float64    // in turns, [−0.5, 0.5]
+	Grayscale  bool
+	BlurRadius float32 // σ of GaussianBlur, pixels; 0: none
+	Flip       bool    // left to right
+}
+
+// ColorJitter(0.4, 0.4, 0.4, 0.1) with probability 0.8, Grayscale with 0.2,
+// flip with 0.5, GaussianBlur's σ ~ U(0.1, 2): MoCo v2.
+const (
+	jitterP   = 0.8
+	jitterMax = 0.4
+	hueMax    = 0.1
+	grayP     = 0.2
+	flipP     = 0.5
+	sigmaMin  = 0.1
+	sigmaMax  = 2.0
+)
+
+// Draw draws one view of an image of w×h pixels. Recipe none draws nothing
+// from rng, which may then be nil.
+func (r Recipe) Draw(w, h int, rng *rand.Rand) Params {
+	if !r.random {
+		return r.centre(w, h)
+	}
+	p := Params{Crop: r.drawCrop(w, h, rng), ResizeW: r.size, ResizeH: r.size}
+	if rng.Float64() < jitterP {
+		p.Jitter = true
+		for i, part := range rng.Perm(len(p.Order)) {
+			p.Order[i] = uint8(part)
+		}
+		for i := range p.Factor {
+			p.Factor[i] = float32(uniform(rng, 1-jitterMax, 1+jitterMax))
+		}
+		p.HueShift = uniform(rng, -hueMax, hueMax)
+	}
+	p.Grayscale = rng.Float64() < grayP
+	if r.blur > 0 && rng.Float64() < r.blur {
+		p.BlurRadius = float32(uniform(rng, sigmaMin, sigmaMax))
+	}
+	p.Flip = rng.Float64() < flipP
+	return p
+}
+
+// Aspect ratios of RandomResizedCrop, and the logarithm of the larger one.
+const (
+	minRatio    = 3.0 / 4
+	maxRatio    = 4.0 / 3
+	logMaxRatio = 0.28768207245178090
+)
+
+// drawCrop is torchvision's RandomResizedCrop.get_params: ten tries at a
+// rectangle of uniform area and log-uniform aspect ratio that fits the image,
+// then the largest central crop of an allowed ratio.
+func (r Recipe) drawCrop(w, h int, rng *rand.Rand) Rect {
+	area := float64(w) * float64(h)
+	for range 10 {
+		target := area * uniform(rng, r.minScale, 1)
+		ratio := exp(uniform(rng, -logMaxRatio, logMaxRatio))
+		cw := int(math.RoundToEven(math.Sqrt(target * ratio)))
+		ch := int(math.RoundToEven(math.Sqrt(target / ratio)))
+		if 0 < cw && cw <= w && 0 < ch && ch <= h {
+			top := rng.IntN(h - ch + 1)
+			left := rng.IntN(w - cw + 1)
+			return Rect{Top: top, Left: left, Height: ch, Width: cw}
+		}
+	}
+	return centralCrop(w, h)
+}
+
+// centralCrop is the fallback of RandomResizedCrop. A side never falls below
+// one pixel, which torchvision would reject.
+func centralCrop(w, h int) Rect {
+	cw, ch := w, h
+	switch ratio := float64(w) / float64(h); {
+	case ratio < minRatio:
+		ch = min(h, int(math.RoundToEven(float64(w)/minRatio)))
+	case ratio > maxRatio:
+		cw = min(w, int(math.RoundToEven(float64(h)*maxRatio)))
+	}
+	return Rect{Top: (h - ch) / 2, Left: (w - cw) / 2, Height: ch, Width: cw}
+}
+
+// centre is torchvision's Resize of the shorter side and CenterCrop.
+func (r Recipe) centre(w, h int) Params {
+	p := Params{Crop: Rect{Height: h, Width: w}}
+	short := r.size
+	if (w != r.size || h != r.size) && r.size >= 112 {
+		short = r.size * 8 / 7
+	}
+	if w <= h {
+		p.ResizeW, p.ResizeH = short, short*h/w
+	} else {
+		p.ResizeW, p.ResizeH = short*w/h, short
+	}
+	p.WindowX = int(math.RoundToEven(float64(p.ResizeW-r.size) / 2))
+	p.WindowY = int(math.RoundToEven(float64(p.ResizeH-r.size) / 2))
+	return p
+}
+
+// uniform draws from [lo, hi). The conversion keeps a compiler from fusing
+// the multiplication and addition, which would change bits between
+// processors.
+func uniform(rng *rand.Rand, lo, hi float64) float64 {
+	return lo + float64((hi-lo)*rng.Float64())
+}
+
+// exp is eˣ for |x| ≤ 0.3 by its Taylor series, within 2e-16. math.Exp picks
+// its instructions by processor, and a crop must be the same everywhere.
+func exp(x float64) float64 {
+	sum := 1.0
+	for n := 12.0; n >= 1; n-- {
+		sum = 1 + float64(x*sum)/n
+	}
+	return sum
+}
