@@ -8,7 +8,10 @@
 // answers Applied. A message of an older round is dropped on arrival.
 package protocol
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Version is the protocol's version; both ends must have the same.
 const Version = 1
@@ -23,6 +26,10 @@ func ReplicaSubject(job, id string) string { return fmt.Sprintf("mochi.%s.replic
 
 // StatusSubject answers any request with a Status.
 func StatusSubject(job string) string { return fmt.Sprintf("mochi.%s.status", job) }
+
+// CheckpointSubject is where the coordinator takes and gives checkpoints,
+// piece by piece, as requests with a reply.
+func CheckpointSubject(job string) string { return fmt.Sprintf("mochi.%s.checkpoint", job) }
 
 // Message is anything that travels; exactly one field is set.
 type Message struct {
@@ -44,6 +51,8 @@ type Message struct {
 	Commit  *Commit  `json:"commit,omitempty"`
 	Stop    *Stop    `json:"stop,omitempty"`
 	Again   *Again   `json:"again,omitempty"`
+
+	Snapshot *Snapshot `json:"snapshot,omitempty"` // coordinator to replica
 }
 
 // Data identifies a data set: a replica with another one is refused, with the
@@ -183,8 +192,9 @@ type Applied struct {
 type Failed struct {
 	Round   int64  `json:"round"`
 	Step    int64  `json:"step"`
-	Suspect string `json:"suspect,omitempty"` // id of the peer that did not answer, if one is known
-	Fatal   bool   `json:"fatal"`             // trying again would not help (divergence, data, a bug)
+	Suspect string `json:"suspect,omitempty"`  // id of the peer that did not answer, if one is known
+	Fatal   bool   `json:"fatal"`              // trying again would not help (divergence, data, a bug)
+	NoState bool   `json:"no_state,omitempty"` // it holds no usable state any more: the next round must bring one
 	Error   string `json:"error"`
 }
 
@@ -193,6 +203,17 @@ type Failed struct {
 type Leaving struct {
 	Reason string `json:"reason"`
 }
+
+// HeartbeatEvery is how often a replica shows life.
+const HeartbeatEvery = 200 * time.Millisecond
+
+// Phases of a replica that is waiting for the coordinator, as heartbeats name
+// them. A member that stays in one of them although the coordinator waits for
+// it has lost a message.
+const (
+	PhaseReady   = "ready"   // it voted
+	PhaseWaiting = "waiting" // it reported Failed
+)
 
 // Heartbeat shows life, at an interval of HeartbeatEvery.
 type Heartbeat struct {
@@ -205,6 +226,13 @@ type Heartbeat struct {
 // Again answers a message of a replica that the coordinator does not know.
 type Again struct {
 	Instance string `json:"instance"`
+}
+
+// Snapshot asks a replica outside a step to upload its state as the checkpoint
+// of Step: the member that should have done so was lost. A replica that stands
+// elsewhere ignores it.
+type Snapshot struct {
+	Step int64 `json:"step"`
 }
 
 // Stop ends the job for a replica.
@@ -235,7 +263,7 @@ type ReplicaState struct {
 	ID     string  `json:"id"`
 	Name   string  `json:"name"`
 	Engine string  `json:"engine"`
-	State  string  `json:"state"` // joining, member, leaving
+	State  string  `json:"state"` // joining, member, leaving, standby
 	Rank   int     `json:"rank"`  // −1 when not in the round
 	Groups int     `json:"groups"`
 	StepMS float64 `json:"step_ms"` // its own computation, smoothed
