@@ -1,0 +1,276 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sort"
+	"strings"
+	"testing"
+
+	"mochi/model/engine"
+	"mochi/model/network"
+)
+
+type products struct{}
+
+func (products) NT(m, n, k int, a, b, c []float32) {
+	for i := range m {
+		for j := range n {
+			var s float64
+			for x := range k {
+				s += float64(a[i*k+x]) * float64(b[j*k+x])
+			}
+			c[i*n+j] = float32(s)
+		}
+	}
+}
+
+func (products) NN(m, n, k int, a, b, c []float32) { panic("not used by package eval") }
+
+func randomUnit(r *rand.Rand, n, d int) []float32 {
+	out := make([]float32, n*d)
+	for i := range out {
+		out[i] = float32(r.NormFloat64())
+	}
+	for i := range n {
+		if err := normalise(out[i*d : (i+1)*d]); err != nil {
+			panic(err)
+		}
+	}
+	return out
+}
+
+// dumbKNN sorts all training samples and all classes.
+func dumbKNN(train []float32, trainLabels []int32, test []float32, testLabels []int32, d, classes, k int, temperature float64) (float64, float64) {
+	var first, five, counted int
+	for i, label := range testLabels {
+		if label < 0 {
+			continue
+		}
+		counted++
+		similarity := make([]float32, len(trainLabels))
+		products{}.NT(1, len(trainLabels), d, test[i*d:(i+1)*d], train, similarity)
+		order := make([]int, len(trainLabels))
+		for j := range order {
+			order[j] = j
+		}
+		sort.SliceStable(order, func(a, b int) bool { return similarity[order[a]] > similarity[order[b]] })
+		votes := make([]float64, classes)
+		for _, j := range order[:min(k, len(order))] {
+			if trainLabels[j] >= 0 {
+				votes[trainLabels[j]] += math.Exp(float64(similarity[j]) / temperature)
+			}
+		}
+		rank := make([]int, classes)
+		for c := range rank {
+			rank[c] = c
+		}
+		sort.SliceStable(rank, func(a, b int) bool { return votes[rank[a]] > votes[rank[b]] })
+		for place, c := range rank[:min(5, classes)] {
+			if c == int(label) && votes[c] > 0 {
+				five++
+				if place == 0 {
+					first++
+				}
+			}
+		}
+	}
+	return float64(first) / float64(counted), float64(five) / float64(counted)
+}
+
+func TestKNNAgainstSorting(t *testing.T) {
+	for _, c := range []struct{ n, m, d, classes, k int }{
+		{300, 150, 8, 10, 20}, {50, 7, 3, 3, 200}, {1, 5, 2, 2, 1}, {500, 65, 4, 20, 1},
+	} {
+		r := rand.New(rand.NewPCG(uint64(c.n), 1))
+		train, test := randomUnit(r, c.n, c.d), randomUnit(r, c.m, c.d)
+		label := func(n int) []int32 {
+			labels := make([]int32, n)
+			for i := range labels {
+				labels[i] = int32(r.IntN(c.classes+1)) - 1
+			}
+			labels[0] = 0
+			return labels
+		}
+		trainLabels, testLabels := label(c.n), label(c.m)
+		top1, top5 := KNN(products{}, train, trainLabels, test, testLabels, c.d, c.classes, c.k, 0.1)
+		want1, want5 := dumbKNN(train, trainLabels, test, testLabels, c.d, c.classes, c.k, 0.1)
+		if top1 != want1 || top5 != want5 {
+			t.Errorf("%+v: top1 %g, top5 %g; sorting gives %g, %g", c, top1, top5, want1, want5)
+		}
+	}
+}
+
+func TestKNNEdges(t *testing.T) {
+	train := []float32{1, 0, 0, 1}
+	if top1, top5 := KNN(products{}, train, []int32{1, 0}, train, []int32{1, 0}, 2, 2, 1, 1e-3); top1 != 1 || top5 != 1 {
+		t.Errorf("every sample is its own neighbour, but top1 %g, top5 %g", top1, top5)
+	}
+	if top1, top5 := KNN(products{}, train, []int32{1, 1}, train, []int32{0, -1}, 2, 2, 2, 0.1); top1 != 0 || top5 != 0 {
+		t.Errorf("a class nobody votes for: top1 %g, top5 %g", top1, top5)
+	}
+	if top1, _ := KNN(products{}, train, []int32{1, 1}, train, []int32{-1, -1}, 2, 2, 2, 0.1); top1 != 0 {
+		t.Errorf("nothing to count: top1 %g", top1)
+	}
+	if top1, _ := KNN(products{}, nil, nil, train, []int32{0, 0}, 2, 2, 2, 0.1); top1 != 0 {
+		t.Errorf("no training samples: top1 %g", top1)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("lengths that do not match did not panic")
+		}
+	}()
+	KNN(products{}, train, []int32{0}, train, []int32{0, 0}, 2, 2, 2, 0.1)
+}
+
+func TestGeometryAgainstFormulas(t *testing.T) {
+	const d = 5
+	r := rand.New(rand.NewPCG(4, 4))
+	for _, n := range []int{2, 63, 64, 130} {
+		x, y := randomUnit(r, n, d), randomUnit(r, n, d)
+		distance := func(a, b []float32) (s float64) {
+			for i := range a {
+				s += (float64(a[i]) - float64(b[i])) * (float64(a[i]) - float64(b[i]))
+			}
+			return s
+		}
+		var align, mean float64
+		for i := range n {
+			align += distance(x[i*d:(i+1)*d], y[i*d:(i+1)*d]) / float64(n)
+			for j := i + 1; j < n; j++ {
+				mean += math.Exp(-2*distance(x[i*d:(i+1)*d], x[j*d:(j+1)*d])) / (float64(n) * float64(n-1) / 2)
+			}
+		}
+		if got := Alignment(x, y, d); math.Abs(got-align) > 1e-12 {
+			t.Errorf("n=%d: alignment %g, want %g", n, got, align)
+		}
+		if got := Uniformity(products{}, x, d); math.Abs(got-math.Log(mean)) > 1e-6 {
+			t.Errorf("n=%d: uniformity %g, want %g", n, got, math.Log(mean))
+		}
+	}
+	same := []float32{0.6, 0.8, 0.6, 0.8, 0.6, 0.8}
+	if a, u := Alignment(same, same, 2), Uniformity(products{}, same, 2); a != 0 || math.Abs(u) > 1e-6 {
+		t.Errorf("one point thrice: alignment %g, uniformity %g, want 0 and 0", a, u)
+	}
+	for name, f := range map[string]func(){
+		"alignment":  func() { Alignment(same, same[2:], 2) },
+		"uniformity": func() { Uniformity(products{}, same[:2], 2) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s of wrong lengths did not panic", name)
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+// echo is a program whose feature is the image's first pixels.
+type echo struct {
+	spec engine.Spec
+	net  *network.Network
+	last []float32
+	fail error
+}
+
+func (e *echo) Spec() engine.Spec { return e.spec }
+func (e *echo) Forward(images, dst []float32) error {
+	e.last = images
+	for i := range e.spec.Batch {
+		copy(dst[i*e.net.Dim:(i+1)*e.net.Dim], images[i*12:])
+	}
+	return e.fail
+}
+func (e *echo) Features(dst []float32) {
+	for i := range e.spec.Batch {
+		copy(dst[i*e.net.FeatureDim:(i+1)*e.net.FeatureDim], e.last[i*12:])
+	}
+}
+func (e *echo) Statistics([]float32)                                 { panic("not in mode Eval") }
+func (e *echo) Backward([]float32, []float32, func(param int)) error { panic("not in mode Eval") }
+func (e *echo) Close() error                                         { return nil }
+
+func TestFeatures(t *testing.T) {
+	net := &network.Network{Channels: 3, ImageSize: 2, Dim: 2, FeatureDim: 3}
+	program := &echo{spec: engine.Spec{Batch: 4, Mode: engine.Eval}, net: net}
+	images := func(first, count int, dst []float32) error {
+		if len(dst) != count*12 {
+			t.Errorf("images of %d samples into %d values", count, len(dst))
+		}
+		for i := range dst {
+			dst[i] = float32((first*12 + i) % 7)
+		}
+		return nil
+	}
+	for _, c := range []struct {
+		feature Feature
+		length  int
+	}{{Backbone, 3}, {Embedding, 2}} {
+		var done []int
+		got, err := Features(context.Background(), program, net, c.feature, 10, images, func(n int) { done = append(done, n) })
+		if err != nil || fmt.Sprint(done) != "[4 8 10]" {
+			t.Fatalf("%s: %v, progress %v", c.feature, err, done)
+		}
+		for i := range 10 {
+			want := make([]float32, c.length)
+			for x := range want {
+				want[x] = float32((i*12 + x) % 7)
+			}
+			if err := normalise(want); err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(got[i*c.length:(i+1)*c.length]) != fmt.Sprint(want) {
+				t.Errorf("%s of sample %d: %v, want %v", c.feature, i, got[i*c.length:(i+1)*c.length], want)
+			}
+		}
+	}
+}
+
+func TestFeaturesRefusals(t *testing.T) {
+	net := &network.Network{Channels: 3, ImageSize: 2, Dim: 2, FeatureDim: 3}
+	fill := func(value float32, err error) func(int, int, []float32) error {
+		return func(_, _ int, dst []float32) error {
+			for i := range dst {
+				dst[i] = value
+			}
+			return err
+		}
+	}
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		want    string
+		ctx     context.Context
+		mode    engine.Mode
+		fail    error
+		feature Feature
+		images  func(int, int, []float32) error
+	}{
+		{"canceled", stopped, engine.Eval, nil, Backbone, fill(1, nil)},
+		{"compiled for training", context.Background(), engine.Train, nil, Backbone, fill(1, nil)},
+		{"unknown \"head\"", context.Background(), engine.Eval, nil, "head", fill(1, nil)},
+		{"samples 0 to 3: broken", context.Background(), engine.Eval, nil, Backbone, fill(1, broken)},
+		{"features of samples 0 to 3: broken", context.Background(), engine.Eval, broken, Backbone, fill(1, nil)},
+		{"sample 0: it is not finite", context.Background(), engine.Eval, nil, Backbone, fill(float32(math.NaN()), nil)},
+	} {
+		program := &echo{spec: engine.Spec{Batch: 4, Mode: c.mode}, net: net, fail: c.fail}
+		_, err := Features(c.ctx, program, net, c.feature, 10, c.images, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+}
+
+func ExampleKNN() {
+	train := []float32{1, 0, 0.6, 0.8, 0, 1}
+	test := []float32{0.8, 0.6, 0, 1}
+	top1, _ := KNN(products{}, train, []int32{0, 1, 1}, test, []int32{1, 1}, 2, 2, DefaultK, DefaultTemperature)
+	fmt.Println(top1)
+	// Output: 1
+}

@@ -1,0 +1,98 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"mochi/model/engine"
+	"mochi/model/network"
+)
+
+// Feature says which output of the encoder is evaluated.
+type Feature string
+
+// The features of the command line.
+const (
+	Backbone  Feature = "backbone"  // after global average pooling, [FeatureDim]
+	Embedding Feature = "embedding" // after the head, [Dim]
+)
+
+// Len is the length of a feature of net, or an error that lists the known
+// features.
+func (f Feature) Len(net *network.Network) (int, error) {
+	switch f {
+	case Backbone:
+		return net.FeatureDim, nil
+	case Embedding:
+		return net.Dim, nil
+	}
+	return 0, fmt.Errorf("feature: unknown %q; known are %s, %s", f, Backbone, Embedding)
+}
+
+// Features extracts the features of n samples with a program compiled in mode
+// Eval: a new slice [n, length], rows scaled to length 1. images fills dst,
+// [count, C, H, W], with the samples first … first+count−1; the last batch may
+// be smaller than the program's. progress, if not nil, is told the number of
+// samples done after every batch. ctx is asked between batches.
+func Features(ctx context.Context, program engine.Program, net *network.Network, feature Feature, n int,
+	images func(first, count int, dst []float32) error, progress func(done int)) ([]float32, error) {
+	length, err := feature.Len(net)
+	if err != nil {
+		return nil, err
+	}
+	spec := program.Spec()
+	if spec.Mode != engine.Eval {
+		return nil, fmt.Errorf("features: the program is compiled for training, not for evaluation")
+	}
+	pixels := net.Channels * net.ImageSize * net.ImageSize
+	batch := make([]float32, spec.Batch*pixels)
+	embeddings := make([]float32, spec.Batch*net.Dim)
+	backbone := make([]float32, spec.Batch*net.FeatureDim)
+	out := make([]float32, n*length)
+	for first := 0; first < n; first += spec.Batch {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		count := min(spec.Batch, n-first)
+		clear(batch[count*pixels:]) // rows of a short last batch that nobody reads
+		if err := images(first, count, batch[:count*pixels]); err != nil {
+			return nil, fmt.Errorf("images of samples %d to %d: %w", first, first+count-1, err)
+		}
+		if err := program.Forward(batch, embeddings); err != nil {
+			return nil, fmt.Errorf("features of samples %d to %d: %w", first, first+count-1, err)
+		}
+		from := embeddings
+		if feature == Backbone {
+			program.Features(backbone)
+			from = backbone
+		}
+		dst := out[first*length : (first+count)*length]
+		copy(dst, from)
+		for i := range count {
+			if err := normalise(dst[i*length : (i+1)*length]); err != nil {
+				return nil, fmt.Errorf("feature of sample %d: %w", first+i, err)
+			}
+		}
+		if progress != nil {
+			progress(first + count)
+		}
+	}
+	return out, nil
+}
+
+// normalise scales a row to length 1; a zero row stays zero.
+func normalise(row []float32) error {
+	var sum float64
+	for _, x := range row {
+		sum += float64(x) * float64(x)
+	}
+	if math.IsNaN(sum) || math.IsInf(sum, 0) {
+		return fmt.Errorf("it is not finite: the encoder has diverged")
+	}
+	scale := 1 / math.Max(math.Sqrt(sum), 1e-12)
+	for i := range row {
+		row[i] = float32(float64(row[i]) * scale)
+	}
+	return nil
+}

@@ -1,0 +1,296 @@
+// Package model is the method: MoCo-v2 (He et al. 2020, Chen et al. 2020) with
+// MoCHi's synthetic hard negatives (Kalantidis et al. 2020). It knows no
+// cluster: one BatchNorm group of g samples is its unit of work, and whoever
+// drives it deals groups, adds up what they leave and moves the keys.
+//
+//	One step on a global batch of B samples in G = B/g groups:
+//
+//	for each group j                                      (any replica, any order)
+//	    k_j, stats_k  ← f_k(key views of permuted samples)        Keys   (ShuffleBN: the
+//	                                                              permutation is over B)
+//	put keys back into sample order                               (caller)
+//	for each group j                                      (any replica, any order)
+//	    q, stats_q    ← f_q(query views)                          Step
+//	    L             ← −log softmax(q·k / q·{k, queue, h, h′})   Step, package loss
+//	    grads_j       ← ∂(Σ L / B)/∂θ_q                           Step
+//	g, stats          ← Σ_j grads_j, mean_j stats                 (caller: all-reduce)
+//	v  ← μ·v + g + λ·θ_q;  θ_q ← θ_q − lr·v                       Apply
+//	θ_k ← m·θ_k + (1−m)·θ_q                (parameters only)      Apply
+//	BN running statistics ← 0.9·running + 0.1·stats (both)        Apply
+//	queue ← keys, oldest out               (after the logits)     (caller)
+//
+// Everything a group leaves is a pure function of the parameters, the images,
+// the keys, the queue and (seed, step, sample indices): the same on every
+// replica with the same engine, to the bit.
+package model
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"mochi/model/engine"
+	"mochi/model/loss"
+	"mochi/model/network"
+)
+
+// Config is the method's settings.
+type Config struct {
+	BNGroup int         // g, samples in a BatchNorm group; default 32
+	Queue   int         // K, negatives; default 16384
+	Loss    loss.Config // N, s, s′, τ, V and the seed of the draws; Threads 0 = the engine's
+
+	Momentum    float64 // m, of the key encoder; default 0.999
+	SGDMomentum float64 // μ; default 0.9
+	WeightDecay float64 // λ, on every parameter; default 1e-4
+}
+
+// DefaultConfig is the paper's setting for ImageNet-100.
+func DefaultConfig() Config {
+	return Config{BNGroup: 32, Queue: 16384, Loss: loss.DefaultConfig(),
+		Momentum: 0.999, SGDMomentum: 0.9, WeightDecay: 1e-4}
+}
+
+// Validate reports every fault.
+func (c Config) Validate() error {
+	var faults []error
+	if c.BNGroup < 2 {
+		faults = append(faults, fmt.Errorf("bn-group is %d, BatchNorm needs at least 2 samples", c.BNGroup))
+	}
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"momentum", c.Momentum}, {"sgd-momentum", c.SGDMomentum}} {
+		if !(f.value >= 0 && f.value < 1) {
+			faults = append(faults, fmt.Errorf("%s is %v, must be in [0, 1)", f.name, f.value))
+		}
+	}
+	if !(c.WeightDecay >= 0) {
+		faults = append(faults, fmt.Errorf("weight-decay is %v, must not be negative", c.WeightDecay))
+	}
+	return errors.Join(append(faults, c.Loss.Validate(c.Queue))...)
+}
+
+// MoCo is a query and a key encoder, their optimiser and the loss, on one
+// engine. It is not safe for concurrent use.
+type MoCo struct {
+	cfg   Config
+	net   *network.Network
+	state engine.State
+	query engine.Program // f_q, one group, with backward
+	key   engine.Program // f_k, one group, forward only
+	loss  *loss.Loss
+
+	q, dq []float32 // [g, d]
+}
+
+// New allocates the pair and compiles both encoders for one group. Parameters
+// are zero until InitState, or until they are set through State.
+func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if cfg.Loss.Threads == 0 {
+		cfg.Loss.Threads = eng.Info().Threads
+	}
+	m := &MoCo{cfg: cfg, net: net, q: make([]float32, cfg.BNGroup*net.Dim), dq: make([]float32, cfg.BNGroup*net.Dim)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	if m.loss, err = loss.New(cfg.Loss, net.Dim, cfg.BNGroup, cfg.Queue, eng.Products()); err != nil {
+		return nil, fmt.Errorf("model: %w", err)
+	}
+	if m.state, err = eng.NewState(net); err != nil {
+		return nil, fmt.Errorf("model: allocate %s: %w", net.Arch, err)
+	}
+	if m.key, err = m.state.Compile(engine.Spec{Encoder: engine.Key, Batch: cfg.BNGroup, Mode: engine.Forward}); err != nil {
+		return nil, fmt.Errorf("model: compile the key encoder of %s: %w", net.Arch, err)
+	}
+	if m.query, err = m.state.Compile(engine.Spec{Encoder: engine.Query, Batch: cfg.BNGroup, Mode: engine.Train}); err != nil {
+		return nil, fmt.Errorf("model: compile the query encoder of %s: %w", net.Arch, err)
+	}
+	return m, nil
+}
+
+// State holds the parameters: for checkpoints, recovery and evaluation.
+func (m *MoCo) State() engine.State { return m.state }
+
+// Network is the encoders' description.
+func (m *MoCo) Network() *network.Network { return m.net }
+
+// InitState starts a run: f_q drawn from seed, f_k its copy, momentum zero.
+func (m *MoCo) InitState(seed uint64) {
+	params, buffers := m.net.Init(seed)
+	m.state.Set(engine.QueryParams, params)
+	m.state.Set(engine.KeyParams, params)
+	m.state.Set(engine.Momentum, make([]float32, len(params)))
+	m.state.Set(engine.QueryBuffers, buffers)
+	m.state.Set(engine.KeyBuffers, buffers)
+}
+
+// Keys encodes the key views of one group, images [g, C, S, S], into keys
+// [g, d] (rows of length 1) and its batch statistics into stats [NumBuffers].
+// For ShuffleBN the group is one of permuted sample indices.
+func (m *MoCo) Keys(images, keys, stats []float32) error {
+	err := errors.Join(
+		m.length("images", images, m.imageSize()),
+		m.length("keys", keys, len(m.q)),
+		m.length("statistics", stats, m.net.NumBuffers()))
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if err := m.key.Forward(images, keys); err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	m.key.Statistics(stats)
+	return nil
+}
+
+// StepInput is one group of queries. Slices belong to the caller and are only
+// read.
+type StepInput struct {
+	Images    []float32 // [g, C, S, S] query views
+	Positives []float32 // [g, d] keys of the same samples, in the same order
+	Samples   []int     // [g] dataset indices
+	Queue     []float32 // [K, d] as committed at the step before
+	Step      int64     // of the run; with seed and sample it determines the draws
+	BatchSize int       // B, the global batch: gradients are scaled by 1/B
+	Mix       bool      // false in the warm-up epochs: no synthetic negatives
+
+	// Class oracle, both nil = off: see loss.Input.
+	Labels      []int32 // [g]
+	QueueLabels []int32 // [K]
+
+	Draws *loss.Draws // explicit draws, for tests; nil = from the seed
+}
+
+// Report is what one group measured. Counts and sums add up over groups;
+// divide by the samples.
+type Report struct {
+	Samples   int
+	Loss      float64 // Σ L
+	Proxy     int     // queries whose key outranks the real negatives
+	ProxyHard int     // and the synthetic ones
+	PosSim    float64 // Σ q·k
+	NegSim    float64 // Σ mean of q·n over the real negatives
+	HardSim   float64 // Σ mean of q·n over the N hardest; 0 without mixing
+
+	Forward, Criterion, Backward time.Duration // of the query encoder, the loss, the query encoder
+}
+
+// Add adds another group's report.
+func (r *Report) Add(o Report) {
+	r.Samples += o.Samples
+	r.Loss += o.Loss
+	r.Proxy += o.Proxy
+	r.ProxyHard += o.ProxyHard
+	r.PosSim += o.PosSim
+	r.NegSim += o.NegSim
+	r.HardSim += o.HardSim
+	r.Forward += o.Forward
+	r.Criterion += o.Criterion
+	r.Backward += o.Backward
+}
+
+// Step runs one group of queries forward, through the loss and backward. The
+// group's part of the mean gradient, ∂(Σ L / B)/∂θ_q, overwrites grads
+// [NumParams]; its batch statistics overwrite stats [NumBuffers]. No parameter
+// changes. ready, if not nil, is told each parameter as soon as its gradient
+// is final (engine.Program.Backward). loss.ErrNotFinite means divergence.
+func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int)) (Report, error) {
+	if err := m.checkStep(in, grads, stats); err != nil {
+		return Report{}, fmt.Errorf("step %d: %w", in.Step, err)
+	}
+	start := time.Now()
+	if err := m.query.Forward(in.Images, m.q); err != nil {
+		return Report{}, fmt.Errorf("step %d: query forward: %w", in.Step, err)
+	}
+	m.query.Statistics(stats)
+	forward := time.Now()
+
+	out := loss.Output{DQ: m.dq}
+	err := m.loss.Compute(loss.Input{
+		Q: m.q, Pos: in.Positives, Queue: in.Queue,
+		Samples: in.Samples, Step: in.Step, Mix: in.Mix, Scale: 1 / float64(in.BatchSize),
+		Labels: in.Labels, QueueLabels: in.QueueLabels, Draws: in.Draws,
+	}, &out)
+	if err != nil {
+		return Report{}, fmt.Errorf("step %d: %w", in.Step, err)
+	}
+	criterion := time.Now()
+
+	if err := m.query.Backward(m.dq, grads, ready); err != nil {
+		return Report{}, fmt.Errorf("step %d: query backward: %w", in.Step, err)
+	}
+	return Report{
+		Samples: len(in.Samples), Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
+		PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
+		Forward: forward.Sub(start), Criterion: criterion.Sub(forward), Backward: time.Since(criterion),
+	}, nil
+}
+
+// Apply commits a step: grads is the sum over all groups of what Step left,
+// queryStats and keyStats the means over all groups of the batch statistics.
+// The arithmetic is engine.Update's.
+func (m *MoCo) Apply(grads, queryStats, keyStats []float32, lr float64) error {
+	err := errors.Join(
+		m.length("gradients", grads, m.net.NumParams()),
+		m.length("query statistics", queryStats, m.net.NumBuffers()),
+		m.length("key statistics", keyStats, m.net.NumBuffers()))
+	if err == nil {
+		err = m.state.Update(engine.Update{
+			Grads: grads, QueryStatistics: queryStats, KeyStatistics: keyStats, LR: float32(lr),
+			SGDMomentum: float32(m.cfg.SGDMomentum), WeightDecay: float32(m.cfg.WeightDecay),
+			EncoderMomentum: float32(m.cfg.Momentum),
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("apply: %w", err)
+	}
+	return nil
+}
+
+// ScratchBytes is the memory of the loss beside the queue.
+func (m *MoCo) ScratchBytes() int64 { return m.loss.ScratchBytes() }
+
+// Close frees the programs and the state; the engine stays open.
+func (m *MoCo) Close() error {
+	var errs []error
+	if m.query != nil {
+		errs = append(errs, m.query.Close())
+	}
+	if m.key != nil {
+		errs = append(errs, m.key.Close())
+	}
+	if m.state != nil {
+		errs = append(errs, m.state.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (m *MoCo) imageSize() int {
+	return m.cfg.BNGroup * m.net.Channels * m.net.ImageSize * m.net.ImageSize
+}
+
+func (m *MoCo) checkStep(in StepInput, grads, stats []float32) error {
+	err := errors.Join(
+		m.length("images", in.Images, m.imageSize()),
+		m.length("gradients", grads, m.net.NumParams()),
+		m.length("statistics", stats, m.net.NumBuffers()))
+	if len(in.Samples) != m.cfg.BNGroup {
+		err = errors.Join(err, fmt.Errorf("%d samples, want a group of %d", len(in.Samples), m.cfg.BNGroup))
+	}
+	if in.BatchSize < m.cfg.BNGroup {
+		err = errors.Join(err, fmt.Errorf("global batch of %d is smaller than a group of %d", in.BatchSize, m.cfg.BNGroup))
+	}
+	return err
+}
+
+func (m *MoCo) length(name string, x []float32, want int) error {
+	if len(x) != want {
+		return fmt.Errorf("%s: %d values, want %d", name, len(x), want)
+	}
+	return nil
+}
