@@ -1,0 +1,117 @@
+package kernel
+
+// BackwardWeights computes dw [OutC, InC, Kernel, Kernel], the gradient with
+// respect to the weights, from x [batch, InC, H, W] and dy [batch, OutC, OutH,
+// OutW]:
+//
+//	dw[o,c,u,v] = Σ_{b,i,j} dy[b,o,i,j] · x[b, c, i·Stride+u−Pad, j·Stride+v−Pad]
+//
+// For each sample it is the product of the views of x (one row for every tap,
+// read in place) and dy, transposed so that output channels are contiguous.
+// Samples are summed in chunks that depend on the shape alone, and the chunks
+// in order.
+func (c *Convolution) BackwardWeights(batch int, x, dy, dw []float32) {
+	c.check("Convolution.BackwardWeights", batch, "x", x, dw, "dy", dy)
+	t := c.team
+	t.mu.Lock()
+	defer t.mu.Unlock()
+
+	j := weightGradient{Convolution: c, batch: batch, x: x, dy: dy, dw: dw}
+	j.chunks = 8
+	if len(dw) > 16<<10 {
+		j.chunks = 4
+	}
+	if len(dw) > 1<<20 {
+		j.chunks = 2
+	}
+	j.chunks = max(1, min(j.chunks, batch))
+	j.blocks = max(1, c.InC/32)
+	if len(t.partial) < j.chunks*len(dw) {
+		t.partial = make([]float32, j.chunks*len(dw))
+	}
+	j.partial = t.partial[:j.chunks*len(dw)]
+
+	t.jobs.weightGradient = j
+	t.do(j.chunks*j.blocks, &t.jobs.weightGradient)
+	t.jobs.weightSum = weightSum(j)
+	t.do(ceil(c.OutC, weightSumRows), &t.jobs.weightSum)
+	t.jobs.weightGradient, t.jobs.weightSum = weightGradient{}, weightSum{}
+}
+
+// weightGradient is the job of the partial sums; a task is one chunk of
+// samples and one block of input channels.
+type weightGradient struct {
+	*Convolution
+	batch, chunks, blocks int
+	x, dy, dw             []float32
+	partial               []float32 // [chunks, InC·Kernel·Kernel, OutC]
+}
+
+func (j *weightGradient) task(w *worker, task int) {
+	chunk, block := task/j.blocks, task%j.blocks
+	first, last := j.batch*chunk/j.chunks, j.batch*(chunk+1)/j.chunks
+	from, to := j.InC*block/j.blocks, j.InC*(block+1)/j.blocks
+
+	ph := j.forward.phases[0]
+	n := j.forward.positions(&ph)
+	in := j.forward.in
+	in.channels = to - from
+	viewSize, dySize := in.size(), n*j.OutC
+	group := max(1, min(last-first, stagedFloats/(viewSize+dySize)))
+	memory := w.memory(group * (viewSize + dySize))
+	views, dys := memory[:group*viewSize], memory[group*viewSize:]
+
+	k2 := j.Kernel * j.Kernel
+	p := product{
+		m: (to - from) * k2, n: j.OutC,
+		a: views, arows: ph.taps[:(to-from)*k2], astep: 1, aterm: viewSize,
+		b: dys, brow: w.rows(n, j.OutC), bterm: dySize,
+		c: j.partial[(chunk*j.InC+from)*k2*j.OutC:], ldc: j.OutC,
+	}
+	for s := first; s < last; s += p.terms {
+		p.terms = min(group, last-s)
+		for i := range p.terms {
+			in.stage(views[i*viewSize:], j.x[((s+i)*j.InC+from)*j.H*j.W:])
+			j.stageGradient(dys[i*dySize:], j.dy[(s+i)*j.OutC*ph.h*ph.w:])
+		}
+		w.multiply(&p)
+		p.acc = true
+	}
+}
+
+// stageGradient writes one sample of dy [OutC, OutH, OutW] as [positions,
+// OutC], with zeros at the vain positions.
+func (j *weightGradient) stageGradient(dst, dy []float32) {
+	h, w, pitch := j.OutH(), j.OutW(), j.forward.in.pitch
+	if pitch == w {
+		transpose(dst, j.OutC, dy, h*w, j.OutC, h*w)
+		return
+	}
+	for y := range h {
+		row := dst[y*pitch*j.OutC:]
+		transpose(row, j.OutC, dy[y*w:], h*w, j.OutC, w)
+		if y < h-1 {
+			clear(row[w*j.OutC : pitch*j.OutC])
+		}
+	}
+}
+
+// weightSum is the job that adds the chunks; a task is a few output channels.
+type weightSum weightGradient
+
+const weightSumRows = 16
+
+func (j *weightSum) task(_ *worker, task int) {
+	first := task * weightSumRows
+	last := min(first+weightSumRows, j.OutC)
+	taps := j.InC * j.Kernel * j.Kernel
+	for tap := range taps {
+		for o := first; o < last; o++ {
+			sum := float32(0)
+			for chunk := range j.chunks {
+				sum += j.partial[(chunk*taps+tap)*j.OutC+o]
+			}
+			j.dw[o*taps+tap] = sum
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package kernel
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// at reads a row-major matrix with n columns.
+func at(x []float32, n int) func(i, j int) float32 {
+	return func(i, j int) float32 { return x[i*n+j] }
+}
+
+// flip exchanges the indices.
+func flip(f func(i, j int) float32) func(i, j int) float32 {
+	return func(i, j int) float32 { return f(j, i) }
+}
+
+func TestGemm(t *testing.T) {
+	shapes := [][3]int{
+		{1, 1, 1}, {1, 48, 3}, {8, 48, 16}, {9, 49, 17}, {7, 47, 193}, {3, 2, 0},
+		{16, 16, 9}, {5, 31, 192}, {65, 97, 7}, {64, 96, 385}, {2, 200, 33}, {130, 5, 50},
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 20 {
+		shapes = append(shapes, [3]int{1 + r.IntN(40), 1 + r.IntN(120), 1 + r.IntN(60)})
+	}
+	forEachISA(t, func(t *testing.T, team *Team) {
+		for _, s := range shapes {
+			checkGemm(t, team, r, s[0], s[1], s[2])
+		}
+	})
+}
+
+func checkGemm(t *testing.T, team *Team, r *rand.Rand, m, n, k int) {
+	t.Helper()
+	a, b, start := random(r, m*k), random(r, k*n), random(r, m*n)
+	for _, acc := range []bool{false, true} {
+		base := make([]float32, m*n)
+		fresh := func() []float32 { return garbage(m * n) }
+		if acc {
+			base = start
+			fresh = func() []float32 { return append([]float32(nil), start...) }
+		}
+		name := func(op string) string { return fmt.Sprintf("%s %dx%dx%d acc=%v", op, m, n, k, acc) }
+
+		c := fresh()
+		team.NN(m, n, k, a, b, c, acc)
+		near(t, name("NN"), c, plainGemm(m, n, k, at(a, k), at(b, n), base), 1e-5)
+		c = fresh()
+		team.NT(m, n, k, a, b, c, acc)
+		near(t, name("NT"), c, plainGemm(m, n, k, at(a, k), flip(at(b, k)), base), 1e-5)
+		c = fresh()
+		team.TN(m, n, k, a, b, c, acc)
+		near(t, name("TN"), c, plainGemm(m, n, k, flip(at(a, m)), at(b, n), base), 1e-5)
+	}
+}
+
+func FuzzGemm(f *testing.F) {
+	f.Add(uint8(3), uint8(50), uint8(20), uint64(1))
+	f.Add(uint8(0), uint8(0), uint8(0), uint64(2))
+	f.Add(uint8(70), uint8(100), uint8(200), uint64(3))
+	f.Fuzz(func(t *testing.T, m, n, k uint8, seed uint64) {
+		for _, isa := range Available() {
+			team := NewTeamFor(isa, 2)
+			checkGemm(t, team, rand.New(rand.NewPCG(seed, 0)), 1+int(m), 1+int(n), int(k))
+			team.Close()
+		}
+	})
+}
+
+func BenchmarkGemm(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	team := NewTeam(1)
+	defer team.Close()
+	for _, s := range []struct {
+		name    string
+		m, n, k int
+		run     func(m, n, k int, a, b, c []float32, acc bool)
+	}{
+		{"NT/logits", 256, 16384, 128, team.NT},
+		{"NN/gradient", 256, 128, 16384, team.NN},
+		{"TN/linear", 128, 512, 256, team.TN},
+		{"NN/square", 512, 512, 512, team.NN},
+	} {
+		b.Run(s.name, func(b *testing.B) {
+			x, y, z := random(r, s.m*s.k), random(r, s.k*s.n), make([]float32, s.m*s.n)
+			for b.Loop() {
+				s.run(s.m, s.n, s.k, x, y, z, false)
+			}
+			reportGFLOPs(b, 2*float64(s.m)*float64(s.n)*float64(s.k))
+		})
+	}
+}
+
+func reportGFLOPs(b *testing.B, flops float64) {
+	b.ReportAllocs()
+	b.ReportMetric(flops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+}

@@ -1,0 +1,6 @@
+package kernel
+
+// Available lists the instruction sets of this CPU, fastest first.
+func Available() []ISA { return []ISA{Generic} }
+
+func implementation(ISA) instructions { return genericInstructions() }
