@@ -1,0 +1,205 @@
+package natsbus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mochi/coordinator/protocol"
+)
+
+// Options says which server to connect to, and as whom. Give Server for an
+// in-process connection, or URL.
+type Options struct {
+	Job    string        // job name: part of every subject
+	ID     string        // replica id; also the connection's name, by which the server reports its end
+	Server *Server       // embedded in this process
+	URL    string        // nats://HOST:PORT
+	Wait   time.Duration // how long to keep trying to connect at first; 0 = one attempt
+	Log    *slog.Logger  // default: discard
+}
+
+// retryEvery is the pause between attempts to connect and to reconnect.
+const retryEvery = 100 * time.Millisecond
+
+func (o Options) validate() (Options, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case !token(o.Job):
+		return o, fmt.Errorf("job name %q: letters, digits, '-' and '_' only, at least one", o.Job)
+	case o.Server == nil && o.URL == "":
+		return o, errors.New("connect to NATS: neither an embedded server nor a URL is given")
+	}
+	return o, nil
+}
+
+// token says whether a name can be one part of a subject.
+func token(name string) bool {
+	for _, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+// connect opens a connection that reconnects for ever.
+func connect(ctx context.Context, o Options, name string, extra ...nats.Option) (*nats.Conn, error) {
+	opts := append([]nats.Option{
+		nats.Name(name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(retryEvery),
+		nats.ReconnectJitter(retryEvery/2, retryEvery/2),
+		nats.ReconnectBufSize(1 << 20),
+		nats.IgnoreDiscoveredServers(),
+		nats.PingInterval(2 * time.Second),
+		nats.MaxPingsOutstanding(3),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				o.Log.Warn("connection to NATS lost", "conn", name, "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			o.Log.Info("connection to NATS restored", "conn", name, "url", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			o.Log.Error("NATS", "conn", name, "err", err)
+		}),
+	}, extra...)
+	where := o.URL
+	if o.Server != nil {
+		opts = append(opts, nats.InProcessServer(o.Server))
+		where = "the embedded server"
+	}
+	deadline := time.Now().Add(o.Wait)
+	for {
+		nc, err := nats.Connect(o.URL, opts...)
+		if err == nil {
+			return nc, nil
+		}
+		if !time.Now().Before(deadline) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there?", where, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// publish sends one message as JSON.
+func publish(nc *nats.Conn, subject string, m protocol.Message) error {
+	m.Version = protocol.Version
+	data, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode a message for %s: %w", subject, err)
+	}
+	return nc.Publish(subject, data)
+}
+
+// inbox is one subscription read by one goroutine, which decodes the messages
+// in order and closes ch when it ends.
+type inbox struct {
+	sub    *nats.Subscription
+	cancel context.CancelFunc
+	owned  sync.WaitGroup
+}
+
+// subscribe starts an inbox. Pending messages are not limited: dropping one
+// would stall a step.
+func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message) (*inbox, error) {
+	sub, err := nc.SubscribeSync(subject)
+	if err == nil {
+		err = sub.SetPendingLimits(-1, -1)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b := &inbox{sub: sub, cancel: cancel}
+	b.owned.Go(func() {
+		defer close(ch)
+		for {
+			raw, err := sub.NextMsgWithContext(ctx)
+			if err != nil {
+				return // stopped, or the connection was closed
+			}
+			var m protocol.Message
+			if err := json.Unmarshal(raw.Data, &m); err != nil {
+				log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
+				continue
+			}
+			select {
+			case ch <- m:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return b, nil
+}
+
+func (b *inbox) stop() {
+	b.cancel()
+	b.owned.Wait()
+}
+
+const flushTimeout = 2 * time.Second
+
+// flush waits until the server has what was sent.
+func flush(ctx context.Context, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	return nc.FlushWithContext(ctx)
+}
+
+// closeAfterFlush closes a connection after its last messages have left.
+func closeAfterFlush(nc *nats.Conn, log *slog.Logger) {
+	if nc.IsConnected() {
+		if err := flush(context.Background(), nc); err != nil {
+			log.Warn("last messages may not have left", "conn", nc.Opts.Name, "err", err)
+		}
+	}
+	nc.Close()
+}
+
+// RequestStatus asks a job's coordinator how it stands, over a connection of
+// its own. ctx bounds the wait.
+func RequestStatus(ctx context.Context, o Options) (protocol.Status, error) {
+	o, err := o.validate()
+	if err != nil {
+		return protocol.Status{}, err
+	}
+	nc, err := connect(ctx, o, "mochi-status")
+	if err != nil {
+		return protocol.Status{}, err
+	}
+	defer nc.Close()
+	return status(ctx, nc, o.Job)
+}
+
+func status(ctx context.Context, nc *nats.Conn, job string) (protocol.Status, error) {
+	var s protocol.Status
+	reply, err := nc.RequestWithContext(ctx, protocol.StatusSubject(job), nil)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return s, fmt.Errorf("no coordinator of job %q answers at %s", job, nc.ConnectedUrlRedacted())
+	}
+	if err != nil {
+		return s, fmt.Errorf("ask for the status of job %q: %w", job, err)
+	}
+	if err := json.Unmarshal(reply.Data, &s); err != nil {
+		return s, fmt.Errorf("decode the status of job %q: %w", job, err)
+	}
+	return s, nil
+}

@@ -1,0 +1,151 @@
+package natsbus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+
+	"mochi/coordinator/protocol"
+)
+
+// Coordinator is the coordinator's end of the bus.
+type Coordinator struct {
+	nc       *nats.Conn
+	monitor  *nats.Conn // in the system account; nil with an external server
+	opts     Options
+	messages chan protocol.Message
+	lost     chan string
+	done     chan struct{}
+	inbox    *inbox
+	uploads  *receiver
+	close    sync.Once
+}
+
+// ConnectCoordinator connects the coordinator of a job. With an embedded
+// server it also watches for clients that disconnect.
+func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err error) {
+	if o, err = o.validate(); err != nil {
+		return nil, err
+	}
+	c := &Coordinator{
+		opts:     o,
+		messages: make(chan protocol.Message, 256),
+		lost:     make(chan string, 64),
+		done:     make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			c.Close()
+		}
+	}()
+	if c.nc, err = connect(ctx, o, "mochi-coordinator"); err != nil {
+		return nil, err
+	}
+	if o.Server != nil {
+		if err = c.watch(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// watch subscribes to the server's disconnect events.
+func (c *Coordinator) watch(ctx context.Context) (err error) {
+	c.monitor, err = connect(ctx, c.opts, "mochi-monitor", nats.UserInfo(monitorUser, c.opts.Server.monitor))
+	if err != nil {
+		return err
+	}
+	subject := fmt.Sprintf("$SYS.ACCOUNT.%s.DISCONNECT", globalAccount)
+	_, err = c.monitor.Subscribe(subject, func(raw *nats.Msg) {
+		var event struct {
+			Client struct {
+				Name string `json:"name"`
+			} `json:"client"`
+		}
+		if err := json.Unmarshal(raw.Data, &event); err != nil || event.Client.Name == "" {
+			return // a client without a name is no replica
+		}
+		select {
+		case c.lost <- event.Client.Name:
+		case <-c.done:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("watch for disconnects: %w", err)
+	}
+	return flush(ctx, c.monitor)
+}
+
+// Serve starts to receive: messages of replicas, requests for the status, and
+// checkpoints. save reads a checkpoint to its end (the state after step, sent
+// by a replica) and returns once it is safe; it runs on a goroutine of its
+// own, one at a time. open finds a stored one. It is called once.
+func (c *Coordinator) Serve(
+	status func() protocol.Status,
+	save func(ctx context.Context, from string, step int64, r io.Reader) error,
+	open func(name string) (io.ReadSeekCloser, error),
+) error {
+	c.uploads = newReceiver(c.opts, save, open)
+	if _, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job), c.uploads.handle); err != nil {
+		return fmt.Errorf("serve checkpoints: %w", err)
+	}
+	_, err := c.nc.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
+		data, err := json.Marshal(status())
+		if err == nil {
+			err = raw.Respond(data)
+		}
+		if err != nil {
+			c.opts.Log.Warn("status not answered", "err", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("serve the status: %w", err)
+	}
+	c.inbox, err = subscribe(c.nc, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job), c.messages)
+	if err != nil {
+		return err
+	}
+	return flush(context.Background(), c.nc)
+}
+
+// Conn is the connection itself, for the commit log.
+func (c *Coordinator) Conn() *nats.Conn { return c.nc }
+
+// Send delivers a message to one replica, in order.
+func (c *Coordinator) Send(to string, m protocol.Message) error {
+	return publish(c.nc, protocol.ReplicaSubject(c.opts.Job, to), m)
+}
+
+// Messages are those of the replicas, in order for each of them.
+func (c *Coordinator) Messages() <-chan protocol.Message { return c.messages }
+
+// Lost delivers the names of clients that disconnected: replica ids and
+// others. With an external server it stays silent.
+func (c *Coordinator) Lost() <-chan string { return c.lost }
+
+// Flush waits until the server has what was sent.
+func (c *Coordinator) Flush(ctx context.Context) error {
+	return flush(ctx, c.nc)
+}
+
+// Close ends the connections; an upload in progress is aborted.
+func (c *Coordinator) Close() {
+	c.close.Do(func() {
+		close(c.done)
+		for _, nc := range []*nats.Conn{c.monitor, c.nc} {
+			if nc != nil {
+				closeAfterFlush(nc, c.opts.Log)
+			}
+		}
+		if c.inbox != nil {
+			c.inbox.stop()
+		}
+		if c.uploads != nil {
+			c.uploads.stop()
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// receiver is the coordinator's side of checkpoint transfers: at most one
+// upload at a time, streamed into save as its pieces arrive.
+type receiver struct {
+	opts Options
+	save func(ctx context.Context, from string, step int64, r io.Reader) error
+	open func(name string) (io.ReadSeekCloser, error)
+
+	ctx    context.Context // ends with the receiver; only for save, which outlives a request
+	cancel context.CancelFunc
+	owned  sync.WaitGroup
+
+	mu  sync.Mutex
+	now *upload // the current or last upload
+}
+
+// upload is one checkpoint on its way in.
+type upload struct {
+	from       string
+	step, size int64
+	next       int64 // offset of the next byte
+	pipe       *io.PipeWriter
+
+	done    bool
+	err     error
+	waiting []*nats.Msg // requests to answer when save has returned
+}
+
+var errSuperseded = errors.New("the upload was given up: another one has begun")
+
+func newReceiver(
+	o Options,
+	save func(ctx context.Context, from string, step int64, r io.Reader) error,
+	open func(name string) (io.ReadSeekCloser, error),
+) *receiver {
+	r := &receiver{opts: o, save: save, open: open}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+// stop aborts an upload in progress and waits for its save to return.
+func (r *receiver) stop() {
+	r.cancel()
+	r.mu.Lock()
+	if u := r.now; u != nil {
+		u.pipe.CloseWithError(context.Canceled)
+	}
+	r.mu.Unlock()
+	r.owned.Wait()
+}
+
+// handle answers one request; NATS calls it for one at a time.
+func (r *receiver) handle(m *nats.Msg) {
+	var err error
+	switch op := m.Header.Get(headerOp); op {
+	case "put":
+		err = r.put(m)
+	case "get":
+		err = r.get(m)
+	default:
+		err = fmt.Errorf("operation %q is neither put nor get", op)
+	}
+	if err != nil {
+		r.answer(m, nats.Header{headerError: {err.Error()}}, nil)
+	}
+}
+
+func (r *receiver) answer(m *nats.Msg, h nats.Header, data []byte) {
+	if err := m.RespondMsg(&nats.Msg{Header: h, Data: data}); err != nil {
+		r.opts.Log.Warn("checkpoint request not answered", "err", err)
+	}
+}
+
+func (r *receiver) put(m *nats.Msg) error {
+	from := m.Header.Get(headerFrom)
+	step, err := number(m.Header, headerStep)
+	offset, err2 := number(m.Header, headerOffset)
+	size, err3 := number(m.Header, headerSize)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return err
+	}
+	if offset+int64(len(m.Data)) > size {
+		return fmt.Errorf("piece %d+%d lies outside of %d bytes", offset, len(m.Data), size)
+	}
+
+	r.mu.Lock()
+	u := r.now
+	if u == nil || u.from != from || u.step != step || u.done && offset == 0 {
+		if offset != 0 {
+			busy := u != nil && !u.done
+			r.mu.Unlock()
+			if busy {
+				return errSuperseded
+			}
+			r.answer(m, nats.Header{headerWant: {"0"}}, nil) // this coordinator has restarted
+			return nil
+		}
+		u = r.begin(from, step, size)
+	}
+	if offset != u.next || u.size != size || sum(m.Data) != m.Header.Get(headerSum) || len(m.Data) == 0 {
+		r.reply(u, m)
+		r.mu.Unlock()
+		return nil
+	}
+	r.mu.Unlock()
+
+	// Blocks at the speed of the disk. Only this goroutine moves u.next.
+	_, werr := u.pipe.Write(m.Data)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if werr == nil {
+		u.next += int64(len(m.Data))
+		if u.next == u.size {
+			u.pipe.Close()
+		}
+	} else {
+		u.next = u.size // save has given up: what is left is to report why
+	}
+	r.reply(u, m)
+	return nil
+}
+
+// begin starts an upload in place of the one before. r.mu is held.
+func (r *receiver) begin(from string, step, size int64) *upload {
+	if old := r.now; old != nil && !old.done {
+		old.pipe.CloseWithError(errSuperseded)
+	}
+	in, out := io.Pipe()
+	u := &upload{from: from, step: step, size: size, pipe: out}
+	r.now = u
+	r.owned.Go(func() {
+		err := r.save(r.ctx, from, step, in)
+		in.CloseWithError(errors.Join(errors.New("the checkpoint was not stored"), err))
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		u.done, u.err = true, err
+		if err == nil && u.next < u.size {
+			u.err = fmt.Errorf("stored %d of %d bytes only", u.next, u.size)
+		}
+		for _, m := range u.waiting {
+			r.reply(u, m)
+		}
+		u.waiting = nil
+	})
+	return u
+}
+
+// reply answers a put as the upload now stands. r.mu is held.
+func (r *receiver) reply(u *upload, m *nats.Msg) {
+	switch {
+	case u.done && u.err != nil:
+		r.answer(m, nats.Header{headerError: {u.err.Error()}}, nil)
+	case u.done:
+		r.answer(m, nats.Header{headerDone: {"1"}}, nil)
+	case u.next == u.size:
+		u.waiting = append(u.waiting, m)
+	default:
+		r.answer(m, nats.Header{headerWant: {strconv.FormatInt(u.next, 10)}}, nil)
+	}
+}
+
+func (r *receiver) get(m *nats.Msg) error {
+	offset, err := number(m.Header, headerOffset)
+	if err != nil {
+		return err
+	}
+	file, err := r.open(m.Header.Get(headerName))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if offset >= size {
+		return fmt.Errorf("checkpoint %s has %d bytes, offset %d asked for", m.Header.Get(headerName), size, offset)
+	}
+	if _, err := file.Seek(offset, io.SeekStart); err != nil {
+		return err
+	}
+	piece := make([]byte, min(pieceBytes, size-offset))
+	if _, err := io.ReadFull(file, piece); err != nil {
+		return err
+	}
+	r.answer(m, nats.Header{headerSize: {strconv.FormatInt(size, 10)}, headerSum: {sum(piece)}}, piece)
+	return nil
+}
