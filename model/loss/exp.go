@@ -2,21 +2,69 @@ package loss
 
 import "math"
 
-// exp is e^x for x ≤ 0, to 1e-8 relative; 0 below −87, so that no float32
-// made from it is subnormal. Unlike math.Exp it rounds the same way on every
-// processor, and it is cheap enough for b·K of them in a step.
+// The exponential of a loss: x ≤ 0, to 1e-9 relative, cheap enough for b·K of
+// them in a step, and rounded alike on every processor (math.Exp is not).
 //
-// x = k·ln 2 + r with |r| ≤ ln 2 / 2; e^r by its Taylor polynomial of degree 7
-// (remainder below 6e-9).
-func exp(x float64) float64 {
-	if !(x >= -87) {
+// x = k·ln 2/256 + r with |r| ≤ ln 2/512, so e^x = 2^⌊k/256⌋ · 2^{(k mod 256)/256} · e^r:
+// an exponent, a table entry and 1 + r + r²/2 (remainder below 5e-10).
+const (
+	expLowest  = -87 // e^x is 0 below: no float32 made from it is subnormal
+	expSteps   = 256 // table entries
+	expPerUnit = expSteps / math.Ln2
+	expStep    = math.Ln2 / expSteps
+	expRound   = 3 << 51 // adding it rounds to an integer, left in the low bits
+)
+
+type expTable [expSteps]float64
+
+// newExpTable holds 2^{i/256}, products of square roots of square roots of 2:
+// Sqrt is correctly rounded everywhere.
+func newExpTable() *expTable {
+	var t expTable
+	for i := range t {
+		t[i] = 1
+	}
+	root := 2.0
+	for bit := expSteps / 2; bit > 0; bit /= 2 {
+		root = math.Sqrt(root)
+		for i := range t {
+			if i&bit != 0 {
+				t[i] = float64(t[i] * root)
+			}
+		}
+	}
+	return &t
+}
+
+// exp is e^x for x ≤ 0.
+func (t *expTable) exp(x float64) float64 {
+	if !(x >= expLowest) {
 		return 0
 	}
-	k := int64(float64(x*math.Log2E) - 0.5) // truncation rounds to nearest for x ≤ 0
-	r := x - float64(float64(k)*math.Ln2)
-	r2 := float64(r * r)
-	low := 1 + r + float64(r2*(1.0/2+float64(r*(1.0/6))))
-	high := 1.0/24 + float64(r*(1.0/120)) + float64(r2*(1.0/720+float64(r*(1.0/5040))))
-	p := low + float64(float64(r2*r2)*high)
-	return p * math.Float64frombits(uint64(1023+k)<<52)
+	shifted := float64(x*expPerUnit) + expRound
+	k := int64(math.Float64bits(shifted)) // k mod 2^51 in the low bits
+	r := x - float64((shifted-expRound)*expStep)
+	power := math.Float64frombits(math.Float64bits(t[k&(expSteps-1)]) + uint64(k>>8)<<52)
+	return float64(power * (1 + r + float64(float64(r*r)*0.5)))
+}
+
+// row replaces similarities by e^{(c−top)·invT} and returns their sum.
+func (t *expTable) row(row []float32, top, invT float64) float64 {
+	var sum [2]float64
+	for i, c := range row {
+		// exp, written out: it is too large to be inlined
+		x := float64((float64(c) - top) * invT)
+		if !(x >= expLowest) {
+			row[i] = 0
+			continue
+		}
+		shifted := float64(x*expPerUnit) + expRound
+		k := int64(math.Float64bits(shifted))
+		r := x - float64((shifted-expRound)*expStep)
+		power := math.Float64frombits(math.Float64bits(t[k&(expSteps-1)]) + uint64(k>>8)<<52)
+		e := float64(power * (1 + r + float64(float64(r*r)*0.5)))
+		row[i] = float32(e)
+		sum[i&1] += e
+	}
+	return sum[0] + sum[1]
 }

@@ -132,6 +132,7 @@ type Loss struct {
 	maxBatch int
 	k        int
 	products engine.Products
+	exp      *expTable
 
 	rows    int       // queries in a block
 	logits  []float32 // [rows, K]: q·n, then the weights of the queue entries in the gradient
@@ -170,7 +171,7 @@ func New(cfg Config, dim, maxBatch, k int, products engine.Products) (*Loss, err
 		cfg.Threads = runtime.GOMAXPROCS(0)
 	}
 	rows := min(maxBatch, max(8, blockElements/k))
-	l := &Loss{cfg: cfg, dim: dim, maxBatch: maxBatch, k: k, products: products,
+	l := &Loss{cfg: cfg, dim: dim, maxBatch: maxBatch, k: k, products: products, exp: newExpTable(),
 		rows: rows, logits: make([]float32, rows*k), results: make([]result, rows)}
 	for range min(cfg.Threads, rows) {
 		l.workers = append(l.workers, newWorker(l))

@@ -317,19 +317,39 @@ func TestRefusals(t *testing.T) {
 	for i := range in.Queue[:8] {
 		in.Queue[i] = float32(math.Inf(-1))
 	}
-	if err := l.Compute(in, &Output{DQ: make([]float32, 32)}); !errors.Is(err, ErrNotFinite) {
-		t.Errorf("infinite queue entry: %v", err)
+	for range 2 {
+		if err := l.Compute(in, &Output{DQ: make([]float32, 32)}); !errors.Is(err, ErrNotFinite) {
+			t.Errorf("infinite queue entry: %v", err)
+		}
+		in.Labels, in.QueueLabels = []int32{1, 1, 1, 1}, make([]int32, 20) // the same beside dropped ones
+		in.QueueLabels[7] = 1
 	}
 }
 
 func TestExp(t *testing.T) {
-	for x := 0.0; x > -87; x -= 0.00317 {
-		want := math.Exp(x)
-		if got := exp(x); math.Abs(got-want) > 1e-8*want {
+	table := newExpTable()
+	row := make([]float32, 0, 30000)
+	for x := float32(0); x > -87; x -= 0.00317 {
+		row = append(row, x)
+		want := math.Exp(float64(x))
+		if got := table.exp(float64(x)); math.Abs(got-want) > 1e-9*want {
 			t.Fatalf("exp(%g) = %g, want %g", x, got, want)
 		}
 	}
-	if exp(0) != 1 || exp(-88) != 0 || exp(math.Inf(-1)) != 0 || exp(-1e300) != 0 {
+	row = append(row, -90, minusInf)
+	in := append([]float32(nil), row...)
+	sum, want := table.row(row, 0, 1), 0.0
+	for i, x := range in {
+		e := table.exp(float64(x))
+		want += e
+		if row[i] != float32(e) {
+			t.Fatalf("row gives %g for %g, exp %g", row[i], x, e)
+		}
+	}
+	if math.Abs(sum-want) > 1e-12*want {
+		t.Errorf("row sums to %g, want %g", sum, want)
+	}
+	if table.exp(0) != 1 || table.exp(-88) != 0 || table.exp(math.Inf(-1)) != 0 || table.exp(-1e300) != 0 {
 		t.Error("exp at its ends")
 	}
 }

@@ -83,8 +83,8 @@ func (w *worker) query(r int) (res result) {
 
 	eligible := w.exclude(row, b)
 	mix := l.in.Mix && l.cfg.N > 0
-	hardest, sum, seen := w.scan(row, mix)
-	if bad := sum + res.pos; math.IsNaN(bad) || math.IsInf(bad, 0) || seen != eligible {
+	hardest, sum := w.scan(row, len(row)-eligible, mix)
+	if bad := sum + res.pos; math.IsNaN(bad) || math.IsInf(bad, 0) {
 		return result{z: 1, err: fmt.Errorf("similarity is %w: training has diverged (lower the learning rate)", ErrNotFinite)}
 	}
 	if eligible > 0 {
@@ -107,10 +107,10 @@ func (w *worker) query(r int) (res result) {
 	// Σe relative to the largest logit.
 	top := max(hardest, res.pos)
 	invT := 1 / l.cfg.Temperature
-	res.negatives = expRow(row, top, invT)
+	res.negatives = l.exp.row(row, top, invT)
 	for i := range points {
 		p := &points[i]
-		e := exp((p.sim - top) * invT)
+		e := l.exp.exp((p.sim - top) * invT)
 		res.negatives += e
 		if p.i >= 0 {
 			row[p.i] += float32(e) * p.wi
@@ -119,7 +119,7 @@ func (w *worker) query(r int) (res result) {
 		}
 		row[p.j] += float32(e) * p.wj
 	}
-	pos := exp((res.pos - top) * invT)
+	pos := l.exp.exp((res.pos - top) * invT)
 	res.z = res.negatives + pos
 	if pos == 1 { // keeps the digits of a small loss
 		res.loss = math.Log1p(res.negatives)
@@ -146,25 +146,46 @@ func (w *worker) exclude(row []float32, b int) int {
 	return left
 }
 
-// scan finds the largest similarity (−∞ when there is none), the sum and the
-// number of those above −∞, and fills w.hard when the hardest are wanted.
-func (w *worker) scan(row []float32, wantHard bool) (hardest, sum float64, seen int) {
-	top := minusInf
+// scan finds the largest similarity (−∞ when there is none) and the sum of
+// all but those dropped, and fills w.hard when the hardest are wanted.
+func (w *worker) scan(row []float32, dropped int, wantHard bool) (hardest, sum float64) {
 	if wantHard {
 		w.hard.Reset()
 		w.hard.Scan(row, 0)
 	}
-	for _, c := range row {
-		if c == minusInf {
-			continue
+	top := minusInf
+	if dropped > 0 {
+		for _, c := range row {
+			if c == minusInf {
+				dropped--
+				continue
+			}
+			sum += float64(c)
+			if c > top {
+				top = c
+			}
 		}
-		seen++
-		sum += float64(c)
+		if dropped < 0 { // −∞ that nobody put there
+			sum = math.NaN()
+		}
+		return float64(top), sum
+	}
+	var sums [4]float64
+	for ; len(row) >= 4; row = row[4:] {
+		for i, c := range row[:4] {
+			sums[i] += float64(c)
+			if c > top {
+				top = c
+			}
+		}
+	}
+	for _, c := range row {
+		sums[0] += float64(c)
 		if c > top {
 			top = c
 		}
 	}
-	return float64(top), sum, seen
+	return float64(top), (sums[0] + sums[1]) + (sums[2] + sums[3])
 }
 
 // mix draws the synthetic points of query b and computes their similarities
@@ -257,17 +278,6 @@ func (w *worker) groupByShard(hard []nearest.Key) {
 	}
 	copy(start[1:], start[:v])
 	start[0] = 0
-}
-
-// expRow replaces similarities by e^{(c−top)/τ} and returns their sum.
-func expRow(row []float32, top, invT float64) float64 {
-	var sum float64
-	for i, c := range row {
-		e := exp((float64(c) - top) * invT)
-		row[i] = float32(e)
-		sum += e
-	}
-	return sum
 }
 
 // dot is x·y with a fixed order of summation.
