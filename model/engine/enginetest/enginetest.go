@@ -1,0 +1,261 @@
+// Package enginetest checks an engine.Engine against the contract of package
+// engine: every operation and small residual networks against a deliberately
+// plain float64 executor (itself checked by finite differences), statistics,
+// the arithmetic of an update to the bit, the order and meaning of callbacks,
+// independence of the number of threads, and the reaction to bad input.
+//
+// An engine's test calls Run; it takes a few seconds.
+package enginetest
+
+import (
+	"errors"
+	"math"
+	"testing"
+
+	"mochi/model/engine"
+	"mochi/model/network"
+)
+
+// Tolerance is the largest accepted difference from the float64 reference,
+// relative to the largest magnitude of the tensor.
+const Tolerance = 1e-4
+
+// New makes the engine under test.
+type New func(engine.Config) (engine.Engine, error)
+
+// Run runs the whole suite in subtests of t.
+func Run(t *testing.T, newEngine func(engine.Config) (engine.Engine, error)) {
+	s := suite{newEngine}
+	t.Run("training", s.training)
+	t.Run("eval", s.eval)
+	t.Run("forward only", s.forwardOnly)
+	t.Run("statistics far from zero", s.farStatistics)
+	t.Run("zero embedding", s.zeroEmbedding)
+	t.Run("threads", s.threads)
+	t.Run("backward protocol", s.backwardProtocol)
+	t.Run("update", s.update)
+	t.Run("programs see updates", s.programsSeeUpdates)
+	t.Run("states are independent", s.independentStates)
+	t.Run("products", s.products)
+	t.Run("configuration", s.configuration)
+	t.Run("bad arguments", s.badArguments)
+	t.Run("nan", s.nan)
+}
+
+type suite struct{ new New }
+
+func (s suite) engine(t testing.TB, cfg engine.Config) engine.Engine {
+	t.Helper()
+	e, err := s.new(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, e.Close()) })
+	return e
+}
+
+func (s suite) state(t testing.TB, e engine.Engine, net *network.Network, f fixture) engine.State {
+	t.Helper()
+	st, err := e.NewState(net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, st.Close()) })
+	for _, v := range engine.Vectors {
+		for _, x := range st.Host(v) {
+			if x != 0 {
+				t.Fatalf("vector %d of a new state is not zero", v)
+			}
+		}
+	}
+	st.Set(engine.QueryParams, f.query)
+	st.Set(engine.KeyParams, f.key)
+	st.Set(engine.Momentum, f.momentum)
+	st.Set(engine.QueryBuffers, f.queryBuffers)
+	st.Set(engine.KeyBuffers, f.keyBuffers)
+	return st
+}
+
+func compile(t testing.TB, st engine.State, spec engine.Spec) engine.Program {
+	t.Helper()
+	p, err := st.Compile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { check(t, p.Close()) })
+	if p.Spec() != spec {
+		t.Errorf("Spec() is %+v, compiled was %+v", p.Spec(), spec)
+	}
+	return p
+}
+
+// result is what one run of a program gives.
+type result struct{ embeddings, features, statistics, grads []float32 }
+
+// run does one forward, and in mode Train one backward.
+func run(t testing.TB, p engine.Program, net *network.Network, f fixture) result {
+	t.Helper()
+	spec := p.Spec()
+	r := result{
+		embeddings: garbage(spec.Batch * net.Dim),
+		features:   garbage(spec.Batch * net.FeatureDim),
+	}
+	check(t, p.Forward(f.images, r.embeddings))
+	p.Features(r.features)
+	if spec.Mode != engine.Eval {
+		r.statistics = garbage(net.NumBuffers())
+		p.Statistics(r.statistics)
+	}
+	if spec.Mode == engine.Train {
+		r.grads = garbage(net.NumParams())
+		check(t, p.Backward(f.dEmbeddings, r.grads, nil))
+	}
+	return r
+}
+
+// training compares everything of a training step with the reference.
+func (s suite) training(t *testing.T) {
+	e := s.engine(t, engine.Config{Threads: 2})
+	for _, c := range cases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			f := newFixture(c, 1)
+			st := s.state(t, e, c.net, f)
+			if st.Network() != c.net {
+				t.Error("Network() is another network")
+			}
+			for _, enc := range []struct {
+				encoder         engine.Encoder
+				params, buffers []float32
+			}{{engine.Query, f.query, f.queryBuffers}, {engine.Key, f.key, f.keyBuffers}} {
+				p := compile(t, st, engine.Spec{Encoder: enc.encoder, Batch: c.batch, Mode: engine.Train})
+				got := run(t, p, c.net, f)
+				want := newReference(c.net, c.batch, engine.Train, enc.params, enc.buffers)
+				compare(t, "embeddings", got.embeddings, want.forward(widen(f.images)))
+				compare(t, "features", got.features, want.values[c.net.Feature])
+				compareTensors(t, "statistic", c.net.Buffers, got.statistics, want.statistics)
+				compareTensors(t, "gradient", c.net.Params, got.grads, want.backward(widen(f.dEmbeddings)))
+				unitRows(t, got.embeddings, c.net.Dim)
+			}
+		})
+	}
+}
+
+// eval uses the running statistics.
+func (s suite) eval(t *testing.T) {
+	e := s.engine(t, engine.Config{Threads: 2})
+	for _, c := range cases(t) {
+		f := newFixture(c, 2)
+		st := s.state(t, e, c.net, f)
+		for _, enc := range []struct {
+			encoder         engine.Encoder
+			params, buffers []float32
+		}{{engine.Query, f.query, f.queryBuffers}, {engine.Key, f.key, f.keyBuffers}} {
+			p := compile(t, st, engine.Spec{Encoder: enc.encoder, Batch: c.batch, Mode: engine.Eval})
+			got := run(t, p, c.net, f)
+			want := newReference(c.net, c.batch, engine.Eval, enc.params, enc.buffers)
+			compare(t, c.name+": embeddings", got.embeddings, want.forward(widen(f.images)))
+			compare(t, c.name+": features", got.features, want.values[c.net.Feature])
+		}
+	}
+}
+
+// forwardOnly gives the same bits as the forward half of training.
+func (s suite) forwardOnly(t *testing.T) {
+	e := s.engine(t, engine.Config{Threads: 2})
+	for _, c := range cases(t) {
+		f := newFixture(c, 3)
+		st := s.state(t, e, c.net, f)
+		train := run(t, compile(t, st, engine.Spec{Batch: c.batch, Mode: engine.Train}), c.net, f)
+		p := compile(t, st, engine.Spec{Batch: c.batch, Mode: engine.Forward})
+		forward := run(t, p, c.net, f)
+		train.grads = nil
+		sameBits(t, c.name, forward, train)
+		sameBits(t, c.name+", again", run(t, p, c.net, f), train)
+		if err := p.Backward(f.dEmbeddings, make([]float32, c.net.NumParams()), nil); err == nil {
+			t.Errorf("%s: Backward in mode Forward gives no error", c.name)
+		}
+	}
+}
+
+// farStatistics: a mean a hundred times the deviation must not cost the
+// variance its digits.
+func (s suite) farStatistics(t *testing.T) {
+	b := network.NewBuilder("far", 3, 6)
+	x := b.GlobalAvgPool(b.BatchNorm("bn", 0, true))
+	net, err := b.Build(x, b.L2Normalize(x))
+	check(t, err)
+	c := testCase{"far", net, 3}
+	f := newFixture(c, 4)
+	for i := range f.images {
+		f.images[i] += 100
+	}
+	st := s.state(t, s.engine(t, engine.Config{}), net, f)
+	got := run(t, compile(t, st, engine.Spec{Batch: c.batch, Mode: engine.Train}), net, f)
+	want := newReference(net, c.batch, engine.Train, f.query, f.queryBuffers)
+	compare(t, "embeddings", got.embeddings, want.forward(widen(f.images)))
+	compareTensors(t, "statistic", net.Buffers, got.statistics, want.statistics)
+}
+
+// zeroEmbedding: rows of zeros stay zeros and their gradients finite.
+func (s suite) zeroEmbedding(t *testing.T) {
+	b := network.NewBuilder("zero", 3, 4)
+	x := b.GlobalAvgPool(b.Conv("conv", 0, 5, 3, 1, 1))
+	net, err := b.Build(x, b.L2Normalize(x))
+	check(t, err)
+	f := newFixture(testCase{"zero", net, 2}, 5)
+	clear(f.images[:3*4*4])
+	st := s.state(t, s.engine(t, engine.Config{}), net, f)
+	got := run(t, compile(t, st, engine.Spec{Batch: 2, Mode: engine.Train}), net, f)
+	for _, e := range got.embeddings[:net.Dim] {
+		if e != 0 {
+			t.Fatalf("embedding of a zero image is %v", got.embeddings[:net.Dim])
+		}
+	}
+	for _, g := range got.grads {
+		if math.IsNaN(float64(g)) || math.IsInf(float64(g), 0) {
+			t.Fatalf("gradients are %v", got.grads)
+		}
+	}
+}
+
+// threads do not change a bit, nor do runs.
+func (s suite) threads(t *testing.T) {
+	for _, c := range cases(t) {
+		f := newFixture(c, 6)
+		var first result
+		for threads := 1; threads <= 3; threads++ {
+			e := s.engine(t, engine.Config{Threads: threads})
+			if e.Info().Threads != threads || e.Info().Name == "" || e.Info().Device == "" {
+				t.Errorf("asked for %d threads, running is %+v", threads, e.Info())
+			}
+			p := compile(t, s.state(t, e, c.net, f), engine.Spec{Batch: c.batch, Mode: engine.Train})
+			if threads == 1 {
+				first = run(t, p, c.net, f)
+			}
+			sameBits(t, c.name, run(t, p, c.net, f), first)
+		}
+	}
+}
+
+func (s suite) configuration(t *testing.T) {
+	if e, err := s.new(engine.Config{Precision: "fp7"}); err == nil {
+		check(t, e.Close())
+		t.Error("precision fp7 gives no error")
+	} else if !errors.Is(err, engine.ErrUnsupported) {
+		t.Errorf("precision fp7: %v does not wrap ErrUnsupported", err)
+	}
+	e, err := s.new(engine.Config{Precision: engine.BF16})
+	if err != nil && !errors.Is(err, engine.ErrUnsupported) {
+		t.Errorf("precision bf16: %v does not wrap ErrUnsupported", err)
+	}
+	if err == nil {
+		check(t, e.Close())
+	}
+	if e := s.engine(t, engine.Config{Precision: engine.FP32}); e.Info().Threads < 1 {
+		t.Errorf("with threads 0 the engine runs %d", e.Info().Threads)
+	}
+	if e, err := s.new(engine.Config{Threads: -1}); err == nil {
+		check(t, e.Close())
+		t.Error("-1 threads give no error")
+	}
+}

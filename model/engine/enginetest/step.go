@@ -1,0 +1,210 @@
+package enginetest
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"mochi/model/engine"
+	"mochi/model/network"
+)
+
+// backwardProtocol: ready names every parameter once, when its gradient is
+// final; Backward follows a Forward, once.
+func (s suite) backwardProtocol(t *testing.T) {
+	e := s.engine(t, engine.Config{Threads: 2})
+	for _, c := range cases(t) {
+		f := newFixture(c, 7)
+		p := compile(t, s.state(t, e, c.net, f), engine.Spec{Batch: c.batch, Mode: engine.Train})
+		grads := make([]float32, c.net.NumParams())
+		if err := p.Backward(f.dEmbeddings, grads, nil); err == nil {
+			t.Errorf("%s: Backward before any Forward gives no error", c.name)
+		}
+		want := run(t, p, c.net, f)
+		if err := p.Backward(f.dEmbeddings, grads, nil); err == nil {
+			t.Errorf("%s: a second Backward gives no error", c.name)
+		}
+
+		// Two forwards in a row: the second counts.
+		other := slices.Clone(f.images)
+		slices.Reverse(other)
+		embeddings := make([]float32, c.batch*c.net.Dim)
+		check(t, p.Forward(other, embeddings))
+		check(t, p.Forward(f.images, embeddings))
+		seen := make([]int, len(c.net.Params))
+		copy(grads, garbage(len(grads)))
+		check(t, p.Backward(f.dEmbeddings, grads, func(param int) {
+			seen[param]++
+			at := c.net.Params[param]
+			if !slices.Equal(grads[at.Offset:at.Offset+at.Size], want.grads[at.Offset:at.Offset+at.Size]) {
+				t.Errorf("%s: gradient of %s is not final when ready is called", c.name, at.Name)
+			}
+		}))
+		for i, n := range seen {
+			if n != 1 {
+				t.Errorf("%s: ready was called %d times for %s", c.name, n, c.net.Params[i].Name)
+			}
+		}
+		if !slices.Equal(grads, want.grads) {
+			t.Errorf("%s: gradients differ after a repeated Forward", c.name)
+		}
+	}
+}
+
+// large has enough parameters for an update to be cut into parts.
+func large(t *testing.T) *network.Network {
+	b := network.NewBuilder("large", 3, 4)
+	x := b.GlobalAvgPool(b.BatchNorm("bn", b.Conv("conv", 0, 301, 1, 1, 0), true))
+	net, err := b.Build(x, b.L2Normalize(b.Linear("fc", x, 203)))
+	check(t, err)
+	return net
+}
+
+// update is right to the bit: every product and sum rounded to float32.
+func (s suite) update(t *testing.T) {
+	net := large(t)
+	f := newFixture(testCase{"large", net, 2}, 8)
+	st := s.state(t, s.engine(t, engine.Config{Threads: 3}), net, f)
+	rng := rand.New(rand.NewPCG(9, 9))
+	normal := func(n int) []float32 {
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64())
+		}
+		return v
+	}
+	for range 3 {
+		u := engine.Update{
+			Grads: normal(net.NumParams()), QueryStatistics: normal(net.NumBuffers()), KeyStatistics: normal(net.NumBuffers()),
+			LR: 0.03 * (1 + rng.Float32()), SGDMomentum: 0.9, WeightDecay: 1e-4, EncoderMomentum: 0.999,
+		}
+		for i, g := range u.Grads {
+			g := add(g, mul(u.WeightDecay, f.query[i]))
+			f.momentum[i] = add(mul(u.SGDMomentum, f.momentum[i]), g)
+			f.query[i] = add(f.query[i], -mul(u.LR, f.momentum[i]))
+			f.key[i] = add(mul(u.EncoderMomentum, f.key[i]), mul(add(1, -u.EncoderMomentum), f.query[i]))
+		}
+		for i := range u.QueryStatistics {
+			f.queryBuffers[i] = add(mul(0.9, f.queryBuffers[i]), mul(0.1, u.QueryStatistics[i]))
+			f.keyBuffers[i] = add(mul(0.9, f.keyBuffers[i]), mul(0.1, u.KeyStatistics[i]))
+		}
+		kept := slices.Clone(u.Grads)
+		check(t, st.Update(u))
+		if !slices.Equal(u.Grads, kept) {
+			t.Error("Update changed the caller's gradients")
+		}
+		for v, want := range map[engine.Vector][]float32{
+			engine.QueryParams: f.query, engine.KeyParams: f.key, engine.Momentum: f.momentum,
+			engine.QueryBuffers: f.queryBuffers, engine.KeyBuffers: f.keyBuffers,
+		} {
+			if !slices.Equal(st.Host(v), want) {
+				t.Errorf("vector %d is not right to the bit after an update", v)
+			}
+		}
+	}
+}
+
+// mul and add round once, to float32: the functions are not inlined, so that
+// no product can be fused with a sum.
+//
+//go:noinline
+func mul(a, b float32) float32 { return a * b }
+
+//go:noinline
+func add(a, b float32) float32 { return a + b }
+
+// programsSeeUpdates: a program compiled before an update computes like one
+// compiled after it on the new vectors.
+func (s suite) programsSeeUpdates(t *testing.T) {
+	for _, c := range cases(t)[13:15] { // the two small ResNets
+		f := newFixture(c, 10)
+		e := s.engine(t, engine.Config{Threads: 2})
+		old := s.state(t, e, c.net, f)
+		specs := []engine.Spec{
+			{Encoder: engine.Query, Batch: c.batch, Mode: engine.Train},
+			{Encoder: engine.Query, Batch: c.batch, Mode: engine.Eval},
+			{Encoder: engine.Key, Batch: c.batch, Mode: engine.Forward},
+			{Encoder: engine.Key, Batch: c.batch, Mode: engine.Eval},
+		}
+		var programs []engine.Program
+		var before []result
+		for _, spec := range specs {
+			p := compile(t, old, spec)
+			programs = append(programs, p)
+			before = append(before, run(t, p, c.net, f))
+		}
+		check(t, old.Update(engine.Update{
+			Grads: before[0].grads, QueryStatistics: before[0].statistics, KeyStatistics: before[2].statistics,
+			LR: 0.5, SGDMomentum: 0.9, WeightDecay: 1e-2, EncoderMomentum: 0.5,
+		}))
+		fresh := s.state(t, e, c.net, f)
+		for _, v := range engine.Vectors {
+			fresh.Set(v, slices.Clone(old.Host(v)))
+		}
+		for i, spec := range specs {
+			got := run(t, programs[i], c.net, f)
+			if slices.Equal(got.embeddings, before[i].embeddings) {
+				t.Errorf("%s: %+v computes as before the update", c.name, spec)
+			}
+			sameBits(t, c.name, got, run(t, compile(t, fresh, spec), c.net, f))
+		}
+	}
+}
+
+// independentStates run at the same time without changing each other's bits.
+func (s suite) independentStates(t *testing.T) {
+	c := cases(t)[13]
+	e := s.engine(t, engine.Config{Threads: 2})
+	const steps = 3
+	train := func(seed uint64) []float32 {
+		f := newFixture(c, seed)
+		st, err := e.NewState(c.net)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		defer func() { check(t, st.Close()) }()
+		st.Set(engine.QueryParams, f.query)
+		st.Set(engine.KeyParams, f.key)
+		query, err := st.Compile(engine.Spec{Encoder: engine.Query, Batch: c.batch, Mode: engine.Train})
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		key, err := st.Compile(engine.Spec{Encoder: engine.Key, Batch: c.batch, Mode: engine.Forward})
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		embeddings := make([]float32, c.batch*c.net.Dim)
+		u := engine.Update{
+			Grads:           make([]float32, c.net.NumParams()),
+			QueryStatistics: make([]float32, c.net.NumBuffers()), KeyStatistics: make([]float32, c.net.NumBuffers()),
+			LR: 0.1, SGDMomentum: 0.9, EncoderMomentum: 0.9,
+		}
+		for range steps {
+			check(t, query.Forward(f.images, embeddings))
+			check(t, key.Forward(f.images, embeddings))
+			check(t, query.Backward(embeddings, u.Grads, nil))
+			query.Statistics(u.QueryStatistics)
+			key.Statistics(u.KeyStatistics)
+			check(t, st.Update(u))
+		}
+		check(t, query.Close())
+		check(t, key.Close())
+		return slices.Clone(st.Host(engine.KeyParams))
+	}
+	const replicas = 3
+	var together [replicas][]float32
+	var wg sync.WaitGroup
+	for i := range replicas {
+		wg.Go(func() { together[i] = train(uint64(i)) })
+	}
+	wg.Wait()
+	for i := range replicas {
+		if alone := train(uint64(i)); !slices.Equal(alone, together[i]) {
+			t.Errorf("state %d has other bits when others run beside it", i)
+		}
+	}
+}

@@ -1,0 +1,9 @@
+package gorgonia
+
+import (
+	"testing"
+
+	"mochi/model/engine/enginetest"
+)
+
+func TestConformance(t *testing.T) { enginetest.Run(t, New) }

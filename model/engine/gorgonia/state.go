@@ -1,0 +1,122 @@
+package gorgonia
+
+import (
+	"fmt"
+
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/network"
+)
+
+// state implements engine.State. Its vectors are plain slices that the
+// programs' graphs read in place.
+type state struct {
+	team    *kernel.Team
+	net     *network.Network
+	vectors map[engine.Vector][]float32
+}
+
+func newState(team *kernel.Team, net *network.Network) *state {
+	return &state{team: team, net: net, vectors: map[engine.Vector][]float32{
+		engine.QueryParams:  make([]float32, net.NumParams()),
+		engine.KeyParams:    make([]float32, net.NumParams()),
+		engine.Momentum:     make([]float32, net.NumParams()),
+		engine.QueryBuffers: make([]float32, net.NumBuffers()),
+		engine.KeyBuffers:   make([]float32, net.NumBuffers()),
+	}}
+}
+
+func (s *state) Network() *network.Network { return s.net }
+
+func (s *state) Host(v engine.Vector) []float32 { return s.vectors[v] }
+
+func (s *state) Set(v engine.Vector, values []float32) {
+	dst, ok := s.vectors[v]
+	if !ok {
+		panic(fmt.Sprintf("engine gorgonia: set: there is no vector %d", v))
+	}
+	if len(values) != len(dst) {
+		panic(fmt.Sprintf("engine gorgonia: set vector %d: %d values, %s has %d", v, len(values), s.net.Arch, len(dst)))
+	}
+	copy(dst, values)
+}
+
+func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
+	if spec.Batch < 1 {
+		return nil, fmt.Errorf("engine gorgonia: compile %s: batch: %d; at least 1 sample is needed", s.net.Arch, spec.Batch)
+	}
+	params, buffers := engine.QueryParams, engine.QueryBuffers
+	switch spec.Encoder {
+	case engine.Query:
+	case engine.Key:
+		params, buffers = engine.KeyParams, engine.KeyBuffers
+	default:
+		return nil, fmt.Errorf("engine gorgonia: compile %s: there is no encoder %d", s.net.Arch, spec.Encoder)
+	}
+	if spec.Mode < engine.Train || spec.Mode > engine.Eval {
+		return nil, fmt.Errorf("engine gorgonia: compile %s: there is no mode %d", s.net.Arch, spec.Mode)
+	}
+	c, err := compile(s.team, s.net, spec, s.vectors[params], s.vectors[buffers])
+	if err != nil {
+		return nil, fmt.Errorf("engine gorgonia: compile %s: %w", s.net.Arch, err)
+	}
+	return &program{net: s.net, spec: spec, graph: c}, nil
+}
+
+// Close does nothing: the vectors are ordinary memory.
+func (s *state) Close() error { return nil }
+
+// updateChunk is the number of elements one task of Update takes.
+const updateChunk = 1 << 14
+
+func (s *state) Update(u engine.Update) error {
+	for _, c := range []struct {
+		name      string
+		got, want int
+	}{
+		{"gradients", len(u.Grads), s.net.NumParams()},
+		{"query statistics", len(u.QueryStatistics), s.net.NumBuffers()},
+		{"key statistics", len(u.KeyStatistics), s.net.NumBuffers()},
+	} {
+		if c.got != c.want {
+			return fmt.Errorf("engine gorgonia: update: %d %s, %s has %d", c.got, c.name, s.net.Arch, c.want)
+		}
+	}
+	query, key, momentum := s.vectors[engine.QueryParams], s.vectors[engine.KeyParams], s.vectors[engine.Momentum]
+	s.chunks(len(query), func(from, to int) {
+		step(u, u.Grads[from:to], momentum[from:to], query[from:to], key[from:to])
+	})
+	running(s.vectors[engine.QueryBuffers], u.QueryStatistics)
+	running(s.vectors[engine.KeyBuffers], u.KeyStatistics)
+	return nil
+}
+
+// chunks runs f on parts of [0, n) in parallel.
+func (s *state) chunks(n int, f func(from, to int)) {
+	s.team.Run((n+updateChunk-1)/updateChunk, func(task, _ int) {
+		f(task*updateChunk, min(n, (task+1)*updateChunk))
+	})
+}
+
+// step is SGD with momentum and weight decay on query (θ_q), then the moving
+// average on key (θ_k). The conversions keep the compiler from fusing a
+// product and a sum into one rounding, see engine.Update.
+func step(u engine.Update, grads, velocity, query, key []float32) {
+	keep, blend := u.EncoderMomentum, 1-u.EncoderMomentum
+	velocity, query, key = velocity[:len(grads)], query[:len(grads)], key[:len(grads)]
+	for i, g := range grads {
+		q := query[i]
+		g += float32(u.WeightDecay * q)
+		v := float32(u.SGDMomentum*velocity[i]) + g
+		q -= float32(u.LR * v)
+		velocity[i], query[i] = v, q
+		key[i] = float32(keep*key[i]) + float32(blend*q)
+	}
+}
+
+// running moves BatchNorm's running statistics towards those of a step.
+func running(buffers, statistics []float32) {
+	for i, s := range statistics {
+		buffers[i] = float32((1-network.BatchNormMomentum)*buffers[i]) + float32(network.BatchNormMomentum*s)
+	}
+}
