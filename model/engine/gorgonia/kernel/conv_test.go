@@ -104,3 +104,41 @@ func TestConvNamesTheWrongBuffer(t *testing.T) {
 	}()
 	plan.BackwardData(1, make([]float32, 15), make([]float32, 9), make([]float32, 16))
 }
+
+// BenchmarkConv measures ResNet-20's layers at 28×28 and a few of ResNet-50.
+func BenchmarkConv(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, isa := range Available() {
+		team := NewTeamFor(isa, 1)
+		for _, s := range []struct {
+			Conv
+			batch int
+		}{
+			{Conv{3, 16, 28, 28, 3, 1, 1}, 32},
+			{Conv{16, 16, 28, 28, 3, 1, 1}, 32},
+			{Conv{16, 32, 28, 28, 3, 2, 1}, 32},
+			{Conv{32, 32, 14, 14, 3, 1, 1}, 32},
+			{Conv{64, 64, 7, 7, 3, 1, 1}, 32},
+			{Conv{512, 512, 4, 4, 3, 1, 1}, 32},
+			{Conv{64, 256, 56, 56, 1, 1, 0}, 4},
+		} {
+			c := NewConvolution(team, s.Conv)
+			x, w := random(r, s.batch*s.InC*s.H*s.W), random(r, s.OutC*s.InC*s.Kernel*s.Kernel)
+			y := make([]float32, s.batch*s.OutC*s.OutH()*s.OutW())
+			name := fmt.Sprintf("%s/%d-%dc%ds%d/%d/", isa, s.InC, s.OutC, s.Kernel, s.Stride, s.H)
+			for _, pass := range []struct {
+				name string
+				run  func()
+			}{
+				{"forward", func() { c.Forward(s.batch, x, w, y) }},
+				{"data", func() { c.BackwardData(s.batch, y, w, x) }},
+				{"weights", func() { c.BackwardWeights(s.batch, x, y, w) }},
+			} {
+				b.Run(name+pass.name, func(b *testing.B) {
+					measure(b, s.FLOPs(s.batch), pass.run)
+				})
+			}
+		}
+		team.Close()
+	}
+}

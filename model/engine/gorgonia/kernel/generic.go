@@ -6,7 +6,7 @@ package kernel
 func genericInstructions() instructions {
 	return instructions{
 		rows:    4,
-		tiles:   []microKernel{{2, genericTile4x2}, {1, genericTile4x1}},
+		tiles:   []microKernel{{2, false, genericTile4x2}, {1, false, genericTile4x1}},
 		vectors: genericVectors(),
 	}
 }

@@ -26,10 +26,11 @@ type tile struct {
 	acc     bool // start from C instead of 0
 }
 
-// microKernel computes tiles up to its width.
+// microKernel computes tiles of its width, with partial set narrower ones too.
 type microKernel struct {
-	width int
-	run   func(*tile)
+	width   int
+	partial bool
+	run     func(*tile)
 }
 
 // instructions is everything that depends on the instruction set.
@@ -105,13 +106,13 @@ func (w *worker) multiplyStrip(p *product, from, to int) {
 }
 
 // kernelFor picks the micro-kernel for the next tile of n remaining columns:
-// the widest while it is filled, then the narrowest that takes the rest.
+// the widest that they fill, or the narrowest that takes them all.
 func (s *instructions) kernelFor(n int) *microKernel {
-	best := &s.tiles[0]
-	for i := range s.tiles[1:] {
-		if k := &s.tiles[1+i]; n <= k.width {
-			best = k
+	for i := range s.tiles {
+		k := &s.tiles[i]
+		if n >= k.width || k.partial && (i+1 == len(s.tiles) || n > s.tiles[i+1].width) {
+			return k
 		}
 	}
-	return best
+	panic("kernel: the narrowest micro-kernel must take any number of columns")
 }
