@@ -208,11 +208,6 @@ func goldenStep(t *testing.T, g *golden, m *model.MoCo, queue []float32, step in
 	keyStats, queryStats := make([]float32, net.NumBuffers()), make([]float32, net.NumBuffers())
 	stats, grads, sum := make([]float32, net.NumBuffers()), make([]float32, net.NumParams()), make([]float32, net.NumParams())
 	groups := float32(c.Batch / c.Group)
-	add := func(dst, src []float32, scale float32) {
-		for i := range dst {
-			dst[i] += src[i] * scale
-		}
-	}
 
 	permuted, part := make([]float32, c.Group*pixels), make([]float32, c.Group*c.Dim)
 	for j := 0; j < c.Batch; j += c.Group {

@@ -188,23 +188,23 @@ func (p plainLoss) compute(in Input) (out Output, dq []float64) {
 		}
 		pos := dotWide(q, one.pos)
 		out.PosSim += pos
-		real := one.negatives[:len(one.slots)]
+		realOnes := one.negatives[:len(one.slots)]
 		best, all := true, true
 		var sum float64
 		for i, n := range one.negatives {
 			s := dotWide(q, n)
 			if pos <= s {
 				all = false
-				if i < len(real) {
+				if i < len(realOnes) {
 					best = false
 				}
 			}
-			if i < len(real) {
+			if i < len(realOnes) {
 				sum += s
 			}
 		}
-		if len(real) > 0 {
-			out.NegSim += sum / float64(len(real))
+		if len(realOnes) > 0 {
+			out.NegSim += sum / float64(len(realOnes))
 		}
 		for _, i := range one.hard {
 			out.HardSim += plainDot(in.Q[b*d:(b+1)*d], in.Queue[i*d:(i+1)*d]) / float64(len(one.hard))
