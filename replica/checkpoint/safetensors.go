@@ -204,7 +204,7 @@ func (h *header) readData(r io.Reader, sinks []any, trusted bool) error {
 		reserve(h.tensors, sinks)
 	}
 	sum := h.hashed()
-	chunk := make([]byte, 256<<10)
+	chunk := make([]byte, min(256<<10, h.dataSize()/8*8+8)) // whole elements of any type
 	for i, e := range h.tensors {
 		for left := e.end - e.begin; left > 0; {
 			b := chunk[:min(left, int64(len(chunk)))]
