@@ -366,6 +366,39 @@ func TestMatches(t *testing.T) {
 	}
 }
 
+// A real encoder goes in and fits what comes out, and nothing else does.
+func TestRealNetwork(t *testing.T) {
+	build := func(arch, head string) *network.Network {
+		net, err := network.Build(arch, network.Options{Channels: 3, ImageSize: 28, Dim: 16, Head: head})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return net
+	}
+	net := build("resnet8", network.HeadMLP)
+	params, buffers := net.Init(3)
+	s, err := Read(bytes.NewReader(encode(t, &State{
+		Arch: net.Arch, Net: net,
+		QueryParams: params, KeyParams: params, Momentum: make([]float32, len(params)),
+		QueryBuffers: buffers, KeyBuffers: buffers,
+		K: 4, Dim: 16, Queue: make([]float32, 64), QueueLabels: make([]int32, 4),
+	})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Matches(net, 4, 16); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(s.QueryParams, params) || !slices.Equal(s.KeyBuffers, buffers) {
+		t.Error("the vectors changed")
+	}
+	for _, other := range []*network.Network{build("resnet20", network.HeadMLP), build("resnet8", network.HeadLinear)} {
+		if err := s.Matches(other, 4, 16); !errors.Is(err, ErrMismatch) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestWriteRefusesImpossibleStates(t *testing.T) {
 	for _, c := range []struct {
 		says   string
