@@ -1,0 +1,91 @@
+// Package data feeds a replica: it recognises a data set on disk, decodes its
+// images, and loads the views of coming steps ahead of the engine.
+//
+// Open recognises IDX pairs (MNIST and relatives; LeCun et al.), CIFAR-10 and
+// CIFAR-100 in their binary version (Krizhevsky 2009) and folders of JPEG and
+// PNG images by their content. A sample's index is its position in the sorted
+// listing of the training split, the same on every machine; Set.Info carries
+// a digest that says so. A file that cannot be decoded is never fatal: it is
+// counted, reported once by path, and replaced by the next sample that can be,
+// on every replica the same.
+//
+// Loader decodes and augments on its own goroutines, at most Depth steps
+// ahead, and reports how long the engine waited for it.
+//
+// Cost: IDX and CIFAR data are held in memory as they are on disk (47 MB for
+// Fashion-MNIST, 184 MB for CIFAR-10); a folder costs its listing, some 100
+// bytes an image. `mochi bench input` measures the loader.
+package data
+
+import (
+	"fmt"
+
+	"mochi/coordinator/protocol"
+	"mochi/replica/augment"
+	"mochi/replica/data/sampler"
+)
+
+// Ref is one draw of a sample (see package sampler).
+type Ref = sampler.Ref
+
+// Dataset is one split. It is safe for concurrent use.
+type Dataset interface {
+	// Len is the number of samples, at least 1.
+	Len() int
+	// Classes is the number of classes, 0 when unlabelled.
+	Classes() int
+	// Label is sample i's class, in [0, Classes), or −1 where unknown.
+	Label(i int) int32
+	// Path names sample i for people: a file, or a file and a position.
+	Path(i int) string
+	// Decode returns sample i; the image is the caller's. The error is a
+	// *CorruptError where the sample itself is at fault, so that another try,
+	// or another machine, would fail alike.
+	Decode(i int) (*augment.Image, error)
+}
+
+// Set is a data set with its splits.
+type Set struct {
+	Train    Dataset
+	Test     Dataset       // nil when there is none
+	Kind     string        // idx, cifar or folder
+	Announce string        // what was recognised, for people; may have several lines
+	Info     protocol.Data // identifies the training split
+}
+
+// CorruptError says that a sample cannot be used.
+type CorruptError struct {
+	Path string
+	Err  error
+}
+
+func (e *CorruptError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
+
+// Unwrap returns the cause.
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// Limit is the subset of n samples of d spread evenly over its listing, so
+// that classes keep their shares; d itself when it has no more than n. It
+// panics when n is below 1.
+func Limit(d Dataset, n int) Dataset {
+	if n < 1 {
+		panic(fmt.Sprintf("data: limit of %d samples", n))
+	}
+	if d.Len() <= n {
+		return d
+	}
+	return subset{Dataset: d, n: n}
+}
+
+type subset struct {
+	Dataset
+	n int
+}
+
+// at is the sample that is number i of the subset.
+func (s subset) at(i int) int { return int(int64(i) * int64(s.Dataset.Len()) / int64(s.n)) }
+
+func (s subset) Len() int                             { return s.n }
+func (s subset) Label(i int) int32                    { return s.Dataset.Label(s.at(i)) }
+func (s subset) Path(i int) string                    { return s.Dataset.Path(s.at(i)) }
+func (s subset) Decode(i int) (*augment.Image, error) { return s.Dataset.Decode(s.at(i)) }

@@ -1,0 +1,278 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"mochi/coordinator/protocol"
+	"mochi/replica/augment"
+)
+
+// folderSplit is the sorted listing of a folder of images.
+type folderSplit struct {
+	dir       string
+	samples   []sampleFile // by class, then by path
+	classes   []string     // sorted; empty when unlabelled
+	maxPixels int
+}
+
+// sampleFile is one listed image.
+type sampleFile struct {
+	path  string // relative to folderSplit.dir, with slashes
+	size  int64  // bytes
+	class int32  // −1 where unknown
+}
+
+// openFolder opens a folder of images: train/<class>/* with val, validation
+// or test beside it, or <class>/*, or images without classes. Files below a
+// class's own folders belong to it. It is labelled by folder name, in byte
+// order.
+func openFolder(dir string, o Options) (*Set, error) {
+	trainDir, testDir, err := findSplits(dir)
+	if err != nil {
+		return nil, err
+	}
+	train, notes, err := listSplit(trainDir, o.MaxPixels)
+	if err != nil {
+		return nil, err
+	}
+	if len(train.samples) == 0 {
+		return nil, fmt.Errorf("data %s: holds no JPEG or PNG image; want train/<class>/* with val or test beside it, or <class>/*", trainDir)
+	}
+	set := &Set{Train: train, Kind: "folder"}
+	tests := "no test images"
+	if testDir != "" {
+		test, more, err := listSplit(testDir, o.MaxPixels)
+		if err != nil {
+			return nil, err
+		}
+		notes = append(notes, more...)
+		if len(test.samples) > 0 {
+			notes = append(notes, test.relabel(train.classes)...)
+			set.Test, tests = test, plural(test.Len(), "test image", "test images")
+		}
+	}
+	classes := "no classes"
+	if n := len(train.classes); n > 0 {
+		classes = plural(n, "class", "classes")
+		if n == 1 {
+			notes = append(notes, fmt.Sprintf("the only class is %s: kNN accuracy will say nothing", train.classes[0]))
+		}
+	}
+	set.Announce = fmt.Sprintf("image folder %s: %s, %s, %s", trainDir, plural(train.Len(), "training image", "training images"), tests, classes)
+	for _, note := range notes {
+		set.Announce += "\n" + note
+	}
+	set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: len(train.classes), Digest: train.digest()}
+	return set, nil
+}
+
+// findSplits finds the training and the test folder, "" for none. A folder
+// train is taken for the training split when a test split lies beside it or
+// when it has folders of its own; otherwise it is a class like any other.
+func findSplits(dir string) (train, test string, err error) {
+	for _, name := range []string{"val", "validation", "test"} {
+		if _, err := os.ReadDir(filepath.Join(dir, name)); err == nil {
+			test = filepath.Join(dir, name)
+			break
+		}
+	}
+	train = filepath.Join(dir, "train")
+	entries, err := os.ReadDir(train)
+	if err == nil && (test != "" || slices.ContainsFunc(entries, os.DirEntry.IsDir)) {
+		return train, test, nil
+	}
+	if test != "" {
+		entries, err := os.ReadDir(test)
+		if err == nil && slices.ContainsFunc(entries, os.DirEntry.IsDir) {
+			return "", "", fmt.Errorf("data %s: has %s, but no folder train beside it", dir, filepath.Base(test))
+		}
+	}
+	return dir, "", nil // test, if it exists, is a class like any other
+}
+
+// listSplit lists the images of one split. The notes say what was left out.
+func listSplit(dir string, maxPixels int) (*folderSplit, []string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("data: %w", err)
+	}
+	var classes []string
+	loose := listing{root: dir}
+	for _, e := range entries { // sorted by name
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, e.Name()))
+		if err == nil && info.IsDir() {
+			classes = append(classes, e.Name())
+		} else if err := loose.add(e.Name(), e); err != nil {
+			return nil, nil, err
+		}
+	}
+	listed := make([]listing, len(classes))
+	var group errgroup.Group
+	group.SetLimit(8) // network file systems answer in parallel
+	for i, class := range classes {
+		listed[i].root = dir
+		group.Go(func() error { return listed[i].walk(class) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, err
+	}
+
+	s := &folderSplit{dir: dir, maxPixels: maxPixels}
+	var empty []string
+	other := loose.other
+	for i, l := range listed {
+		other = append(other, l.other...)
+		if len(l.images) == 0 {
+			empty = append(empty, classes[i])
+			continue
+		}
+		for j := range l.images {
+			l.images[j].class = int32(len(s.classes))
+		}
+		sort.Slice(l.images, func(a, b int) bool { return l.images[a].path < l.images[b].path })
+		s.classes = append(s.classes, classes[i])
+		s.samples = append(s.samples, l.images...)
+	}
+	var notes []string
+	if len(s.classes) == 0 {
+		s.samples = loose.images
+		for i := range s.samples {
+			s.samples[i].class = -1
+		}
+	} else if n := len(loose.images); n > 0 {
+		notes = append(notes, fmt.Sprintf("left out: %s in %s outside any class folder, such as %s", plural(n, "image", "images"), dir, loose.images[0].path))
+	}
+	if len(empty) > 0 {
+		notes = append(notes, fmt.Sprintf("left out: %s of %s without an image, such as %s", plural(len(empty), "folder", "folders"), dir, empty[0]))
+	}
+	if len(other) > 0 {
+		notes = append(notes, fmt.Sprintf("left out: %s of %s, neither JPEG nor PNG, such as %s", plural(len(other), "file", "files"), dir, other[0]))
+	}
+	return s, notes, nil
+}
+
+// listing collects the images under a folder.
+type listing struct {
+	root   string
+	images []sampleFile
+	other  []string // files that are no images
+}
+
+// walk adds everything below the folder rel. Links to folders are followed
+// only where they are a class, so that the walk ends.
+func (l *listing) walk(rel string) error {
+	entries, err := os.ReadDir(filepath.Join(l.root, filepath.FromSlash(rel)))
+	if err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		name := path.Join(rel, e.Name())
+		if e.IsDir() {
+			err = l.walk(name)
+		} else {
+			err = l.add(name, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds one file: an image by its extension, so that a large folder is not
+// opened file by file, or else by its first bytes. Whether it can be decoded
+// shows when it is.
+func (l *listing) add(rel string, e os.DirEntry) error {
+	full := filepath.Join(l.root, filepath.FromSlash(rel))
+	info, err := e.Info()
+	if err == nil && info.Mode()&os.ModeSymlink != 0 {
+		info, err = os.Stat(full)
+	}
+	if err != nil {
+		if os.IsNotExist(err) { // a dangling link
+			l.other = append(l.other, rel)
+			return nil
+		}
+		return fmt.Errorf("data: %w", err)
+	}
+	if !info.Mode().IsRegular() || !looksLikeImage(full) {
+		l.other = append(l.other, rel)
+		return nil
+	}
+	l.images = append(l.images, sampleFile{path: rel, size: info.Size()})
+	return nil
+}
+
+func looksLikeImage(path string) bool {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".jpg", ".jpeg", ".png":
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(pngMagic))
+	n, _ := io.ReadFull(f, head)
+	return formatOf(head[:n]) != unknownFormat
+}
+
+// relabel gives the samples the classes of the training split, by name.
+func (s *folderSplit) relabel(classes []string) (notes []string) {
+	to := make([]int32, len(s.classes))
+	for i, name := range s.classes {
+		to[i] = -1
+		if j, found := slices.BinarySearch(classes, name); found {
+			to[i] = int32(j)
+		} else if len(classes) > 0 {
+			notes = append(notes, fmt.Sprintf("class %s of %s has no training images: its images count as unknown", name, s.dir))
+		}
+	}
+	for i := range s.samples {
+		if c := s.samples[i].class; c >= 0 {
+			s.samples[i].class = to[c]
+		}
+	}
+	s.classes = classes
+	return notes
+}
+
+// digest is of the sorted listing: relative names and sizes.
+func (s *folderSplit) digest() string {
+	h := sha256.New()
+	io.WriteString(h, "folder\n")
+	for _, f := range s.samples {
+		fmt.Fprintf(h, "%s\x00%d\n", f.path, f.size)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (s *folderSplit) Len() int          { return len(s.samples) }
+func (s *folderSplit) Classes() int      { return len(s.classes) }
+func (s *folderSplit) Label(i int) int32 { return s.samples[i].class }
+
+func (s *folderSplit) Path(i int) string {
+	return filepath.Join(s.dir, filepath.FromSlash(s.samples[i].path))
+}
+
+func (s *folderSplit) Decode(i int) (*augment.Image, error) {
+	return decodeFile(s.Path(i), s.maxPixels)
+}

@@ -1,0 +1,211 @@
+package data
+
+import (
+	"bufio"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mochi/coordinator/protocol"
+	"mochi/replica/augment"
+)
+
+// idxSplit is one pair of IDX files in memory: grey images of one size.
+type idxSplit struct {
+	path    string // of the images file
+	w, h    int
+	pix     []uint8 // [n, h, w]
+	labels  []uint8 // [n]
+	classes int
+}
+
+// openIDX opens the IDX pairs among the files of dir: a training pair
+// (…train…images…, …train…labels…) and optionally one for tests (t10k or
+// test), each plain or gzipped. It returns nil when there is no file of
+// training images.
+func openIDX(dir string, names []string) (*Set, error) {
+	if path, err := pick(dir, names, "images", "train"); path == "" || err != nil {
+		return nil, err
+	}
+	train, err := openIDXSplit(dir, names, "train")
+	if err != nil {
+		return nil, err
+	}
+	train.classes = classesOf(train.labels)
+	set := &Set{Train: train, Kind: "idx"}
+	tests := "no test images"
+	if path, err := pick(dir, names, "images", "t10k", "test"); err != nil {
+		return nil, err
+	} else if path != "" {
+		test, err := openIDXSplit(dir, names, "t10k", "test")
+		if err != nil {
+			return nil, err
+		}
+		test.classes = train.classes
+		set.Test, tests = test, plural(test.Len(), "test image", "test images")
+	}
+	set.Announce = fmt.Sprintf("IDX files in %s: %s of %d×%d pixels, %s, %s", dir,
+		plural(train.Len(), "training image", "training images"), train.w, train.h, tests, plural(train.classes, "class", "classes"))
+	digest := sha256.New()
+	fmt.Fprintf(digest, "idx %d %d %d\n", train.Len(), train.h, train.w)
+	digest.Write(train.pix)
+	digest.Write(train.labels)
+	set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: train.classes, Digest: hex.EncodeToString(digest.Sum(nil)[:16])}
+	return set, nil
+}
+
+func openIDXSplit(dir string, names []string, split ...string) (*idxSplit, error) {
+	images, err := pick(dir, names, "images", split...)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := pick(dir, names, "labels", split...)
+	if err != nil {
+		return nil, err
+	}
+	if labels == "" {
+		return nil, fmt.Errorf("data %s: no labels file beside it", images)
+	}
+	dims, pix, err := readIDXFile(images, 3)
+	if err != nil {
+		return nil, err
+	}
+	_, classes, err := readIDXFile(labels, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(classes) != dims[0] {
+		return nil, fmt.Errorf("data %s: %d images, but %d labels in %s", images, dims[0], len(classes), labels)
+	}
+	return &idxSplit{path: images, h: dims[1], w: dims[2], pix: pix, labels: classes}, nil
+}
+
+// pick finds the one file whose name has what and one of the words of split;
+// of a file and the same file gzipped, the plain one. "" when there is none.
+func pick(dir string, names []string, what string, split ...string) (string, error) {
+	found := ""
+	for _, name := range names {
+		lower := strings.ToLower(name)
+		if !strings.Contains(lower, what) || !strings.Contains(lower, "idx") || !containsAny(lower, split) {
+			continue
+		}
+		if found != "" && name != found+".gz" {
+			return "", fmt.Errorf("data %s: both %s and %s look like its %s %s; keep one", dir, found, name, split[0], what)
+		}
+		if found == "" {
+			found = name
+		}
+	}
+	if found == "" {
+		return "", nil
+	}
+	return filepath.Join(dir, found), nil
+}
+
+func containsAny(s string, words []string) bool {
+	for _, w := range words {
+		if strings.Contains(s, w) {
+			return true
+		}
+	}
+	return false
+}
+
+// readIDXFile reads an IDX file of unsigned bytes, gzipped or not.
+func readIDXFile(path string, dimensions int) (dims []int, values []uint8, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("data: %w", err)
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 1<<16)
+	var r io.Reader = in
+	if magic, err := in.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
+		if r, err = gzip.NewReader(in); err != nil {
+			return nil, nil, fmt.Errorf("data %s: %w", path, cut(err))
+		}
+	}
+	if dims, values, err = readIDX(r, dimensions); err != nil {
+		return nil, nil, fmt.Errorf("data %s: %w", path, err)
+	}
+	return dims, values, nil
+}
+
+// readIDX reads an IDX stream of unsigned bytes with the given number of
+// dimensions: magic 0, 0, 8, dimensions; their big-endian lengths; values. It
+// never allocates more than the stream really holds calls for.
+func readIDX(r io.Reader, dimensions int) (dims []int, values []uint8, err error) {
+	header := make([]byte, 4+4*dimensions)
+	if _, err := io.ReadFull(r, header); err != nil {
+		return nil, nil, fmt.Errorf("read the IDX header: %w", cut(err))
+	}
+	if want := [4]byte{0, 0, 8, byte(dimensions)}; [4]byte(header) != want {
+		return nil, nil, fmt.Errorf("not an IDX file of %d-dimensional bytes: it starts with % x, want % x", dimensions, header[:4], want)
+	}
+	total := int64(1)
+	for i := range dimensions {
+		n := int64(binary.BigEndian.Uint32(header[4+4*i:]))
+		if n == 0 || n > 1<<31-1 || total > (1<<40)/n {
+			return nil, nil, fmt.Errorf("impossible IDX header: dimension %d is %d", i, n)
+		}
+		total *= n
+		dims = append(dims, int(n))
+	}
+	values, err = io.ReadAll(io.LimitReader(r, total+1))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("read IDX values: %w", cut(err))
+	case int64(len(values)) < total:
+		return nil, nil, fmt.Errorf("cut short: holds %d values, its header says %d", len(values), total)
+	case int64(len(values)) > total:
+		return nil, nil, fmt.Errorf("longer than the %d values its header says", total)
+	}
+	return dims, values, nil
+}
+
+// cut makes the end of a file an error that people understand.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the file is cut short")
+	}
+	return err
+}
+
+// classesOf is the largest label + 1.
+func classesOf(labels []uint8) int {
+	classes := 0
+	for _, l := range labels {
+		classes = max(classes, int(l)+1)
+	}
+	return classes
+}
+
+func (s *idxSplit) Len() int          { return len(s.labels) }
+func (s *idxSplit) Classes() int      { return s.classes }
+func (s *idxSplit) Path(i int) string { return fmt.Sprintf("%s image %d", s.path, i) }
+
+// Label is −1 for a test image of a class that no training image has.
+func (s *idxSplit) Label(i int) int32 {
+	if l := int(s.labels[i]); l < s.classes {
+		return int32(l)
+	}
+	return -1
+}
+
+// Decode replicates grey to RGB.
+func (s *idxSplit) Decode(i int) (*augment.Image, error) {
+	img := augment.NewImage(s.w, s.h)
+	grey := s.pix[i*s.w*s.h : (i+1)*s.w*s.h]
+	for j, v := range grey {
+		px := img.Pix[j*3 : j*3+3 : j*3+3]
+		px[0], px[1], px[2] = v, v, v
+	}
+	return img, nil
+}

@@ -1,0 +1,380 @@
+package data
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"mochi/replica/augment"
+)
+
+// Errors of Loader.
+var (
+	ErrNothingSubmitted = errors.New("no request is submitted")
+	ErrReset            = errors.New("the request was dropped by Reset")
+	ErrClosed           = errors.New("the loader is closed")
+)
+
+// LoaderConfig selects how a Loader runs.
+type LoaderConfig struct {
+	Seed    uint64       // of the augmentation
+	Workers int          // goroutines; default GOMAXPROCS
+	Depth   int          // requests being prepared or ready at a time; default 2
+	Log     *slog.Logger // one line for each corrupt sample; default none
+}
+
+// Request says what to load for one step: by local BatchNorm group, the
+// samples whose query views and whose key views are wanted. The two lists may
+// differ in every way (ShuffleBN); a sample in both is decoded once. The
+// loader keeps the lists.
+type Request struct {
+	Step       int64
+	Query, Key [][]Ref
+}
+
+// Batch is a loaded request: by local group, views [g, 3, S, S].
+type Batch struct {
+	Step       int64
+	Query, Key [][]float32
+
+	loader *Loader
+}
+
+// Release gives the batch's memory back for coming ones; Query and Key must
+// not be used any more. A second Release does nothing.
+func (b *Batch) Release() {
+	b.loader.mu.Lock()
+	defer b.loader.mu.Unlock()
+	b.loader.recycle(b)
+}
+
+// Loader prepares requests ahead of the engine, in the order of Submit. Its
+// memory is bounded: Depth batches, those that were handed out and not yet
+// released, and one decoded image a worker. What it delivers depends on the
+// data, the recipe, the seed and the request only, not on Workers, Depth or
+// timing. Submit, Reset, Stats and Close may be called from any goroutine,
+// Next from one at a time.
+type Loader struct {
+	data   *Lenient
+	recipe augment.Recipe
+	config LoaderConfig
+
+	workers sync.WaitGroup
+
+	mu     sync.Mutex
+	work   sync.Cond // a worker may find something to do, or the loader closed
+	jobs   []*job    // submitted and not yet taken by Next
+	free   map[int][][]float32
+	closed bool
+	stats  LoaderStats
+}
+
+// LoaderStats are counts since NewLoader.
+type LoaderStats struct {
+	Decoded int           // images
+	Views   int           // two for a sample with both views here
+	Corrupt int           // different samples that could not be decoded
+	Paths   []string      // of those
+	Wait    time.Duration // that Next spent waiting
+}
+
+// job is a request on its way.
+type job struct {
+	batch   *Batch
+	request Request
+	tasks   []task
+	next    int           // first task that nobody took
+	left    int           // tasks not finished
+	err     error         // the first one
+	done    chan struct{} // closed when err is set, or left is 0
+}
+
+// task is one sample of a job.
+type task struct {
+	ref        Ref
+	query, key place
+}
+
+// place is where a view goes: sample index of group; group −1 for nowhere.
+type place struct{ group, index int }
+
+// NewLoader starts the workers. Close ends them.
+func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
+	if config.Workers < 1 {
+		config.Workers = runtime.GOMAXPROCS(0)
+	}
+	if config.Depth < 1 {
+		config.Depth = 2
+	}
+	l := &Loader{recipe: recipe, config: config, free: make(map[int][][]float32)}
+	l.data = NewLenient(d, func(e *CorruptError) {
+		if config.Log != nil {
+			config.Log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
+		}
+	})
+	l.work.L = &l.mu
+	for range config.Workers {
+		l.workers.Go(l.worker)
+	}
+	return l
+}
+
+// Submit appends a request. It never blocks: images are decoded for the first
+// Depth requests only, the others wait as lists of indices.
+func (l *Loader) Submit(r Request) error {
+	for _, refs := range slices.Concat(r.Query, r.Key) {
+		for _, ref := range refs {
+			if ref.Sample < 0 || ref.Sample >= l.data.Len() {
+				return fmt.Errorf("load step %d: sample %d of a data set of %d", r.Step, ref.Sample, l.data.Len())
+			}
+		}
+	}
+	j := &job{request: r, tasks: plan(r), done: make(chan struct{})}
+	j.left = len(j.tasks)
+	if j.left == 0 {
+		close(j.done)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return ErrClosed
+	}
+	l.jobs = append(l.jobs, j)
+	l.work.Broadcast()
+	return nil
+}
+
+// plan joins the two views of each sample into one task.
+func plan(r Request) []task {
+	none := place{group: -1}
+	var tasks []task
+	byRef := make(map[Ref]int)
+	for group, refs := range r.Query {
+		for i, ref := range refs {
+			byRef[ref] = len(tasks)
+			tasks = append(tasks, task{ref: ref, query: place{group, i}, key: none})
+		}
+	}
+	for group, refs := range r.Key {
+		for i, ref := range refs {
+			if at, found := byRef[ref]; found && tasks[at].key == none {
+				tasks[at].key = place{group, i}
+				continue
+			}
+			tasks = append(tasks, task{ref: ref, query: none, key: place{group, i}})
+		}
+	}
+	return tasks
+}
+
+// Next returns the oldest request's batch and how long it waited for it.
+// Release the batch after use. A failed request (more than a corrupt sample)
+// is taken off the list and its error returned.
+func (l *Loader) Next(ctx context.Context) (*Batch, time.Duration, error) {
+	start := time.Now()
+	l.mu.Lock()
+	if l.closed || len(l.jobs) == 0 {
+		defer l.mu.Unlock()
+		if l.closed {
+			return nil, 0, ErrClosed
+		}
+		return nil, 0, ErrNothingSubmitted
+	}
+	j := l.jobs[0]
+	l.mu.Unlock()
+
+	var cause error
+	select {
+	case <-j.done:
+	default:
+		select {
+		case <-j.done:
+		case <-ctx.Done():
+			cause = ctx.Err()
+		}
+	}
+	wait := time.Since(start)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.Wait += wait
+	if cause != nil {
+		return nil, wait, cause
+	}
+	if len(l.jobs) > 0 && l.jobs[0] == j {
+		l.jobs = slices.Delete(l.jobs, 0, 1)
+		l.work.Broadcast() // the next one enters the window
+	}
+	if j.err != nil {
+		return nil, wait, fmt.Errorf("load step %d: %w", j.request.Step, j.err)
+	}
+	l.start(j) // for a request without a sample
+	return j.batch, wait, nil
+}
+
+// Reset drops all that was submitted; a Next in progress returns ErrReset.
+func (l *Loader) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, j := range l.jobs {
+		l.fail(j, ErrReset)
+	}
+	l.jobs = nil
+}
+
+// Close drops everything and waits for the workers. Batches that were handed
+// out stay valid.
+func (l *Loader) Close() {
+	l.mu.Lock()
+	for _, j := range l.jobs {
+		l.fail(j, ErrClosed)
+	}
+	l.jobs, l.closed = nil, true
+	l.work.Broadcast()
+	l.mu.Unlock()
+	l.workers.Wait()
+}
+
+// Stats returns the counts so far.
+func (l *Loader) Stats() LoaderStats {
+	paths := l.data.Corrupt()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stats
+	s.Corrupt, s.Paths = len(paths), paths
+	return s
+}
+
+func (l *Loader) worker() {
+	w := augment.NewWorker(l.recipe)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for {
+		j := l.claim()
+		if j == nil {
+			if l.closed {
+				return
+			}
+			l.work.Wait()
+			continue
+		}
+		t := j.tasks[j.next]
+		j.next++
+		l.mu.Unlock()
+		views, err := l.load(w, t, j.batch)
+		l.mu.Lock()
+		if err == nil {
+			l.stats.Decoded++
+			l.stats.Views += views
+		} else {
+			l.fail(j, err)
+		}
+		l.finish(j, 1)
+	}
+}
+
+// claim returns the oldest job in the window with a task that nobody took.
+func (l *Loader) claim() *job {
+	for _, j := range l.jobs[:min(l.config.Depth, len(l.jobs))] {
+		if j.next < len(j.tasks) {
+			l.start(j)
+			return j
+		}
+	}
+	return nil
+}
+
+// start allocates a job's batch.
+func (l *Loader) start(j *job) {
+	if j.batch != nil {
+		return
+	}
+	buffers := func(groups [][]Ref) [][]float32 {
+		var views [][]float32
+		for _, refs := range groups {
+			views = append(views, l.buffer(len(refs)*l.recipe.ViewLen()))
+		}
+		return views
+	}
+	j.batch = &Batch{Step: j.request.Step, Query: buffers(j.request.Query), Key: buffers(j.request.Key), loader: l}
+}
+
+// buffer takes a buffer of n values off the free list, or makes one.
+func (l *Loader) buffer(n int) []float32 {
+	list := l.free[n]
+	if len(list) == 0 {
+		return make([]float32, n)
+	}
+	l.free[n] = list[:len(list)-1]
+	return list[len(list)-1]
+}
+
+// recycle puts a batch's buffers on the free list.
+func (l *Loader) recycle(b *Batch) {
+	if !l.closed {
+		for _, views := range slices.Concat(b.Query, b.Key) {
+			l.free[len(views)] = append(l.free[len(views)], views)
+		}
+	}
+	b.Query, b.Key = nil, nil
+}
+
+// load decodes one sample and writes its views to their places.
+func (l *Loader) load(w *augment.Worker, t task, b *Batch) (views int, err error) {
+	img, err := l.data.Decode(t.ref.Sample)
+	if err != nil {
+		return 0, err
+	}
+	write := func(groups [][]float32, at place, view int) {
+		if at.group < 0 {
+			return
+		}
+		n := l.recipe.ViewLen()
+		w.View(img, augment.Seed(l.config.Seed, t.ref.Epoch, t.ref.Sample, view), groups[at.group][at.index*n:(at.index+1)*n])
+		views++
+	}
+	write(b.Query, t.query, augment.QueryView)
+	write(b.Key, t.key, augment.KeyView)
+	return views, nil
+}
+
+// fail ends a job early: the tasks that nobody took are dropped. A job that
+// is already done keeps its outcome, unless Reset drops it.
+func (l *Loader) fail(j *job, err error) {
+	if j.err != nil {
+		return
+	}
+	j.err = err
+	if j.left > 0 {
+		close(j.done)
+	}
+	untaken := len(j.tasks) - j.next
+	j.next = len(j.tasks)
+	if j.left == 0 && j.batch != nil {
+		l.recycle(j.batch)
+		return
+	}
+	l.finish(j, untaken)
+}
+
+// finish counts n tasks off. The last one announces the job, or, when it
+// failed, recycles its memory, which until then a worker may be writing to.
+func (l *Loader) finish(j *job, n int) {
+	if n == 0 {
+		return
+	}
+	if j.left -= n; j.left > 0 {
+		return
+	}
+	switch {
+	case j.err == nil:
+		close(j.done)
+	case j.batch != nil:
+		l.recycle(j.batch)
+	}
+}

@@ -1,0 +1,125 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+)
+
+// FashionMNIST is the name that stands for the data of Debian's package
+// dataset-fashion-mnist.
+const FashionMNIST = "fashion-mnist"
+
+// Options are what Open may be told.
+type Options struct {
+	// MaxPixels is the largest image that is decoded, width times height; a
+	// larger one counts as corrupt. Default 100 million.
+	MaxPixels int
+	// FashionMNIST is where the package's files lie. Default
+	// /usr/share/datasets/fashion-mnist.
+	FashionMNIST string
+}
+
+// DefaultOptions are those of Open.
+func DefaultOptions() Options {
+	return Options{MaxPixels: 100_000_000, FashionMNIST: "/usr/share/datasets/fashion-mnist"}
+}
+
+// Open recognises the data set at path, or the one named fashion-mnist (a
+// folder of that name is ./fashion-mnist).
+func Open(path string) (*Set, error) { return OpenWith(path, DefaultOptions()) }
+
+// OpenWith is Open with options.
+func OpenWith(path string, o Options) (*Set, error) {
+	if path == FashionMNIST {
+		return openFashionMNIST(o)
+	}
+	if strings.HasSuffix(path, ".tar") {
+		return nil, fmt.Errorf("data %s: tar shards are not read; unpack them to a folder <class>/<image>", path)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("data %s: no such folder; want a folder of images, IDX or CIFAR files, or the name %s", path, FashionMNIST)
+	case err != nil:
+		return nil, fmt.Errorf("data: %w", err)
+	case !info.IsDir():
+		return nil, fmt.Errorf("data %s: is a file; give the folder that it lies in", path)
+	}
+	names, err := files(path)
+	if err != nil {
+		return nil, err
+	}
+	if set, err := openCIFAR(path, names); set != nil || err != nil {
+		return set, err
+	}
+	for _, sub := range []string{"cifar-10-batches-bin", "cifar-100-binary"} { // as unpacked
+		dir := filepath.Join(path, sub)
+		names, err := files(dir)
+		if err != nil {
+			continue // not there
+		}
+		if set, err := openCIFAR(dir, names); set != nil || err != nil {
+			return set, err
+		}
+	}
+	if set, err := openIDX(path, names); set != nil || err != nil {
+		return set, err
+	}
+	return openFolder(path, o)
+}
+
+func openFashionMNIST(o Options) (*Set, error) {
+	names, err := files(o.FashionMNIST)
+	if err == nil {
+		var set *Set
+		if set, err = openIDX(o.FashionMNIST, names); set != nil {
+			set.Announce = "Fashion-MNIST: " + set.Announce
+			return set, nil
+		}
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("data %s: nothing in %s; install it with: apt-get install dataset-fashion-mnist", FashionMNIST, o.FashionMNIST)
+	}
+	return nil, err
+}
+
+// files lists the plain files of a folder, sorted, hidden ones left out.
+func files(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.Mode().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// count writes a number with thousands separated, as people read it.
+func count(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// plural is "1 class", "10 classes".
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(n) + " " + many
+}
