@@ -44,11 +44,10 @@ type Config struct {
 type Liveness string
 
 // The hints. memberlist tells of a suspicion only by resolving it, so Dead is
-// the first bad news.
+// the first bad news; it does not tell a death from a leave.
 const (
 	Alive Liveness = "alive"
-	Dead  Liveness = "dead" // it did not answer, to anybody
-	Left  Liveness = "left" // it said goodbye
+	Dead  Liveness = "dead" // it answers nobody, or said goodbye
 )
 
 // Hint is one change.
@@ -126,9 +125,6 @@ func (m *Member) translate() {
 			h := Hint{Name: e.Node.Name, State: Alive}
 			if e.Event == memberlist.NodeLeave {
 				h.State = Dead
-				if e.Node.State == memberlist.StateLeft {
-					h.State = Left
-				}
 			}
 			for sent := false; !sent; {
 				select {

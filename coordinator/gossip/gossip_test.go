@@ -53,7 +53,7 @@ func TestHints(t *testing.T) {
 	if err := b.Leave(ctx); err != nil {
 		t.Fatal(err)
 	}
-	await(t, a, gossip.Hint{Name: "b", State: gossip.Left})
+	await(t, a, gossip.Hint{Name: "b", State: gossip.Dead})
 	a.Shutdown()
 	for range a.Events() { // ends: the channel is closed
 	}
