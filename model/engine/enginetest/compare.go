@@ -15,25 +15,26 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// compare reports a difference above Tolerance.
-func compare(t testing.TB, name string, got []float32, want []float64) {
+// compare reports a difference above tolerance, relative to the largest
+// wanted magnitude.
+func compare(t testing.TB, name string, tolerance float64, got []float32, want []float64) {
 	t.Helper()
-	compareScaled(t, name, got, want, largest(want))
+	compareScaled(t, name, tolerance, got, want, largest(want))
 }
 
 // compareTensors compares a flat vector tensor by tensor. Tensors that are
 // small beside all others are compared at a thousandth of the others' scale:
 // some gradients are zero but for rounding.
-func compareTensors(t testing.TB, name string, ts []network.Tensor, got []float32, want []float64) {
+func compareTensors(t testing.TB, name string, tolerance float64, ts []network.Tensor, got []float32, want []float64) {
 	t.Helper()
 	floor := largest(want) * 1e-3
 	for _, v := range ts {
 		w := want[v.Offset : v.Offset+v.Size]
-		compareScaled(t, name+" "+v.Name, got[v.Offset:v.Offset+v.Size], w, max(largest(w), floor))
+		compareScaled(t, name+" "+v.Name, tolerance, got[v.Offset:v.Offset+v.Size], w, max(largest(w), floor))
 	}
 }
 
-func compareScaled(t testing.TB, name string, got []float32, want []float64, scale float64) {
+func compareScaled(t testing.TB, name string, tolerance float64, got []float32, want []float64, scale float64) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Errorf("%s: %d values, want %d", name, len(got), len(want))
@@ -49,7 +50,7 @@ func compareScaled(t testing.TB, name string, got []float32, want []float64, sca
 			worst, at = d, i
 		}
 	}
-	if worst > Tolerance*scale {
+	if worst > tolerance*scale {
 		t.Errorf("%s: element %d is %g, want %g (relative difference %.2g)", name, at, got[at], want[at], worst/scale)
 	}
 }

@@ -49,7 +49,7 @@ func (s suite) products(t *testing.T) {
 			wg.Go(func() { product.do(three, other) })
 			wg.Go(func() { product.do(three, make([]float32, m*n)) })
 			wg.Wait()
-			compare(t, product.name, got, want)
+			compare(t, product.name, Tolerance, got, want)
 			if !slices.Equal(got, other) {
 				t.Errorf("%s %v depends on the number of threads", product.name, shape)
 			}
@@ -59,7 +59,7 @@ func (s suite) products(t *testing.T) {
 
 // badArguments are refused with an error, or panic where the contract says so.
 func (s suite) badArguments(t *testing.T) {
-	c := cases(t)[13]
+	c := named(t, "resnet8, linear head")
 	f := newFixture(c, 12)
 	st := s.state(t, s.engine(t, engine.Config{Threads: 1}), c.net, f)
 	for _, spec := range []engine.Spec{
@@ -116,7 +116,7 @@ func (s suite) badArguments(t *testing.T) {
 	x := b.GlobalAvgPool(b.BatchNorm("bn", 0, false))
 	net, err := b.Build(x, b.L2Normalize(x))
 	check(t, err)
-	single := s.state(t, s.engine(t, engine.Config{}), net, newFixture(testCase{"single", net, 1}, 1))
+	single := s.state(t, s.engine(t, engine.Config{}), net, newFixture(testCase{name: "single", net: net, batch: 1}, 1))
 	if _, err := single.Compile(engine.Spec{Batch: 1, Mode: engine.Train}); err == nil {
 		t.Error("BatchNorm over a single value gives no error")
 	}
@@ -124,30 +124,27 @@ func (s suite) badArguments(t *testing.T) {
 	compile(t, single, engine.Spec{Batch: 2, Mode: engine.Train})
 }
 
-// nan: bad pixels give an error or NaN, never a crash or a wrong number, and
-// leave nothing behind.
+// nan: bad pixels give an error or NaN embeddings, never a crash or a number
+// that looks right, and leave nothing behind.
 func (s suite) nan(t *testing.T) {
+	e := s.engine(t, engine.Config{Threads: 2})
 	for _, c := range cases(t) {
 		f := newFixture(c, 13)
-		st := s.state(t, s.engine(t, engine.Config{Threads: 2}), c.net, f)
-		p := compile(t, st, engine.Spec{Batch: c.batch, Mode: engine.Train})
+		p := compile(t, s.state(t, e, c.net, f), engine.Spec{Batch: c.batch, Mode: engine.Train})
 		want := run(t, p, c.net, f)
-		bad := f
-		bad.images = slices.Clone(f.images)
-		for i := range bad.images[:c.net.Channels*c.net.ImageSize*c.net.ImageSize] { // the first image
-			bad.images[i] = float32(math.NaN())
+		bad := slices.Clone(f.images)
+		for i := range bad[:c.net.Channels*c.net.ImageSize*c.net.ImageSize] { // the first image
+			bad[i] = float32(math.NaN())
 		}
 		embeddings := garbage(c.batch * c.net.Dim)
-		if err := p.Forward(bad.images, embeddings); err == nil {
-			// A ReLU may map NaN to 0 (torch's does not); all of a row or none.
-			if math.IsNaN(float64(want.embeddings[0])) {
-				t.Fatalf("%s: NaN without NaN input", c.name)
+		if err := p.Forward(bad, embeddings); err == nil {
+			if !slices.ContainsFunc(embeddings[:c.net.Dim], func(e float32) bool { return e != e }) {
+				t.Errorf("%s: NaN pixels give the embedding %v", c.name, embeddings[:c.net.Dim])
 			}
-			if !slices.ContainsFunc(embeddings[:c.net.Dim], func(e float32) bool { return e != e }) &&
-				slices.Equal(embeddings[:c.net.Dim], want.embeddings[:c.net.Dim]) {
-				t.Errorf("%s: NaN pixels give the same embedding as good ones", c.name)
+			// Backward may refuse, but not crash.
+			if err := p.Backward(f.dEmbeddings, make([]float32, c.net.NumParams()), nil); err != nil {
+				t.Logf("%s: backward: %v", c.name, err)
 			}
-			_ = p.Backward(f.dEmbeddings, make([]float32, c.net.NumParams()), nil) // an error is fine
 		}
 		sameBits(t, c.name+" after NaN", run(t, p, c.net, f), want)
 	}

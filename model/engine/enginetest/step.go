@@ -64,7 +64,7 @@ func large(t *testing.T) *network.Network {
 // update is right to the bit: every product and sum rounded to float32.
 func (s suite) update(t *testing.T) {
 	net := large(t)
-	f := newFixture(testCase{"large", net, 2}, 8)
+	f := newFixture(testCase{name: "large", net: net, batch: 2}, 8)
 	st := s.state(t, s.engine(t, engine.Config{Threads: 3}), net, f)
 	rng := rand.New(rand.NewPCG(9, 9))
 	normal := func(n int) []float32 {
@@ -117,7 +117,7 @@ func add(a, b float32) float32 { return a + b }
 // programsSeeUpdates: a program compiled before an update computes like one
 // compiled after it on the new vectors.
 func (s suite) programsSeeUpdates(t *testing.T) {
-	for _, c := range cases(t)[13:15] { // the two small ResNets
+	for _, c := range []testCase{named(t, "resnet8, linear head"), named(t, "resnet8, mlp head")} {
 		f := newFixture(c, 10)
 		e := s.engine(t, engine.Config{Threads: 2})
 		old := s.state(t, e, c.net, f)
@@ -154,7 +154,7 @@ func (s suite) programsSeeUpdates(t *testing.T) {
 
 // independentStates run at the same time without changing each other's bits.
 func (s suite) independentStates(t *testing.T) {
-	c := cases(t)[13]
+	c := named(t, "resnet8, linear head")
 	e := s.engine(t, engine.Config{Threads: 2})
 	const steps = 3
 	train := func(seed uint64) []float32 {

@@ -41,6 +41,8 @@ type compiled struct {
 	gradient   []float32 // [B, Dim] of the embeddings, input
 	grads      []float32 // as network.Network.Params
 
+	activations int // floats of memory planned for values inside the graph
+
 	paused bool
 	// ready gets the index of each parameter as its part of grads is final, and
 	// finished at the end of backward, from the machine's goroutine. It holds
@@ -103,7 +105,7 @@ func compile(team *kernel.Team, net *network.Network, spec engine.Spec, params, 
 			return nil, fmt.Errorf("differentiate %s: %w", net.Arch, err)
 		}
 	}
-	plan(b.g)
+	b.activations = plan(b.g)
 	b.machine = gorgonia.NewTapeMachine(b.g, gorgonia.WithEngine(&accumulator{team: team}))
 	return b.compiled, nil
 }

@@ -42,7 +42,7 @@ func (b *builder) layer(n *network.Node) (layer, error) {
 	case network.OpAdd:
 		return add{b.team, n.ReLU}, nil
 	case network.OpReLU:
-		return relu{b.team}, nil
+		return relu{b.team, make([]float32, b.spec.Batch*volume(n.Out))}, nil
 	case network.OpMaxPool:
 		return newMaxPool(b.team, b.spec.Batch, in, n), nil
 	case network.OpGlobalAvgPool:

@@ -28,10 +28,14 @@ func (l add) backward(_, _ [][]float32, y, dy, dx []float32, _ [][]float32) {
 	l.team.ReLUBackward(y, dy, dx)
 }
 
-// relu is network.OpReLU.
-type relu struct{ team *kernel.Team }
+// relu is network.OpReLU. It adds zeros because the kernels' plain ReLU turns
+// NaN into 0, which would hide a diverged network; their AddReLU keeps it.
+type relu struct {
+	team  *kernel.Team
+	zeros []float32
+}
 
-func (l relu) forward(x, _ [][]float32, y []float32) { l.team.ReLU(x[0], y) }
+func (l relu) forward(x, _ [][]float32, y []float32) { l.team.AddReLU(x[0], l.zeros, y) }
 
 func (l relu) reads() (x, y bool) { return false, true }
 

@@ -14,22 +14,16 @@ import (
 // readers, may overwrite its first operand (see accumulator); the sum counts
 // as the same value.
 //
-// It returns the number of floats allocated.
-func plan(g *gorgonia.ExprGraph) int {
-	p := planner{g: g, place: map[int64]int{}}
-	for _, n := range g.AllNodes() {
-		p.visit(n)
-	}
-	blocks := p.assign()
-	total := 0
-	for _, b := range blocks {
+// It returns the number of floats in all blocks.
+func plan(g *gorgonia.ExprGraph) (floats int) {
+	for _, b := range newPlanner(g).assign() {
 		memory := make([]float32, b.size)
-		total += b.size
+		floats += b.size
 		for _, v := range b.values {
 			v.op.value = dense(v.op.shape, memory[:v.size:v.size])
 		}
 	}
-	return total
+	return floats
 }
 
 // planner orders the graph's nodes and knows each one's ancestors.
@@ -59,6 +53,15 @@ type block struct {
 	values []*value
 }
 
+func newPlanner(g *gorgonia.ExprGraph) *planner {
+	p := &planner{g: g, place: map[int64]int{}}
+	for _, n := range g.AllNodes() {
+		p.visit(n)
+	}
+	return p
+}
+
+// visit places n after its children and returns its position.
 func (p *planner) visit(n *gorgonia.Node) int {
 	if i, seen := p.place[n.ID()]; seen {
 		return i
