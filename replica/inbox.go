@@ -1,0 +1,109 @@
+package replica
+
+import (
+	"context"
+	"sync"
+
+	"mochi/coordinator/protocol"
+)
+
+// inbox queues the coordinator's messages in order. A message that makes the
+// step in hand pointless (a new Round, a Stop, a Refused) also cancels that
+// step at once, wherever it is.
+type inbox struct {
+	mu     sync.Mutex
+	queue  []protocol.Message
+	urgent int                // queued messages that end a step
+	cancel context.CancelFunc // of the step in hand
+	err    error              // after close
+	wake   chan struct{}      // capacity 1
+}
+
+// poke wakes the reader with an empty message.
+func (b *inbox) poke() { b.put(protocol.Message{}) }
+
+func endsStep(m protocol.Message) bool {
+	return m.Round != nil || m.Stop != nil || m.Refused != nil
+}
+
+func (b *inbox) put(m protocol.Message) {
+	b.mu.Lock()
+	b.queue = append(b.queue, m)
+	if endsStep(m) {
+		b.urgent++
+		if b.cancel != nil {
+			b.cancel()
+		}
+	}
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) close(err error) {
+	b.mu.Lock()
+	b.err = err
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *inbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next waits for the next message.
+func (b *inbox) next(ctx context.Context) (protocol.Message, error) {
+	for {
+		b.mu.Lock()
+		if len(b.queue) > 0 {
+			m := b.queue[0]
+			b.queue = b.queue[1:]
+			if endsStep(m) {
+				b.urgent--
+			}
+			b.mu.Unlock()
+			return m, nil
+		}
+		err := b.err
+		b.mu.Unlock()
+		if err != nil {
+			return protocol.Message{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return protocol.Message{}, ctx.Err()
+		case <-b.wake:
+		}
+	}
+}
+
+// unread puts a message back at the front, for the caller's caller.
+func (b *inbox) unread(m protocol.Message) {
+	b.mu.Lock()
+	b.queue = append([]protocol.Message{m}, b.queue...)
+	if endsStep(m) {
+		b.urgent++
+	}
+	b.mu.Unlock()
+	b.signal()
+}
+
+// step makes the context of one attempt at a step: cancelled as soon as a
+// message that ends it is, or already was, received.
+func (b *inbox) step(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cancel = cancel
+	if b.urgent > 0 {
+		cancel()
+	}
+	return ctx, func() {
+		b.mu.Lock()
+		b.cancel = nil
+		b.mu.Unlock()
+		cancel()
+	}
+}

@@ -1,0 +1,229 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"mochi/allreduce"
+	"mochi/coordinator/protocol"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data"
+	"mochi/replica/data/sampler"
+)
+
+// prefetch is how many steps the loader works ahead.
+const prefetch = 2
+
+// errSuperseded ends a round because a newer message is in the inbox.
+var errSuperseded = errors.New("superseded by a newer message")
+
+// membership is this replica's place in a round.
+type membership struct {
+	protocol.Round
+	run    context.Context // of Replica.Run: outlives attempts at a step
+	rank   int
+	groups []int // of the global batch, dealt to this replica
+	ring   Ring
+	order  []int // groups of all members, by rank: the order of gathered keys
+	counts []int // float32 of keys contributed by each rank
+}
+
+// round runs one round: state, ring, then step after step until the
+// coordinator ends it. done means that this replica is finished with the job.
+func (r *Replica) round(ctx context.Context, round protocol.Round) (done bool, err error) {
+	s := r.session
+	m := &membership{Round: round, run: ctx, rank: -1}
+	for rank, member := range round.Members {
+		m.order = append(m.order, member.Groups...)
+		m.counts = append(m.counts, len(member.Groups)*s.cfg.BNGroup*s.cfg.Dim)
+		if member.ID == r.cfg.ID {
+			m.rank, m.groups = rank, member.Groups
+		}
+	}
+	if m.rank < 0 {
+		r.setPhase(round.Round, round.Step, "standby")
+		return false, nil
+	}
+	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.groups, "reason", round.Reason)
+
+	err = r.runRound(ctx, m)
+	if m.ring != nil {
+		m.ring.Close()
+	}
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case err == nil && r.leave.Load():
+		return true, r.flush(ctx)
+	case err == nil, errors.Is(err, errSuperseded):
+		return false, nil
+	}
+	return false, r.report(ctx, m, err)
+}
+
+// report tells the coordinator why a round failed here. What to do about it
+// is the coordinator's decision: a new round, or the end of the job.
+func (r *Replica) report(ctx context.Context, m *membership, err error) error {
+	f := protocol.Failed{Round: m.Round.Round, Step: r.session.step + 1, Fatal: true, Error: err.Error()}
+	var peer *allreduce.PeerError
+	if errors.As(err, &peer) {
+		f.Fatal = false
+		if peer.Rank >= 0 && peer.Rank < len(m.Members) {
+			f.Suspect = m.Members[peer.Rank].ID
+		}
+	}
+	var transient *stateError
+	if errors.As(err, &transient) {
+		f.Fatal, f.NoState = false, !r.session.ready
+	}
+	r.log.Warn("step not finished", "round", f.Round, "step", f.Step, "err", err)
+	r.setPhase(f.Round, f.Step, protocol.PhaseWaiting)
+	return r.send(ctx, protocol.Message{Failed: &f})
+}
+
+func (r *Replica) runRound(ctx context.Context, m *membership) error {
+	attempt, end := r.inbox.step(ctx)
+	defer end()
+	if err := r.prepare(attempt, m); err != nil {
+		if attempt.Err() != nil {
+			return errSuperseded
+		}
+		return err
+	}
+	s := r.session
+	s.loader.Reset()
+	for ahead := range prefetch {
+		if err := s.loader.Submit(s.request(m, ahead)); err != nil {
+			return err
+		}
+	}
+	for {
+		commit, err := r.step(attempt, m)
+		if err != nil {
+			if attempt.Err() != nil && !errors.As(err, new(*stateError)) {
+				return errSuperseded
+			}
+			return err
+		}
+		if commit.EndRound || commit.Final {
+			return nil
+		}
+		if attempt.Err() != nil {
+			return errSuperseded
+		}
+	}
+}
+
+// prepare brings the state to where the round starts and opens the ring.
+func (r *Replica) prepare(ctx context.Context, m *membership) error {
+	s := r.session
+	r.setPhase(m.Round.Round, m.Step, "preparing")
+	switch m.Members[m.rank].State {
+	case protocol.FromSeed:
+		s.initialise()
+	case protocol.FromCheckpoint:
+		blob, err := r.cfg.Link.Download(ctx, m.Checkpoint)
+		if err != nil {
+			return fmt.Errorf("download checkpoint %s from the coordinator: %w", m.Checkpoint, err)
+		}
+		if err := s.load(blob); err != nil {
+			return fmt.Errorf("restore checkpoint %s: %w", m.Checkpoint, err)
+		}
+	case protocol.FromSelf:
+		// A vote that was not followed by its commit is void in a new round.
+		s.pending = nil
+	}
+	var err error
+	if m.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.cfg.Wire); err != nil {
+		return err
+	}
+	if m.Donor >= 0 {
+		if err := s.recover(ctx, m); err != nil {
+			return err
+		}
+	}
+	if !s.ready || s.step != m.Step-1 || s.cursor != m.Cursor {
+		have := fmt.Sprintf("step %d", s.step)
+		if !s.ready {
+			have = "no state"
+		}
+		s.ready = false
+		return &stateError{fmt.Sprintf("round %d starts after step %d, this replica has %s", m.Round.Round, m.Step-1, have)}
+	}
+	return nil
+}
+
+// stateError is a state that does not fit the round: the replica needs one
+// from a peer, which a new round brings.
+type stateError struct{ what string }
+
+func (e *stateError) Error() string { return e.what }
+
+func (s *session) load(blob []byte) error {
+	c, err := checkpoint.Read(bytes.NewReader(blob))
+	if err != nil {
+		return err
+	}
+	return s.restore(c)
+}
+
+// recoveryPiece is how much of the state travels in one broadcast.
+const recoveryPiece = 16 << 20
+
+// recover streams the donor's state (in the checkpoint format) around the
+// ring; members that are current pass it on and ignore it.
+func (s *session) recover(ctx context.Context, m *membership) error {
+	start := time.Now()
+	tag := allreduce.Tag{Step: uint64(m.Step), Bucket: recoveryTag}
+	var blob []byte
+	if m.rank == m.Donor {
+		var buf bytes.Buffer
+		if err := checkpoint.Write(&buf, s.snapshot()); err != nil {
+			return fmt.Errorf("write the state for a joiner: %w", err)
+		}
+		blob = buf.Bytes()
+	}
+	size := make([]byte, 8)
+	binary.LittleEndian.PutUint64(size, uint64(len(blob)))
+	if err := m.ring.Broadcast(ctx, tag, m.Donor, size); err != nil {
+		return fmt.Errorf("receive the state from %s: %w", m.Members[m.Donor].Name, err)
+	}
+	if m.rank != m.Donor {
+		blob = make([]byte, binary.LittleEndian.Uint64(size))
+	}
+	for lo := 0; lo < len(blob); lo += recoveryPiece {
+		tag.Bucket++
+		if err := m.ring.Broadcast(ctx, tag, m.Donor, blob[lo:min(lo+recoveryPiece, len(blob))]); err != nil {
+			return fmt.Errorf("receive the state from %s: %w", m.Members[m.Donor].Name, err)
+		}
+	}
+	if m.Members[m.rank].State != protocol.FromPeer {
+		return nil
+	}
+	if err := s.load(blob); err != nil {
+		return fmt.Errorf("the state received from %s (%d bytes in %v): %w", m.Members[m.Donor].Name, len(blob), time.Since(start).Round(time.Millisecond), err)
+	}
+	return nil
+}
+
+// request says what to load for the step that is ahead steps after the next.
+func (s *session) request(m *membership, ahead int) data.Request {
+	cursor := s.cursor + int64(ahead*s.cfg.Batch)
+	refs := s.sampler.Batch(cursor, s.cfg.Batch)
+	perm := s.sampler.Shuffle(cursor, s.cfg.Batch)
+	req := data.Request{Step: s.step + 1 + int64(ahead)}
+	g := s.cfg.BNGroup
+	for _, group := range m.groups {
+		req.Query = append(req.Query, refs[group*g:(group+1)*g])
+		keys := make([]sampler.Ref, g)
+		for i := range keys {
+			keys[i] = refs[perm[group*g+i]]
+		}
+		req.Key = append(req.Key, keys)
+	}
+	return req
+}

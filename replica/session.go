@@ -1,0 +1,188 @@
+package replica
+
+import (
+	"fmt"
+	"sync"
+
+	"mochi/coordinator/protocol"
+	"mochi/model"
+	"mochi/model/engine"
+	"mochi/model/loss"
+	"mochi/model/network"
+	"mochi/replica/augment"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data"
+	"mochi/replica/data/sampler"
+	"mochi/replica/queue"
+)
+
+// session is what a replica builds once it knows the job: the model, the
+// queue, the input, and where the training stands. It outlives rounds.
+type session struct {
+	cfg     protocol.Config
+	yaml    string // cfg, for checkpoints
+	net     *network.Network
+	state   engine.State
+	moco    *model.MoCo
+	queue   *queue.Queue
+	data    data.Dataset
+	sampler *sampler.Sampler
+	loader  *data.Loader
+
+	ready   bool  // the state is initialised, restored or received
+	step    int64 // commits applied
+	cursor  int64 // samples committed
+	pending *pending
+
+	reduce  *reduction
+	stage   stage
+	applyMS float64 // of the last commit
+
+	upload sync.WaitGroup // at most one checkpoint in flight
+}
+
+// pending is a step that was voted for and not yet committed: all that is
+// needed to apply it. Its vectors are the reduction's and the stage's, valid
+// until the next step starts.
+type pending struct {
+	round, step int64
+	digest      string
+	labels      []int32
+}
+
+// stage holds a step's keys and group results; allocated once per session.
+type stage struct {
+	shuffled []float32 // [B, d] keys in the order they were computed, by rank
+	keys     []float32 // [B, d] keys in global-batch order
+}
+
+func newSession(rc Config, cfg protocol.Config) (*session, error) {
+	net, err := network.Build(cfg.Arch, network.Options{
+		Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the network: %w", err)
+	}
+	moco, err := model.New(rc.Engine, net, ModelConfig(cfg))
+	if err != nil {
+		return nil, err
+	}
+	recipe, err := augment.New(cfg.Recipe, cfg.ImageSize)
+	if err != nil {
+		return nil, err
+	}
+	yaml, err := cfg.YAML()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{
+		cfg: cfg, yaml: string(yaml), net: net, state: moco.State(), moco: moco,
+		queue:   queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards),
+		data:    rc.Data.Train,
+		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
+		loader:  data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch}),
+		reduce:  newReduction(net, cfg.Wire == "fp32", cfg.Groups()),
+	}
+	s.stage.shuffled = make([]float32, cfg.Batch*cfg.Dim)
+	s.stage.keys = make([]float32, cfg.Batch*cfg.Dim)
+	return s, nil
+}
+
+// ModelConfig is the part of a job's configuration that the method needs.
+func ModelConfig(c protocol.Config) model.Config {
+	return model.Config{
+		BNGroup: c.BNGroup,
+		Queue:   c.Queue,
+		Loss: loss.Config{
+			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
+			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,
+		},
+		Momentum:    c.Momentum,
+		SGDMomentum: c.SGDMomentum,
+		WeightDecay: c.WeightDecay,
+	}
+}
+
+func (s *session) close() {
+	s.upload.Wait()
+	s.loader.Close()
+	s.moco.Close()
+}
+
+// initialise starts from the configuration's seed.
+func (s *session) initialise() {
+	s.moco.InitState(s.cfg.Seed)
+	s.queue.Init(s.cfg.Seed)
+	s.step, s.cursor, s.pending, s.ready = 0, 0, nil, true
+}
+
+// position says what this session holds, nil when nothing.
+func (s *session) position() *protocol.Position {
+	if !s.ready {
+		return nil
+	}
+	return &protocol.Position{Step: s.step, Digest: s.digest()}
+}
+
+// digest covers everything that must be equal on all replicas.
+func (s *session) digest() string {
+	parts := ""
+	for _, v := range engine.Vectors {
+		parts += checkpoint.Digest(s.state.Host(v))
+	}
+	for _, d := range s.queue.Digests() {
+		parts += d
+	}
+	return checkpoint.DigestString(parts)
+}
+
+// parametersDigest covers the query encoder's parameters.
+func (s *session) parametersDigest() string {
+	return checkpoint.Digest(s.state.Host(engine.QueryParams))
+}
+
+// apply makes the pending step final: optimiser, momentum encoder, BatchNorm
+// statistics, queue, cursor.
+func (s *session) apply(c protocol.Commit) error {
+	v := s.reduce
+	if err := s.moco.Apply(v.grads(), v.queryStatistics(), v.keyStatistics(), c.LR); err != nil {
+		return fmt.Errorf("apply step %d: %w", c.Step, err)
+	}
+	if err := s.queue.Enqueue(s.stage.keys, s.pending.labels); err != nil {
+		return fmt.Errorf("enqueue the keys of step %d: %w", c.Step, err)
+	}
+	s.step = c.Step
+	s.cursor = c.Cursor + int64(c.Batch)
+	s.pending = nil
+	return nil
+}
+
+// snapshot is the whole state as a checkpoint.
+func (s *session) snapshot() *checkpoint.State {
+	return &checkpoint.State{
+		Arch: s.cfg.Arch, Step: s.step, Epoch: s.sampler.Epoch(s.cursor), Cursor: s.cursor,
+		Seed: s.cfg.Seed, Config: s.yaml, Net: s.net,
+		QueryParams: s.state.Host(engine.QueryParams), KeyParams: s.state.Host(engine.KeyParams),
+		Momentum:     s.state.Host(engine.Momentum),
+		QueryBuffers: s.state.Host(engine.QueryBuffers), KeyBuffers: s.state.Host(engine.KeyBuffers),
+		K: s.cfg.Queue, Dim: s.cfg.Dim,
+		Queue: s.queue.Keys(), QueueLabels: s.queue.Labels(), QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
+	}
+}
+
+// restore replaces the whole state.
+func (s *session) restore(c *checkpoint.State) error {
+	if err := c.Matches(s.net, s.cfg.Queue, s.cfg.Dim); err != nil {
+		return err
+	}
+	s.state.Set(engine.QueryParams, c.QueryParams)
+	s.state.Set(engine.KeyParams, c.KeyParams)
+	s.state.Set(engine.Momentum, c.Momentum)
+	s.state.Set(engine.QueryBuffers, c.QueryBuffers)
+	s.state.Set(engine.KeyBuffers, c.KeyBuffers)
+	if err := s.queue.Set(c.Queue, c.QueueLabels, c.QueuePtr, c.QueueFilled); err != nil {
+		return err
+	}
+	s.step, s.cursor, s.pending, s.ready = c.Step, c.Cursor, nil, true
+	return nil
+}

@@ -1,0 +1,282 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"mochi/allreduce"
+	"mochi/coordinator/protocol"
+	"mochi/model"
+	"mochi/replica/checkpoint"
+)
+
+// Tags of the collectives of one step beside the buckets of the reduction.
+const (
+	keysTag     = 1 << 24
+	recoveryTag = 1 << 25
+)
+
+// phases measures a step by name, in ms.
+type phases struct {
+	ms   map[string]float64
+	last time.Time
+}
+
+func newPhases() *phases { return &phases{ms: make(map[string]float64, 8), last: time.Now()} }
+
+// end adds the time since the last end to a phase.
+func (p *phases) end(name string) {
+	now := time.Now()
+	p.ms[name] += now.Sub(p.last).Seconds() * 1e3
+	p.last = now
+}
+
+// step runs one step up to and including its commit. ctx ends when the step
+// is pointless; the commit itself is awaited without it, in the inbox's order.
+func (r *Replica) step(ctx context.Context, m *membership) (protocol.Commit, error) {
+	s := r.session
+	step := s.step + 1
+	t := newPhases()
+	r.setPhase(m.Round.Round, step, "computing")
+	groups, err := s.compute(ctx, m, step, t)
+	if err != nil {
+		return protocol.Commit{}, err
+	}
+	ready := protocol.Ready{
+		Round: m.Round.Round, Step: step, Digest: s.pending.digest, Groups: groups,
+		BusyMS: t.ms["key_forward"] + t.ms["query"], Phases: t.ms,
+	}
+	r.setPhase(m.Round.Round, step, protocol.PhaseReady)
+	if err := r.send(ctx, protocol.Message{Ready: &ready}); err != nil {
+		return protocol.Commit{}, err
+	}
+	commit, err := r.awaitCommit(m, step)
+	if err != nil {
+		return protocol.Commit{}, err
+	}
+	return commit, r.finish(m, commit)
+}
+
+// compute is a step up to the vote: keys, loss, gradients, all-reduce. It
+// changes nothing but scratch; the result is s.pending.
+func (s *session) compute(ctx context.Context, m *membership, step int64, t *phases) ([]protocol.GroupReport, error) {
+	s.pending = nil
+	if s.applyMS > 0 {
+		t.ms["apply"] = s.applyMS // of the step before: this one's is not known when it votes
+	}
+	batch, _, err := s.loader.Next(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("load the batch of step %d: %w", step, err)
+	}
+	defer batch.Release()
+	if err := s.loader.Submit(s.request(m, prefetch)); err != nil {
+		return nil, err
+	}
+	t.end("load")
+
+	local := s.reduce.vectors(len(m.groups))
+	if err := s.keys(ctx, m, step, batch.Key, local, t); err != nil {
+		return nil, err
+	}
+
+	// Backward of the last local group makes parameters final; their buckets
+	// leave while it runs.
+	final := make(chan int, len(s.reduce.buckets))
+	reduced := make(chan error, 1)
+	go func() { reduced <- s.reduce.run(ctx, m.ring, step, local, final) }()
+	reports, err := s.queries(ctx, m, step, batch.Query, local, final)
+	close(final)
+	t.end("query")
+	if rerr := <-reduced; err == nil {
+		err = rerr
+	}
+	t.end("reduce")
+	if err != nil {
+		return nil, err
+	}
+	s.pending = &pending{
+		round: m.Round.Round, step: step,
+		digest: checkpoint.Digest(s.reduce.sum, s.stage.keys),
+		labels: s.labels(),
+	}
+	t.end("digest")
+	return reports, nil
+}
+
+// keys encodes the key views of this member's groups and gathers everybody's:
+// afterwards s.stage.keys holds the keys of the whole batch in global order.
+func (s *session) keys(ctx context.Context, m *membership, step int64, images [][]float32, local [][]float32, t *phases) error {
+	size := s.cfg.BNGroup * s.cfg.Dim
+	at := 0
+	for _, n := range m.counts[:m.rank] {
+		at += n
+	}
+	stats := s.net.NumParams() + s.net.NumBuffers()
+	for i := range m.groups {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := s.moco.Keys(images[i], s.stage.shuffled[at:at+size], local[i][stats:]); err != nil {
+			return fmt.Errorf("key forward of group %d at step %d: %w", m.groups[i], step, err)
+		}
+		at += size
+	}
+	t.end("key_forward")
+	tag := allreduce.Tag{Step: uint64(step), Bucket: keysTag}
+	if err := m.ring.AllGather(ctx, tag, s.stage.shuffled, m.counts); err != nil {
+		return fmt.Errorf("gather the keys of step %d: %w", step, err)
+	}
+	// Undo ShuffleBN: position i of the permuted batch is sample perm[i].
+	perm := s.sampler.Shuffle(s.cursor, s.cfg.Batch)
+	d := s.cfg.Dim
+	for slot, group := range m.order {
+		for i := range s.cfg.BNGroup {
+			from := slot*s.cfg.BNGroup + i
+			to := perm[group*s.cfg.BNGroup+i]
+			copy(s.stage.keys[to*d:(to+1)*d], s.stage.shuffled[from*d:(from+1)*d])
+		}
+	}
+	t.end("gather")
+	return nil
+}
+
+// queries runs query forward, loss and backward of this member's groups and
+// announces on final which buckets are complete.
+func (s *session) queries(ctx context.Context, m *membership, step int64, images, local [][]float32, final chan<- int) ([]protocol.GroupReport, error) {
+	refs := s.sampler.Batch(s.cursor, s.cfg.Batch)
+	epoch := s.sampler.Epoch(s.cursor)
+	b, d := s.cfg.BNGroup, s.cfg.Dim
+	p := s.net.NumParams()
+	reports := make([]protocol.GroupReport, 0, len(m.groups))
+	for i, group := range m.groups {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		in := model.StepInput{
+			Images:    images[i],
+			Positives: s.stage.keys[group*b*d : (group+1)*b*d],
+			Samples:   make([]int, b),
+			Queue:     s.queue.Keys(),
+			Step:      step,
+			BatchSize: s.cfg.Batch,
+			Mix:       epoch >= s.cfg.MoCHiWarmup,
+		}
+		for j, ref := range refs[group*b : (group+1)*b] {
+			in.Samples[j] = ref.Sample
+			if s.cfg.Oracle {
+				in.Labels = append(in.Labels, s.data.Label(ref.Sample))
+			}
+		}
+		if s.cfg.Oracle {
+			in.QueueLabels = s.queue.Labels()
+		}
+		var ready func(int)
+		if i == len(m.groups)-1 {
+			ready = s.reduce.countdown(final)
+		}
+		report, err := s.moco.Step(in, local[i][:p], local[i][p:p+s.net.NumBuffers()], ready)
+		if err != nil {
+			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
+		}
+		reports = append(reports, protocol.GroupReport{Group: group, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard})
+	}
+	if len(m.groups) == 0 {
+		for i := range s.reduce.buckets {
+			final <- i
+		}
+		return reports, nil
+	}
+	final <- len(s.reduce.buckets) - 1 // the statistics
+	return reports, nil
+}
+
+// countdown returns a callback for final parameters that announces each
+// bucket once all its parameters are.
+func (r *reduction) countdown(final chan<- int) func(param int) {
+	left := make([]int, len(r.buckets))
+	for i, b := range r.buckets {
+		left[i] = b.params
+	}
+	return func(param int) {
+		i := r.ofParam[param]
+		if left[i]--; left[i] == 0 {
+			final <- i
+		}
+	}
+}
+
+// labels are the classes of the batch, −1 where unknown, for the queue.
+func (s *session) labels() []int32 {
+	refs := s.sampler.Batch(s.cursor, s.cfg.Batch)
+	labels := make([]int32, len(refs))
+	for i, ref := range refs {
+		labels[i] = s.data.Label(ref.Sample)
+	}
+	return labels
+}
+
+// awaitCommit waits, in the order of the inbox, for this step's commit or for
+// what replaces it.
+func (r *Replica) awaitCommit(m *membership, step int64) (protocol.Commit, error) {
+	for {
+		msg, err := r.inbox.next(m.run)
+		switch {
+		case err != nil:
+			return protocol.Commit{}, err
+		case msg.Commit != nil && msg.Commit.Step == step:
+			return *msg.Commit, nil
+		case endsStep(msg):
+			r.inbox.unread(msg)
+			return protocol.Commit{}, errSuperseded
+		case msg.Welcome != nil:
+			r.setInstance(msg.Welcome.Instance)
+		case msg.Again != nil:
+			if err := r.hello(m.run); err != nil {
+				return protocol.Commit{}, err
+			}
+		}
+	}
+}
+
+// finish applies a commit and reports the state it leads to.
+func (r *Replica) finish(m *membership, c protocol.Commit) error {
+	s := r.session
+	if c.Digest != s.pending.digest {
+		s.ready, s.pending = false, nil
+		return &stateError{fmt.Sprintf("step %d was committed with gradients %s, this replica holds others; it needs the state of a peer", c.Step, c.Digest)}
+	}
+	start := time.Now()
+	if err := s.apply(c); err != nil {
+		return err
+	}
+	s.applyMS = time.Since(start).Seconds() * 1e3
+	applied := protocol.Applied{
+		Round: c.Round, Step: c.Step,
+		Digest:      s.parametersDigest(),
+		StateDigest: s.digest(),
+		Shards:      s.queue.Digests(),
+	}
+	if err := r.send(m.run, protocol.Message{Applied: &applied}); err != nil {
+		return err
+	}
+	if c.Checkpoint && m.rank == 0 {
+		return r.uploadCheckpoint(m.run)
+	}
+	return nil
+}
+
+// lateCommit handles a commit outside a step: one that a restarted
+// coordinator found in its log and that this replica voted for.
+func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) (done bool, err error) {
+	s := r.session
+	if s.pending == nil || s.pending.step != c.Step {
+		return false, nil
+	}
+	err = r.finish(&membership{run: ctx, rank: -1}, c)
+	if errors.As(err, new(*stateError)) {
+		return false, r.hello(ctx)
+	}
+	return false, err
+}
