@@ -1,0 +1,50 @@
+// Package allreduce sums float32 vectors over the replicas of one round: ring
+// all-reduce, all-gather and broadcast in small segments over any Transport.
+// It knows neither models nor clusters.
+//
+// # Shape
+//
+// P ranks form a ring. A Transport is one rank's two links in one round: data
+// to the successor and from the predecessor, control frames the other way. A
+// Group runs collectives over it, one at a time, called in the same order on
+// all ranks. Each rank injects what it has, and forwards what it receives
+// (reduced with its own part on the way) until the segment has been
+// everywhere (Patarasuk & Yuan, "Bandwidth Optimal All-reduce Algorithms for
+// Clusters of Workstations", 2009).
+//
+// # Cost
+//
+// P ranks, n bytes of vector in wire format, s bytes a segment:
+//
+//	collective    steps   bytes sent by each rank   memory beside the vector
+//	AllReduceSum  2(P−1)  2·n·(P−1)/P               inbox: ≤ Window segments
+//	AllReduceMax  2(P−1)  2·n·(P−1)/P               same
+//	AllGather     P−1     n − the successor's part  same
+//	Broadcast     P−1     n (the last rank: 0)      same, pipelined: n/s + P − 2 segment times
+//	Barrier       P−1     4·(P−1)                   none
+//
+// Each segment also carries HeaderLen bytes of header. World size 1 costs
+// nothing: no goroutine, no copy. The wire formats are package codec's.
+//
+// # Guarantees
+//
+// All ranks end with bit-identical vectors in every wire format: each chunk is
+// summed along one path, in float32, and distributed from its owner, which
+// adopts the rounded value it sends. Which path depends on the rank, so the
+// same terms on other ranks give other low bits, unless they were first
+// rounded to a common grid (Unit, RoundInto): then the sum is exact and the
+// same for any number of ranks.
+//
+// Transports may lose, repeat, corrupt and cut. A segment carries a sequence
+// number and a CRC32C: repetition is dropped, loss is an error, and frames of
+// another round or job fall on the floor. Nothing is retransmitted: an error
+// ends the Group and the round, and says which rank is suspected. A rank that
+// fails tells the others around the ring, so that all name the same suspect.
+//
+// Flow control is by credits: at most Config.Window segments are in flight on
+// a link, and the receiver grants more as it consumes, so that no transport's
+// own limits are leaned on. A peer may run ahead by as much as fits in the
+// window. Both links carry a heartbeat: a peer may take any time to reach a
+// collective (it is computing), but a silent one is reported after
+// Config.Timeout.
+package allreduce

@@ -1,0 +1,150 @@
+package allreduce
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"hash/fnv"
+)
+
+// HeaderLen is the size of every frame's header, bytes.
+const HeaderLen = 52
+
+// frameMagic starts every header; it changes with the format.
+const frameMagic = 0x6d31
+
+// kind says what a frame is for.
+type kind uint8
+
+const (
+	kindData  kind = iota + 1 // forward: one segment; seq counts data frames on the link
+	kindBeat                  // forward: alive; seq = data frames sent so far
+	kindGrant                 // backward: alive; seq = data frames consumed so far
+	kindProbe                 // forward: asks for an acknowledgement; seq as in kindBeat
+	kindAck                   // backward: answers a probe; seq = data frames received so far
+	kindBye                   // both ways: the sender leaves; forward, seq as in kindBeat
+	kindAbort                 // both ways: the round failed; the payload is an abortNotice
+)
+
+// Tag identifies a collective. Ranks must agree on it: it is checked, not
+// used for matching.
+type Tag struct {
+	Step   uint64
+	Bucket uint32
+}
+
+// op is the collective a data frame belongs to.
+type op uint8
+
+const (
+	opSum op = iota + 1
+	opMax
+	opGather
+	opBroadcast
+	opBarrier
+)
+
+var opNames = [...]string{opSum: "all-reduce sum", opMax: "all-reduce max", opGather: "all-gather", opBroadcast: "broadcast", opBarrier: "barrier"}
+
+func (o op) String() string {
+	if int(o) < len(opNames) && opNames[o] != "" {
+		return opNames[o]
+	}
+	return fmt.Sprintf("operation %d", uint8(o))
+}
+
+// header is what a frame says about itself. On the wire, little-endian:
+//
+//	 0 magic 2 | kind 1 | op 1 | sender 2 | world 2
+//	 8 fence 8 | 16 seq 8 | 24 step 8 | 32 total 8
+//	40 bucket 4 | 44 index 4 | 48 crc 4 (CRC32C of the 48 bytes before and the payload)
+type header struct {
+	kind   kind
+	op     op
+	sender uint16
+	world  uint16
+	fence  uint64 // hash of job and round
+	seq    uint64
+	step   uint64
+	total  uint64 // length of the whole collective: elements (broadcast: bytes)
+	bucket uint32
+	index  uint32 // of the segment among those this link carries in this collective
+}
+
+// castagnoli is a constant table; the hardware has an instruction for it.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// encode writes h and the checksum into b, HeaderLen bytes.
+func (h *header) encode(b, payload []byte) {
+	_ = b[HeaderLen-1]
+	le := binary.LittleEndian
+	le.PutUint16(b[0:], frameMagic)
+	b[2], b[3] = byte(h.kind), byte(h.op)
+	le.PutUint16(b[4:], h.sender)
+	le.PutUint16(b[6:], h.world)
+	le.PutUint64(b[8:], h.fence)
+	le.PutUint64(b[16:], h.seq)
+	le.PutUint64(b[24:], h.step)
+	le.PutUint64(b[32:], h.total)
+	le.PutUint32(b[40:], h.bucket)
+	le.PutUint32(b[44:], h.index)
+	le.PutUint32(b[48:], checksum(b, payload))
+}
+
+// decode reads b. It reports false when the frame is damaged or not a frame.
+func (h *header) decode(b, payload []byte) bool {
+	le := binary.LittleEndian
+	if len(b) != HeaderLen || le.Uint16(b) != frameMagic || le.Uint32(b[48:]) != checksum(b, payload) {
+		return false
+	}
+	*h = header{
+		kind: kind(b[2]), op: op(b[3]),
+		sender: le.Uint16(b[4:]), world: le.Uint16(b[6:]),
+		fence: le.Uint64(b[8:]), seq: le.Uint64(b[16:]), step: le.Uint64(b[24:]), total: le.Uint64(b[32:]),
+		bucket: le.Uint32(b[40:]), index: le.Uint32(b[44:]),
+	}
+	return true
+}
+
+func checksum(b, payload []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[:HeaderLen-4], castagnoli), castagnoli, payload)
+}
+
+// fenceOf is the value that sets apart the frames of one round of one job.
+func fenceOf(id Identity) uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%d", id.Job, id.Round)
+	return h.Sum64()
+}
+
+// abortNotice travels around the ring when a rank fails, so that all ranks
+// name the same suspect instead of each its own neighbour.
+type abortNotice struct {
+	suspect int
+	origin  int // the rank that noticed
+	cause   uint8
+	text    string
+}
+
+// The causes a notice can carry, by number on the wire.
+var abortCauses = [...]error{ErrAborted, ErrTimeout, ErrLost, ErrDown, ErrMismatch}
+
+func (n abortNotice) encode() []byte {
+	b := make([]byte, 5, 5+len(n.text))
+	binary.LittleEndian.PutUint16(b, uint16(n.suspect))
+	binary.LittleEndian.PutUint16(b[2:], uint16(n.origin))
+	b[4] = n.cause
+	return append(b, n.text...)
+}
+
+func decodeAbort(b []byte) (abortNotice, bool) {
+	if len(b) < 5 || int(b[4]) >= len(abortCauses) {
+		return abortNotice{}, false
+	}
+	return abortNotice{
+		suspect: int(binary.LittleEndian.Uint16(b)),
+		origin:  int(binary.LittleEndian.Uint16(b[2:])),
+		cause:   b[4],
+		text:    string(b[5:]),
+	}, true
+}

@@ -1,0 +1,256 @@
+package allreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Group runs collectives over one rank's transport in one round.
+//
+// Collectives run one at a time, and every rank must call the same ones in the
+// same order. The first error ends the Group: the vector in hand is then
+// undefined (never reduce into the only copy), every later call returns that
+// error, and the other ranks are told. Cancelling a collective's context is
+// such an error, and unblocks at once. A new round needs a new Group.
+type Group struct {
+	t     Transport
+	id    Identity
+	cfg   Config
+	fence uint64
+	epoch time.Time // what times of the links count from
+
+	turn      chan struct{} // held by the collective that is running
+	connected bool          // under turn
+	current   activity
+
+	life   context.Context // ends with the first error, its cause
+	end    context.CancelCauseFunc
+	once   sync.Once
+	notice abortNotice // set before life ends
+	quiet  bool        // life ended by an orderly Close: tell nobody
+
+	in    incoming
+	out   outgoing
+	stats counters
+	house sync.WaitGroup // the housekeeper
+
+	scratch []byte    // one packed segment, for the sender whose turn it is
+	empty   []float32 // Barrier's vector, one element a rank
+}
+
+// activity is what the Group is doing, for error messages.
+type activity struct {
+	mu  sync.Mutex
+	op  op
+	tag Tag
+}
+
+func (a *activity) set(o op, tag Tag) {
+	a.mu.Lock()
+	a.op, a.tag = o, tag
+	a.mu.Unlock()
+}
+
+func (a *activity) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.op == 0 {
+		return "connect"
+	}
+	return describe(a.op, a.tag)
+}
+
+func describe(o op, tag Tag) string {
+	return fmt.Sprintf("%v step %d bucket %d", o, tag.Step, tag.Bucket)
+}
+
+// NewGroup starts a Group on t and takes it over: Close closes it, also when
+// NewGroup fails. It sends heartbeats from the start; the first collective, or
+// Connect, makes sure that the links work.
+func NewGroup(t Transport, cfg Config) (*Group, error) {
+	id := t.Identity()
+	err := cfg.Validate()
+	if id.World < 1 || id.World > 1<<16-1 || id.Rank < 0 || id.Rank >= id.World {
+		err = errors.Join(err, fmt.Errorf("allreduce: rank %d of a world of %d", id.Rank, id.World))
+	}
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	life, end := context.WithCancelCause(context.Background())
+	g := &Group{
+		t: t, id: id, cfg: cfg, fence: fenceOf(id), epoch: time.Now(),
+		turn: make(chan struct{}, 1),
+		life: life, end: end,
+		in:  newIncoming(cfg.Window),
+		out: newOutgoing(),
+	}
+	if id.World == 1 {
+		return g, nil
+	}
+	g.scratch = make([]byte, cfg.Segment)
+	g.empty = make([]float32, id.World)
+	handlers := Handlers{FromPredecessor: g.fromPredecessor, FromSuccessor: g.fromSuccessor, Down: g.down}
+	if err := t.Start(handlers); err != nil {
+		return nil, errors.Join(fmt.Errorf("allreduce: start rank %d of round %d: %w", id.Rank, id.Round, err), t.Close())
+	}
+	g.house.Go(g.housekeeping)
+	return g, nil
+}
+
+// Identity is the rank's place in the round.
+func (g *Group) Identity() Identity { return g.id }
+
+// Rank is this rank, in [0, World).
+func (g *Group) Rank() int { return g.id.Rank }
+
+// World is the number of ranks.
+func (g *Group) World() int { return g.id.World }
+
+// probeEvery is how often an unanswered probe is repeated.
+const probeEvery = 20 * time.Millisecond
+
+// Connect returns once a probe has gone over both links, so that nothing sent
+// from then on meets a subscription that is not there yet. It waits for
+// Config.ConnectTimeout at most; a PeerError names the neighbour that is
+// missing. The first collective does it when the caller has not.
+func (g *Group) Connect(ctx context.Context) error {
+	release, err := g.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return g.connect()
+}
+
+// connect runs under turn.
+func (g *Group) connect() error {
+	if g.connected || g.id.World == 1 {
+		return nil
+	}
+	deadline := time.NewTimer(g.cfg.ConnectTimeout)
+	defer deadline.Stop()
+	again := time.NewTicker(probeEvery)
+	defer again.Stop()
+	acked, probed := g.out.acked, g.in.probed
+	for acked != nil || probed != nil {
+		if acked != nil {
+			g.send(Forward, header{kind: kindProbe, seq: g.out.sent.Load()}, nil)
+		}
+		select {
+		case <-acked:
+			acked = nil
+		case <-probed:
+			probed = nil
+		case <-again.C:
+		case <-deadline.C:
+			missing := g.id.Predecessor()
+			if acked != nil {
+				missing = g.id.Successor()
+			}
+			g.failPeer(missing, fmt.Errorf("%w: no probe came through within %v", ErrTimeout, g.cfg.ConnectTimeout))
+		case <-g.life.Done():
+			return context.Cause(g.life)
+		}
+	}
+	g.connected = true
+	return nil
+}
+
+// begin waits for the Group's turn and ties it to ctx until release is called.
+func (g *Group) begin(ctx context.Context) (release func(), err error) {
+	if err := context.Cause(g.life); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		g.giveUp(ctx)
+		return nil, context.Cause(g.life)
+	}
+	stop := context.AfterFunc(ctx, func() { g.giveUp(ctx) })
+	select {
+	case g.turn <- struct{}{}:
+		return func() { <-g.turn; stop() }, nil
+	case <-g.life.Done():
+		stop()
+		return nil, context.Cause(g.life)
+	}
+}
+
+// giveUp ends the Group because the caller's context ended.
+func (g *Group) giveUp(ctx context.Context) {
+	err := fmt.Errorf("%v: rank %d in round %d: %w", &g.current, g.id.Rank, g.id.Round, context.Cause(ctx))
+	g.fail(err, abortNotice{suspect: g.id.Rank, origin: g.id.Rank, text: "its step was cancelled"})
+}
+
+// failPeer ends the Group because of a peer. cause wraps one of the Err values.
+func (g *Group) failPeer(rank int, cause error) {
+	notice := abortNotice{suspect: rank, origin: g.id.Rank, text: cause.Error()}
+	for i, c := range abortCauses {
+		if errors.Is(cause, c) {
+			notice.cause = uint8(i)
+		}
+	}
+	g.fail(&PeerError{Rank: rank, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
+}
+
+// fail ends the Group; the first caller's error counts.
+func (g *Group) fail(err error, notice abortNotice) {
+	g.once.Do(func() {
+		g.notice = notice
+		g.end(err)
+	})
+}
+
+// Leave waits until the successor has received everything this rank sent, or
+// ctx ends, and closes the Group: what to do before a process that others may
+// still be reading from goes away.
+func (g *Group) Leave(ctx context.Context) error {
+	release, err := g.begin(ctx)
+	if err != nil {
+		return errors.Join(err, g.Close())
+	}
+	err = g.drain(ctx)
+	release()
+	return errors.Join(err, g.Close())
+}
+
+func (g *Group) drain(ctx context.Context) error {
+	if g.id.World == 1 {
+		return nil
+	}
+	again := time.NewTicker(probeEvery)
+	defer again.Stop()
+	for !g.out.delivered() {
+		g.send(Forward, header{kind: kindProbe, seq: g.out.sent.Load()}, nil)
+		select {
+		case <-g.out.more:
+		case <-again.C:
+		case <-g.out.gone:
+			return nil // it left, so it had all it wanted
+		case <-g.life.Done():
+			return fmt.Errorf("leave round %d: %w", g.id.Round, context.Cause(g.life))
+		}
+	}
+	return nil
+}
+
+// Close ends the Group and its transport and waits for its goroutines. It does
+// not wait for peers (see Leave); a collective that is still running fails
+// with ErrClosed.
+func (g *Group) Close() error {
+	select {
+	case g.turn <- struct{}{}:
+		g.once.Do(func() {
+			g.quiet = true
+			g.end(ErrClosed)
+		})
+	default:
+		g.fail(ErrClosed, abortNotice{suspect: g.id.Rank, origin: g.id.Rank, text: "it was closed"})
+		g.turn <- struct{}{} // until the collective has let go of its vector
+	}
+	<-g.turn
+	g.house.Wait()
+	return g.t.Close()
+}

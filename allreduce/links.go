@@ -1,0 +1,358 @@
+package allreduce
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// segment is a data frame in the inbox.
+type segment struct {
+	header  header
+	payload []byte
+}
+
+// incoming is the link from the predecessor.
+type incoming struct {
+	arrived  atomic.Uint64 // data frames in order so far; written by the handler
+	inbox    chan segment  // capacity Window: credits keep it from overflowing
+	consumed atomic.Uint64 // data frames that left the inbox; written by the collective
+	granted  uint64        // last value of consumed that was sent; the collective's
+	alive    pulse
+	probed   chan struct{} // closed when the predecessor's probe has arrived
+	gone     chan struct{} // closed when the predecessor has left
+	ackDue   chan struct{} // capacity 1: the housekeeper owes an acknowledgement
+	header   [HeaderLen]byte
+	onProbe  sync.Once
+	onGone   sync.Once
+}
+
+func newIncoming(window int) incoming {
+	return incoming{
+		inbox:  make(chan segment, window),
+		probed: make(chan struct{}),
+		gone:   make(chan struct{}),
+		ackDue: make(chan struct{}, 1),
+	}
+}
+
+// outgoing is the link to the successor.
+type outgoing struct {
+	sent    atomic.Uint64 // data frames handed to the transport
+	granted atomic.Uint64 // data frames the successor has consumed
+	has     atomic.Uint64 // data frames the successor has received
+	alive   pulse
+	more    chan struct{} // capacity 1: granted or has grew
+	acked   chan struct{} // closed when a probe was acknowledged
+	gone    chan struct{} // closed when the successor has left
+	header  [HeaderLen]byte
+	onAck   sync.Once
+	onGone  sync.Once
+}
+
+func newOutgoing() outgoing {
+	return outgoing{more: make(chan struct{}, 1), acked: make(chan struct{}), gone: make(chan struct{})}
+}
+
+func (o *outgoing) delivered() bool {
+	sent := o.sent.Load()
+	return o.granted.Load() >= sent || o.has.Load() >= sent
+}
+
+// pulse is when a neighbour was last heard, and since when somebody waits for
+// it (0: nobody does). Nanoseconds since the Group's epoch.
+type pulse struct{ heard, waiting atomic.Int64 }
+
+// counters are the Group's, see Stats.
+type counters struct {
+	segments, bytes, duplicates, foreign, damaged atomic.Uint64
+}
+
+// Stats counts what a Group's links carried.
+type Stats struct {
+	Segments   uint64 // data frames sent
+	Bytes      uint64 // their payload
+	Duplicates uint64 // data frames dropped because they had arrived before
+	Foreign    uint64 // frames dropped because they belong to another round, job or sender
+	Damaged    uint64 // frames dropped because of their checksum
+}
+
+// Stats may be called at any time.
+func (g *Group) Stats() Stats {
+	return Stats{
+		Segments:   g.stats.segments.Load(),
+		Bytes:      g.stats.bytes.Load(),
+		Duplicates: g.stats.duplicates.Load(),
+		Foreign:    g.stats.foreign.Load(),
+		Damaged:    g.stats.damaged.Load(),
+	}
+}
+
+func (g *Group) now() int64 { return max(1, int64(time.Since(g.epoch))) }
+
+// accept decodes a frame and drops what is damaged or not for this link.
+func (g *Group) accept(h *header, b, payload []byte, sender int, p *pulse) bool {
+	if !h.decode(b, payload) {
+		g.stats.damaged.Add(1)
+		return false
+	}
+	if h.fence != g.fence || int(h.sender) != sender || int(h.world) != g.id.World {
+		g.stats.foreign.Add(1)
+		return false
+	}
+	p.heard.Store(g.now())
+	return true
+}
+
+// fromPredecessor handles what comes over the data link, in order.
+func (g *Group) fromPredecessor(b, payload []byte) {
+	var h header
+	if !g.accept(&h, b, payload, g.id.Predecessor(), &g.in.alive) {
+		return
+	}
+	arrived := g.in.arrived.Load()
+	switch h.kind {
+	case kindData:
+		if h.seq < arrived {
+			g.stats.duplicates.Add(1)
+			return
+		}
+		if h.seq > arrived {
+			g.failLost(arrived, h.seq)
+			return
+		}
+		g.in.arrived.Store(arrived + 1)
+		select {
+		case g.in.inbox <- segment{h, payload}:
+		default:
+			g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it sent more than the window of %d segments", ErrMismatch, g.cfg.Window))
+		}
+	case kindBeat, kindProbe, kindBye:
+		if h.seq > arrived {
+			g.failLost(arrived, h.seq)
+			return
+		}
+		if h.kind == kindProbe {
+			g.in.onProbe.Do(func() { close(g.in.probed) })
+			wake(g.in.ackDue)
+		}
+		if h.kind == kindBye {
+			g.in.onGone.Do(func() { close(g.in.gone) })
+		}
+	case kindAbort:
+		g.aborted(payload)
+	}
+}
+
+// fromSuccessor handles what comes over the control link.
+func (g *Group) fromSuccessor(b, payload []byte) {
+	var h header
+	if !g.accept(&h, b, payload, g.id.Successor(), &g.out.alive) {
+		return
+	}
+	switch h.kind {
+	case kindGrant:
+		raise(&g.out.granted, h.seq)
+		wake(g.out.more)
+	case kindAck:
+		raise(&g.out.has, h.seq)
+		g.out.onAck.Do(func() { close(g.out.acked) })
+		wake(g.out.more)
+	case kindBye:
+		g.out.onGone.Do(func() { close(g.out.gone) })
+	case kindAbort:
+		g.aborted(payload)
+	}
+}
+
+// failLost reports a hole in the sequence: want is the next number expected.
+func (g *Group) failLost(want, got uint64) {
+	detail := ""
+	if n := g.stats.damaged.Load(); n > 0 {
+		detail = fmt.Sprintf(" (%d damaged ones were dropped)", n)
+	}
+	g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: segment %d of this link is missing, %d have been sent%s", ErrLost, want, got, detail))
+}
+
+// reported is a cause that another rank found.
+type reported struct {
+	origin int
+	text   string
+	cause  error
+}
+
+func (r *reported) Error() string { return fmt.Sprintf("%s, as rank %d reports", r.text, r.origin) }
+func (r *reported) Unwrap() error { return r.cause }
+
+// aborted ends the Group on another rank's word; the housekeeper passes it on.
+func (g *Group) aborted(payload []byte) {
+	notice, ok := decodeAbort(payload)
+	if !ok {
+		g.stats.damaged.Add(1)
+		return
+	}
+	cause := &reported{notice.origin, notice.text, abortCauses[notice.cause]}
+	g.fail(&PeerError{Rank: notice.suspect, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
+}
+
+// down is the transport's word that a neighbour is gone. After an orderly
+// leave that is no news.
+func (g *Group) down(rank int, err error) {
+	if rank == g.id.Predecessor() && isClosed(g.in.gone) || rank == g.id.Successor() && isClosed(g.out.gone) {
+		return
+	}
+	g.failPeer(rank, fmt.Errorf("%w: %v", ErrDown, err))
+}
+
+// send encodes and sends a control frame; a failing link ends the Group.
+func (g *Group) send(d Direction, h header, payload []byte) {
+	var buffer [HeaderLen]byte
+	g.sendWith(buffer[:], d, h, payload)
+}
+
+// sendWith is send with a header buffer of the caller's.
+func (g *Group) sendWith(buffer []byte, d Direction, h header, payload []byte) {
+	h.sender, h.world, h.fence = uint16(g.id.Rank), uint16(g.id.World), g.fence
+	h.encode(buffer, payload)
+	if err := g.t.Send(d, buffer, payload); err != nil {
+		rank := g.id.Successor()
+		if d == Backward {
+			rank = g.id.Predecessor()
+		}
+		g.down(rank, err)
+	}
+}
+
+// housekeeping sends what is due whatever the Group is doing: heartbeats,
+// acknowledgements and, at the end, the word that it has ended. It also
+// notices a neighbour's silence.
+func (g *Group) housekeeping() {
+	interval := max(g.cfg.Timeout/4, time.Millisecond)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	last, excused := g.now(), int64(0)
+	for {
+		select {
+		case <-g.life.Done():
+			g.farewell()
+			return
+		case <-g.in.ackDue:
+			g.send(Backward, header{kind: kindAck, seq: g.in.arrived.Load()}, nil)
+		case <-tick.C:
+			now := g.now()
+			if now-last > 2*int64(interval) {
+				excused = now // this process itself was not running: give the handlers time to catch up
+			}
+			last = now
+			g.send(Forward, header{kind: kindBeat, seq: g.out.sent.Load()}, nil)
+			g.send(Backward, header{kind: kindGrant, seq: g.in.consumed.Load()}, nil)
+			g.checkPulse(&g.in.alive, g.id.Predecessor(), excused)
+			g.checkPulse(&g.out.alive, g.id.Successor(), excused)
+		}
+	}
+}
+
+func (g *Group) checkPulse(p *pulse, rank int, excused int64) {
+	waiting := p.waiting.Load()
+	if waiting == 0 {
+		return
+	}
+	silence := time.Duration(g.now() - max(waiting, p.heard.Load(), excused))
+	if silence > g.cfg.Timeout {
+		g.failPeer(rank, fmt.Errorf("%w for %v", ErrTimeout, silence.Round(time.Millisecond)))
+	}
+}
+
+// farewell tells both neighbours that this rank leaves, or why the round failed.
+func (g *Group) farewell() {
+	if g.quiet {
+		g.send(Backward, header{kind: kindBye, seq: math.MaxUint64}, nil)
+		g.send(Forward, header{kind: kindBye, seq: g.out.sent.Load()}, nil)
+		return
+	}
+	payload := g.notice.encode()
+	g.send(Backward, header{kind: kindAbort}, payload)
+	g.send(Forward, header{kind: kindAbort}, payload)
+}
+
+// next takes the next segment out of the inbox.
+func (g *Group) next() (segment, error) {
+	select {
+	case s := <-g.in.inbox:
+		return s, nil
+	default:
+	}
+	g.in.alive.waiting.Store(g.now())
+	defer g.in.alive.waiting.Store(0)
+	select {
+	case s := <-g.in.inbox:
+		return s, nil
+	case <-g.life.Done():
+		return segment{}, context.Cause(g.life)
+	case <-g.in.gone:
+	}
+	select {
+	case s := <-g.in.inbox: // what was sent before leaving counts
+		return s, nil
+	default:
+		g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it left the round", ErrAborted))
+		return segment{}, context.Cause(g.life)
+	}
+}
+
+// consume counts a segment as done with and grants credit, every quarter of
+// the window.
+func (g *Group) consume() {
+	consumed := g.in.consumed.Add(1)
+	if consumed-g.in.granted < uint64(max(1, g.cfg.Window/4)) {
+		return
+	}
+	g.in.granted = consumed
+	g.sendWith(g.in.header[:], Backward, header{kind: kindGrant, seq: consumed}, nil)
+}
+
+// credit waits until another segment may be sent.
+func (g *Group) credit() error {
+	for g.out.sent.Load()-g.out.granted.Load() >= uint64(g.cfg.Window) {
+		g.out.alive.waiting.Store(g.now())
+		select {
+		case <-g.out.more:
+		case <-g.out.gone:
+			g.failPeer(g.id.Successor(), fmt.Errorf("%w: it left the round", ErrAborted))
+		case <-g.life.Done():
+			g.out.alive.waiting.Store(0)
+			return context.Cause(g.life)
+		}
+		g.out.alive.waiting.Store(0)
+	}
+	return context.Cause(g.life)
+}
+
+// wake leaves a signal in a channel of capacity 1.
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// raise sets v to n unless it is larger already.
+func raise(v *atomic.Uint64, n uint64) {
+	for old := v.Load(); n > old; old = v.Load() {
+		if v.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
