@@ -1,0 +1,35 @@
+# The image of every role of a cluster: mochi coordinator, mochi replica,
+# mochi status. make images builds it, also where no base image can be pulled.
+
+FROM golang:1.26-bookworm AS build
+# Empty: Go's defaults.
+ARG GOPROXY=
+ARG GOSUMDB=
+WORKDIR /src
+COPY go.mod go.sum ./
+# Set when the build context holds vendor/.
+ARG VENDORED=
+RUN test -n "$VENDORED" || go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /mochi ./cmd/mochi
+
+FROM debian:bookworm-slim
+# The demonstration data, unless the base image has it.
+RUN test -d /usr/share/datasets/fashion-mnist || { \
+      apt-get update && \
+      apt-get install -y --no-install-recommends dataset-fashion-mnist && \
+      rm -rf /var/lib/apt/lists/*; }
+COPY --from=build /mochi /usr/local/bin/mochi
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state mochi && \
+    install -d -o mochi -g mochi /state
+USER mochi
+WORKDIR /state
+VOLUME /state
+# Where mochi status asks; a replica's container is told its coordinator.
+ENV MOCHI_JOIN=nats://127.0.0.1:4222
+HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=4 \
+  CMD mochi status --join "$MOCHI_JOIN" --json >/dev/null
+EXPOSE 4222
+ENTRYPOINT ["mochi"]
+CMD ["--help"]
