@@ -44,6 +44,7 @@ type Convolution struct {
 	forward  correlation
 	backward correlation
 	flipped  []float32 // weights in the order of backward
+	flips    [][]int   // taps ky·Kernel + kx of each phase of backward
 }
 
 // NewConvolution prepares a convolution; it panics when c is not valid.
@@ -57,6 +58,7 @@ func NewConvolution(t *Team, c Conv) *Convolution {
 		forward:  forwardCorrelation(c),
 		backward: backwardCorrelation(c),
 		flipped:  make([]float32, c.OutC*c.InC*c.Kernel*c.Kernel),
+		flips:    c.phaseTaps(),
 	}
 }
 
@@ -75,7 +77,9 @@ func (c *Convolution) BackwardData(batch int, dy, w, dx []float32) {
 	c.check("Convolution.BackwardData", batch, "dx", dx, w, "dy", dy)
 	c.team.mu.Lock()
 	defer c.team.mu.Unlock()
-	c.flip(w)
+	c.team.jobs.flip = flip{c, w}
+	c.team.do(c.InC, &c.team.jobs.flip)
+	c.team.jobs.flip = flip{}
 	c.team.correlate(correlate{correlation: &c.backward, batch: batch, src: dy, weights: c.flipped, dst: dx})
 }
 
@@ -120,23 +124,36 @@ func backwardCorrelation(c Conv) correlation {
 	}, left+c.OutW()+right, right, ceil(c.W, s))
 	corr := correlation{in: in, outC: c.InC, outH: c.H, outW: c.W, stride: s}
 	weights := 0
-	for ry := range s {
-		for rx := range s {
-			ph := phase{y: ry, x: rx, h: ceil(c.H-ry, s), w: ceil(c.W-rx, s), weights: weights}
-			for ch := range c.OutC {
-				for ky := range c.Kernel {
-					for kx := range c.Kernel {
-						if (ry+c.Pad-ky)%s == 0 && (rx+c.Pad-kx)%s == 0 {
-							ph.taps = append(ph.taps, in.start(ch, top+(ry+c.Pad-ky)/s, left+(rx+c.Pad-kx)/s))
-						}
-					}
-				}
+	for i, taps := range c.phaseTaps() {
+		ry, rx := i/s, i%s
+		ph := phase{y: ry, x: rx, h: ceil(c.H-ry, s), w: ceil(c.W-rx, s), weights: weights}
+		for ch := range c.OutC {
+			for _, tap := range taps {
+				dy, dx := (ry+c.Pad-tap/c.Kernel)/s, (rx+c.Pad-tap%c.Kernel)/s
+				ph.taps = append(ph.taps, in.start(ch, top+dy, left+dx))
 			}
-			weights += c.InC * len(ph.taps)
-			corr.phases = append(corr.phases, ph)
 		}
+		weights += c.InC * len(ph.taps)
+		corr.phases = append(corr.phases, ph)
 	}
 	return corr
+}
+
+// phaseTaps lists the taps ky·Kernel + kx that contribute to each of the
+// Stride×Stride phases of dx.
+func (c Conv) phaseTaps() [][]int {
+	taps := make([][]int, c.Stride*c.Stride)
+	for ry := range c.Stride {
+		for rx := range c.Stride {
+			for tap := range c.Kernel * c.Kernel {
+				ky, kx := tap/c.Kernel, tap%c.Kernel
+				if (ry+c.Pad-ky)%c.Stride == 0 && (rx+c.Pad-kx)%c.Stride == 0 {
+					taps[ry*c.Stride+rx] = append(taps[ry*c.Stride+rx], tap)
+				}
+			}
+		}
+	}
+	return taps
 }
 
 // reach is how many zeros before and behind a row (or column) of dy of length
@@ -154,23 +171,23 @@ func reach(c Conv, n, out int) (before, behind int) {
 	return before, behind
 }
 
-// flip writes the weights as the matrices [InC, taps] of backward's phases.
-func (c *Convolution) flip(w []float32) {
-	k, s := c.Kernel, c.Stride
-	at := 0
-	for i := range c.backward.phases {
-		ph := &c.backward.phases[i]
-		for in := range c.InC {
-			for out := range c.OutC {
-				filter := w[(out*c.InC+in)*k*k:][:k*k]
-				for ky := range k {
-					for kx := range k {
-						if (ph.y+c.Pad-ky)%s == 0 && (ph.x+c.Pad-kx)%s == 0 {
-							c.flipped[at] = filter[ky*k+kx]
-							at++
-						}
-					}
-				}
+// flip is the job that writes the weights as the matrices [InC, taps] of
+// backward's phases; a task is one input channel.
+type flip struct {
+	*Convolution
+	w []float32
+}
+
+func (j *flip) task(_ *worker, in int) {
+	k2 := j.Kernel * j.Kernel
+	for i := range j.backward.phases {
+		ph, taps := &j.backward.phases[i], j.flips[i]
+		dst := j.flipped[ph.weights+in*len(ph.taps):][:len(ph.taps)]
+		for out := range j.OutC {
+			filter := j.w[(out*j.InC+in)*k2:][:k2]
+			for _, tap := range taps {
+				dst[0] = filter[tap]
+				dst = dst[1:]
 			}
 		}
 	}

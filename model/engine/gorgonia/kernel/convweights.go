@@ -34,7 +34,7 @@ func (c *Convolution) BackwardWeights(batch int, x, dy, dw []float32) {
 	t.jobs.weightGradient = j
 	t.do(j.chunks*j.blocks, &t.jobs.weightGradient)
 	t.jobs.weightSum = weightSum(j)
-	t.do(ceil(c.OutC, weightSumRows), &t.jobs.weightSum)
+	t.do(ceil(len(dw)/c.OutC, weightSumTaps), &t.jobs.weightSum)
 	t.jobs.weightGradient, t.jobs.weightSum = weightGradient{}, weightSum{}
 }
 
@@ -57,6 +57,9 @@ func (j *weightGradient) task(w *worker, task int) {
 	in := j.forward.in
 	in.channels = to - from
 	viewSize, dySize := in.size(), n*j.OutC
+	if in.plain() {
+		viewSize = 0
+	}
 	group := max(1, min(last-first, stagedFloats/(viewSize+dySize)))
 	memory := w.memory(group * (viewSize + dySize))
 	views, dys := memory[:group*viewSize], memory[group*viewSize:]
@@ -71,8 +74,13 @@ func (j *weightGradient) task(w *worker, task int) {
 	for s := first; s < last; s += p.terms {
 		p.terms = min(group, last-s)
 		for i := range p.terms {
-			in.stage(views[i*viewSize:], j.x[((s+i)*j.InC+from)*j.H*j.W:])
-			j.stageGradient(dys[i*dySize:], j.dy[(s+i)*j.OutC*ph.h*ph.w:])
+			if !in.plain() {
+				in.stage(views[i*viewSize:], j.x[((s+i)*j.InC+from)*j.H*j.W:])
+			}
+			j.stageGradient(w.set, dys[i*dySize:], j.dy[(s+i)*j.OutC*ph.h*ph.w:])
+		}
+		if in.plain() {
+			p.a, p.aterm = j.x[(s*j.InC+from)*j.H*j.W:], j.InC*j.H*j.W
 		}
 		w.multiply(&p)
 		p.acc = true
@@ -81,37 +89,38 @@ func (j *weightGradient) task(w *worker, task int) {
 
 // stageGradient writes one sample of dy [OutC, OutH, OutW] as [positions,
 // OutC], with zeros at the vain positions.
-func (j *weightGradient) stageGradient(dst, dy []float32) {
+func (j *weightGradient) stageGradient(set *instructions, dst, dy []float32) {
 	h, w, pitch := j.OutH(), j.OutW(), j.forward.in.pitch
 	if pitch == w {
-		transpose(dst, j.OutC, dy, h*w, j.OutC, h*w)
+		set.transpose(dst, j.OutC, dy, h*w, j.OutC, h*w)
 		return
 	}
 	for y := range h {
 		row := dst[y*pitch*j.OutC:]
-		transpose(row, j.OutC, dy[y*w:], h*w, j.OutC, w)
+		set.transpose(row, j.OutC, dy[y*w:], h*w, j.OutC, w)
 		if y < h-1 {
 			clear(row[w*j.OutC : pitch*j.OutC])
 		}
 	}
 }
 
-// weightSum is the job that adds the chunks; a task is a few output channels.
+// weightSum is the job that adds the chunks; a task is a few taps.
 type weightSum weightGradient
 
-const weightSumRows = 16
+const weightSumTaps = 64
 
-func (j *weightSum) task(_ *worker, task int) {
-	first := task * weightSumRows
-	last := min(first+weightSumRows, j.OutC)
+func (j *weightSum) task(w *worker, task int) {
 	taps := j.InC * j.Kernel * j.Kernel
-	for tap := range taps {
-		for o := first; o < last; o++ {
-			sum := float32(0)
-			for chunk := range j.chunks {
-				sum += j.partial[(chunk*taps+tap)*j.OutC+o]
-			}
-			j.dw[o*taps+tap] = sum
+	first := task * weightSumTaps
+	count := min(weightSumTaps, taps-first)
+	n := count * j.OutC
+	sum := j.partial[first*j.OutC:][:n]
+	if j.chunks > 1 {
+		sum = w.memory(n)
+		copy(sum, j.partial[first*j.OutC:])
+		for chunk := 1; chunk < j.chunks; chunk++ {
+			w.set.add(sum, sum, j.partial[(chunk*taps+first)*j.OutC:][:n])
 		}
 	}
+	w.set.transpose(j.dw[first:], taps, sum, j.OutC, count, j.OutC)
 }

@@ -14,10 +14,10 @@ func (t *Team) AddReLU(x, y, z []float32) {
 	t.elementwise(elementwise{loop: t.set.addReLU, z: z, x: x, y: y})
 }
 
-// ReLU computes y = max(x, 0). y may be x.
+// ReLU computes y = max(x, 0); NaN stays NaN. y may be x.
 func (t *Team) ReLU(x, y []float32) {
 	need("ReLU", "y", len(y), len(x))
-	t.elementwise(elementwise{loop: t.set.mask, z: y, x: x, y: x})
+	t.elementwise(elementwise{loop: t.set.relu, z: y, x: x, y: x})
 }
 
 // ReLUBackward computes dx = dy where forward's output y is above 0, else 0:

@@ -64,7 +64,7 @@ func (g *gemm) task(w *worker, task int) {
 		p.b = w.memory(strip * cols)
 		p.brow = w.rows(strip, cols)
 		if g.transposed {
-			transpose(p.b, cols, g.b[j*g.k+k:], g.k, cols, strip)
+			w.set.transpose(p.b, cols, g.b[j*g.k+k:], g.k, cols, strip)
 		} else {
 			copyRows(p.b, cols, g.b[k*g.n+j:], g.n, strip, cols)
 		}
@@ -95,14 +95,5 @@ func ceil(n, block int) int { return (n + block - 1) / block }
 func copyRows(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
 	for i := range rows {
 		copy(dst[i*dstStride:][:cols], src[i*srcStride:][:cols])
-	}
-}
-
-// transpose writes src [rows, cols] as dst [cols, rows].
-func transpose(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
-	for i := range rows {
-		for j, v := range src[i*srcStride:][:cols] {
-			dst[j*dstStride+i] = v
-		}
 	}
 }

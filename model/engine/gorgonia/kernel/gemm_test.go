@@ -13,8 +13,8 @@ func at(x []float32, n int) func(i, j int) float32 {
 	return func(i, j int) float32 { return x[i*n+j] }
 }
 
-// flip exchanges the indices.
-func flip(f func(i, j int) float32) func(i, j int) float32 {
+// swap exchanges the indices.
+func swap(f func(i, j int) float32) func(i, j int) float32 {
 	return func(i, j int) float32 { return f(j, i) }
 }
 
@@ -51,10 +51,10 @@ func checkGemm(t *testing.T, team *Team, r *rand.Rand, m, n, k int) {
 		near(t, name("NN"), c, plainGemm(m, n, k, at(a, k), at(b, n), base), 1e-5)
 		c = fresh()
 		team.NT(m, n, k, a, b, c, acc)
-		near(t, name("NT"), c, plainGemm(m, n, k, at(a, k), flip(at(b, k)), base), 1e-5)
+		near(t, name("NT"), c, plainGemm(m, n, k, at(a, k), swap(at(b, k)), base), 1e-5)
 		c = fresh()
 		team.TN(m, n, k, a, b, c, acc)
-		near(t, name("TN"), c, plainGemm(m, n, k, flip(at(a, m)), at(b, n), base), 1e-5)
+		near(t, name("TN"), c, plainGemm(m, n, k, swap(at(a, m)), at(b, n), base), 1e-5)
 	}
 }
 

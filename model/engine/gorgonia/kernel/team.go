@@ -40,6 +40,7 @@ type job interface {
 type jobs struct {
 	gemm           gemm
 	correlate      correlate
+	flip           flip
 	weightGradient weightGradient
 	weightSum      weightSum
 	batchNorm      batchNorm

@@ -1,7 +1,5 @@
 package kernel
 
-import "math"
-
 // vectors are the inner loops of everything but products. Each element is
 // rounded after every operation, in the order written, and sums run in 16
 // fixed lanes, so that all instruction sets agree to the bit. Slices of one
@@ -25,8 +23,13 @@ type vectors struct {
 	add func(z, x, y []float32)
 	// addReLU: z = max(x + y, 0)
 	addReLU func(z, x, y []float32)
+	// relu: z = max(x, 0); the third slice is not used
+	relu func(z, x, _ []float32)
 	// mask: d = g where y is above 0, else 0
 	mask func(d, g, y []float32)
+	// transpose writes src [rows, cols] as dst [cols, rows]; the strides are
+	// the distances between rows.
+	transpose func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int)
 }
 
 // projection holds the constants of BatchNorm's backward pass.
@@ -62,7 +65,9 @@ func genericVectors() vectors {
 		projectReLU:   projectReLU,
 		add:           add,
 		addReLU:       addReLU,
+		relu:          relu,
 		mask:          mask,
+		transpose:     transpose,
 	}
 }
 
@@ -88,10 +93,11 @@ func gradients(l *lanes, g, x []float32) {
 func gradientsReLU(l *lanes, g, x, y []float32) {
 	x, y = x[:len(g)], y[:len(g)]
 	for i, v := range g {
-		if y[i] > 0 {
-			l.first[i%16] += float64(v)
-			l.second[i%16] += float64(v) * float64(x[i])
+		if !(y[i] > 0) {
+			v = 0
 		}
+		l.first[i%16] += float64(v)
+		l.second[i%16] += float64(v) * float64(x[i])
 	}
 }
 
@@ -140,6 +146,13 @@ func addReLU(z, x, y []float32) {
 	}
 }
 
+func relu(z, x, _ []float32) {
+	z = z[:len(x)]
+	for i, v := range x {
+		z[i] = positive(v)
+	}
+}
+
 func mask(d, g, y []float32) {
 	d, y = d[:len(g)], y[:len(g)]
 	for i, v := range g {
@@ -152,8 +165,16 @@ func mask(d, g, y []float32) {
 
 // positive is max(v, 0); NaN stays NaN, so that it is seen further on.
 func positive(v float32) float32 {
-	if v > 0 || math.IsNaN(float64(v)) {
-		return v
+	if v < 0 {
+		return 0
 	}
-	return 0
+	return v
+}
+
+func transpose(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
+	for i := range rows {
+		for j, v := range src[i*srcStride:][:cols] {
+			dst[j*dstStride+i] = v
+		}
+	}
 }
