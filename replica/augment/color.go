@@ -74,13 +74,19 @@ func grayscale(pix []uint8) {
 // off a true rotation; it is what the reference trains with.)
 func shiftHue(pix []uint8, turns float64) {
 	shift := uint8(int(turns * 255))
+	var hues [256]hue // by 8-bit hue before the shift
+	var share [256]float64
+	for i := range 256 {
+		hues[i] = hueOf(uint8(i) + shift)
+		share[i] = float64(float32(float64(i) / 255))
+	}
 	for i := 0; i+2 < len(pix); i += Channels {
 		px := pix[i : i+Channels : i+Channels]
 		if px[0] == px[1] && px[1] == px[2] {
 			continue // no saturation: any hue is the same grey
 		}
 		h, s, v := toHSV(px[0], px[1], px[2])
-		px[0], px[1], px[2] = fromHSV(h+shift, s, v)
+		px[0], px[1], px[2] = fromHSV(&hues[h], share[s], v)
 	}
 }
 
@@ -89,17 +95,15 @@ func shiftHue(pix []uint8, turns float64) {
 func toHSV(r, g, b uint8) (h, s, v uint8) {
 	high, low := max(r, g, b), min(r, g, b)
 	span := float32(high - low)
-	rc := float32(high-r) / span
-	gc := float32(high-g) / span
-	bc := float32(high-b) / span
+	below := func(c uint8) float32 { return float32(high-c) / span }
 	var turn float32
 	switch high {
 	case r:
-		turn = bc - gc
+		turn = below(b) - below(g)
 	case g:
-		turn = float32(2 + float64(rc) - float64(bc))
+		turn = float32(2 + float64(below(r)) - float64(below(b)))
 	default:
-		turn = float32(4 + float64(gc) - float64(rc))
+		turn = float32(4 + float64(below(g)) - float64(below(r)))
 	}
 	hue := float64(turn)/6 + 1
 	if hue >= 1 {
@@ -108,31 +112,36 @@ func toHSV(r, g, b uint8) (h, s, v uint8) {
 	return uint8(float64(float32(hue)) * 255), uint8(float64(span/float32(high)) * 255), high
 }
 
-func fromHSV(h, s, v uint8) (r, g, b uint8) {
-	if s == 0 {
-		return v, v, v
-	}
-	sextant := float64(h) * 6 / 255
-	i := math.Floor(sextant)
-	f := float64(float32(sextant - i))
-	fs := float64(float32(float64(s) / 255))
+// hue is an 8-bit hue on the colour circle: its sextant and the place in it,
+// in [0, 1).
+type hue struct {
+	sextant uint8
+	place   float64
+}
+
+func hueOf(h uint8) hue {
+	at := float64(h) * 6 / 255
+	sextant := math.Floor(at)
+	return hue{sextant: uint8(sextant) % 6, place: float64(float32(at - sextant))}
+}
+
+// fromHSV converts back; s is the saturation in [0, 1].
+func fromHSV(h *hue, s float64, v uint8) (r, g, b uint8) {
 	value := float64(v)
-	p := round8(value * (1 - fs))
-	q := round8(value * (1 - float64(fs*f)))
-	t := round8(value * (1 - float64(fs*(1-f))))
-	switch int(i) % 6 {
+	p := round8(value * (1 - s))
+	switch h.sextant {
 	case 0:
-		return v, t, p
+		return v, round8(value * (1 - float64(s*(1-h.place)))), p
 	case 1:
-		return q, v, p
+		return round8(value * (1 - float64(s*h.place))), v, p
 	case 2:
-		return p, v, t
+		return p, v, round8(value * (1 - float64(s*(1-h.place))))
 	case 3:
-		return p, q, v
+		return p, round8(value * (1 - float64(s*h.place))), v
 	case 4:
-		return t, p, v
+		return round8(value * (1 - float64(s*(1-h.place)))), p, v
 	default:
-		return v, p, q
+		return v, p, round8(value * (1 - float64(s*h.place)))
 	}
 }
 
