@@ -49,6 +49,20 @@ func (s suite) backwardProtocol(t *testing.T) {
 		if !slices.Equal(grads, want.grads) {
 			t.Errorf("%s: gradients differ after a repeated Forward", c.name)
 		}
+
+		// Backward is linear in its argument, exactly for powers of two.
+		twice := slices.Clone(f.dEmbeddings)
+		for i := range twice {
+			twice[i] *= 2
+		}
+		check(t, p.Forward(f.images, embeddings))
+		check(t, p.Backward(twice, grads, nil))
+		for i, g := range want.grads {
+			if grads[i] != 2*g {
+				t.Errorf("%s: twice the gradient of the embeddings gives %g, want %g", c.name, grads[i], 2*g)
+				break
+			}
+		}
 	}
 }
 
