@@ -33,14 +33,13 @@ var convShapes = []struct {
 }
 
 func TestConv(t *testing.T) {
-	forEachISA(t, func(t *testing.T, team *Team) {
-		for _, s := range convShapes {
-			checkConv(t, team, rand.New(rand.NewPCG(3, 4)), s.Conv, s.batch)
-		}
-	})
+	teams := allTeams(t)
+	for _, s := range convShapes {
+		checkConv(t, teams, rand.New(rand.NewPCG(3, 4)), s.Conv, s.batch)
+	}
 }
 
-func checkConv(t *testing.T, team *Team, r *rand.Rand, c Conv, batch int) {
+func checkConv(t *testing.T, teams []*Team, r *rand.Rand, c Conv, batch int) {
 	t.Helper()
 	x := random(r, batch*c.InC*c.H*c.W)
 	w := random(r, c.OutC*c.InC*c.Kernel*c.Kernel)
@@ -52,15 +51,17 @@ func checkConv(t *testing.T, team *Team, r *rand.Rand, c Conv, batch int) {
 		wantDW[wi] += float64(dy[yi]) * float64(x[xi])
 	})
 
-	plan := NewConvolution(team, c)
-	y, dx, dw := garbage(len(dy)), garbage(len(x)), garbage(len(w))
-	plan.Forward(batch, x, w, y)
-	plan.BackwardData(batch, dy, w, dx)
-	plan.BackwardWeights(batch, x, dy, dw)
-	name := fmt.Sprintf("%+v batch %d: ", c, batch)
-	near(t, name+"y", y, wantY, 1e-5)
-	near(t, name+"dx", dx, wantDX, 1e-5)
-	near(t, name+"dw", dw, wantDW, 1e-5)
+	for _, team := range teams {
+		plan := NewConvolution(team, c)
+		y, dx, dw := garbage(len(dy)), garbage(len(x)), garbage(len(w))
+		plan.Forward(batch, x, w, y)
+		plan.BackwardData(batch, dy, w, dx)
+		plan.BackwardWeights(batch, x, dy, dw)
+		name := fmt.Sprintf("%s%+v batch %d: ", label(team), c, batch)
+		near(t, name+"y", y, wantY, 1e-5)
+		near(t, name+"dx", dx, wantDX, 1e-5)
+		near(t, name+"dw", dw, wantDW, 1e-5)
+	}
 }
 
 func FuzzConv(f *testing.F) {
@@ -74,11 +75,7 @@ func FuzzConv(f *testing.F) {
 		if c.Validate() != nil {
 			return // not a convolution
 		}
-		for _, isa := range Available() {
-			team := NewTeamFor(isa, 2)
-			checkConv(t, team, rand.New(rand.NewPCG(uint64(h), uint64(w))), c, 1+int(batch%4))
-			team.Close()
-		}
+		checkConv(t, allTeams(t), rand.New(rand.NewPCG(uint64(h), uint64(w))), c, 1+int(batch%4))
 	})
 }
 

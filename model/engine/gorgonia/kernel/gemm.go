@@ -37,6 +37,12 @@ func (t *Team) gemm(op string, g gemm) {
 	need(op, "a", len(g.a), g.m*g.k)
 	need(op, "b", len(g.b), g.k*g.n)
 	need(op, "c", len(g.c), g.m*g.n)
+	if g.k == 0 {
+		if !g.acc {
+			clear(g.c)
+		}
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g.blocks = ceil(g.n, gemmCols)
@@ -58,9 +64,9 @@ func (g *gemm) task(w *worker, task int) {
 		c: g.c[i*g.n+j:], ldc: g.n,
 		acc: g.acc, terms: 1,
 	}
-	for k := 0; k < max(g.k, 1); k += depth {
+	for k := 0; k < g.k; k += depth {
 		strip := min(depth, g.k-k)
-		p.a = g.a[min(i*g.lda+k*g.astep, len(g.a)):]
+		p.a = g.a[i*g.lda+k*g.astep:]
 		p.b = w.memory(strip * cols)
 		p.brow = w.rows(strip, cols)
 		if g.transposed {

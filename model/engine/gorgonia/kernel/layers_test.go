@@ -164,3 +164,35 @@ func TestL2Normalize(t *testing.T) {
 		near(t, "dx", dx[2*d:], wantDX[2*d:], 1e-6)
 	})
 }
+
+// BenchmarkLayers measures everything but products, on ResNet-20's largest
+// activation. Bytes are those that must be read and written once.
+func BenchmarkLayers(b *testing.B) {
+	bn := BatchNorm{32, 16, 784, true}
+	n := bn.Batch * bn.Channels * bn.Pixels
+	r := rand.New(rand.NewPCG(1, 2))
+	x, y, dy, dx := random(r, n), random(r, n), random(r, n), random(r, n)
+	channel := func() []float32 { return random(r, bn.Channels) }
+	gamma, beta, mean, invStd, variance := channel(), channel(), channel(), channel(), channel()
+	team := NewTeam(1)
+	defer team.Close()
+	for _, s := range []struct {
+		name    string
+		tensors int
+		run     func()
+	}{
+		{"BatchNormForward", 2, func() { team.BatchNormForward(bn, x, gamma, beta, y, mean, invStd, variance) }},
+		{"BatchNormBackward", 4, func() { team.BatchNormBackward(bn, x, y, dy, gamma, mean, invStd, dx, gamma, beta) }},
+		{"AddReLU", 3, func() { team.AddReLU(x, y, dx) }},
+		{"ReLUBackward", 3, func() { team.ReLUBackward(y, dy, dx) }},
+		{"GlobalAvgPoolForward", 1, func() { team.GlobalAvgPoolForward(n/784, 784, x, y[:n/784]) }},
+	} {
+		b.Run(s.name, func(b *testing.B) {
+			b.SetBytes(int64(4 * n * s.tensors))
+			b.ReportAllocs()
+			for b.Loop() {
+				s.run()
+			}
+		})
+	}
+}

@@ -23,6 +23,26 @@ func forEachISA(t *testing.T, f func(t *testing.T, team *Team)) {
 	}
 }
 
+// allTeams starts a team of every instruction set and several numbers of
+// threads.
+func allTeams(t testing.TB) []*Team {
+	var teams []*Team
+	for _, isa := range Available() {
+		for _, threads := range []int{1, 3} {
+			teams = append(teams, NewTeamFor(isa, threads))
+		}
+	}
+	t.Cleanup(func() {
+		for _, team := range teams {
+			team.Close()
+		}
+	})
+	return teams
+}
+
+// label names a team in a failure.
+func label(team *Team) string { return fmt.Sprintf("%s, %d threads: ", team.ISA(), team.Threads()) }
+
 // random returns n values in [−1, 1).
 func random(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
@@ -45,7 +65,8 @@ func garbage(n int) []float32 {
 func near(t *testing.T, name string, got []float32, want []float64, tolerance float64) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("%s: length %d, want %d", name, len(got), len(want))
+		t.Errorf("%s: length %d, want %d", name, len(got), len(want))
+		return
 	}
 	scale := 1.0
 	for _, v := range want {
@@ -53,7 +74,8 @@ func near(t *testing.T, name string, got []float32, want []float64, tolerance fl
 	}
 	for i := range want {
 		if d := math.Abs(float64(got[i]) - want[i]); !(d <= tolerance*scale) {
-			t.Fatalf("%s[%d] = %g, want %g (off by %.3g of the largest, allowed %.3g)", name, i, got[i], want[i], d/scale, tolerance)
+			t.Errorf("%s[%d] = %g, want %g (off by %.3g of the largest, allowed %.3g)", name, i, got[i], want[i], d/scale, tolerance)
+			return
 		}
 	}
 }
@@ -62,34 +84,28 @@ func near(t *testing.T, name string, got []float32, want []float64, tolerance fl
 func same(t *testing.T, name string, got, want []float32) {
 	t.Helper()
 	if len(got) != len(want) {
-		t.Fatalf("%s: length %d, want %d", name, len(got), len(want))
+		t.Errorf("%s: length %d, want %d", name, len(got), len(want))
+		return
 	}
 	for i := range want {
 		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-			t.Fatalf("%s[%d] = %v, want the same bits as %v", name, i, got[i], want[i])
+			t.Errorf("%s[%d] = %v, want the same bits as %v", name, i, got[i], want[i])
+			return
 		}
 	}
 }
 
-func widen(x []float32) []float64 {
-	y := make([]float64, len(x))
-	for i, v := range x {
-		y[i] = float64(v)
-	}
-	return y
-}
-
-// plainGemm is c[i,j] (+)= Σ_k a(i,k)·b(k,j).
-func plainGemm(m, n, k int, a, b func(i, j int) float32, c []float32) []float64 {
-	out := widen(c)
+// plainGemm is c[i,j] = Σ_k a(i,k)·b(k,j).
+func plainGemm(m, n, k int, a, b func(i, j int) float32) []float64 {
+	c := make([]float64, m*n)
 	for i := range m {
 		for j := range n {
 			for l := range k {
-				out[i*n+j] += float64(a(i, l)) * float64(b(l, j))
+				c[i*n+j] += float64(a(i, l)) * float64(b(l, j))
 			}
 		}
 	}
-	return out
+	return c
 }
 
 // plainConv calls visit for every product of the convolution's sum.

@@ -66,8 +66,8 @@ func TestSharedTeam(t *testing.T) {
 		group.Go(func() {
 			c := Conv{3, 5, 6, 6, 3, 1, 1}
 			for range 3 {
-				checkConv(t, team, rand.New(rand.NewPCG(seed, 0)), c, 2)
-				checkGemm(t, team, rand.New(rand.NewPCG(seed, 1)), 9, 20, 7)
+				checkConv(t, []*Team{team}, rand.New(rand.NewPCG(seed, 0)), c, 2)
+				checkGemm(t, []*Team{team}, rand.New(rand.NewPCG(seed, 1)), 9, 20, 7)
 			}
 		})
 	}
