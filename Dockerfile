@@ -25,7 +25,6 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state mochi &&
     install -d -o mochi -g mochi /state
 USER mochi
 WORKDIR /state
-VOLUME /state
 # Where mochi status asks; a replica's container is told its coordinator.
 ENV MOCHI_JOIN=nats://127.0.0.1:4222
 HEALTHCHECK --interval=15s --timeout=10s --start-period=30s --retries=4 \

@@ -26,6 +26,25 @@ deps: ## install the Debian packages that are missing (sudo when not root)
 build: ## bin/mochi
 	$(BUILD) -o bin/mochi ./cmd/mochi
 
+# Where the demonstration leaves its RUN folder, and on what it trains.
+OUT  ?= runs/demo
+DATA ?= fashion-mnist
+
+demo: deps build ## train on Fashion-MNIST with two replicas, kNN before and after (a few minutes)
+	bin/mochi train --preset demo --data $(DATA) --replicas 2 --resume never --out $(OUT)
+
+test: deps ## everything without cgo, then what is concurrent under the race detector
+	CGO_ENABLED=0 go build ./...
+	CGO_ENABLED=0 go test -timeout 10m ./...
+	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
+
+bench: build ## one training step, the loss, the all-reduce and the input pipeline
+	bin/mochi bench step --arch resnet8 --image-size 28 --batch 32 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10
+	bin/mochi bench loss --batch 32 --queue 16384 --dim 128 --mochi 1024,1024,128 --iterations 10
+	bin/mochi bench allreduce --world 2 --bytes 16777216 --wire fp32 --transport inproc --iterations 10
+	bin/mochi bench allreduce --world 2 --bytes 16777216 --wire bf16 --transport nats --iterations 10
+	bin/mochi bench input --data fashion-mnist --recipe cifar --size 28 --seconds 3
+
 lint: ## gofmt, go vet, staticcheck, shell syntax
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
 	go vet ./...
