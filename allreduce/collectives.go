@@ -60,7 +60,7 @@ func (g *Group) allReduce(ctx context.Context, o op, tag Tag, wire codec.Wire, o
 	}
 	return g.run(ctx, &flow{
 		op: o, tag: tag, total: len(data),
-		own: []span{chunk(rank)}, hops: hops, onward: len(hops) - 1,
+		own: []span{chunk(rank)}, hops: hops, onward: len(hops) - 1, rewrites: world - 1,
 		vector: g.floats(wire, data),
 	})
 }

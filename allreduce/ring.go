@@ -45,6 +45,10 @@ type flow struct {
 	hops   []hop
 	onward int
 	vector vector
+
+	// rewrites is how many of the last hops bring back, as totals, the ranges
+	// that were sent as partial sums, in the order in which they were sent.
+	rewrites int
 }
 
 // run executes a flow: the receiver in the caller's goroutine, the sender in
@@ -60,7 +64,7 @@ func (g *Group) run(ctx context.Context, f *flow) error {
 		return err
 	}
 	per := max(1, g.cfg.Segment/f.vector.size())
-	progress := &progress{changed: make(chan struct{}, 1)}
+	progress := &progress{moreTaken: make(chan struct{}, 1), moreSent: make(chan struct{}, 1)}
 	sent := make(chan error, 1)
 	go func() { sent <- g.sendFlow(f, per, progress) }()
 	err = g.receiveFlow(f, per, progress)
@@ -70,14 +74,26 @@ func (g *Group) run(ctx context.Context, f *flow) error {
 	return err
 }
 
-// progress is how many segments to be sent on have been taken.
+// progress is how far the two sides of a collective have come, in segments.
 type progress struct {
-	taken   atomic.Int64
-	changed chan struct{}
+	taken, sent         atomic.Int64
+	moreTaken, moreSent chan struct{} // capacity 1
+}
+
+// await waits until count exceeds n.
+func (g *Group) await(count *atomic.Int64, n int64, more chan struct{}) error {
+	for count.Load() <= n {
+		select {
+		case <-more:
+		case <-g.life.Done():
+			return context.Cause(g.life)
+		}
+	}
+	return nil
 }
 
 func (g *Group) receiveFlow(f *flow, per int, p *progress) error {
-	index := uint32(0)
+	index, rewritten := uint32(0), int64(0)
 	for i, h := range f.hops {
 		for lo := h.lo; lo < h.hi; lo += per {
 			hi := min(lo+per, h.hi)
@@ -88,11 +104,19 @@ func (g *Group) receiveFlow(f *flow, per int, p *progress) error {
 			if err := g.check(f, &s, index, (hi-lo)*f.vector.size()); err != nil {
 				return err
 			}
+			if i >= len(f.hops)-f.rewrites {
+				// The total cannot come before the partial sum has left, but
+				// the sender may still be about to return from sending it.
+				if err := g.await(&p.sent, rewritten, p.moreSent); err != nil {
+					return err
+				}
+				rewritten++
+			}
 			f.vector.take(h.role, lo, hi, s.payload)
 			index++
 			if i < f.onward {
 				p.taken.Add(1)
-				wake(p.changed)
+				wake(p.moreTaken)
 			}
 			g.consume()
 		}
@@ -131,6 +155,8 @@ func (g *Group) sendFlow(f *flow, per int, p *progress) error {
 			}
 			g.sendSegment(f, index, f.vector.pack(lo, min(lo+per, s.hi)))
 			index++
+			p.sent.Add(1)
+			wake(p.moreSent)
 		}
 		return nil
 	}
@@ -142,15 +168,9 @@ func (g *Group) sendFlow(f *flow, per int, p *progress) error {
 	forwarded := int64(0)
 	for _, h := range f.hops[:f.onward] {
 		err := emit(h.span, func() error {
-			for p.taken.Load() <= forwarded {
-				select {
-				case <-p.changed:
-				case <-g.life.Done():
-					return context.Cause(g.life)
-				}
-			}
+			err := g.await(&p.taken, forwarded, p.moreTaken)
 			forwarded++
-			return nil
+			return err
 		})
 		if err != nil {
 			return err

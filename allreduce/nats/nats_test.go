@@ -1,0 +1,279 @@
+package nats_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"mochi/allreduce"
+	"mochi/allreduce/allreducetest"
+	"mochi/allreduce/nats"
+)
+
+func newServer(t *testing.T) *nats.Server {
+	t.Helper()
+	s, err := nats.StartServer("127.0.0.1", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+func newNode(t *testing.T, o nats.Options) *nats.Node {
+	t.Helper()
+	o.Job = "test"
+	n, err := nats.NewNode(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+// nodes makes one Node a rank: with servers of their own (pull), or clients
+// of one hub.
+func nodes(t *testing.T, world int, o func(rank int) nats.Options) ([]*nats.Node, []nats.Peer) {
+	t.Helper()
+	all := make([]*nats.Node, world)
+	peers := make([]nats.Peer, world)
+	for rank := range all {
+		opts := o(rank)
+		opts.ID = fmt.Sprintf("replica-%d", rank)
+		all[rank] = newNode(t, opts)
+		peers[rank] = nats.Peer{ID: opts.ID, URL: all[rank].URL()}
+	}
+	return all, peers
+}
+
+func pull(int) nats.Options { return nats.Options{Listen: "127.0.0.1:0"} }
+
+func rings(t *testing.T, round int64, all []*nats.Node, peers []nats.Peer) []allreduce.Transport {
+	t.Helper()
+	ts := make([]allreduce.Transport, len(all))
+	for rank, n := range all {
+		tr, err := n.Ring(t.Context(), round, rank, peers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ts[rank] = tr
+	}
+	return ts
+}
+
+func TestHubInProcess(t *testing.T) {
+	hub := newServer(t)
+	round := int64(0)
+	allreducetest.Conformance(t, func(t *testing.T, world int) []allreduce.Transport {
+		all, peers := nodes(t, world, func(int) nats.Options { return nats.Options{HubServer: hub} })
+		round++ // all share the hub
+		return rings(t, round, all, peers)
+	})
+}
+
+func TestPullOverTCP(t *testing.T) {
+	allreducetest.Conformance(t, func(t *testing.T, world int) []allreduce.Transport {
+		all, peers := nodes(t, world, pull)
+		return rings(t, 1, all, peers)
+	})
+}
+
+// sum checks one all-reduce of n elements on every Group.
+func sum(ctx context.Context, g *allreduce.Group, step uint64, n int) error {
+	data := make([]float32, n)
+	for i := range data {
+		data[i] = float32(g.Rank() + 1)
+	}
+	if err := g.AllReduceSum(ctx, allreduce.Tag{Step: step}, data); err != nil {
+		return err
+	}
+	for i, v := range data {
+		if want := float32(g.World() * (g.World() + 1) / 2); v != want {
+			return fmt.Errorf("element %d is %g, want %g", i, v, want)
+		}
+	}
+	return nil
+}
+
+// TestMixedServers: a peer without a server is served by the hub, whoever its
+// neighbours are; full-size segments.
+func TestMixedServers(t *testing.T) {
+	hub := newServer(t)
+	all, peers := nodes(t, 3, func(rank int) nats.Options {
+		if rank == 1 {
+			return nats.Options{HubURL: hub.URL()}
+		}
+		return nats.Options{HubURL: hub.URL(), Listen: "127.0.0.1:0"}
+	})
+	groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreduce.DefaultConfig())
+	for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error { return sum(t.Context(), g, 1, 1_000_003) }) {
+		if err != nil {
+			t.Errorf("rank %d: %v", rank, err)
+		}
+	}
+}
+
+// TestRoundsReuseConnections runs three rounds with changing members over the
+// same Nodes: the ring shrinks, then grows.
+func TestRoundsReuseConnections(t *testing.T) {
+	all, peers := nodes(t, 4, pull)
+	for round, members := range [][]int{{0, 1, 2, 3}, {0, 2, 3}, {3, 0, 1, 2}, {2}} {
+		var ns []*nats.Node
+		var ps []nats.Peer
+		for _, m := range members {
+			ns, ps = append(ns, all[m]), append(ps, peers[m])
+		}
+		groups := allreducetest.Groups(t, rings(t, int64(round), ns, ps), allreducetest.Config())
+		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
+			return errors.Join(sum(t.Context(), g, 1, 3000), g.Leave(t.Context()))
+		}) {
+			if err != nil {
+				t.Errorf("round %d, rank %d: %v", round, rank, err)
+			}
+		}
+	}
+}
+
+// TestProcessesMayEndAfterLeave: each Node goes away as soon as its own Group
+// has left; the others still finish.
+func TestProcessesMayEndAfterLeave(t *testing.T) {
+	for range 5 {
+		all, peers := nodes(t, 3, pull)
+		groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreducetest.Config())
+		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
+			defer all[g.Rank()].Close()
+			return errors.Join(sum(t.Context(), g, 1, 5000), g.Leave(t.Context()))
+		}) {
+			if err != nil {
+				t.Errorf("rank %d: %v", rank, err)
+			}
+		}
+	}
+}
+
+// TestDeadPredecessorIsNamedAtOnce: the connection's end, not a deadline,
+// tells the survivors, and all name the dead rank.
+func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
+	const world, dead = 4, 2
+	all, peers := nodes(t, world, pull)
+	cfg := allreducetest.Config()
+	cfg.Timeout = 30 * time.Second
+	groups := allreducetest.Groups(t, rings(t, 1, all, peers), cfg)
+	var died time.Time
+	took := make([]time.Duration, world)
+	errs := allreducetest.Together(groups, func(g *allreduce.Group) error {
+		for step := uint64(0); ; step++ {
+			if g.Rank() == dead && step == 3 {
+				died = time.Now()
+				all[dead].Close() // as when its process ends: no farewell
+				return nil
+			}
+			if err := sum(t.Context(), g, step, 3000); err != nil {
+				took[g.Rank()] = time.Since(died)
+				return err
+			}
+		}
+	})
+	for rank, err := range errs {
+		var peer *allreduce.PeerError
+		if rank != dead && (!errors.As(err, &peer) || peer.Rank != dead || !errors.Is(err, allreduce.ErrDown)) {
+			t.Errorf("rank %d should name rank %d, says: %v", rank, dead, err)
+		}
+		if rank != dead && took[rank] > cfg.Timeout/2 {
+			t.Errorf("rank %d noticed after %v", rank, took[rank])
+		}
+	}
+}
+
+func TestUnreachablePredecessor(t *testing.T) {
+	n := newNode(t, nats.Options{ID: "a", Listen: "127.0.0.1:0", DialTimeout: 100 * time.Millisecond})
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // a port that is refused once it is closed
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := "nats://" + listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.Ring(t.Context(), 7, 0, []nats.Peer{{ID: "a", URL: n.URL()}, {ID: "b", URL: gone}})
+	var peer *allreduce.PeerError
+	if !errors.As(err, &peer) || peer.Rank != 1 || peer.Round != 7 || !errors.Is(err, allreduce.ErrDown) || !strings.Contains(err.Error(), gone) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBadOptions(t *testing.T) {
+	taken := newServer(t)
+	port := taken.URL()[strings.LastIndex(taken.URL(), ":")+1:]
+	for name, c := range map[string]struct {
+		o    nats.Options
+		want string
+	}{
+		"job":         {nats.Options{Job: "a.b", Listen: "127.0.0.1:0"}, "a.b"},
+		"nothing":     {nats.Options{Job: "j"}, "hub"},
+		"no port":     {nats.Options{Job: "j", Listen: "127.0.0.1"}, "HOST:PORT"},
+		"bad port":    {nats.Options{Job: "j", Listen: "127.0.0.1:http"}, "http"},
+		"advertise":   {nats.Options{Job: "j", Listen: "0.0.0.0:0"}, "advertise"},
+		"port in use": {nats.Options{Job: "j", Listen: "127.0.0.1:" + port}, "in use"},
+	} {
+		n, err := nats.NewNode(c.o)
+		if err == nil {
+			n.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want one about %q", name, err, c.want)
+		}
+	}
+	n := newNode(t, nats.Options{ID: "a", Listen: "127.0.0.1:0"})
+	self := nats.Peer{ID: "a", URL: n.URL()}
+	for name, peers := range map[string][]nats.Peer{
+		"not me":      {{ID: "b", URL: "nats://127.0.0.1:1"}},
+		"hub missing": {self, {ID: "b"}},
+	} {
+		if _, err := n.Ring(t.Context(), 1, 0, peers); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := n.Ring(t.Context(), 1, 3, []nats.Peer{self}); err == nil {
+		t.Error("rank 3 of a world of 1 was accepted")
+	}
+}
+
+func TestAdvertiseHost(t *testing.T) {
+	host, err := nats.AdvertiseHost("127.0.0.1:4222")
+	if err != nil || host != "127.0.0.1" {
+		t.Errorf("toward loopback: %q, %v", host, err)
+	}
+}
+
+func ExampleNode() {
+	ctx := context.Background()
+	node, err := nats.NewNode(nats.Options{Job: "demo", ID: "a", Listen: "127.0.0.1:0"})
+	if err != nil {
+		panic(err)
+	}
+	defer node.Close()
+	// The coordinator collects every member's URL and hands the list out.
+	members := []nats.Peer{{ID: "a", URL: node.URL()}}
+	transport, err := node.Ring(ctx, 1, 0, members)
+	if err != nil {
+		panic(err)
+	}
+	group, err := allreduce.NewGroup(transport, allreduce.DefaultConfig())
+	if err != nil {
+		panic(err)
+	}
+	gradient := []float32{1, 2, 3}
+	if err := group.AllReduceSum(ctx, allreduce.Tag{Step: 1}, gradient); err != nil {
+		panic(err)
+	}
+	if err := group.Leave(ctx); err != nil {
+		panic(err)
+	}
+	fmt.Println(gradient)
+	// Output: [1 2 3]
+}
