@@ -19,13 +19,13 @@ type BatchNorm struct {
 // batchNorm is the job of all three passes; a task is one channel.
 type batchNorm struct {
 	BatchNorm
-	pass                       func(*batchNorm, *vectors, int)
+	pass                       func(*batchNorm, *worker, int)
 	x, y, dy, dx               []float32
 	gamma, beta, dgamma, dbeta []float32
 	mean, invStd, variance     []float32
 }
 
-func (j *batchNorm) task(w *worker, channel int) { j.pass(j, &w.set.vectors, channel) }
+func (j *batchNorm) task(w *worker, channel int) { j.pass(j, w, channel) }
 
 // BatchNormForward normalises x by the statistics of this batch. It writes y
 // and, per channel, the mean, 1/√(σ²+ε) with the biased variance σ² (both for
@@ -44,7 +44,7 @@ func (t *Team) BatchNormForward(bn BatchNorm, x, gamma, beta, y, mean, invStd, v
 }
 
 // BatchNormEval normalises x by running statistics, which take the place of μ
-// and σ².
+// and σ². y may be x.
 func (t *Team) BatchNormEval(bn BatchNorm, x, gamma, beta, runningMean, runningVar, y []float32) {
 	bn.check("BatchNormEval", x, y, gamma, beta, runningMean, runningVar)
 	t.batchNorm(batchNorm{
@@ -92,15 +92,16 @@ func (j *batchNorm) of(x []float32, sample, channel int) []float32 {
 	return x[(sample*j.Channels+channel)*j.Pixels:][:j.Pixels]
 }
 
-func (j *batchNorm) forward(v *vectors, c int) {
-	var l lanes
+func (j *batchNorm) forward(w *worker, c int) {
+	v, l := &w.set.vectors, &w.lanes
+	*l = lanes{}
 	for s := range j.Batch {
-		v.moments(&l, j.of(j.x, s, c))
+		v.moments(l, j.of(j.x, s, c))
 	}
 	n := float64(j.Batch * j.Pixels)
 	sum, squares := l.total()
 	mean := sum / n
-	variance := max(squares/n-mean*mean, 0)
+	variance := max(squares/n-float64(mean*mean), 0)
 	if math.IsNaN(squares) {
 		variance = squares
 	}
@@ -110,8 +111,8 @@ func (j *batchNorm) forward(v *vectors, c int) {
 	j.apply(v, c, j.invStd[c])
 }
 
-func (j *batchNorm) eval(v *vectors, c int) {
-	j.apply(v, c, float32(1/math.Sqrt(float64(j.variance[c])+BatchNormEpsilon)))
+func (j *batchNorm) eval(w *worker, c int) {
+	j.apply(&w.set.vectors, c, float32(1/math.Sqrt(float64(j.variance[c])+BatchNormEpsilon)))
 }
 
 // apply writes y of one channel.
@@ -125,22 +126,24 @@ func (j *batchNorm) apply(v *vectors, c int, invStd float32) {
 	}
 }
 
-func (j *batchNorm) backward(v *vectors, c int) {
-	var l lanes
+func (j *batchNorm) backward(w *worker, c int) {
+	v, l := &w.set.vectors, &w.lanes
+	*l = lanes{}
 	for s := range j.Batch {
 		if j.ReLU {
-			v.gradientsReLU(&l, j.of(j.dy, s, c), j.of(j.x, s, c), j.of(j.y, s, c))
+			v.gradientsReLU(l, j.of(j.dy, s, c), j.of(j.x, s, c), j.of(j.y, s, c))
 		} else {
-			v.gradients(&l, j.of(j.dy, s, c), j.of(j.x, s, c))
+			v.gradients(l, j.of(j.dy, s, c), j.of(j.x, s, c))
 		}
 	}
 	n := float64(j.Batch * j.Pixels)
 	sum, dot := l.total()
 	invStd := float64(j.invStd[c])
-	dgamma := (dot - sum*float64(j.mean[c])) * invStd
+	dgamma := (dot - float64(sum*float64(j.mean[c]))) * invStd
 	j.dgamma[c] = float32(dgamma)
 	j.dbeta[c] = float32(sum)
-	p := projection{
+	p := &w.projection
+	*p = projection{
 		gMean: float32(sum / n),
 		mean:  j.mean[c],
 		slope: float32(invStd * dgamma / n),
@@ -148,9 +151,9 @@ func (j *batchNorm) backward(v *vectors, c int) {
 	}
 	for s := range j.Batch {
 		if j.ReLU {
-			v.projectReLU(j.of(j.dx, s, c), j.of(j.dy, s, c), j.of(j.x, s, c), j.of(j.y, s, c), &p)
+			v.projectReLU(j.of(j.dx, s, c), j.of(j.dy, s, c), j.of(j.x, s, c), j.of(j.y, s, c), p)
 		} else {
-			v.project(j.of(j.dx, s, c), j.of(j.dy, s, c), j.of(j.x, s, c), &p)
+			v.project(j.of(j.dx, s, c), j.of(j.dy, s, c), j.of(j.x, s, c), p)
 		}
 	}
 }

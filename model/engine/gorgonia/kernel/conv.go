@@ -85,6 +85,9 @@ func (c *Convolution) BackwardData(batch int, dy, w, dx []float32) {
 
 // check panics unless the buffers have the lengths that the shape asks for.
 func (c *Convolution) check(op string, batch int, in string, x, w []float32, out string, y []float32) {
+	if batch < 1 {
+		panic(fmt.Sprintf("kernel: %s: batch %d, want at least 1", op, batch))
+	}
 	need(op, in, len(x), batch*c.InC*c.H*c.W)
 	need(op, "weights", len(w), c.OutC*c.InC*c.Kernel*c.Kernel)
 	need(op, out, len(y), batch*c.OutC*c.OutH()*c.OutW())

@@ -60,9 +60,10 @@ func (j *weightGradient) task(w *worker, task int) {
 	if in.plain() {
 		viewSize = 0
 	}
-	group := max(1, min(last-first, stagedFloats/(viewSize+dySize)))
-	memory := w.memory(group * (viewSize + dySize))
-	views, dys := memory[:group*viewSize], memory[group*viewSize:]
+	group := max(1, min(last-first, groupSize(viewSize+dySize, len(j.dw)*(to-from)/j.InC)))
+	memory := w.memory(group*(viewSize+dySize) + j.OutC*ph.h*in.pitch)
+	views, memory := memory[:group*viewSize], memory[group*viewSize:]
+	dys, padded := memory[:group*dySize], memory[group*dySize:]
 
 	k2 := j.Kernel * j.Kernel
 	p := product{
@@ -75,9 +76,9 @@ func (j *weightGradient) task(w *worker, task int) {
 		p.terms = min(group, last-s)
 		for i := range p.terms {
 			if !in.plain() {
-				in.stage(views[i*viewSize:], j.x[((s+i)*j.InC+from)*j.H*j.W:])
+				in.stage(w.set, views[i*viewSize:], j.x[((s+i)*j.InC+from)*j.H*j.W:])
 			}
-			j.stageGradient(w.set, dys[i*dySize:], j.dy[(s+i)*j.OutC*ph.h*ph.w:])
+			j.stageGradient(w.set, dys[i*dySize:], padded, j.dy[(s+i)*j.OutC*ph.h*ph.w:])
 		}
 		if in.plain() {
 			p.a, p.aterm = j.x[(s*j.InC+from)*j.H*j.W:], j.InC*j.H*j.W
@@ -88,20 +89,15 @@ func (j *weightGradient) task(w *worker, task int) {
 }
 
 // stageGradient writes one sample of dy [OutC, OutH, OutW] as [positions,
-// OutC], with zeros at the vain positions.
-func (j *weightGradient) stageGradient(set *instructions, dst, dy []float32) {
+// OutC], with zeros at the vain positions. padded has room for dy with them.
+func (j *weightGradient) stageGradient(set *instructions, dst, padded, dy []float32) {
 	h, w, pitch := j.OutH(), j.OutW(), j.forward.in.pitch
-	if pitch == w {
-		set.transpose(dst, j.OutC, dy, h*w, j.OutC, h*w)
-		return
+	n := (h-1)*pitch + w
+	if pitch > w {
+		set.copyRows(padded, pitch, dy, w, j.OutC*h, w, pitch-w)
+		dy = padded
 	}
-	for y := range h {
-		row := dst[y*pitch*j.OutC:]
-		set.transpose(row, j.OutC, dy[y*w:], h*w, j.OutC, w)
-		if y < h-1 {
-			clear(row[w*j.OutC : pitch*j.OutC])
-		}
-	}
+	set.transpose(dst, j.OutC, dy, h*pitch, j.OutC, n)
 }
 
 // weightSum is the job that adds the chunks; a task is a few taps.

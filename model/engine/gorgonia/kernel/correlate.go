@@ -27,9 +27,12 @@ func (c *correlation) direct() bool {
 	return c.stride == 1 && c.in.pitch == c.outW
 }
 
-// stagedFloats bounds the views and results that a task keeps at once, for the
-// second-level cache (512 KiB).
-const stagedFloats = 128 << 10
+// groupSize is how many samples of the given length (view and result) a task
+// works on at once: what fits the second-level cache (512 KiB), or more where
+// the weights are so large that fetching them again costs more.
+func groupSize(sample, weights int) int {
+	return max(1, max(128<<10, weights/4)/sample)
+}
 
 // correlate is the job of one correlation; a task is a few samples.
 type correlate struct {
@@ -39,8 +42,7 @@ type correlate struct {
 }
 
 func (t *Team) correlate(j correlate) {
-	j.group = max(1, stagedFloats/(j.in.size()+j.scratch()))
-	j.group = min(j.group, ceil(j.batch, t.Threads()))
+	j.group = min(groupSize(j.in.size()+j.scratch(), len(j.weights)), ceil(j.batch, t.Threads()))
 	t.jobs.correlate = j
 	t.do(ceil(j.batch, j.group), &t.jobs.correlate)
 	t.jobs.correlate = correlate{}
@@ -71,7 +73,7 @@ func (j *correlate) task(w *worker, task int) {
 		views, viewSize = src, inSize
 	} else {
 		for s := range count {
-			j.in.stage(views[s*viewSize:], src[s*inSize:])
+			j.in.stage(w.set, views[s*viewSize:], src[s*inSize:])
 		}
 	}
 	if j.direct() {
@@ -82,7 +84,7 @@ func (j *correlate) task(w *worker, task int) {
 		j.multiply(w, ph, count, views, viewSize, results, scratch)
 		if !j.direct() {
 			for s := range count {
-				j.scatter(ph, dst[s*outSize:], results[s*scratch:])
+				j.scatter(w.set, ph, dst[s*outSize:], results[s*scratch:])
 			}
 		}
 	}
@@ -105,7 +107,7 @@ func (j *correlate) multiply(w *worker, ph *phase, count int, views []float32, v
 }
 
 // scatter moves one sample's result [outC, positions] to where it belongs.
-func (j *correlate) scatter(ph *phase, dst, result []float32) {
+func (j *correlate) scatter(set *instructions, ph *phase, dst, result []float32) {
 	if ph.h <= 0 || ph.w <= 0 {
 		return
 	}
@@ -113,7 +115,7 @@ func (j *correlate) scatter(ph *phase, dst, result []float32) {
 	for c := range j.outC {
 		from, to := result[c*n:], dst[c*j.outH*j.outW:]
 		if j.stride == 1 {
-			copyRows(to, j.outW, from, j.in.pitch, ph.h, ph.w)
+			set.copyRows(to, j.outW, from, j.in.pitch, ph.h, ph.w, 0)
 			continue
 		}
 		for y := range ph.h {

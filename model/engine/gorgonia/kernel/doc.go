@@ -17,6 +17,18 @@
 // and sums separately, so its matrix products differ in the last bits.
 // BatchNorm, pooling and element-wise results are equal on all three.
 //
+// A Team serialises what runs on it. Panics of argument checks come before any
+// work starts, in the calling goroutine.
+//
+// Cost: one core of a Sapphire Rapids Xeon that other work shared, AVX-512:
+// ResNet-20's 3×3 convolutions 90–130 GFLOP/s forward, 100–120 backward to the
+// data, 85–115 backward to the weights (the best of many runs; the two strided
+// layers 60–75); AVX2 about half; plain Go 3–4. BatchNorm moves 18 GB/s. All
+// kernels of a ResNet-20 step (28×28, batch 32) take 25 ms forward and 60 ms
+// backward, without allocations:
+//
+//	go test -run '^$' -bench . ./model/engine/gorgonia/kernel
+//
 // Where the speed comes from: see tile.go (one micro-kernel for everything)
 // and conv.go (convolution as a matrix product over shifted views of a padded
 // image, after the direct methods of Georganas et al., "Anatomy of

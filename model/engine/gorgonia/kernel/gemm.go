@@ -72,7 +72,7 @@ func (g *gemm) task(w *worker, task int) {
 		if g.transposed {
 			w.set.transpose(p.b, cols, g.b[j*g.k+k:], g.k, cols, strip)
 		} else {
-			copyRows(p.b, cols, g.b[k*g.n+j:], g.n, strip, cols)
+			w.set.copyRows(p.b, cols, g.b[k*g.n+j:], g.n, strip, cols, 0)
 		}
 		w.multiply(&p)
 		p.acc = true
@@ -96,10 +96,3 @@ func (w *worker) rows(n, stride int) []int {
 }
 
 func ceil(n, block int) int { return (n + block - 1) / block }
-
-// copyRows copies a [rows, cols] matrix between two strides.
-func copyRows(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
-	for i := range rows {
-		copy(dst[i*dstStride:][:cols], src[i*srcStride:][:cols])
-	}
-}

@@ -54,11 +54,16 @@ type jobs struct {
 type worker struct {
 	index   int
 	set     *instructions
-	tile    tile
+	wake    chan struct{}
 	scratch []float32
 	offsets []int // multiples of stride, see rows
 	stride  int
-	wake    chan struct{}
+
+	// Arguments of assembly, here because what they point to is moved to the
+	// heap.
+	tile       tile
+	lanes      lanes
+	projection projection
 }
 
 // NewTeam starts a team of the given number of workers, at least 1, on the

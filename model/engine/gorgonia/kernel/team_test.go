@@ -175,7 +175,8 @@ func TestKernelsAllocateNothing(t *testing.T) {
 		plan.Forward(3, x, w, y)
 		plan.BackwardData(3, y, w, x)
 		plan.BackwardWeights(3, x, y, w)
-		team.BatchNormEval(BatchNorm{3, 8, 36, true}, y, eight, eight, eight, eight, y)
+		team.BatchNormForward(BatchNorm{3, 8, 36, true}, y, eight, eight, y, eight, eight, eight)
+		team.BatchNormBackward(BatchNorm{3, 8, 36, true}, y, y, y, eight, eight, eight, y, eight, eight)
 		team.ReLU(y, y)
 		team.NT(3, 3, 36, y[:108], y[108:216], y[216:225], false)
 	}

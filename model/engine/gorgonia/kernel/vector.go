@@ -27,8 +27,13 @@ type vectors struct {
 	relu func(z, x, _ []float32)
 	// mask: d = g where y is above 0, else 0
 	mask func(d, g, y []float32)
-	// transpose writes src [rows, cols] as dst [cols, rows]; the strides are
-	// the distances between rows.
+
+	// copyRows copies src [rows, cols] to dst and writes gap zeros behind each
+	// row; the strides are the distances between rows.
+	copyRows func(dst []float32, dstStride int, src []float32, srcStride, rows, cols, gap int)
+	// everySecond: dst[i] = src[2·i]
+	everySecond func(dst, src []float32)
+	// transpose writes src [rows, cols] as dst [cols, rows].
 	transpose func(dst []float32, dstStride int, src []float32, srcStride, rows, cols int)
 }
 
@@ -67,7 +72,10 @@ func genericVectors() vectors {
 		addReLU:       addReLU,
 		relu:          relu,
 		mask:          mask,
-		transpose:     transpose,
+
+		copyRows:    copyRows,
+		everySecond: everySecond,
+		transpose:   transpose,
 	}
 }
 
@@ -169,6 +177,20 @@ func positive(v float32) float32 {
 		return 0
 	}
 	return v
+}
+
+func copyRows(dst []float32, dstStride int, src []float32, srcStride, rows, cols, gap int) {
+	for i := range rows {
+		row := dst[i*dstStride:][:cols+gap]
+		copy(row, src[i*srcStride:][:cols])
+		clear(row[cols:])
+	}
+}
+
+func everySecond(dst, src []float32) {
+	for i := range dst {
+		dst[i] = src[2*i]
+	}
 }
 
 func transpose(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {

@@ -1,7 +1,7 @@
 package kernel
 
-// avx2Vectors is vectors with AVX2 for whole groups of 16 elements (8×8 for
-// transpose) and plain Go for the rest.
+// avx2Vectors is vectors with AVX2 for whole groups of 16 elements and plain Go
+// for the rest.
 func avx2Vectors() vectors {
 	return vectors{
 		moments: func(l *lanes, x []float32) {
@@ -59,11 +59,14 @@ func avx2Vectors() vectors {
 			}
 			projectReLU(d[n:], g[n:], x[n:], y[n:], p)
 		},
-		add:       withTail(avx2Add, add),
-		addReLU:   withTail(avx2AddReLU, addReLU),
-		relu:      relu, // the only one outside BatchNorm and Add is in the head: small
-		mask:      withTail(avx2Mask, mask),
-		transpose: transposeAVX2,
+		add:     withTail(avx2Add, add),
+		addReLU: withTail(avx2AddReLU, addReLU),
+		relu:    relu, // the only one outside BatchNorm and Add is in the head: small
+		mask:    withTail(avx2Mask, mask),
+
+		copyRows:    copyRowsAVX2,
+		everySecond: everySecondAVX2,
+		transpose:   transposeAVX2,
 	}
 }
 
@@ -76,23 +79,6 @@ func withTail(fast func(z, x, y *float32, n int), plain func(z, x, y []float32))
 			fast(&z[0], &x[0], &y[0], n)
 		}
 		plain(z[n:], x[n:], y[n:])
-	}
-}
-
-// transposeAVX2 covers what is left of 8×8 blocks by blocks that overlap the
-// last ones; smaller matrices go element by element.
-func transposeAVX2(dst []float32, dstStride int, src []float32, srcStride, rows, cols int) {
-	if rows < 8 || cols < 8 {
-		transpose(dst, dstStride, src, srcStride, rows, cols)
-		return
-	}
-	wholeRows, wholeCols := rows&^7, cols&^7
-	avx2Transpose(&dst[0], dstStride, &src[0], srcStride, wholeRows, wholeCols)
-	if j := cols - 8; wholeCols < cols {
-		avx2Transpose(&dst[j*dstStride], dstStride, &src[j], srcStride, wholeRows, 8)
-	}
-	if i := rows - 8; wholeRows < rows {
-		transposeAVX2(dst[i:], dstStride, src[i*srcStride:], srcStride, 8, cols)
 	}
 }
 
@@ -125,6 +111,3 @@ func avx2AddReLU(z, x, y *float32, n int)
 
 //go:noescape
 func avx2Mask(d, dy, y *float32, n int)
-
-//go:noescape
-func avx2Transpose(dst *float32, dstStride int, src *float32, srcStride, rows, cols int)

@@ -50,35 +50,53 @@ func (v *view) start(c, ky, kx int) int {
 }
 
 // stage writes the view of src [channels, h, w] into dst.
-func (v *view) stage(dst, src []float32) {
-	clear(dst[:v.size()])
+func (v *view) stage(set *instructions, dst, src []float32) {
+	if v.stride > 1 {
+		clear(dst[:v.size()])
+	}
 	for c := range v.channels {
 		image := src[c*v.h*v.w:][:v.h*v.w]
 		if v.stride == 1 {
-			copyRows(dst[c*v.plane+v.top*v.pitch+v.left:], v.pitch, image, v.w, v.h, v.w)
+			v.stagePlane(set, dst[c*v.plane:][:v.plane], image)
 			continue
 		}
 		for ry := range v.phases {
 			for rx := range v.phases {
-				v.stagePhase(dst[((c*v.phases+ry)*v.phases+rx)*v.plane:], image, ry, rx)
+				v.stagePhase(set, dst[((c*v.phases+ry)*v.phases+rx)*v.plane:], image, ry, rx)
 			}
 		}
 	}
+	clear(dst[v.size()-v.slack : v.size()])
 }
 
-// stagePhase writes the plane of every stride-th row and column.
-func (v *view) stagePhase(plane, image []float32, ry, rx int) {
-	first := max(0, ceil(v.left-rx, v.stride)) // first column inside the image
+// stagePlane writes the only plane of a channel.
+func (v *view) stagePlane(set *instructions, plane, image []float32) {
+	head := v.top*v.pitch + v.left
+	last := head + (v.h-1)*v.pitch
+	clear(plane[:head])
+	set.copyRows(plane[head:], v.pitch, image, v.w, v.h-1, v.w, v.pitch-v.w)
+	copy(plane[last:], image[(v.h-1)*v.w:])
+	clear(plane[last+v.w:])
+}
+
+// stagePhase writes the plane of every stride-th row and column, the rest of
+// which is 0 already.
+func (v *view) stagePhase(set *instructions, plane, image []float32, ry, rx int) {
+	first := max(0, ceil(v.left-rx, v.stride)) // column of the plane
+	x := first*v.stride + rx - v.left          // the same of the image
+	n := min(v.pitch-first, ceil(v.w-x, v.stride))
 	for u := range v.rows {
 		y := u*v.stride + ry - v.top
-		if y < 0 || y >= v.h {
+		if y < 0 || y >= v.h || n <= 0 {
 			continue
 		}
-		row := image[y*v.w:][:v.w]
-		x := first*v.stride + rx - v.left
-		for p := u*v.pitch + first; p < (u+1)*v.pitch && x < v.w; p++ {
-			plane[p] = row[x]
-			x += v.stride
+		row, out := image[y*v.w+x:(y+1)*v.w], plane[u*v.pitch+first:][:n]
+		if v.stride == 2 {
+			set.everySecond(out, row)
+			continue
+		}
+		for i := range out {
+			out[i] = row[i*v.stride]
 		}
 	}
 }
