@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -85,7 +86,7 @@ func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
 		nats.ReconnectWait(time.Hour),
 		nats.ReconnectJitter(0, 0),
 		nats.ReconnectBufSize(-1),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { e.lost(nc, err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { e.lost(nc, l, err) }),
 		// Slow consumers are the errors reported here; what they drop, the
 		// sequence numbers notice.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
@@ -101,14 +102,29 @@ func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// lost marks the endpoint dead once everything that had arrived over the
-// connection has been handled.
-func (e *endpoint) lost(nc *nats.Conn, err error) {
+// lostGrace is how long the loss of a publishing connection waits for the
+// subscribing one's.
+const lostGrace = 500 * time.Millisecond
+
+// lost marks the endpoint dead, but not before everything that had arrived has
+// been handled: it may say that the peer was about to leave. It runs in the
+// connection's own callback goroutine.
+func (e *endpoint) lost(nc *nats.Conn, l lane, err error) {
 	if err == nil {
 		err = nats.ErrConnectionClosed
 	}
 	end := func() { e.end(fmt.Errorf("connection to its server lost: %w", err)) }
-	if nc.Barrier(end) != nil { // closed by this side
+	if l == laneInbox {
+		if nc.Barrier(end) != nil { // closed by this side
+			end()
+		}
+		return
+	}
+	grace := time.NewTimer(lostGrace)
+	defer grace.Stop()
+	select {
+	case <-e.dead:
+	case <-grace.C:
 		end()
 	}
 }
@@ -132,19 +148,23 @@ func (e *endpoint) isDead() bool {
 // flushWithin bounds how long closing waits for the server to take the rest.
 const flushWithin = time.Second
 
+// errClosedHere is the end of an endpoint that its Node closed.
+var errClosedHere = errors.New("closed on this side")
+
 // close closes the connections, flushed.
 func (e *endpoint) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, nc := range e.conns {
-		if nc == nil {
-			continue
-		}
-		if nc.IsConnected() {
+		if nc != nil && nc.IsConnected() {
 			// On error there is nobody left to read it: a lost server.
 			_ = nc.FlushTimeout(flushWithin)
 		}
-		nc.Close()
 	}
-	e.end(nats.ErrConnectionClosed)
+	e.end(errClosedHere) // before the connections say so in other words
+	for _, nc := range e.conns {
+		if nc != nil {
+			nc.Close()
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,6 +156,19 @@ func TestProcessesMayEndAfterLeave(t *testing.T) {
 	}
 }
 
+// mute is a transport that can lose its voice, as a killed process does.
+type mute struct {
+	allreduce.Transport
+	dead atomic.Bool
+}
+
+func (m *mute) Send(d allreduce.Direction, header, payload []byte) error {
+	if m.dead.Load() {
+		return nil
+	}
+	return m.Transport.Send(d, header, payload)
+}
+
 // TestDeadPredecessorIsNamedAtOnce: the connection's end, not a deadline,
 // tells the survivors, and all name the dead rank.
 func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
@@ -162,18 +176,21 @@ func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
 	all, peers := nodes(t, world, pull)
 	cfg := allreducetest.Config()
 	cfg.Timeout = 30 * time.Second
-	groups := allreducetest.Groups(t, rings(t, 1, all, peers), cfg)
-	var died time.Time
+	transports := rings(t, 1, all, peers)
+	victim := &mute{Transport: transports[dead]}
+	transports[dead] = victim
+	groups := allreducetest.Groups(t, transports, cfg)
+	start := time.Now()
 	took := make([]time.Duration, world)
 	errs := allreducetest.Together(groups, func(g *allreduce.Group) error {
 		for step := uint64(0); ; step++ {
 			if g.Rank() == dead && step == 3 {
-				died = time.Now()
-				all[dead].Close() // as when its process ends: no farewell
+				victim.dead.Store(true)
+				all[dead].Close()
 				return nil
 			}
 			if err := sum(t.Context(), g, step, 3000); err != nil {
-				took[g.Rank()] = time.Since(died)
+				took[g.Rank()] = time.Since(start)
 				return err
 			}
 		}

@@ -113,7 +113,7 @@ func (t *transport) watchConnections() {
 		t.down(t.id.Rank, t.out.why)
 	case <-t.in.dead:
 		rank := t.id.Predecessor()
-		if t.in.shared {
+		if t.in.shared || errors.Is(t.in.why, errClosedHere) {
 			rank = t.id.Rank
 		}
 		t.down(rank, t.in.why)
@@ -130,13 +130,18 @@ func (t *transport) down(rank int, why error) {
 }
 
 // Send publishes a frame: the header as the reply subject, which nobody
-// replies to and the server passes on as it is.
+// replies to and the server passes on as it is. A lost connection is no error
+// here: it is reported by Down, after what had arrived before.
 func (t *transport) Send(d allreduce.Direction, header, payload []byte) error {
 	nc, subject := t.toSuccessor, t.dataSubject
 	if d == allreduce.Backward {
 		nc, subject = t.toPredecessor, t.controlSubject
 	}
-	return nc.PublishRequest(subject, encodeHeader(header), payload)
+	err := nc.PublishRequest(subject, encodeHeader(header), payload)
+	if err == nil || !nc.IsConnected() {
+		return nil
+	}
+	return fmt.Errorf("publish to %s: %w", subject, err)
 }
 
 // Close unsubscribes and waits for handlers that are running.

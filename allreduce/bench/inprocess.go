@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"mochi/allreduce/nats"
+)
+
+const job = "bench"
+
+// inOneProcess runs all ranks here.
+func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
+	var hub *nats.Server
+	if o.Transport == Inproc {
+		var err error
+		if hub, err = nats.StartServer("127.0.0.1", 0); err != nil {
+			return nil, err
+		}
+		defer hub.Close()
+	}
+	nodes := make([]*nats.Node, o.World)
+	peers := make([]nats.Peer, o.World)
+	raws := make([]*rawRing, o.World)
+	for rank := range o.World {
+		opts := nats.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank)}
+		if hub != nil {
+			opts.HubServer = hub
+		} else {
+			opts.Listen = "127.0.0.1:0"
+		}
+		node, err := nats.NewNode(opts)
+		if err != nil {
+			return nil, err
+		}
+		defer node.Close()
+		raw, err := newRawRing(o.World)
+		if err != nil {
+			return nil, err
+		}
+		defer raw.close()
+		nodes[rank], peers[rank], raws[rank] = node, nats.Peer{ID: opts.ID, URL: node.URL()}, raw
+	}
+	all := make([]samples, o.World)
+	ranks, ctx := errgroup.WithContext(ctx)
+	for rank := range o.World {
+		ranks.Go(func() (err error) {
+			if err := raws[rank].connect(ctx, raws[(rank+1)%o.World].address()); err != nil {
+				return err
+			}
+			t, err := nodes[rank].Ring(ctx, 1, rank, peers)
+			if err != nil {
+				return err
+			}
+			all[rank], err = onTransport(ctx, t, raws[rank], o)
+			return err
+		})
+	}
+	return all, ranks.Wait()
+}
