@@ -20,12 +20,13 @@
 // A Team serialises what runs on it. Panics of argument checks come before any
 // work starts, in the calling goroutine.
 //
-// Cost: one core of a Sapphire Rapids Xeon that other work shared, AVX-512:
-// ResNet-20's 3×3 convolutions 90–130 GFLOP/s forward, 100–120 backward to the
-// data, 85–115 backward to the weights (the best of many runs; the two strided
-// layers 60–75); AVX2 about half; plain Go 3–4. BatchNorm moves 18 GB/s. All
-// kernels of a ResNet-20 step (28×28, batch 32) take 25 ms forward and 60 ms
-// backward, without allocations:
+// Cost, on one core of a Sapphire Rapids Xeon that other work shared (best of
+// many runs; medians under that load were half to nine tenths of it): with
+// AVX-512, ResNet-20's 3×3 convolutions run at 100–130 GFLOP/s forward, 100–120
+// backward to the data and 85–120 to the weights, the two strided layers at
+// 60–75; with AVX2 at 45–75; in plain Go at 2–3. BatchNorm moves 18 GB/s. All
+// kernels of a ResNet-20 step (28×28, batch 32) take 25 ms forward and 57 ms
+// backward, and allocate nothing. To measure:
 //
 //	go test -run '^$' -bench . ./model/engine/gorgonia/kernel
 //
