@@ -159,6 +159,43 @@ func TestStragglerIsNoFailure(t *testing.T) {
 	})
 }
 
+// TestPeersMayRunAhead: a rank whose part fits in the window need not wait for
+// the others; they find its segments later, in order.
+func TestPeersMayRunAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		groups := allreducetest.Groups(t, allreducetest.NewNetwork("ahead", 1, 3, allreducetest.Plan{}).Transports(), faultConfig())
+		ahead := make(chan struct{})
+		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
+			if err := g.Connect(t.Context()); err != nil {
+				return err
+			}
+			if g.Rank() != 0 {
+				<-ahead
+			}
+			for step := range byte(5) { // five segments, the window
+				data := []byte{0}
+				if g.Rank() == 0 {
+					data[0] = step + 1
+				}
+				if err := g.Broadcast(t.Context(), allreduce.Tag{Step: uint64(step)}, 0, data); err != nil {
+					return err
+				}
+				if data[0] != step+1 {
+					return fmt.Errorf("step %d brought %d", step, data[0])
+				}
+			}
+			if g.Rank() == 0 {
+				close(ahead)
+			}
+			return nil
+		}) {
+			if err != nil {
+				t.Errorf("rank %d: %v", rank, err)
+			}
+		}
+	})
+}
+
 // TestMissingRankFailsConnect: whoever never comes is named after the deadline.
 func TestMissingRankFailsConnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

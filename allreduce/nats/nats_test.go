@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -202,6 +203,51 @@ func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
 		}
 		if rank != dead && took[rank] > cfg.Timeout/2 {
 			t.Errorf("rank %d noticed after %v", rank, took[rank])
+		}
+	}
+}
+
+// TestNothingIsLeftBehind: after a cancelled step and Close, no goroutine of
+// a Group, a transport or a Node remains.
+func TestNothingIsLeftBehind(t *testing.T) {
+	t.Run("round", func(t *testing.T) {
+		all, peers := nodes(t, 3, pull)
+		groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreducetest.Config())
+		ctx, stop := context.WithCancel(t.Context())
+		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
+			if err := sum(ctx, g, 1, 100_000); err != nil {
+				return err
+			}
+			if g.Rank() == 0 {
+				stop() // in the middle of the others' step
+				return context.Canceled
+			}
+			return sum(ctx, g, 2, 100_000)
+		}) {
+			if err == nil {
+				t.Errorf("rank %d finished a step that rank 0 never entered", rank)
+			}
+		}
+	})
+	deadline := time.After(20 * time.Second)
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		left := ""
+		for _, s := range strings.Split(string(stacks), "\n\n") {
+			if strings.Contains(s, "allreduce.(*Group)") || strings.Contains(s, "nats.(*transport)") || strings.Contains(s, "nats.(*endpoint)") || strings.Contains(s, "(*Conn)") {
+				left = s
+			}
+		}
+		if left == "" {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("still there:\n%s", left)
+		case <-again.C:
 		}
 	}
 }
