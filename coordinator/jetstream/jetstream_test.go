@@ -70,6 +70,12 @@ func TestLogSurvivesRestart(t *testing.T) {
 	if err := l.SaveData(timeout(t), data); err != nil {
 		t.Fatal(err)
 	}
+	if round, err := l.Round(timeout(t)); round != 0 || err != nil {
+		t.Fatalf("no round yet: %d %v", round, err)
+	}
+	if err := l.SaveRound(timeout(t), 12); err != nil {
+		t.Fatal(err)
+	}
 	for step := int64(1); step <= 5; step++ {
 		if err := l.Append(timeout(t), commit(step)); err != nil {
 			t.Fatal(err)
@@ -92,6 +98,9 @@ func TestLogSurvivesRestart(t *testing.T) {
 	}
 	if got, err := l.After(timeout(t), 0); err != nil || len(got) != 6 {
 		t.Fatalf("After(0): %d commits, %v", len(got), err)
+	}
+	if round, err := l.Round(timeout(t)); round != 12 || err != nil {
+		t.Fatalf("round after a restart: %d %v", round, err)
 	}
 	if d, err := l.Data(timeout(t)); d != data || err != nil {
 		t.Fatalf("data after a restart: %+v %v", d, err)

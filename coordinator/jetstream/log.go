@@ -3,7 +3,7 @@
 // lease that makes one coordinator the leader.
 //
 //	stream MOCHI_<job>_COMMITS   one message a commit, JSON, in order
-//	bucket MOCHI_<job>_JOB       key "data": what the job trains on
+//	bucket MOCHI_<job>_JOB       keys "data": what the job trains on; "round": the highest in use
 //	bucket MOCHI_<job>_LEASE     key "leader": instance of the leader, expires
 //
 // The lease elects, the log decides: every append names the sequence it
@@ -156,33 +156,54 @@ func (l *Log) resolve(ctx context.Context, c protocol.Commit, data []byte) error
 	return fmt.Errorf("append commit %d behind sequence %d: %w", c.Step, l.last, ErrFenced)
 }
 
-// dataKey is where the data's identity is kept.
-const dataKey = "data"
+// Keys of the job's bucket.
+const (
+	dataKey  = "data"
+	roundKey = "round"
+)
 
 // SaveData remembers what the job trains on.
-func (l *Log) SaveData(ctx context.Context, d protocol.Data) error {
-	value, err := json.Marshal(d)
-	if err == nil {
-		_, err = l.job.Put(ctx, dataKey, value)
-	}
-	if err != nil {
-		return fmt.Errorf("remember the job's data: %w", err)
-	}
-	return nil
-}
+func (l *Log) SaveData(ctx context.Context, d protocol.Data) error { return l.save(ctx, dataKey, d) }
 
 // Data returns what SaveData remembered; Kind is "" when there is nothing.
 func (l *Log) Data(ctx context.Context) (protocol.Data, error) {
 	var d protocol.Data
-	entry, err := l.job.Get(ctx, dataKey)
-	if errors.Is(err, js.ErrKeyNotFound) {
-		return d, nil
-	}
+	err := l.load(ctx, dataKey, &d)
+	return d, err
+}
+
+// SaveRound remembers the highest round number in use.
+func (l *Log) SaveRound(ctx context.Context, round int64) error { return l.save(ctx, roundKey, round) }
+
+// Round returns what SaveRound remembered, 0 when there is nothing.
+func (l *Log) Round(ctx context.Context) (int64, error) {
+	var round int64
+	err := l.load(ctx, roundKey, &round)
+	return round, err
+}
+
+func (l *Log) save(ctx context.Context, key string, v any) error {
+	value, err := json.Marshal(v)
 	if err == nil {
-		err = json.Unmarshal(entry.Value(), &d)
+		_, err = l.job.Put(ctx, key, value)
 	}
 	if err != nil {
-		return d, fmt.Errorf("recall the job's data: %w", err)
+		return fmt.Errorf("remember the job's %s: %w", key, err)
 	}
-	return d, nil
+	return nil
+}
+
+// load leaves v as it is when nothing was saved.
+func (l *Log) load(ctx context.Context, key string, v any) error {
+	entry, err := l.job.Get(ctx, key)
+	if errors.Is(err, js.ErrKeyNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(entry.Value(), v)
+	}
+	if err != nil {
+		return fmt.Errorf("recall the job's %s: %w", key, err)
+	}
+	return nil
 }

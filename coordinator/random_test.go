@@ -1,0 +1,573 @@
+package coordinator
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"mochi/coordinator/protocol"
+)
+
+// TestRandomHistories throws random interleavings of deliveries, delays,
+// crashes, disconnects, joins, leaves and coordinator restarts at a core with
+// model replicas, and checks after every event what must never break:
+//
+//   - the log gets every step exactly once, in order, with a cursor without
+//     gap or overlap;
+//   - a step is appended only after every member of its round voted for it,
+//     with one digest, and computed every group once;
+//   - a commit is published only once it is in the log;
+//   - round numbers increase;
+//   - a replica told to rely on its own state holds it (but once in a thousand
+//     rounds, when messages crossed on a broken connection);
+//   - the observer hears of every step in order, once, and again only when it
+//     is run again;
+//
+// and, when the faults cease, that the job ends.
+func TestRandomHistories(t *testing.T) {
+	histories := 400
+	if testing.Short() {
+		histories = 40
+	}
+	var total totals
+	for seed := range histories {
+		w := newWorld(t, uint64(seed))
+		w.run()
+		total.add(w.totals)
+	}
+	t.Logf("%+v", total)
+	if total.misjudged > total.rounds/1000 {
+		t.Errorf("the core was wrong about what replicas hold in %d of %d rounds", total.misjudged, total.rounds)
+	}
+	if total.restarts == 0 || total.crashes == 0 || total.replays == 0 || total.resent == 0 || total.peers == 0 {
+		t.Errorf("some faults never happened: %+v", total)
+	}
+}
+
+type totals struct{ steps, rounds, restarts, crashes, replays, resent, peers, misjudged int }
+
+func (a *totals) add(b totals) {
+	a.steps += b.steps
+	a.rounds += b.rounds
+	a.restarts += b.restarts
+	a.crashes += b.crashes
+	a.replays += b.replays
+	a.resent += b.resent
+	a.peers += b.peers
+	a.misjudged += b.misjudged
+}
+
+const worldSteps = 25
+
+// world is a core, its log and checkpoints, and model replicas.
+type world struct {
+	t     *testing.T
+	seed  uint64
+	rng   *rand.Rand
+	now   time.Time
+	trace []string
+
+	core        *Core
+	incarnation int
+	log         []protocol.Commit
+	checkpoint  *Checkpoint
+	appends     []protocol.Commit // asked for, not yet answered
+	uploads     []int64           // on their way
+	replicas    []*model
+	born        int
+	recorded    int64 // last step the observer heard of
+	replaying   int64
+	lastRound   int64
+	finished    bool
+	faults      bool
+	totals      totals
+}
+
+// model is a replica reduced to what the protocol sees.
+type model struct {
+	id        string
+	alive     bool
+	connected bool
+	leaving   bool
+	in, out   []protocol.Message
+	lostEvent bool // its disconnect is not yet known to the coordinator
+
+	known   bool
+	holds   bool
+	step    int64 // state after this many commits; the state of a step is a constant
+	round   *protocol.Round
+	rank    int
+	next    int64 // step being computed, 0 when idle
+	pending *protocol.Pending
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), faults: true}
+	w.boot()
+	for range 1 + w.rng.IntN(3) {
+		w.join()
+	}
+	return w
+}
+
+func (w *world) fatalf(format string, args ...any) {
+	w.t.Helper()
+	for _, line := range w.trace[max(0, len(w.trace)-60):] {
+		w.t.Log(line)
+	}
+	w.t.Fatalf("seed %d: %s", w.seed, fmt.Sprintf(format, args...))
+}
+
+func (w *world) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+}
+
+// boot starts a coordinator from the log and the checkpoint.
+func (w *world) boot() {
+	w.incarnation++
+	cfg := CoreConfig{
+		Instance: fmt.Sprint(w.incarnation), Binary: "b", ConfigDigest: "c",
+		Training: protocol.Config{
+			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
+			MaxReplicas: 4,
+		},
+		LR:         func(int) float64 { return 0.1 },
+		Checkpoint: w.checkpoint,
+		Round:      w.lastRound,
+		Limits:     Limits{RebalanceMin: 6, Failures: 1 << 30, Mismatches: 1 << 30},
+	}
+	for _, c := range w.log {
+		if w.checkpoint == nil || c.Step > w.checkpoint.Step {
+			cfg.Tail = append(cfg.Tail, c)
+		}
+	}
+	if n := len(w.log); n > 0 {
+		cfg.Head = &w.log[n-1]
+	}
+	w.core = NewCore(cfg)
+	w.appends = nil
+	w.recorded = int64(len(w.log)) // the server recovers what was not recorded
+	w.note("coordinator %d boots at step %d", w.incarnation, len(w.log))
+}
+
+func (w *world) run() {
+	for i := 0; !w.finished; i++ {
+		if i == 1500 {
+			w.faults = false
+			w.note("the faults cease")
+		}
+		if i > 20000 {
+			w.fatalf("the job does not end: %s, %+v", w.core.explain(), w.core.Status())
+		}
+		w.event()
+	}
+	w.totals.steps += len(w.log)
+	if len(w.log) != worldSteps {
+		w.fatalf("%d steps in the log", len(w.log))
+	}
+	if w.checkpoint == nil || w.checkpoint.Step != worldSteps {
+		w.fatalf("the last checkpoint is %+v", w.checkpoint)
+	}
+}
+
+// event lets one random thing happen.
+func (w *world) event() {
+	w.now = w.now.Add(time.Duration(w.rng.IntN(30)) * time.Millisecond)
+	alive := w.living()
+	if len(alive) == 0 || !w.faults && len(alive) < 2 {
+		w.join()
+		return
+	}
+	m := alive[w.rng.IntN(len(alive))]
+	switch n := w.rng.IntN(1000); {
+	case n < 330:
+		w.deliverUp(m)
+	case n < 620:
+		w.deliverDown(m)
+	case n < 800:
+		w.compute(m)
+	case n < 850:
+		w.appendDone()
+	case n < 880:
+		w.storeDone()
+	case n < 920:
+		w.lostKnown()
+	case n < 970:
+		w.beats()
+	case !w.faults:
+		w.appendDone()
+		w.storeDone()
+	case n < 975:
+		w.crash(m)
+	case n < 979:
+		w.disconnect(m)
+	case n < 984 && len(alive) < 6:
+		w.join()
+	case n < 988:
+		w.leave(m)
+	case n < 990:
+		w.restart()
+	case n < 994:
+		if len(w.uploads) > 0 { // a full disk
+			step := w.uploads[0]
+			w.uploads = w.uploads[1:]
+			if step < worldSteps { // the last one would end the job as failed
+				w.step(StoreFailed{Step: step, Error: "full"})
+			} else {
+				w.uploads = append(w.uploads, step)
+			}
+		}
+	default:
+		if m.round != nil && m.next > 0 {
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: m.round.Round, Step: m.next, Error: "ring"}})
+			m.next = 0
+		}
+	}
+}
+
+func (w *world) living() []*model {
+	return slices.DeleteFunc(slices.Clone(w.replicas), func(m *model) bool { return !m.alive })
+}
+
+func (w *world) step(e Event) {
+	for _, a := range w.core.Step(w.now, e).Actions {
+		w.note("  %s", show(a))
+		w.act(a)
+	}
+}
+
+func (w *world) act(a Action) {
+	switch a := a.(type) {
+	case Send:
+		for _, m := range w.replicas {
+			if m.id == a.To && m.alive && m.connected {
+				m.in = append(m.in, a.Message)
+			}
+		}
+		w.checkSent(a)
+	case Reserve:
+		if a.Round <= w.lastRound {
+			w.fatalf("round %d after %d", a.Round, w.lastRound)
+		}
+		w.lastRound = a.Round
+		w.totals.rounds++
+	case Append:
+		w.checkAppend(a.Commit)
+		w.appends = append(w.appends, a.Commit)
+	case Record:
+		w.checkRecord(a.CommitRecord)
+	case Report:
+		switch a.Name {
+		case "rolled back":
+			w.totals.replays++
+			w.replaying = a.Fields["to"].(int64)
+		case "commit sent again":
+			w.totals.resent++
+		case "digest mismatch", "replay mismatch", "replica ahead of the log":
+			w.fatalf("%s: %v", a.Name, a.Fields)
+		}
+	case Finish:
+		if a.Failed {
+			w.fatalf("the job failed: %s", a.Reason)
+		}
+		w.finished = true
+	}
+}
+
+func (w *world) checkAppend(c protocol.Commit) {
+	if len(w.appends) > 0 {
+		w.fatalf("two appends at a time")
+	}
+	if c.Step != int64(len(w.log))+1 || c.Cursor != 6*(c.Step-1) || c.QueueStart != int(c.Cursor%16) {
+		w.fatalf("step %d, cursor %d appended behind %d steps", c.Step, c.Cursor, len(w.log))
+	}
+	for i, g := range c.Groups {
+		if g.Group != i || len(c.Groups) != 6 {
+			w.fatalf("groups %+v", c.Groups)
+		}
+	}
+	for _, m := range w.core.round.members {
+		if v := w.core.round.votes[m.id()]; v == nil || v.Digest != c.Digest || v.Step != c.Step || v.Round != c.Round {
+			w.fatalf("commit %+v without the vote of %s: %+v", c, m, v)
+		}
+	}
+}
+
+func (w *world) checkSent(a Send) {
+	if r := a.Message.Round; r != nil {
+		if r.Round != w.lastRound {
+			w.fatalf("round %d was not reserved (%d)", r.Round, w.lastRound)
+		}
+		seen := map[int]bool{}
+		for _, m := range r.Members {
+			for _, g := range m.Groups {
+				if seen[g] || g < 0 || g >= 6 {
+					w.fatalf("group %d dealt twice in %+v", g, r)
+				}
+				seen[g] = true
+			}
+		}
+		if len(seen) != 6 || r.Cursor != 6*(r.Step-1) {
+			w.fatalf("round %+v", r)
+		}
+	}
+	if c := a.Message.Commit; c != nil && int64(len(w.log)) < c.Step {
+		w.fatalf("commit %d published before it is in the log", c.Step)
+	}
+}
+
+func (w *world) checkRecord(r CommitRecord) {
+	step := r.Commit.Step
+	if r.Replayed {
+		if step <= w.replaying { // a returned replica may bring a later state
+			w.fatalf("replayed record %d after %d", step, w.replaying)
+		}
+		w.replaying = step
+		return
+	}
+	if step != w.recorded+1 {
+		w.fatalf("record %d after %d", step, w.recorded)
+	}
+	w.recorded = step
+}
+
+func (w *world) join() {
+	w.born++
+	m := &model{id: fmt.Sprintf("r%d", w.born), alive: true, connected: true}
+	w.replicas = append(w.replicas, m)
+	w.note("%s starts", m.id)
+	m.hello()
+}
+
+func (m *model) send(msg protocol.Message) {
+	msg.Version, msg.From = protocol.Version, m.id
+	m.out = append(m.out, msg)
+}
+
+func (m *model) hello() {
+	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
+	if m.holds {
+		h.State = &protocol.Position{Step: m.step, Digest: state(m.step)}
+	}
+	m.send(protocol.Message{Hello: h})
+}
+
+func state(step int64) string     { return fmt.Sprintf("s%d", step) }
+func gradients(step int64) string { return fmt.Sprintf("g%d", step) }
+
+func (w *world) deliverUp(m *model) {
+	if len(m.out) == 0 || !m.connected {
+		return
+	}
+	msg := m.out[0]
+	m.out = m.out[1:]
+	if msg.Heartbeat == nil {
+		w.note("from %s: %s", m.id, brief(msg))
+	}
+	w.step(Received{msg})
+}
+
+func brief(m protocol.Message) string {
+	switch {
+	case m.Hello != nil:
+		return fmt.Sprintf("hello state=%+v pending=%+v", m.Hello.State, m.Hello.Pending)
+	case m.Ready != nil:
+		return fmt.Sprintf("ready %d round %d", m.Ready.Step, m.Ready.Round)
+	case m.Applied != nil:
+		return fmt.Sprintf("applied %d round %d", m.Applied.Step, m.Applied.Round)
+	case m.Failed != nil:
+		return fmt.Sprintf("failed %+v", *m.Failed)
+	}
+	return "leaving"
+}
+
+// deliverDown lets a replica handle one message, as package replica does.
+func (w *world) deliverDown(m *model) {
+	if len(m.in) == 0 {
+		return
+	}
+	msg := m.in[0]
+	m.in = m.in[1:]
+	switch {
+	case msg.Welcome != nil:
+		m.known = true
+	case msg.Again != nil:
+		m.hello()
+	case msg.Round != nil:
+		w.enter(m, msg.Round)
+	case msg.Commit != nil:
+		w.commit(m, msg.Commit)
+	case msg.Snapshot != nil:
+		if m.holds && m.step == msg.Snapshot.Step {
+			w.uploads = append(w.uploads, m.step)
+		}
+	case msg.Stop != nil:
+		w.note("%s stops", m.id)
+		m.alive, m.lostEvent = false, true
+	}
+}
+
+func (w *world) enter(m *model, r *protocol.Round) {
+	if !m.known {
+		return // its Welcome was lost with a connection; the coordinator will hear of that
+	}
+	m.round, m.rank, m.next, m.pending = nil, -1, 0, nil
+	for rank, member := range r.Members {
+		if member.ID != m.id {
+			continue
+		}
+		m.round, m.rank = r, rank
+		switch member.State {
+		case protocol.FromSeed:
+			m.holds, m.step = true, 0
+		case protocol.FromCheckpoint:
+			if r.Checkpoint == "" {
+				w.fatalf("no checkpoint named in %+v", r)
+			}
+			m.holds, m.step = true, r.Step-1
+		case protocol.FromPeer:
+			w.totals.peers++
+			if r.Members[r.Donor].State != protocol.FromSelf {
+				w.fatalf("the donor of %+v has no state", r)
+			}
+			m.holds, m.step = true, r.Step-1
+		}
+		if !m.holds || m.step != r.Step-1 {
+			// Only messages that crossed on a broken connection can mislead
+			// the core so; the replica says so and is given a state.
+			w.note("%s is to start step %d and holds %v %d", m.id, r.Step, m.holds, m.step)
+			w.totals.misjudged++
+			m.holds = false
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, NoState: true}})
+			return
+		}
+		m.next = r.Step
+	}
+}
+
+func (w *world) compute(m *model) {
+	if m.next == 0 || m.round == nil {
+		return
+	}
+	v := &protocol.Ready{Round: m.round.Round, Step: m.next, Digest: gradients(m.next), BusyMS: float64(1 + w.rng.IntN(50))}
+	for _, g := range m.round.Members[m.rank].Groups {
+		v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Loss: 1})
+	}
+	m.pending = &protocol.Pending{Round: m.round.Round, Step: m.next, Digest: v.Digest}
+	m.next = 0
+	m.send(protocol.Message{Ready: v})
+}
+
+func (w *world) commit(m *model, c *protocol.Commit) {
+	if m.pending == nil || m.pending.Step != c.Step {
+		return
+	}
+	if m.step != c.Step-1 || m.pending.Digest != c.Digest {
+		w.fatalf("%s at %d cannot apply %d", m.id, m.step, c.Step)
+	}
+	m.step, m.pending = c.Step, nil
+	m.send(protocol.Message{Applied: &protocol.Applied{Round: c.Round, Step: c.Step, StateDigest: state(c.Step)}})
+	inRound := m.round != nil && c.Round == m.round.Round
+	if c.Checkpoint && m.rank == 0 && inRound {
+		w.uploads = append(w.uploads, c.Step)
+	}
+	if inRound && !c.EndRound {
+		m.next = c.Step + 1
+	}
+}
+
+func (w *world) appendDone() {
+	if len(w.appends) == 0 {
+		return
+	}
+	c := w.appends[0]
+	w.appends = nil
+	w.log = append(w.log, c)
+	w.note("appended %d", c.Step)
+	w.step(Appended{c.Step})
+}
+
+func (w *world) storeDone() {
+	if len(w.uploads) == 0 {
+		return
+	}
+	step := w.uploads[0]
+	w.uploads = w.uploads[1:]
+	if w.checkpoint == nil || step > w.checkpoint.Step {
+		w.checkpoint = &Checkpoint{Name: fmt.Sprint(step), Step: step, Cursor: 6 * step}
+	}
+	w.note("stored %d", step)
+	w.step(Stored{Name: fmt.Sprint(step), Step: step})
+}
+
+func (w *world) lostKnown() {
+	for _, m := range w.replicas {
+		if m.lostEvent {
+			m.lostEvent = false
+			w.note("lost %s", m.id)
+			w.step(Lost{m.id, "closed"})
+			return
+		}
+	}
+}
+
+// beats is everybody's heartbeat, then a tick.
+func (w *world) beats() {
+	for _, m := range w.living() {
+		if m.connected && len(m.out) > 0 {
+			continue // busy links would fill up with heartbeats
+		}
+		if m.connected {
+			b := &protocol.Heartbeat{Phase: "computing"}
+			if m.round != nil {
+				b.Round = m.round.Round
+			}
+			if m.pending != nil {
+				b.Phase, b.Step = protocol.PhaseReady, m.pending.Step
+			}
+			m.send(protocol.Message{Heartbeat: b})
+		} else if w.rng.IntN(3) == 0 {
+			w.note("%s reconnects", m.id)
+			m.connected = true
+		}
+	}
+	w.step(Tick{})
+}
+
+func (w *world) crash(m *model) {
+	w.note("%s crashes", m.id)
+	w.totals.crashes++
+	m.alive, m.lostEvent = false, true
+}
+
+// disconnect loses what was in flight; messages sent meanwhile are kept by
+// the client, as NATS does.
+func (w *world) disconnect(m *model) {
+	w.note("%s is disconnected", m.id)
+	m.connected, m.lostEvent, m.in, m.out = false, true, nil, nil
+}
+
+func (w *world) leave(m *model) {
+	if !m.leaving && len(w.living()) > 1 {
+		w.note("%s leaves", m.id)
+		m.leaving = true
+		m.send(protocol.Message{Leaving: &protocol.Leaving{}})
+	}
+}
+
+// restart kills the coordinator; an append that was under way may or may not
+// have happened.
+func (w *world) restart() {
+	if len(w.appends) > 0 && w.rng.IntN(2) == 0 {
+		w.log = append(w.log, w.appends[0])
+	}
+	w.totals.restarts++
+	w.uploads = nil
+	for _, m := range w.replicas {
+		m.lostEvent = false
+		m.in, m.out = nil, nil
+	}
+	w.boot()
+}

@@ -1,0 +1,412 @@
+package coordinator
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mochi/coordinator/protocol"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/*.txt with what the core does now")
+
+// TestScenarios replays the histories in testdata. A file is a sequence of
+// blocks: commands, a line "----", and what the core does. The commands are
+// methods of scenario; "*" stands for every member of the round.
+func TestScenarios(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("scenarios: %v, %v", files, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { replay(t, file) })
+	}
+}
+
+func replay(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newScenario(t)
+	var out strings.Builder
+	for block := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n\n") {
+		input, want, _ := strings.Cut(strings.TrimSpace(block), "\n----")
+		s.out = nil
+		for line := range strings.Lines(input) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+				s.command(line)
+			}
+		}
+		got := strings.Join(merge(s.out), "\n")
+		fmt.Fprintf(&out, "%s\n", strings.TrimSpace(input+"\n----\n"+got)+"\n")
+		if got != strings.TrimSpace(want) && !*update {
+			t.Fatalf("after\n%s\nthe core did\n%s\nnot\n%s", input, got, strings.TrimSpace(want))
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(strings.TrimRight(out.String(), "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// merge joins equal messages to several replicas into one line.
+func merge(lines []string) []string {
+	var out []string
+	for _, line := range lines {
+		to, what, sent := strings.Cut(line, " <- ")
+		if n := len(out) - 1; sent && n >= 0 {
+			if all, same, ok := strings.Cut(out[n], " <- "); ok && same == what {
+				out[n] = all + " " + to + " <- " + what
+				continue
+			}
+		}
+		out = append(out, line)
+	}
+	return out
+}
+
+type scenario struct {
+	t    *testing.T
+	core *Core
+	cfg  CoreConfig
+	now  time.Time
+	out  []string
+	args map[string]string
+}
+
+func newScenario(t *testing.T) *scenario {
+	return &scenario{
+		t: t, now: time.Unix(1e9, 0),
+		cfg: CoreConfig{
+			Instance: "one", Binary: "build", ConfigDigest: "cfg",
+			Training: protocol.Config{
+				Batch: 4, BNGroup: 1, Queue: 10, Epochs: 2, Steps: 1000, Momentum: 0.99, MinReplicas: 1,
+			},
+			LR: func(epoch int) float64 { return 0.1 / float64(epoch+1) },
+		},
+	}
+}
+
+func (s *scenario) step(e Event) {
+	if s.core == nil {
+		s.core = NewCore(s.cfg)
+	}
+	plan := s.core.Step(s.now, e)
+	for _, a := range plan.Actions {
+		s.out = append(s.out, show(a))
+	}
+}
+
+func (s *scenario) num(key string, def int64) int64 {
+	v, ok := s.args[key]
+	if !ok {
+		return def
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		s.t.Fatalf("%s=%s: %v", key, v, err)
+	}
+	return n
+}
+
+func (s *scenario) str(key, def string) string {
+	if v, ok := s.args[key]; ok {
+		return v
+	}
+	return def
+}
+
+func (s *scenario) members(names string) []string {
+	if names != "*" {
+		return strings.Split(names, ",")
+	}
+	var ids []string
+	if r := s.core.round; r != nil {
+		for _, m := range r.members {
+			ids = append(ids, m.id())
+		}
+	}
+	return ids
+}
+
+func (s *scenario) from(id string, m protocol.Message) {
+	m.Version, m.From = protocol.Version, id
+	s.step(Received{m})
+}
+
+// current is the round's number and the step it votes on.
+func (s *scenario) current() (round, step int64) {
+	if r := s.core.round; r != nil {
+		return r.number, r.step
+	}
+	return s.core.lastRound, s.core.at + 1
+}
+
+func (s *scenario) command(line string) {
+	fields := strings.Fields(line)
+	name := fields[0]
+	var who string
+	s.args = map[string]string{}
+	for _, f := range fields[1:] {
+		if k, v, ok := strings.Cut(f, "="); ok {
+			s.args[k] = v
+		} else {
+			who = f
+		}
+	}
+	if name != "tick" {
+		s.now = s.now.Add(10 * time.Millisecond)
+	}
+	switch name {
+	case "job":
+		s.job()
+	case "restart": // what a new coordinator would know
+		s.restart()
+	case "hello":
+		for id := range strings.SplitSeq(who, ",") {
+			s.hello(id)
+		}
+	case "ready":
+		for _, id := range s.members(who) {
+			s.ready(id)
+		}
+	case "applied":
+		for _, id := range s.members(who) {
+			s.applied(id)
+		}
+	case "step": // a whole step without trouble
+		for _, id := range s.members("*") {
+			s.ready(id)
+		}
+		s.step(Appended{s.core.at + 1})
+		for _, id := range s.members("*") {
+			s.applied(id)
+		}
+	case "appended":
+		s.step(Appended{s.num("step", s.core.at+1)})
+	case "append-failed":
+		s.step(AppendFailed{Step: s.core.at + 1, Fenced: who == "fenced", Error: "no luck"})
+	case "lost":
+		s.step(Lost{who, "connection closed"})
+	case "hint":
+		s.step(Hint{who, true})
+	case "failed":
+		round, step := s.current()
+		s.from(who, protocol.Message{Failed: &protocol.Failed{
+			Round: s.num("round", round), Step: s.num("step", step), Suspect: s.str("suspect", ""),
+			Fatal: s.num("fatal", 0) > 0, NoState: s.num("nostate", 0) > 0, Error: s.str("error", "timeout"),
+		}})
+	case "leave":
+		s.from(who, protocol.Message{Leaving: &protocol.Leaving{}})
+	case "beat":
+		round, step := s.current()
+		for _, id := range s.members(who) {
+			s.from(id, protocol.Message{Heartbeat: &protocol.Heartbeat{
+				Round: s.num("round", round), Step: s.num("step", step), Phase: s.str("phase", "computing"),
+			}})
+		}
+	case "tick":
+		d, err := time.ParseDuration(who)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.now = s.now.Add(d)
+		s.step(Tick{})
+	case "stored":
+		s.step(Stored{Name: "step-" + who, Step: int64(must(strconv.Atoi(who)))})
+	case "store-failed":
+		s.step(StoreFailed{Step: int64(must(strconv.Atoi(who))), Error: "disk full"})
+	case "stop":
+		s.step(StopRequested{"interrupt"})
+	case "reason":
+		s.out = append(s.out, s.core.explain())
+	case "status":
+		st := s.core.Status()
+		s.out = append(s.out, fmt.Sprintf("%s step=%d/%d epoch=%d round=%d world=%d", st.Phase, st.Step, st.Steps, st.Epoch, st.Round, st.World))
+		for _, r := range st.Replicas {
+			s.out = append(s.out, fmt.Sprintf("  %s %s rank=%d groups=%d", r.ID, r.State, r.Rank, r.Groups))
+		}
+	default:
+		s.t.Fatalf("unknown command %q", line)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// job sets the configuration; checkpoint=c and head=h with commits c+1…h in
+// the log, whose gradients have the digest g<step>.
+func (s *scenario) job() {
+	t := &s.cfg.Training
+	t.MinReplicas = int(s.num("min", 1))
+	t.MaxReplicas = int(s.num("max", 0))
+	t.Batch = int(s.num("groups", 4))
+	t.Steps = s.num("steps", 1000)
+	t.CheckpointEvery = s.num("every", 0)
+	if n := s.num("train", 0); n > 0 {
+		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data"}
+	}
+	if c := s.num("checkpoint", 0); c > 0 {
+		s.cfg.Checkpoint = &Checkpoint{Name: fmt.Sprintf("step-%d", c), Step: c, Cursor: c * int64(t.Batch)}
+	}
+	head := s.num("head", 0)
+	for step := s.num("checkpoint", 0) + 1; step <= head; step++ {
+		s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{
+			Step: step, Round: 3, Batch: t.Batch, Cursor: (step - 1) * int64(t.Batch), Digest: fmt.Sprintf("g%d", step),
+		})
+	}
+	if n := len(s.cfg.Tail); n > 0 {
+		s.cfg.Head = &s.cfg.Tail[n-1]
+	}
+	s.cfg.Limits.RebalanceMin = int(s.num("rebalance", 0))
+	if s.num("cold", 0) > 0 {
+		s.cfg.Limits.Grace = -1
+	}
+	s.core = NewCore(s.cfg)
+}
+
+func (s *scenario) restart() {
+	old := s.core
+	s.cfg.Instance, s.cfg.Data, s.cfg.Round = "two", old.data, old.lastRound
+	s.cfg.Checkpoint, s.cfg.Head, s.cfg.Tail = old.checkpoint, old.headCommit, nil
+	for _, step := range slices.Sorted(maps.Keys(old.history)) {
+		e := old.history[step]
+		batch := s.cfg.Training.Batch
+		s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{Step: step, Batch: batch, Cursor: e.cursor - int64(batch), Digest: e.digest})
+	}
+	s.core = NewCore(s.cfg)
+}
+
+// hello: step=n holds the state after n; pending=n voted for n, too.
+func (s *scenario) hello(id string) {
+	h := protocol.Hello{
+		ID: id, Name: strings.ToUpper(id), Binary: s.str("binary", "build"), Config: s.str("config", ""),
+		Data: protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
+	}
+	if step := s.num("step", -1); step >= 0 {
+		h.State = &protocol.Position{Step: step, Digest: s.str("digest", fmt.Sprintf("s%d", step))}
+	}
+	if step := s.num("pending", -1); step >= 0 {
+		h.Pending = &protocol.Pending{Round: s.num("round", 3), Step: step, Digest: s.str("gradients", fmt.Sprintf("g%d", step))}
+	}
+	s.step(Received{protocol.Message{Version: int(s.num("v", protocol.Version)), From: id, Hello: &h}})
+}
+
+func (s *scenario) ready(id string) {
+	round, step := s.current()
+	round, step = s.num("round", round), s.num("step", step)
+	v := protocol.Ready{Round: round, Step: step, Digest: s.str("digest", fmt.Sprintf("g%d", step))}
+	v.Phases = map[string]float64{"query": 5}
+	loss := 2.0
+	if s.str("loss", "") == "nan" {
+		loss = math.NaN()
+	}
+	if m := s.core.replicas[id]; m != nil && s.core.round != nil && m.rank >= 0 {
+		for _, g := range s.core.round.deal[m.rank] {
+			v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Loss: loss, Proxy: 1})
+		}
+	}
+	v.BusyMS = float64(s.num("ms", 10)) * float64(len(v.Groups))
+	s.from(id, protocol.Message{Ready: &v})
+}
+
+func (s *scenario) applied(id string) {
+	round, step := s.current()
+	if s.core.round != nil {
+		step--
+	}
+	step = s.num("step", step)
+	s.from(id, protocol.Message{Applied: &protocol.Applied{
+		Round: s.num("round", round), Step: step, Digest: "q" + strconv.FormatInt(step, 10),
+		StateDigest: s.str("digest", fmt.Sprintf("s%d", step)), Shards: []string{s.str("shard", "0")},
+	}})
+}
+
+// show prints an action as the scenario files have it.
+func show(a Action) string {
+	switch a := a.(type) {
+	case Append:
+		c := a.Commit
+		return fmt.Sprintf("append %d round=%d epoch=%d cursor=%d slot=%d lr=%.3g digest=%s groups=%d", c.Step, c.Round, c.Epoch, c.Cursor, c.QueueStart, c.LR, c.Digest, len(c.Groups))
+	case Record:
+		replayed := ""
+		if a.Replayed {
+			replayed = " replayed"
+		}
+		return fmt.Sprintf("record %d world=%d loss=%.3g proxy=%.3g state=%s%s", a.Commit.Step, a.World, a.Loss, a.ProxyAcc, a.StateDigest, replayed)
+	case Report:
+		var fields []string
+		for _, k := range slices.Sorted(maps.Keys(a.Fields)) {
+			fields = append(fields, fmt.Sprintf("%s=%v", k, a.Fields[k]))
+		}
+		return fmt.Sprintf("event %q %s", a.Name, strings.Join(fields, " "))
+	case Remember:
+		return "remember " + a.Data.Kind
+	case Reserve:
+		return fmt.Sprintf("reserve round %d", a.Round)
+	case Finish:
+		how := "ok"
+		if a.Failed {
+			how = "failed"
+		}
+		if a.Fenced {
+			how += " (fenced)"
+		}
+		return fmt.Sprintf("finish %s: %s", how, a.Reason)
+	case Send:
+		return a.To + " <- " + showMessage(a.Message)
+	}
+	return fmt.Sprintf("%T", a)
+}
+
+func showMessage(m protocol.Message) string {
+	switch {
+	case m.Welcome != nil:
+		return "welcome from " + m.Welcome.Instance
+	case m.Refused != nil:
+		return fmt.Sprintf("refused: %s is %q, not %q", m.Refused.Field, m.Refused.Got, m.Refused.Want)
+	case m.Round != nil:
+		r := m.Round
+		text := fmt.Sprintf("round %d step=%d cursor=%d", r.Round, r.Step, r.Cursor)
+		for _, member := range r.Members {
+			text += fmt.Sprintf(" %s:%s%v", member.ID, member.State, member.Groups)
+		}
+		if r.Donor >= 0 {
+			text += fmt.Sprintf(" donor=%d", r.Donor)
+		}
+		return text + strings.TrimRight(" "+r.Checkpoint, " ")
+	case m.Commit != nil:
+		text := fmt.Sprintf("commit %d", m.Commit.Step)
+		if m.Commit.Checkpoint {
+			text += " +checkpoint"
+		}
+		if m.Commit.EndRound {
+			text += " +end"
+		}
+		if m.Commit.Final {
+			text += " +final"
+		}
+		return text
+	case m.Stop != nil:
+		return fmt.Sprintf("stop failed=%v: %s", m.Stop.Failed, m.Stop.Reason)
+	case m.Again != nil:
+		return "again"
+	case m.Snapshot != nil:
+		return fmt.Sprintf("snapshot %d", m.Snapshot.Step)
+	}
+	return fmt.Sprintf("%+v", m)
+}
