@@ -26,11 +26,13 @@ type Group struct {
 	connected bool          // under turn
 	current   activity
 
-	life   context.Context // ends with the first error, its cause
-	end    context.CancelCauseFunc
-	once   sync.Once
-	notice abortNotice // set before life ends
-	quiet  bool        // life ended by an orderly Close: tell nobody
+	life    context.Context // ends with the first error, its cause
+	end     context.CancelCauseFunc
+	once    sync.Once
+	closing chan struct{} // closed by Close
+	shut    sync.Once
+	notice  abortNotice // set before life ends
+	quiet   bool        // life ended by an orderly Close: tell nobody
 
 	in    incoming
 	out   outgoing
@@ -83,7 +85,7 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 	g := &Group{
 		t: t, id: id, cfg: cfg, fence: fenceOf(id), epoch: time.Now(),
 		turn: make(chan struct{}, 1),
-		life: life, end: end,
+		life: life, end: end, closing: make(chan struct{}),
 		in:  newIncoming(cfg.Window),
 		out: newOutgoing(),
 	}
@@ -251,6 +253,7 @@ func (g *Group) Close() error {
 		g.turn <- struct{}{} // until the collective has let go of its vector
 	}
 	<-g.turn
+	g.shut.Do(func() { close(g.closing) })
 	g.house.Wait()
 	return g.t.Close()
 }

@@ -237,7 +237,7 @@ func (g *Group) housekeeping() {
 	for {
 		select {
 		case <-g.life.Done():
-			g.farewell()
+			g.lastWords(tick.C)
 			return
 		case <-g.in.ackDue:
 			g.send(Backward, header{kind: kindAck, seq: g.in.arrived.Load()}, nil)
@@ -263,6 +263,20 @@ func (g *Group) checkPulse(p *pulse, rank int, excused int64) {
 	silence := time.Duration(g.now() - max(waiting, p.heard.Load(), excused))
 	if silence > g.cfg.Timeout {
 		g.failPeer(rank, fmt.Errorf("%w for %v", ErrTimeout, silence.Round(time.Millisecond)))
+	}
+}
+
+// lastWords says farewell, and again until Close: a neighbour may have missed
+// it, or only now ask for a sign of life.
+func (g *Group) lastWords(tick <-chan time.Time) {
+	for {
+		g.farewell()
+		select {
+		case <-g.closing:
+			return
+		case <-tick:
+		case <-g.in.ackDue:
+		}
 	}
 }
 

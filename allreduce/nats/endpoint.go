@@ -145,8 +145,9 @@ func (e *endpoint) isDead() bool {
 	}
 }
 
-// flushWithin bounds how long closing waits for the server to take the rest.
-const flushWithin = time.Second
+// flushWithin bounds how long subscribing and closing wait for the server to
+// take what was written.
+const flushWithin = 3 * time.Second
 
 // errClosedHere is the end of an endpoint that its Node closed.
 var errClosedHere = errors.New("closed on this side")

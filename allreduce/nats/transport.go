@@ -76,6 +76,12 @@ func (t *transport) Start(h allreduce.Handlers) error {
 		return err
 	}
 	t.watch.Go(t.watchConnections)
+	// Until the server knows of a subscription, what is sent to it is lost.
+	for _, nc := range []*nats.Conn{t.fromPredecessor, t.fromSuccessor} {
+		if err := nc.FlushTimeout(flushWithin); err != nil {
+			return fmt.Errorf("subscribe for round %d: %w", t.id.Round, err)
+		}
+	}
 	return nil
 }
 
