@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/protocol"
 	natsbus "mochi/coordinator/protocol/nats"
@@ -120,7 +121,7 @@ func TestStaleLeaderIsFenced(t *testing.T) {
 	}
 	other := commit(1)
 	other.Digest = "other"
-	if err := old.Append(timeout(t), other); !errors.Is(err, jetstream.ErrFenced) {
+	if err := old.Append(timeout(t), other); !errors.Is(err, coordinator.ErrFenced) {
 		t.Fatalf("a stale leader appended: %v", err)
 	}
 	// The same commit again (its first acknowledgement was lost) is not an error.
@@ -157,7 +158,7 @@ func TestLease(t *testing.T) {
 	if err := b.Acquire(timeout(t)); err != nil { // a stops renewing: it expires
 		t.Fatal(err)
 	}
-	if err := a.Renew(timeout(t)); !errors.Is(err, jetstream.ErrFenced) {
+	if err := a.Renew(timeout(t)); !errors.Is(err, coordinator.ErrFenced) {
 		t.Fatalf("renewed a lost lease: %v", err)
 	}
 	if err := b.Release(timeout(t)); err != nil {

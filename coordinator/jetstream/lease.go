@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
+
+	"mochi/coordinator"
 )
 
 // leaderKey holds the leader's instance.
@@ -76,7 +78,7 @@ func (l *Lease) leader(ctx context.Context) string {
 	return "unknown"
 }
 
-// Renew extends the lease. ErrFenced means that it is lost.
+// Renew extends the lease. coordinator.ErrFenced means that it is lost.
 func (l *Lease) Renew(ctx context.Context) error {
 	revision, err := l.kv.Update(ctx, leaderKey, []byte(l.holder), l.revision)
 	var refused *js.APIError
@@ -86,7 +88,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 		return nil
 	case errors.As(err, &refused) && refused.ErrorCode == js.JSErrCodeStreamWrongLastSequence,
 		errors.Is(err, js.ErrKeyExists):
-		return fmt.Errorf("renew the lease: %w", ErrFenced)
+		return fmt.Errorf("renew the lease: %w", coordinator.ErrFenced)
 	}
 	return fmt.Errorf("renew the lease: %w", err)
 }

@@ -28,12 +28,9 @@ import (
 	"github.com/nats-io/nats.go"
 	js "github.com/nats-io/nats.go/jetstream"
 
+	"mochi/coordinator"
 	"mochi/coordinator/protocol"
 )
-
-// ErrFenced is wrapped when another coordinator has written since this one
-// read the log: it must stop deciding.
-var ErrFenced = errors.New("another coordinator leads this job")
 
 // Log is the commit log of a job. It is not safe for concurrent use.
 type Log struct {
@@ -122,7 +119,7 @@ func (l *Log) get(ctx context.Context, seq uint64) (protocol.Commit, error) {
 }
 
 // Append writes a commit behind the last one. When it returns nil the commit
-// is on disk. ErrFenced means that somebody else appended; any other error
+// is on disk. coordinator.ErrFenced means that somebody else appended; any other error
 // leaves it unknown whether the commit was written, and calling Append again
 // with the same commit is safe.
 func (l *Log) Append(ctx context.Context, c protocol.Commit) error {
@@ -153,7 +150,7 @@ func (l *Log) resolve(ctx context.Context, c protocol.Commit, data []byte) error
 	if err != nil && !errors.Is(err, js.ErrMsgNotFound) {
 		return fmt.Errorf("append commit %d: %w", c.Step, err)
 	}
-	return fmt.Errorf("append commit %d behind sequence %d: %w", c.Step, l.last, ErrFenced)
+	return fmt.Errorf("append commit %d behind sequence %d: %w", c.Step, l.last, coordinator.ErrFenced)
 }
 
 // Keys of the job's bucket.

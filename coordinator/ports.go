@@ -1,0 +1,70 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"mochi/coordinator/protocol"
+)
+
+// ErrFenced is wrapped by a Log or a Lease when another coordinator leads the
+// job: this one must stop deciding.
+var ErrFenced = errors.New("another coordinator leads this job")
+
+// Bus carries messages between the coordinator and its replicas
+// (protocol/nats implements it).
+type Bus interface {
+	// Serve starts to receive. save reads a replica's checkpoint to its end,
+	// open finds a stored one; both are called from goroutines of the bus.
+	Serve(
+		status func() protocol.Status,
+		save func(ctx context.Context, from string, step int64, r io.Reader) error,
+		open func(name string) (io.ReadSeekCloser, error),
+	) error
+	// Send delivers to one replica, in order. It does not wait.
+	Send(to string, m protocol.Message) error
+	// Messages are those of the replicas, in order for each.
+	Messages() <-chan protocol.Message
+	// Lost delivers names of clients that disconnected: replica ids, and
+	// others, which are ignored.
+	Lost() <-chan string
+	// Flush waits until what was sent has left.
+	Flush(ctx context.Context) error
+}
+
+// Log is the durable log of commits and what else must survive (package
+// jetstream implements it).
+type Log interface {
+	// Last is the last commit; false when there is none.
+	Last(ctx context.Context) (protocol.Commit, bool, error)
+	// After returns the commits of later steps, ascending.
+	After(ctx context.Context, step int64) ([]protocol.Commit, error)
+	// Append returns nil once the commit is durable, ErrFenced when somebody
+	// else appended. After any other error it may be called again.
+	Append(ctx context.Context, c protocol.Commit) error
+	Data(ctx context.Context) (protocol.Data, error) // Kind "": nothing saved
+	SaveData(ctx context.Context, d protocol.Data) error
+	Round(ctx context.Context) (int64, error) // 0: nothing saved
+	SaveRound(ctx context.Context, round int64) error
+}
+
+// Lease makes one coordinator the leader of a job.
+type Lease interface {
+	Acquire(ctx context.Context) error // waits until it is free
+	Renew(ctx context.Context) error   // ErrFenced: it is lost
+	Release(ctx context.Context) error
+	TTL() time.Duration
+}
+
+// Checkpoints keeps the run's checkpoint files.
+type Checkpoints interface {
+	// Latest is the newest valid checkpoint; false when there is none.
+	Latest() (Checkpoint, bool, error)
+	// Save stores the state after a step, read from r to its end, and returns
+	// its name. When it fails, what was there before stays valid.
+	Save(ctx context.Context, step int64, r io.Reader) (name string, err error)
+	// Open reads a checkpoint by name.
+	Open(name string) (io.ReadSeekCloser, error)
+}
