@@ -27,7 +27,7 @@ import (
 //
 // and, when the faults cease, that the job ends.
 func TestRandomHistories(t *testing.T) {
-	histories := 400
+	histories := 150
 	if testing.Short() {
 		histories = 40
 	}
