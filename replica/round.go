@@ -72,7 +72,8 @@ func (r *Replica) report(ctx context.Context, m *membership, err error) error {
 	var peer *allreduce.PeerError
 	if errors.As(err, &peer) {
 		f.Fatal = false
-		if peer.Rank >= 0 && peer.Rank < len(m.Members) {
+		alive := errors.Is(err, allreduce.ErrAborted) // it gave up for a reason of its own, and reports that itself
+		if !alive && peer.Rank >= 0 && peer.Rank < len(m.Members) {
 			f.Suspect = m.Members[peer.Rank].ID
 		}
 	}

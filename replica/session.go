@@ -80,7 +80,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 		queue:   queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
-		loader:  data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch}),
+		loader:  data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Log: rc.Log}),
 		reduce:  newReduction(net, cfg.Wire == "fp32", cfg.Groups()),
 	}
 	s.stage.shuffled = make([]float32, cfg.Batch*cfg.Dim)

@@ -13,9 +13,9 @@ import (
 
 // BenchResult is what Bench measured.
 type BenchResult struct {
-	ImagesPerS           float64 // decoded and augmented to two views
-	DecodeOnlyImagesPerS float64
-	Corrupt              int // samples that could not be decoded
+	ImagesPerS           float64 `json:"images_per_s"` // decoded and augmented to two views
+	DecodeOnlyImagesPerS float64 `json:"decode_only_images_per_s"`
+	Corrupt              int     `json:"corrupt"` // samples that could not be decoded
 }
 
 // Bench runs the loader alone for two thirds of the duration, on batches of

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"mochi/allreduce/bench"
+	"mochi/allreduce/codec"
+)
+
+func runBenchAllreduce(args []string, out, errs io.Writer) error {
+	d := bench.DefaultOptions()
+	fs := newFlags("bench allreduce", "time the ring all-reduce beside a plain TCP ring that moves the same bytes",
+		"mochi bench allreduce --world 2 --bytes 112000000 --wire bf16 --transport nats --processes --iterations 10 --json", out)
+	world := fs.Int("world", d.World, "ranks `P`")
+	bytes := fs.Int("bytes", d.Bytes, "size of the vector, as float32")
+	wire := fs.String("wire", string(d.Wire), "fp32, bf16")
+	transport := fs.String("transport", d.Transport, "inproc: one embedded server; nats: a server for every rank, successors over TCP")
+	processes := fs.Bool("processes", false, "one process a rank (with --transport nats)")
+	iterations := fs.Int("iterations", d.Iterations, "timed repetitions")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	rank := fs.Int("rank", -1, "with --rendezvous: this process is one `RANK` of the benchmark")
+	rendezvous := fs.String("rendezvous", "", "`URL` where the ranks meet; set by --processes itself")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Iterations: *iterations}
+	if err := o.Validate(); err != nil {
+		return usageError{err}
+	}
+	ctx := context.Background()
+	if *rendezvous != "" {
+		return bench.RunRank(ctx, *rendezvous, *rank, o)
+	}
+	var r bench.Result
+	var err error
+	if *processes {
+		if o.Transport != bench.NATS {
+			return usagef("--processes needs --transport nats: %s is in one process by definition", o.Transport)
+		}
+		self, serr := os.Executable()
+		if serr != nil {
+			return fmt.Errorf("find this program to start it again: %w", serr)
+		}
+		r, err = bench.RunProcesses(ctx, o, func(ctx context.Context, url string, rank int) *exec.Cmd {
+			cmd := exec.CommandContext(ctx, self, "bench", "allreduce", "--rendezvous", url, "--rank", strconv.Itoa(rank),
+				"--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
+				"--transport", o.Transport, "--iterations", strconv.Itoa(o.Iterations))
+			cmd.Stderr = errs
+			return cmd
+		})
+	} else {
+		r, err = bench.Run(ctx, o)
+	}
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, "p50 %.2f ms, p99 %.2f ms, algorithm %.2f GB/s, bus %.2f GB/s (plain TCP ring %.2f), %.2f CPU-s/GB\n",
+		r.P50MS, r.P99MS, r.AlgBW, r.BusBW, r.RawTCPBusBW, r.CPUSecondsPerGB)
+	return nil
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"time"
+
+	"mochi/replica/augment"
+	"mochi/replica/data"
+)
+
+func runBenchInput(args []string, out, errs io.Writer) error {
+	fs := newFlags("bench input", "time decoding and augmentation; every image gives two views",
+		"mochi bench input --data ~/images --recipe moco-v2 --size 224 --workers 2 --seconds 5 --json", out)
+	dataPath := fs.String("data", "", "data set (see mochi train --help)")
+	recipeName := fs.String("recipe", "moco-v2", "augmentation `R`: moco-v2, cifar, none")
+	size := fs.Int("size", 224, "height and width of a view, pixels")
+	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
+	seconds := fs.Float64("seconds", 5, "duration of each of the two measurements")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	if *dataPath == "" {
+		return usagef("--data is missing: a path or fashion-mnist")
+	}
+	if *workers < 1 || !(*seconds > 0) {
+		return usagef("--workers must be at least 1 and --seconds above 0")
+	}
+	recipe, err := augment.New(*recipeName, *size)
+	if err != nil {
+		return usageError{err}
+	}
+	set, err := data.Open(*dataPath)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	r, err := data.Bench(context.Background(), set.Train, recipe, *workers, time.Duration(*seconds*float64(time.Second)))
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, "%.0f images/s (two views each), decoding alone %.0f images/s, %d corrupt\n", r.ImagesPerS, r.DecodeOnlyImagesPerS, r.Corrupt)
+	return nil
+}

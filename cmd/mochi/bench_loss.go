@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"mochi/coordinator/protocol"
+	"mochi/model/engine"
+	"mochi/model/loss"
+)
+
+// lossBench is the JSON object of mochi bench loss.
+type lossBench struct {
+	LossP50 float64 `json:"loss_ms_p50"` // MoCHi, loss and gradient
+	MoCoP50 float64 `json:"moco_ms_p50"` // the same without synthetic negatives
+	ExtraMB float64 `json:"extra_mb"`    // peak resident memory beyond the queue and the inputs
+	Engine  string  `json:"engine"`
+}
+
+func runBenchLoss(args []string, out, errs io.Writer) error {
+	fs := newFlags("bench loss", "time the MoCHi loss and its gradient beside MoCo's, interleaved",
+		"mochi bench loss --batch 32 --queue 65536 --dim 128 --mochi 1024,1024,128 --iterations 10 --json", out)
+	batch := fs.Int("batch", 32, "queries `B`")
+	k := fs.Int("queue", 65536, "queue length `K`")
+	dim := fs.Int("dim", 128, "embedding dimension `d`")
+	mix := protocol.MoCHi{N: 1024, S: 1024, S2: 128}
+	fs.Func("mochi", "`N,s,s2` (default 1024,1024,128)", func(v string) (err error) { mix, err = protocol.ParseMoCHi(v); return err })
+	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
+	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	iterations := fs.Int("iterations", 10, "timed repetitions")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	if *batch < 1 || *k < 1 || *dim < 1 || *iterations < 1 {
+		return usagef("--batch, --queue, --dim and --iterations must be at least 1")
+	}
+	if mix.N > *k {
+		return usagef("--mochi: N=%d hard negatives cannot be chosen from a queue of %d", mix.N, *k)
+	}
+	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	fmt.Fprintln(errs, why)
+
+	rng := rand.New(rand.NewPCG(1, 2))
+	q, pos, queue := unitRows(rng, *batch, *dim), unitRows(rng, *batch, *dim), unitRows(rng, *k, *dim)
+	base := peakRSS()
+	mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, queue)
+	if err != nil {
+		return err
+	}
+	moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, queue)
+	if err != nil {
+		return err
+	}
+	var a, b []float64
+	for i := range *iterations + 1 {
+		for _, side := range []struct {
+			run func(step int64) error
+			ms  *[]float64
+		}{{mochi, &a}, {moco, &b}} {
+			start := time.Now()
+			if err := side.run(int64(i + 1)); err != nil {
+				return err
+			}
+			if i > 0 { // the first touches memory
+				*side.ms = append(*side.ms, time.Since(start).Seconds()*1e3)
+			}
+		}
+	}
+	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: max(0, peakRSS()-base), Engine: eng.Info().Name}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra\n", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB)
+	return nil
+}
+
+// lossRunner returns a function that computes loss and gradient of one batch.
+func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos, queue []float32) (func(step int64) error, error) {
+	l, err := loss.New(loss.Config{
+		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: 16, Threads: eng.Info().Threads,
+	}, dim, batch, k, eng.Products())
+	if err != nil {
+		return nil, err
+	}
+	out := loss.Output{DQ: make([]float32, batch*dim)}
+	samples := make([]int, batch)
+	for i := range samples {
+		samples[i] = i
+	}
+	return func(step int64) error {
+		return l.Compute(loss.Input{
+			Q: q, Pos: pos, Queue: queue, Samples: samples, Step: step, Mix: true, Scale: 1 / float64(batch),
+		}, &out)
+	}, nil
+}
+
+// unitRows makes n random rows of length 1.
+func unitRows(rng *rand.Rand, n, d int) []float32 {
+	v := make([]float32, n*d)
+	for i := range n {
+		row, sum := v[i*d:(i+1)*d], 0.0
+		for j := range row {
+			row[j] = float32(rng.NormFloat64())
+			sum += float64(row[j]) * float64(row[j])
+		}
+		for j := range row {
+			row[j] /= float32(math.Sqrt(sum))
+		}
+	}
+	return v
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mochi/coordinator/protocol"
+	"mochi/model"
+	"mochi/model/engine"
+	"mochi/model/network"
+	"mochi/replica"
+	"mochi/replica/queue"
+)
+
+// stepBench is the JSON object of mochi bench step.
+type stepBench struct {
+	StepP50  float64            `json:"step_ms_p50"`
+	StepP99  float64            `json:"step_ms_p99"`
+	ImagesPS float64            `json:"images_per_s"`
+	KernelMS float64            `json:"kernel_ms"` // convolutions and matrix products alone, median
+	Phases   map[string]float64 `json:"phases"`    // medians, ms
+	PeakRSS  float64            `json:"peak_rss_mb"`
+	Allocs   float64            `json:"allocs_per_step"`
+	Engine   string             `json:"engine"`
+	Device   string             `json:"device"`
+	Steps    int                `json:"steps"`
+}
+
+// kernelTimer is implemented by engines that can say how long their
+// convolutions and matrix products took, since they were made.
+type kernelTimer interface{ KernelTime() time.Duration }
+
+func runBenchStep(args []string, out, errs io.Writer) error {
+	fs := newFlags("bench step", "time the whole step of one replica on random images in memory",
+		"mochi bench step --arch resnet20 --image-size 32 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json", out)
+	training := addTrainingFlags(fs)
+	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
+	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	warmup := fs.Int("warmup", 2, "steps before the first timed one")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	if training.set["steps"] == "" {
+		training.set["steps"] = "10"
+	}
+	cfg, err := training.config(fs)
+	if err != nil {
+		return err
+	}
+	eng, why, err := openEngine(*engineName, engineConfig(cfg, *threads, 0))
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	fmt.Fprintln(errs, why)
+	b, err := newStepBencher(eng, cfg)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	r, err := b.run(*warmup, int(cfg.Steps), errs)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
+		r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
+	for _, name := range slices.Sorted(maps.Keys(r.Phases)) {
+		fmt.Fprintf(out, "  %-12s %8.2f ms\n", name, r.Phases[name])
+	}
+	return nil
+}
+
+// stepBencher runs what a replica runs in a step, without input and network.
+type stepBencher struct {
+	cfg    protocol.Config
+	eng    engine.Engine
+	net    *network.Network
+	moco   *model.MoCo
+	queue  *queue.Queue
+	images [][]float32 // two views a group
+	keys   []float32
+	sum    []float32
+	group  []float32
+}
+
+func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
+	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
+	if err != nil {
+		return nil, usageError{err}
+	}
+	moco, err := model.New(eng, net, replica.ModelConfig(cfg))
+	if err != nil {
+		return nil, err
+	}
+	b := &stepBencher{cfg: cfg, eng: eng, net: net, moco: moco, queue: queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)}
+	moco.InitState(cfg.Seed)
+	b.queue.Init(cfg.Seed)
+	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
+	for range 2 * cfg.Groups() {
+		v := make([]float32, cfg.BNGroup*3*cfg.ImageSize*cfg.ImageSize)
+		for i := range v {
+			v[i] = float32(rng.NormFloat64())
+		}
+		b.images = append(b.images, v)
+	}
+	b.keys = make([]float32, cfg.Batch*cfg.Dim)
+	b.sum = make([]float32, net.NumParams()+2*net.NumBuffers())
+	b.group = make([]float32, len(b.sum))
+	return b, nil
+}
+
+func (b *stepBencher) close() {
+	b.moco.Close()
+}
+
+func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) {
+	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Steps: steps}
+	timer, _ := b.eng.(kernelTimer)
+	var total, kernel []float64
+	phases := map[string][]float64{}
+	var before, after runtime.MemStats
+	for i := range warmup + steps {
+		if i == warmup {
+			runtime.ReadMemStats(&before)
+		}
+		var k0 time.Duration
+		if timer != nil {
+			k0 = timer.KernelTime()
+		}
+		start := time.Now()
+		ms, err := b.step(int64(i + 1))
+		if err != nil {
+			return r, err
+		}
+		took := time.Since(start)
+		if i < warmup {
+			continue
+		}
+		total = append(total, took.Seconds()*1e3)
+		if timer != nil {
+			kernel = append(kernel, (timer.KernelTime()-k0).Seconds()*1e3)
+		}
+		for name, v := range ms {
+			phases[name] = append(phases[name], v)
+		}
+		fmt.Fprintf(errs, "step %d/%d: %.1f ms\n", i-warmup+1, steps, took.Seconds()*1e3)
+	}
+	runtime.ReadMemStats(&after)
+	r.StepP50, r.StepP99 = percentile(total, 50), percentile(total, 99)
+	r.ImagesPS = float64(b.cfg.Batch) / r.StepP50 * 1e3
+	r.KernelMS = percentile(kernel, 50)
+	for name, v := range phases {
+		r.Phases[name] = percentile(v, 50)
+	}
+	r.Allocs = float64(after.Mallocs-before.Mallocs) / float64(steps)
+	r.PeakRSS = peakRSS()
+	return r, nil
+}
+
+// step is one step of one replica that has all groups: the phases in ms.
+func (b *stepBencher) step(step int64) (map[string]float64, error) {
+	ms := map[string]float64{}
+	last := time.Now()
+	end := func(name string) {
+		now := time.Now()
+		ms[name] += now.Sub(last).Seconds() * 1e3
+		last = now
+	}
+	g, d := b.cfg.BNGroup, b.cfg.Dim
+	p, nb := b.net.NumParams(), b.net.NumBuffers()
+	clear(b.sum)
+	for i := range b.cfg.Groups() {
+		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], b.group[p+nb:]); err != nil {
+			return nil, err
+		}
+		addInto(b.sum[p+nb:], b.group[p+nb:])
+	}
+	end("key_forward")
+	samples := make([]int, g)
+	for i := range b.cfg.Groups() {
+		for j := range samples {
+			samples[j] = i*g + j
+		}
+		in := model.StepInput{
+			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
+			Queue: b.queue.Keys(), Step: step, BatchSize: b.cfg.Batch, Mix: true,
+		}
+		report, err := b.moco.Step(in, b.group[:p], b.group[p:p+nb], nil)
+		if err != nil {
+			return nil, err
+		}
+		addInto(b.sum[:p+nb], b.group[:p+nb])
+		ms["query_forward"] += report.Forward.Seconds() * 1e3
+		ms["loss"] += report.Criterion.Seconds() * 1e3
+		ms["backward"] += report.Backward.Seconds() * 1e3
+	}
+	last = time.Now()
+	if err := b.moco.Apply(b.sum[:p], b.sum[p:p+nb], b.sum[p+nb:], b.cfg.LR); err != nil {
+		return nil, err
+	}
+	end("update")
+	if err := b.queue.Enqueue(b.keys, make([]int32, b.cfg.Batch)); err != nil {
+		return nil, err
+	}
+	end("enqueue")
+	return ms, nil
+}
+
+func addInto(dst, src []float32) {
+	for i, x := range src {
+		dst[i] += x
+	}
+}
+
+// percentile is the nearest-rank percentile; 0 of nothing.
+func percentile(values []float64, p float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	return s[min(len(s)-1, int(p/100*float64(len(s))))]
+}
+
+// peakRSS is this process's largest resident size, MB.
+func peakRSS() float64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return float64(u.Maxrss) / 1024
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"mochi/replica/checkpoint"
+)
+
+func runInspect(args []string, out, errs io.Writer) error {
+	fs := newFlags("inspect", "show what a checkpoint holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	rest, err := parse(fs, args, 1)
+	if err != nil {
+		return err
+	}
+	info, err := checkpoint.Inspect(rest[0])
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, info)
+	}
+	fmt.Fprintf(out, "%s: %s, step %d, epoch %d, %d parameters\n", rest[0], info.Arch, info.Step, info.Epoch, info.Parameters)
+	fmt.Fprintf(out, "queue: %d keys of %d dimensions, %d filled\n", info.Queue.Length, info.Queue.Dim, info.Queue.Filled)
+	fmt.Fprintf(out, "digests: encoder_q %s, encoder_k %s, optimizer %s, queue %s\n", info.Digest.EncoderQ, info.Digest.EncoderK, info.Digest.Optimizer, info.Digest.Queue)
+	return nil
+}
+
+func runDiff(args []string, out, errs io.Writer) error {
+	fs := newFlags("diff", "compare two checkpoints; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	tolerance := fs.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
+	rest, err := parse(fs, args, 2)
+	if err != nil {
+		return err
+	}
+	d, err := checkpoint.Diff(rest[0], rest[1])
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		if err := printJSON(out, d); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(out, "%d tensors, max_abs %.3g, max_rel %.3g in %s\n", d.Tensors, d.MaxAbs, d.MaxRel, d.Worst)
+	}
+	if len(d.Mismatched) > 0 {
+		return fmt.Errorf("the checkpoints hold different tensors: %v", d.Mismatched)
+	}
+	if *tolerance >= 0 && !(d.MaxRel <= *tolerance) {
+		return fmt.Errorf("max_rel %g in %s is above the tolerance %g", d.MaxRel, d.Worst, *tolerance)
+	}
+	return nil
+}
+
+// printJSON writes v as one line.
+func printJSON(out io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s\n", b)
+	return err
+}

@@ -1,0 +1,125 @@
+// Command mochi pre-trains image encoders with MoCHi (Hard Negative Mixing
+// for Contrastive Learning, Kalantidis et al., NeurIPS 2020) on MoCo-v2, on
+// one machine or on a cluster whose members come and go.
+//
+// One file a subcommand; this package is the only place that wires the parts
+// together. Exit status: 0 done, 1 failed, 2 wrong usage or configuration,
+// 130 interrupted after an orderly stop.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// version is set by the build (-X main.version=…).
+var version = "dev"
+
+// command is one subcommand.
+type command struct {
+	name  string // "eval knn"
+	short string
+	run   func(args []string, out, errs io.Writer) error
+}
+
+func commands() []command {
+	return []command{
+		{"train", "train on this machine: coordinator, NATS and N replicas in one process", runTrain},
+		{"coordinator", "run the coordinator of a cluster", runCoordinator},
+		{"replica", "join a cluster as a replica", runReplica},
+		{"status", "show what a job is doing", runStatus},
+		{"eval knn", "evaluate a checkpoint with a k-nearest-neighbour classifier", runEvalKNN},
+		{"inspect", "show what a checkpoint holds", runInspect},
+		{"diff", "compare two checkpoints", runDiff},
+		{"bench step", "time a training step of one replica", runBenchStep},
+		{"bench loss", "time the MoCHi loss", runBenchLoss},
+		{"bench allreduce", "time the ring all-reduce", runBenchAllreduce},
+		{"bench input", "time decoding and augmentation", runBenchInput},
+		{"version", "print the version", runVersion},
+	}
+}
+
+// usageError is an error of the command line or the configuration: nothing
+// was started.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errInterrupted is an orderly stop after Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+// errHelp is returned after help was printed.
+var errHelp = errors.New("help")
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, out, errs io.Writer) int {
+	err := dispatch(args, out, errs)
+	var usage usageError
+	switch {
+	case err == nil, errors.Is(err, errHelp):
+		return 0
+	case errors.Is(err, errInterrupted):
+		return 130
+	case errors.As(err, &usage):
+		fmt.Fprintf(errs, "mochi: %v\n", err)
+		return 2
+	}
+	fmt.Fprintf(errs, "mochi: %v\n", err)
+	return 1
+}
+
+func dispatch(args []string, out, errs io.Writer) error {
+	if len(args) == 0 {
+		help(errs)
+		return usagef("which command? (mochi --help lists them)")
+	}
+	if args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
+		help(out)
+		return errHelp
+	}
+	var near []string
+	for _, c := range commands() {
+		words := strings.Fields(c.name)
+		if words[0] == args[0] {
+			near = append(near, "mochi "+c.name)
+		}
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
+			return c.run(args[len(words):], out, errs)
+		}
+	}
+	if len(near) > 0 {
+		if len(args) > 1 && (args[1] == "-h" || args[1] == "--help") {
+			fmt.Fprintln(out, "One of:\n  "+strings.Join(near, "\n  "))
+			return errHelp
+		}
+		return usagef("%s needs one of: %s", args[0], strings.Join(near, ", "))
+	}
+	return usagef("unknown command %q (mochi --help lists them)", args[0])
+}
+
+func help(w io.Writer) {
+	fmt.Fprint(w, `mochi pre-trains image encoders with MoCHi on MoCo-v2.
+
+Usage: mochi COMMAND [flags]     (mochi COMMAND --help explains one, with an example)
+
+`)
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-16s %s\n", c.name, c.short)
+	}
+	fmt.Fprint(w, `
+Example:
+  mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first
+`)
+}
+
+func runVersion(args []string, out, errs io.Writer) error {
+	fmt.Fprintf(out, "mochi %s (build %s)\n", version, buildIdentity())
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mochi/coordinator"
+	"mochi/coordinator/protocol"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data/sampler"
+)
+
+// recorder is the coordinator's observer: it writes the RUN folder and shows
+// progress.
+type recorder struct {
+	dir      *runDir
+	cfg      protocol.Config
+	progress *progress
+	samples  atomic.Pointer[sampler.Sampler] // once the data is known
+	broken   bool                            // the log could not be written: said once
+}
+
+// know tells the recorder what the job trains on.
+func (r *recorder) know(d protocol.Data) {
+	if d.Train > 0 && r.samples.Load() == nil {
+		r.samples.Store(sampler.New(d.Train, r.cfg.Seed))
+	}
+}
+
+// Committed implements coordinator.Observer.
+func (r *recorder) Committed(c coordinator.CommitRecord) {
+	line := logLine{
+		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
+		Loss: c.Loss, LR: c.Commit.LR, Proxy: c.ProxyAcc, ProxyHard: c.ProxyHard,
+		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
+	}
+	r.note(r.dir.step(r.dir.log, line.Step, line))
+	s := r.samples.Load()
+	if s != nil {
+		l := sampleLine{Step: line.Step, Epoch: line.Epoch, Round: line.Round}
+		for _, ref := range s.Batch(c.Commit.Cursor, c.Commit.Batch) {
+			l.Samples = append(l.Samples, ref.Sample)
+		}
+		r.note(r.dir.step(r.dir.samples, l.Step, l))
+	}
+	var steps int64
+	if s != nil {
+		steps = totalSteps(r.cfg, s)
+	}
+	r.progress.step(line, steps)
+}
+
+// Event implements coordinator.Observer.
+func (r *recorder) Event(name string, fields map[string]any) {
+	if train, ok := fields["train"].(int); ok && name == "data" {
+		r.know(protocol.Data{Train: train})
+	}
+	r.note(r.dir.event(name, fields))
+	text := name
+	for _, key := range []string{"replica", "name", "round", "world", "step", "reason", "error", "why"} {
+		if v, ok := fields[key]; ok {
+			text += fmt.Sprintf("  %s %v", key, v)
+		}
+	}
+	r.progress.say("%s", text)
+}
+
+func (r *recorder) note(err error) {
+	if err != nil && !r.broken {
+		r.broken = true
+		r.progress.say("cannot write %s: %v; training goes on without it", r.dir.path, err)
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// totalSteps is the length of the whole job in steps.
+func totalSteps(c protocol.Config, s *sampler.Sampler) int64 {
+	if c.Steps > 0 {
+		return c.Steps
+	}
+	return s.Steps(c.Epochs, c.Batch)
+}
+
+// store keeps a RUN's checkpoints for the coordinator.
+type store struct {
+	dir   string // RUN/checkpoints
+	keep  int
+	last  *coordinator.Checkpoint    // the newest valid one
+	saved func(st *checkpoint.State) // optional: told of each new one
+}
+
+// Latest implements coordinator.Checkpoints.
+func (s *store) Latest() (coordinator.Checkpoint, bool, error) {
+	if s.last == nil {
+		return coordinator.Checkpoint{}, false, nil
+	}
+	return *s.last, true, nil
+}
+
+// Save implements coordinator.Checkpoints.
+func (s *store) Save(_ context.Context, step int64, r io.Reader) (string, error) {
+	st, err := checkpoint.Read(r)
+	if err != nil {
+		return "", err
+	}
+	if st.Step != step {
+		return "", fmt.Errorf("the state is that of step %d, not %d", st.Step, step)
+	}
+	path, err := checkpoint.SaveStep(s.dir, st, s.keep)
+	if err != nil {
+		return "", err
+	}
+	if s.saved != nil {
+		s.saved(st)
+	}
+	return filepath.Base(path), nil
+}
+
+// Open implements coordinator.Checkpoints.
+func (s *store) Open(name string) (io.ReadSeekCloser, error) {
+	if name != filepath.Base(name) || !strings.HasSuffix(name, ".safetensors") {
+		return nil, fmt.Errorf("%q is not the name of a checkpoint", name)
+	}
+	return os.Open(filepath.Join(s.dir, name))
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	ringnats "mochi/allreduce/nats"
+	"mochi/coordinator/gossip"
+	"mochi/coordinator/protocol"
+	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/model/engine"
+	"mochi/replica"
+	"mochi/replica/data"
+)
+
+func runReplica(args []string, out, errs io.Writer) error {
+	fs := newFlags("replica", "join a cluster as a replica; the coordinator says what to train",
+		"mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2", out)
+	join := fs.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
+	job := fs.String("job", defaultJob, "job `NAME`")
+	dataPath := fs.String("data", "", "data set: the same as the other replicas'")
+	name := fs.String("name", "", "name for people (default the host's)")
+	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
+	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	workers := fs.Int("workers", 1, "loader goroutines")
+	device := fs.Int("device", 0, "GPU number")
+	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
+	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
+	verbose := fs.Bool("verbose", false, "log more")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	var faults protocol.Faults
+	toward := ""
+	if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
+		faults = append(faults, protocol.Fault{Field: "join", Problem: fmt.Sprintf("%q is not of the form nats://HOST:PORT", *join)})
+	} else if toward = u.Host; u.Port() == "" {
+		toward += ":4222"
+	}
+	if *dataPath == "" {
+		faults = append(faults, protocol.Fault{Field: "data", Problem: "missing: a path or fashion-mnist"})
+	}
+	if *threads < 0 || *workers < 1 {
+		faults = append(faults, protocol.Fault{Field: "threads, workers", Problem: "must not be negative; at least one worker"})
+	}
+	if len(faults) > 0 {
+		return usageError{faults}
+	}
+	if *name == "" {
+		*name, _ = os.Hostname()
+	}
+	log := newLog(errs, *verbose)
+	set, err := data.Open(*dataPath)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads, Device: *device})
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	fmt.Fprintln(errs, why)
+
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	id := newID(*name)
+	bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, URL: *join, Wait: *wait, Log: log})
+	if err != nil {
+		return err
+	}
+	defer bus.Close()
+	host := *advertise
+	if host == "" {
+		if host, err = ringnats.AdvertiseHost(toward); err != nil {
+			return fmt.Errorf("find the address that faces the coordinator: %w; set --advertise", err)
+		}
+	}
+	node, err := ringnats.NewNode(ringnats.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
+	if err != nil {
+		return err
+	}
+	defer node.Close()
+	hints, err := gossip.Start(gossip.Config{Name: id, Bind: host, Log: log})
+	if err != nil {
+		return err
+	}
+	defer hints.Shutdown()
+
+	r := replica.New(replica.Config{
+		ID: id, Name: *name, Binary: buildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
+		Engine: eng, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log,
+		Joined: func(w protocol.Welcome) {
+			if err := hints.Join(w.Gossip); err != nil {
+				log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
+			}
+		},
+	})
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	var interrupted atomic.Bool
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-ended:
+				return
+			case s := <-signals:
+				if n > 0 {
+					fmt.Fprintln(errs, "mochi: stopped at once")
+					os.Exit(130)
+				}
+				interrupted.Store(s == os.Interrupt)
+				fmt.Fprintln(errs, "leaving after this step; once more to stop at once")
+				r.Leave(s.String())
+			}
+		}
+	}()
+	err = r.Run(ctx)
+	if err == nil && interrupted.Load() {
+		return errInterrupted
+	}
+	if errors.Is(err, replica.ErrRefused) {
+		return usageError{err}
+	}
+	return err
+}
+
+// newID makes an id that is unique to this process and says whose it is.
+func newID(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
+			return r
+		}
+		return '-'
+	}, name)
+	return clean + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// newLog writes to errs what changes, one line each.
+func newLog(errs io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level}))
+}

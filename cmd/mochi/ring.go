@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+
+	"mochi/allreduce"
+	"mochi/allreduce/codec"
+	ringnats "mochi/allreduce/nats"
+	"mochi/coordinator/protocol"
+	"mochi/replica"
+)
+
+// openRings connects a replica's node to the members of each round.
+func openRings(node *ringnats.Node) replica.OpenRing {
+	return func(ctx context.Context, round protocol.Round, rank int, wire string) (replica.Ring, error) {
+		var peers []ringnats.Peer
+		for _, m := range round.Members {
+			peers = append(peers, ringnats.Peer{ID: m.ID, URL: m.BulkURL})
+		}
+		transport, err := node.Ring(ctx, round.Round, rank, peers)
+		if err != nil {
+			return nil, err
+		}
+		cfg := allreduce.DefaultConfig()
+		cfg.Wire = codec.Wire(wire)
+		group, err := allreduce.NewGroup(transport, cfg)
+		if err != nil {
+			return nil, err
+		}
+		if err := group.Connect(ctx); err != nil {
+			group.Close()
+			return nil, err
+		}
+		return group, nil
+	}
+}

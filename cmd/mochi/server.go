@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"mochi/coordinator"
+	"mochi/coordinator/gossip"
+	"mochi/coordinator/jetstream"
+	"mochi/coordinator/protocol"
+	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/model/optim"
+)
+
+// leaseTTL is how long a coordinator leads after its last sign of life.
+const leaseTTL = 2 * time.Second
+
+// serverParts is what a coordinator is wired from.
+type serverParts struct {
+	job  *job
+	name string // of the job
+	nats *natsbus.Server
+	data protocol.Data // Kind "": the first replica's
+	log  *slog.Logger
+
+	gossip string // IP address to listen on; "" = no gossip: all replicas are in this process
+}
+
+// server is a coordinator and what it stands on.
+type server struct {
+	*coordinator.Server
+	bus    *natsbus.Coordinator
+	gossip *gossip.Member
+	hints  chan coordinator.Hint
+}
+
+func newServer(ctx context.Context, p serverParts) (*server, error) {
+	s := &server{}
+	var err error
+	if s.bus, err = natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: p.name, Server: p.nats, Log: p.log}); err != nil {
+		return nil, err
+	}
+	cfg := coordinator.Config{
+		Job: p.name, Binary: buildIdentity(), Training: p.job.cfg, ConfigDigest: p.job.cfg.Digest(), Data: p.data,
+		LR: func(epoch int) float64 {
+			return optim.LR(p.job.cfg.Schedule, p.job.cfg.LR, min(epoch, p.job.cfg.Epochs-1), p.job.cfg.Epochs)
+		},
+		Bus: s.bus, Checkpoints: p.job.store, Observer: p.job.rec, Recorded: p.job.recorded(), Logger: p.log,
+	}
+	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)
+	if err == nil {
+		cfg.Log = log
+		var old protocol.Data // of an earlier coordinator
+		if old, err = log.Data(ctx); err == nil {
+			p.job.rec.know(old)
+		}
+	}
+	if err == nil {
+		cfg.Lease, err = jetstream.NewLease(ctx, s.bus.Conn(), p.name, newID("coordinator"), leaseTTL, p.log)
+	}
+	if err == nil && p.gossip != "" {
+		err = s.startGossip(p, &cfg)
+	}
+	if err != nil {
+		s.bus.Close()
+		return nil, err
+	}
+	s.Server = coordinator.New(cfg)
+	return s, nil
+}
+
+func (s *server) startGossip(p serverParts, cfg *coordinator.Config) (err error) {
+	s.gossip, err = gossip.Start(gossip.Config{Name: newID("coordinator"), Bind: p.gossip, Log: p.log})
+	if err != nil {
+		return err
+	}
+	s.hints = make(chan coordinator.Hint)
+	cfg.Hints, cfg.Gossip = s.hints, []string{s.gossip.Addr()}
+	return nil
+}
+
+// Run runs the coordinator until the job is over and closes what it stands on.
+func (s *server) Run(ctx context.Context) error {
+	defer s.bus.Close()
+	if s.gossip == nil {
+		return s.Server.Run(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var group errgroup.Group
+	group.Go(func() error {
+		defer cancel()
+		return s.Server.Run(ctx)
+	})
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case h, open := <-s.gossip.Events():
+				if !open {
+					return nil
+				}
+				select {
+				case s.hints <- coordinator.Hint{ID: h.Name, Dead: h.State == gossip.Dead}:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		}
+	})
+	err := group.Wait()
+	s.gossip.Shutdown()
+	return err
+}
+
+// gossipAddress is the IP address to gossip on for a server that listens on
+// listen: the same one, or all of them.
+func gossipAddress(listen string) string {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "127.0.0.1"
+	}
+	if host == "" {
+		return "0.0.0.0"
+	}
+	if ip := net.ParseIP(host); ip != nil {
+		return host
+	}
+	if all, err := net.LookupHost(host); err == nil && len(all) > 0 {
+		return all[0]
+	}
+	return "127.0.0.1"
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	natsbus "mochi/coordinator/protocol/nats"
+)
+
+// defaultJob names a job on a server that carries one; --job tells several
+// apart.
+const defaultJob = "mochi"
+
+func runStatus(args []string, out, errs io.Writer) error {
+	fs := newFlags("status", "show what a job is doing", "mochi status --join nats://127.0.0.1:4222", out)
+	join := fs.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
+	job := fs.String("job", defaultJob, "job `NAME`")
+	timeout := fs.Duration("timeout", 5*time.Second, "how long to wait for an answer")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if _, err := parse(fs, args, 0); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	defer cancel()
+	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, URL: *join})
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, s)
+	}
+	fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
+	if s.Reason != "" {
+		fmt.Fprintf(out, "reason: %s\n", s.Reason)
+	}
+	if s.Step > 0 {
+		fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
+	}
+	if len(s.Replicas) > 0 {
+		fmt.Fprintf(out, "\n%-24s %-10s %-8s %5s %7s %10s\n", "REPLICA", "ENGINE", "STATE", "RANK", "GROUPS", "STEP MS")
+	}
+	for _, r := range s.Replicas {
+		rank := "-"
+		if r.Rank >= 0 {
+			rank = fmt.Sprint(r.Rank)
+		}
+		fmt.Fprintf(out, "%-24s %-10s %-8s %5s %7d %10.1f\n", r.Name, r.Engine, r.State, rank, r.Groups, r.StepMS)
+	}
+	return nil
+}

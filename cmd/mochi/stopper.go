@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// stopper turns signals into an orderly stop: the first asks for it, the
+// second ends the process at once.
+type stopper struct {
+	mu      sync.Mutex
+	signals int
+	ask     func() // what the first signal does
+	done    chan struct{}
+}
+
+// newStopper watches signals until end. Until orderly says better, the first
+// signal calls cancel.
+func newStopper(signals <-chan os.Signal, errs io.Writer, cancel func()) *stopper {
+	s := &stopper{ask: cancel, done: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case <-s.done:
+				return
+			case <-signals:
+				s.signal(errs)
+			}
+		}
+	}()
+	return s
+}
+
+func (s *stopper) signal(errs io.Writer) {
+	s.mu.Lock()
+	s.signals++
+	n, ask := s.signals, s.ask
+	s.mu.Unlock()
+	if n > 1 {
+		fmt.Fprintln(errs, "\nmochi: stopped at once")
+		os.Exit(130)
+	}
+	fmt.Fprintln(errs, "\nfinishing this step and writing a checkpoint; once more stops at once")
+	ask()
+}
+
+// orderly replaces what the first signal does; when it has come already, it
+// is done now.
+func (s *stopper) orderly(ask func()) {
+	s.mu.Lock()
+	s.ask = ask
+	late := s.signals > 0
+	s.mu.Unlock()
+	if late {
+		ask()
+	}
+}
+
+// asked says whether a signal has come.
+func (s *stopper) asked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signals > 0
+}
+
+func (s *stopper) end() { close(s.done) }
