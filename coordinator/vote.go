@@ -137,7 +137,7 @@ func (c *Core) publish(commit *protocol.Commit, replayed bool) {
 	out.EndRound = r.ending != ""
 	every := c.cfg.Training.CheckpointEvery
 	owed := c.upload != nil && c.upload.from == ""
-	out.Checkpoint = out.Final || owed || every > 0 && commit.Step%every == 0 || !c.somebodyStays()
+	out.Checkpoint = out.Final || owed || every > 0 && commit.Step%every == 0 || c.evaluated(commit) || !c.somebodyStays()
 	if out.Checkpoint {
 		c.upload = &upload{step: commit.Step, since: c.now}
 		if len(r.members) > 0 && r.members[0].rank == 0 {
@@ -157,6 +157,17 @@ func (c *Core) publish(commit *protocol.Commit, replayed bool) {
 	r.steps++
 	r.votes = map[string]*protocol.Ready{}
 	c.resolve()
+}
+
+// evaluated says whether a commit ends an epoch whose state is evaluated
+// (Config.KNNEvery), for which it is needed as a checkpoint.
+func (c *Core) evaluated(commit *protocol.Commit) bool {
+	every, n := int64(c.cfg.Training.KNNEvery), int64(c.data.Train)
+	if every == 0 || n == 0 {
+		return false
+	}
+	before, after := commit.Cursor/n, (commit.Cursor+int64(commit.Batch))/n
+	return before/every != after/every
 }
 
 // somebodyStays says whether a member will still hold the state when the

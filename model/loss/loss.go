@@ -255,7 +255,7 @@ func (l *Loss) check(in Input, out *Output, b int) error {
 	case b < 1 || b > l.maxBatch:
 		return fmt.Errorf("%d queries, made for 1 to %d", b, l.maxBatch)
 	case len(in.Q) != b*l.dim || len(in.Pos) != b*l.dim || len(out.DQ) != b*l.dim:
-		return fmt.Errorf("Q, Pos and DQ have %d, %d and %d values, want %d queries × %d",
+		return fmt.Errorf("the vectors Q, Pos and DQ have %d, %d and %d values, want %d queries × %d",
 			len(in.Q), len(in.Pos), len(out.DQ), b, l.dim)
 	case len(in.Queue) != l.k*l.dim:
 		return fmt.Errorf("queue has %d values, want %d slots × %d", len(in.Queue), l.k, l.dim)

@@ -1,0 +1,33 @@
+package coordinator
+
+import (
+	"testing"
+
+	"mochi/coordinator/protocol"
+)
+
+// Every KNNEvery epochs, the commit that takes the last sample of the epoch,
+// or reaches over its end, is evaluated.
+func TestEvaluatedCommits(t *testing.T) {
+	const batch, samples = 4, 10
+	for every, want := range map[int][]int64{0: nil, 1: {3, 5, 8, 10}, 2: {5, 10}} {
+		c := NewCore(CoreConfig{
+			Training: protocol.Config{Batch: batch, KNNEvery: every},
+			Data:     protocol.Data{Kind: "idx", Train: samples},
+		})
+		var got []int64
+		for step := int64(1); step <= 10; step++ {
+			if c.evaluated(&protocol.Commit{Step: step, Cursor: (step - 1) * batch, Batch: batch}) {
+				got = append(got, step)
+			}
+		}
+		if len(got) != len(want) {
+			t.Fatalf("every %d epochs: steps %v, want %v", every, got, want)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("every %d epochs: steps %v, want %v", every, got, want)
+			}
+		}
+	}
+}
