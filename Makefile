@@ -7,8 +7,11 @@ ENGINES ?=
 # Same source and version, same bytes: replicas of another build than the
 # coordinator's are refused.
 VERSION ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo dev)
-CGO     := $(if $(strip $(ENGINES)),1,0)
-BUILD   := CGO_ENABLED=$(CGO) go build -trimpath -buildvcs=false -tags '$(ENGINES)' -ldflags '-s -w -X main.version=$(VERSION)'
+
+# One set of flags for build, tests and linters, so that they share what is
+# compiled.
+export CGO_ENABLED := $(if $(strip $(ENGINES)),1,0)
+export GOFLAGS     := -trimpath -buildvcs=false
 
 # Where several goroutines meet; the race detector costs 5 to 25 times.
 RACE := ./allreduce/... ./coordinator/... ./replica/... ./cmd/...
@@ -24,7 +27,7 @@ deps: ## install the Debian packages that are missing (sudo when not root)
 	@bash tools/deps.sh
 
 build: ## bin/mochi
-	$(BUILD) -o bin/mochi ./cmd/mochi
+	go build -tags '$(ENGINES)' -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mochi ./cmd/mochi
 
 # Where the demonstration leaves its RUN folder, and on what it trains.
 OUT  ?= runs/demo
@@ -52,7 +55,7 @@ lint: ## gofmt, go vet, staticcheck, shell syntax
 	@for f in .ci/run tools/*.sh tools/images/*.sh; do bash -n $$f || exit 1; done
 
 images: ## container image mochi:latest, and base images where none can be pulled
-	VERSION=$(VERSION) bash tools/images/build.sh
+	VERSION='$(VERSION)' bash tools/images/build.sh
 
 compose-test: ## a cluster in containers: scale up, kill one, scale down
 	bash tools/compose-test.sh
