@@ -20,6 +20,7 @@ package gorgonia
 import (
 	"fmt"
 	"runtime"
+	"time"
 
 	// gorgonia.org/tensor refuses to start unless this says that the garbage
 	// collector of the running Go version does not move objects.
@@ -34,8 +35,9 @@ import (
 const Name = "gorgonia"
 
 type gorgoniaEngine struct {
-	info engine.Info
-	team *kernel.Team
+	info  engine.Info
+	team  *kernel.Team
+	clock clock
 }
 
 // New starts an engine and its compute threads; Close ends them. Only
@@ -65,10 +67,10 @@ func New(cfg engine.Config) (engine.Engine, error) {
 func (e *gorgoniaEngine) Info() engine.Info { return e.info }
 
 func (e *gorgoniaEngine) NewState(net *network.Network) (engine.State, error) {
-	return newState(e.team, net), nil
+	return newState(e.team, &e.clock, net), nil
 }
 
-func (e *gorgoniaEngine) Products() engine.Products { return products{e.team} }
+func (e *gorgoniaEngine) Products() engine.Products { return products{e.team, &e.clock} }
 
 // Close ends the compute threads. States and programs of the engine must not
 // be used afterwards.
@@ -78,7 +80,17 @@ func (e *gorgoniaEngine) Close() error {
 }
 
 // products are the kernels' matrix products; safe for concurrent use.
-type products struct{ team *kernel.Team }
+type products struct {
+	team  *kernel.Team
+	clock *clock
+}
 
-func (p products) NT(m, n, k int, a, b, c []float32) { p.team.NT(m, n, k, a, b, c, false) }
-func (p products) NN(m, n, k int, a, b, c []float32) { p.team.NN(m, n, k, a, b, c, false) }
+func (p products) NT(m, n, k int, a, b, c []float32) {
+	defer p.clock.since(time.Now())
+	p.team.NT(m, n, k, a, b, c, false)
+}
+
+func (p products) NN(m, n, k int, a, b, c []float32) {
+	defer p.clock.since(time.Now())
+	p.team.NN(m, n, k, a, b, c, false)
+}

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"gorgonia.org/tensor"
 
@@ -134,4 +135,54 @@ func Example() {
 		fmt.Println(err)
 	}
 	// Output: first final gradient: fc.bias
+}
+
+// The time of convolutions and products is counted, and no more than passes.
+func TestKernelTime(t *testing.T) {
+	eng, err := New(engine.Config{Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eng.Close()
+	timer := eng.(interface{ KernelTime() time.Duration })
+	if got := timer.KernelTime(); got != 0 {
+		t.Errorf("%v before anything ran", got)
+	}
+	net, err := network.Build("resnet8", network.Options{Channels: 3, ImageSize: 16, Dim: 8, Head: network.HeadLinear})
+	if err != nil {
+		t.Fatal(err)
+	}
+	state, err := eng.NewState(net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	p, err := state.Compile(engine.Spec{Batch: 4, Mode: engine.Train})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	before := time.Duration(0)
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{
+		{"forward", func() error { return p.Forward(make([]float32, 4*3*16*16), make([]float32, 4*8)) }},
+		{"backward", func() error { return p.Backward(make([]float32, 4*8), make([]float32, net.NumParams()), nil) }},
+		{"product", func() error {
+			eng.Products().NT(2, 2, 2, make([]float32, 4), make([]float32, 4), make([]float32, 4))
+			return nil
+		}},
+	} {
+		start := time.Now()
+		if err := part.run(); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(start)
+		now := timer.KernelTime()
+		if counted := now - before; counted <= 0 || counted > took {
+			t.Errorf("%s: %v counted of %v", part.name, counted, took)
+		}
+		before = now
+	}
 }

@@ -53,9 +53,10 @@ type compiled struct {
 // builder turns a network.Network into a compiled graph.
 type builder struct {
 	*compiled
-	net  *network.Network
-	spec engine.Spec
-	team *kernel.Team
+	net   *network.Network
+	spec  engine.Spec
+	team  *kernel.Team
+	clock *clock
 
 	g       *gorgonia.ExprGraph
 	nodes   []*gorgonia.Node // by node of the network
@@ -66,7 +67,7 @@ type builder struct {
 
 // compile builds the graph. params and buffers are the encoder's flat vectors,
 // read at every run; statistics, gradients and activations are the program's.
-func compile(team *kernel.Team, net *network.Network, spec engine.Spec, params, buffers []float32) (*compiled, error) {
+func compile(team *kernel.Team, c *clock, net *network.Network, spec engine.Spec, params, buffers []float32) (*compiled, error) {
 	construction.Lock()
 	defer construction.Unlock()
 	b := &builder{
@@ -75,7 +76,7 @@ func compile(team *kernel.Team, net *network.Network, spec engine.Spec, params, 
 			embeddings: make([]float32, spec.Batch*net.Dim),
 			features:   make([]float32, spec.Batch*net.FeatureDim),
 		},
-		net: net, spec: spec, team: team, g: gorgonia.NewGraph(),
+		net: net, spec: spec, team: team, clock: c, g: gorgonia.NewGraph(),
 	}
 	b.params = b.inputs(net.Params, params)
 	if spec.Mode == engine.Eval {

@@ -26,7 +26,7 @@ func (b *builder) layer(n *network.Node) (layer, error) {
 	in := b.net.Nodes[n.Inputs[0]].Out
 	switch n.Op {
 	case network.OpConv:
-		return newConv(b.team, b.spec.Batch, in, n), nil
+		return timed{newConv(b.team, b.spec.Batch, in, n), b.clock}, nil
 	case network.OpBatchNorm:
 		if b.spec.Mode == engine.Eval {
 			return newEvalNorm(b.team, b.spec.Batch, n), nil
@@ -48,7 +48,7 @@ func (b *builder) layer(n *network.Node) (layer, error) {
 	case network.OpGlobalAvgPool:
 		return avgPool{b.team, b.spec.Batch * in[0], in[1] * in[2]}, nil
 	case network.OpLinear:
-		return linear{b.team, b.spec.Batch, in[0], n.Out[0]}, nil
+		return timed{linear{b.team, b.spec.Batch, in[0], n.Out[0]}, b.clock}, nil
 	case network.OpL2Normalize:
 		return newNormalize(b.team, b.spec.Batch, n.Out[0]), nil
 	}

@@ -106,7 +106,7 @@ func TestForwardOnlyMemory(t *testing.T) {
 	defer team.Close()
 	const batch = 2
 	memory := func(mode engine.Mode) int {
-		c, err := compile(team, net, engine.Spec{Batch: batch, Mode: mode}, make([]float32, net.NumParams()), make([]float32, net.NumBuffers()))
+		c, err := compile(team, new(clock), net, engine.Spec{Batch: batch, Mode: mode}, make([]float32, net.NumParams()), make([]float32, net.NumBuffers()))
 		if err != nil {
 			t.Fatal(err)
 		}

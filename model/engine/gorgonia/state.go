@@ -12,12 +12,13 @@ import (
 // programs' graphs read in place.
 type state struct {
 	team    *kernel.Team
+	clock   *clock
 	net     *network.Network
 	vectors map[engine.Vector][]float32
 }
 
-func newState(team *kernel.Team, net *network.Network) *state {
-	return &state{team: team, net: net, vectors: map[engine.Vector][]float32{
+func newState(team *kernel.Team, c *clock, net *network.Network) *state {
+	return &state{team: team, clock: c, net: net, vectors: map[engine.Vector][]float32{
 		engine.QueryParams:  make([]float32, net.NumParams()),
 		engine.KeyParams:    make([]float32, net.NumParams()),
 		engine.Momentum:     make([]float32, net.NumParams()),
@@ -56,7 +57,7 @@ func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
 	if spec.Mode < engine.Train || spec.Mode > engine.Eval {
 		return nil, fmt.Errorf("engine gorgonia: compile %s: there is no mode %d", s.net.Arch, spec.Mode)
 	}
-	c, err := compile(s.team, s.net, spec, s.vectors[params], s.vectors[buffers])
+	c, err := compile(s.team, s.clock, s.net, spec, s.vectors[params], s.vectors[buffers])
 	if err != nil {
 		return nil, fmt.Errorf("engine gorgonia: compile %s: %w", s.net.Arch, err)
 	}
