@@ -72,7 +72,7 @@ func Preset(name string) (Config, error) {
 		c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
 		c.LR, c.WeightDecay = 0.06, 5e-4
 	case "demo":
-		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 28, "cifar"
+		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 28, "moco-v2"
 		c.Batch, c.BNGroup = 128, 32
 		c.Queue = 4096
 		c.Dim = 64
@@ -81,7 +81,7 @@ func Preset(name string) (Config, error) {
 		c.MoCHiWarmup = 0
 		c.Epochs = 2
 		c.LR, c.WeightDecay = 0.06, 5e-4
-		c.KNNEvery = 1
+		c.KNNEvery = 2 // before and after training
 		c.CheckpointEvery = 200
 	default:
 		return Config{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s", name, strings.Join(PresetNames(), ", "))}}
