@@ -115,6 +115,7 @@ type Core struct {
 	digest    string // of that state, "" when not known
 	round     *round
 	lastRound int64 // highest number ever used
+	begun     bool  // this coordinator has begun a round
 	reason    string
 	why       string    // why the next round is needed
 	missing   time.Time // since when nobody holds the state at `at`

@@ -83,8 +83,8 @@ func (c *Core) gather() bool {
 		}
 	}
 	need := 1
-	if len(holders) == 0 {
-		need = max(1, c.cfg.Training.MinReplicas)
+	if len(holders) == 0 && !c.begun {
+		need = max(1, c.cfg.Training.MinReplicas) // to start with; later whoever is left goes on
 	}
 	if len(candidates) < need {
 		return c.wait(fmt.Sprintf("waiting for replicas: %d of %d are here", len(candidates), need))
@@ -270,6 +270,7 @@ func (c *Core) begin(candidates, holders []*replica) {
 		c.digest = holders[0].state.Digest
 	}
 	c.round, c.phase, c.missing, c.retryAt = r, "running", time.Time{}, time.Time{}
+	c.begun = true
 }
 
 func speeds(members []*replica) []float64 {
