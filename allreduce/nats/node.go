@@ -56,6 +56,7 @@ type Node struct {
 	mu        sync.Mutex
 	closed    bool
 	endpoints map[string]*endpoint // by Peer.URL; "" is the hub
+	dropped   sync.WaitGroup       // endpoints being closed by keepOnly
 }
 
 // NewNode starts the replica's server, if it is to have one.
@@ -202,13 +203,15 @@ func (n *Node) serverOf(url string) InProcess {
 	return nil
 }
 
-// keepOnly closes connections to servers other than the two.
+// keepOnly closes connections to servers other than the two. The round does
+// not wait for it: a host that hangs takes nothing any more, and flushing to
+// it would only end by a timeout.
 func (n *Node) keepOnly(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for url, e := range n.endpoints {
 		if url != a && url != b {
-			e.close()
+			n.dropped.Go(e.close)
 			delete(n.endpoints, url)
 		}
 	}
@@ -225,6 +228,7 @@ func (n *Node) Close() {
 		delete(n.endpoints, url)
 	}
 	n.mu.Unlock()
+	n.dropped.Wait()
 	if n.own != nil {
 		n.own.Close()
 	}
