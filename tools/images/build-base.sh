@@ -6,7 +6,8 @@
 #   debian:bookworm-slim    a minimal Debian 12
 #   golang:1.26-bookworm    the same with a C compiler and Go
 #
-# DEBIAN_MIRROR chooses the mirror; the default is the one this machine uses.
+# DEBIAN_MIRROR chooses the mirror; the default is the one this machine uses,
+# else debootstrap's.
 # Needs root or sudo (debootstrap), docker, debootstrap and Go.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -39,9 +40,8 @@ sudo=()
 
 mirror=${DEBIAN_MIRROR:-}
 if [ -z "$mirror" ]; then
-  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $suite" 'Component: main' 2>/dev/null | head -n 1)
+  mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' "Codename: $suite" 'Component: main' 2>/dev/null | head -n 1 || true)
 fi
-mirror=${mirror:-http://deb.debian.org/debian}
 
 root=$(mktemp -d)
 chmod 755 "$root" # it becomes / of the images, whose user is not root
@@ -60,11 +60,11 @@ import() { # import IMAGE CHANGE…: the root becomes IMAGE
   "${sudo[@]}" tar -C "$root" --numeric-owner --one-file-system \
     --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*_*' --exclude='./proc/*' --exclude='./sys/*' -c . |
     docker import "${changes[@]}" --change 'LABEL mochi.base=local' - "$image" >/dev/null
-  echo "images: $image built from $mirror"
+  echo "images: $image built from Debian packages"
 }
 
 echo "images: bootstrapping Debian $suite (about a minute)"
-"${sudo[@]}" /usr/sbin/debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" "$mirror" >"$root.log" 2>&1 ||
+"${sudo[@]}" /usr/sbin/debootstrap --variant=minbase --include=ca-certificates "$suite" "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 ||
   { tail -n 20 "$root.log" >&2; rm -f "$root.log"; exit 1; }
 rm -f "$root.log"
 
