@@ -16,16 +16,16 @@ func runBenchAllreduce(args []string, out, errs io.Writer) error {
 	d := bench.DefaultOptions()
 	fs := newFlags("bench allreduce", "time the ring all-reduce beside a plain TCP ring that moves the same bytes",
 		"mochi bench allreduce --world 2 --bytes 112000000 --wire bf16 --transport nats --processes --iterations 10 --json", out)
-	world := fs.Int("world", d.World, "ranks `P`")
+	world := fs.Int("world", d.World, "ranks")
 	bytes := fs.Int("bytes", d.Bytes, "size of the vector, as float32")
-	wire := fs.String("wire", string(d.Wire), "fp32, bf16")
-	transport := fs.String("transport", d.Transport, "inproc: one embedded server; nats: a server for every rank, successors over TCP")
+	wire := fs.String("wire", string(d.Wire), "`W`: fp32, bf16")
+	transport := fs.String("transport", d.Transport, "`T`: inproc: one embedded server; nats: a server for every rank, successors over TCP")
 	processes := fs.Bool("processes", false, "one process a rank (with --transport nats)")
 	iterations := fs.Int("iterations", d.Iterations, "timed repetitions")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	rank := fs.Int("rank", -1, "with --rendezvous: this process is one `RANK` of the benchmark")
+	rank := fs.Int("rank", -1, "with --rendezvous: the rank that this process is")
 	rendezvous := fs.String("rendezvous", "", "`URL` where the ranks meet; set by --processes itself")
-	if _, err := parse(fs, args, 0); err != nil {
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
 	o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Iterations: *iterations}

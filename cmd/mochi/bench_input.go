@@ -14,27 +14,24 @@ import (
 func runBenchInput(args []string, out, errs io.Writer) error {
 	fs := newFlags("bench input", "time decoding and augmentation; every image gives two views",
 		"mochi bench input --data ~/images --recipe moco-v2 --size 224 --workers 2 --seconds 5 --json", out)
-	dataPath := fs.String("data", "", "data set (see mochi train --help)")
-	recipeName := fs.String("recipe", "moco-v2", "augmentation `R`: moco-v2, cifar, none")
+	dataPath := fs.String("data", "", "`PATH` of the data set (see mochi train --help)")
+	recipeName := fs.String("recipe", "moco-v2", "`R`: moco-v2, cifar, none")
 	size := fs.Int("size", 224, "height and width of a view, pixels")
 	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
-	seconds := fs.Float64("seconds", 5, "duration of each of the two measurements")
+	seconds := fs.Float64("seconds", 5, "duration of the measurement: two thirds with augmentation, one third decoding alone")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := parse(fs, args, 0); err != nil {
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	if *dataPath == "" {
-		return usagef("--data is missing: a path or fashion-mnist")
-	}
-	if *workers < 1 || !(*seconds > 0) {
-		return usagef("--workers must be at least 1 and --seconds above 0")
+	var f faults
+	f.atLeast(1, "workers", *workers)
+	if !(*seconds > 0) {
+		f.add("seconds", "is %v, must be above 0", *seconds)
 	}
 	recipe, err := augment.New(*recipeName, *size)
-	if err != nil {
-		return usageError{err}
-	}
-	set, err := data.Open(*dataPath)
-	if err != nil {
+	f.addErr("recipe, size", err)
+	set := f.openData(*dataPath)
+	if err := f.err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)

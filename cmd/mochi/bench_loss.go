@@ -16,30 +16,42 @@ import (
 type lossBench struct {
 	LossP50 float64 `json:"loss_ms_p50"` // MoCHi, loss and gradient
 	MoCoP50 float64 `json:"moco_ms_p50"` // the same without synthetic negatives
-	ExtraMB float64 `json:"extra_mb"`    // peak resident memory beyond the queue and the inputs
+	ExtraMB float64 `json:"extra_mb"`    // resident memory of the MoCHi loss beyond the queue and the inputs
 	Engine  string  `json:"engine"`
 }
 
 func runBenchLoss(args []string, out, errs io.Writer) error {
 	fs := newFlags("bench loss", "time the MoCHi loss and its gradient beside MoCo's, interleaved",
 		"mochi bench loss --batch 32 --queue 65536 --dim 128 --mochi 1024,1024,128 --iterations 10 --json", out)
-	batch := fs.Int("batch", 32, "queries `B`")
-	k := fs.Int("queue", 65536, "queue length `K`")
-	dim := fs.Int("dim", 128, "embedding dimension `d`")
+	batch := fs.Int("batch", 32, "`B`: queries")
+	k := fs.Int("queue", 65536, "`K`: queue length")
+	dim := fs.Int("dim", 128, "`d`: embedding dimension")
 	mix := protocol.MoCHi{N: 1024, S: 1024, S2: 128}
-	fs.Func("mochi", "`N,s,s2` (default 1024,1024,128)", func(v string) (err error) { mix, err = protocol.ParseMoCHi(v); return err })
-	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
+	fs.Func("mochi", "`N,s,s2`: hard negatives, synthetic ones from pairs and from the query (default 1024,1024,128)", func(v string) (err error) { mix, err = protocol.ParseMoCHi(v); return err })
+	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	iterations := fs.Int("iterations", 10, "timed repetitions")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := parse(fs, args, 0); err != nil {
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	if *batch < 1 || *k < 1 || *dim < 1 || *iterations < 1 {
-		return usagef("--batch, --queue, --dim and --iterations must be at least 1")
+	var f faults
+	f.atLeast(1, "batch", *batch)
+	f.atLeast(1, "queue", *k)
+	f.atLeast(1, "dim", *dim)
+	f.atLeast(1, "iterations", *iterations)
+	f.atLeast(0, "threads", *threads)
+	switch {
+	case mix.N < 0 || mix.S < 0 || mix.S2 < 0:
+		f.add("mochi", "%s: no number may be negative", mix)
+	case mix.N > *k:
+		f.add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", mix.N, *k)
+	case mix.N == 0 && mix.S+mix.S2 > 0:
+		f.add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
 	}
-	if mix.N > *k {
-		return usagef("--mochi: N=%d hard negatives cannot be chosen from a queue of %d", mix.N, *k)
+	f.checkEngine(*engineName, string(engine.FP32))
+	if err := f.err(); err != nil {
+		return err
 	}
 	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
 	if err != nil {
@@ -55,12 +67,19 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := mochi(0); err != nil { // touches the memory
+		return err
+	}
+	extra := max(0, peakRSS()-base)
 	moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, queue)
 	if err != nil {
 		return err
 	}
+	if err := moco(0); err != nil {
+		return err
+	}
 	var a, b []float64
-	for i := range *iterations + 1 {
+	for i := range *iterations {
 		for _, side := range []struct {
 			run func(step int64) error
 			ms  *[]float64
@@ -69,12 +88,10 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 			if err := side.run(int64(i + 1)); err != nil {
 				return err
 			}
-			if i > 0 { // the first touches memory
-				*side.ms = append(*side.ms, time.Since(start).Seconds()*1e3)
-			}
+			*side.ms = append(*side.ms, time.Since(start).Seconds()*1e3)
 		}
 	}
-	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: max(0, peakRSS()-base), Engine: eng.Info().Name}
+	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: extra, Engine: eng.Info().Name}
 	if *asJSON {
 		return printJSON(out, r)
 	}

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"mochi/coordinator/protocol"
 	"mochi/model"
 	"mochi/model/engine"
@@ -39,20 +37,23 @@ type kernelTimer interface{ KernelTime() time.Duration }
 
 func runBenchStep(args []string, out, errs io.Writer) error {
 	fs := newFlags("bench step", "time the whole step of one replica on random images in memory",
-		"mochi bench step --arch resnet20 --image-size 32 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json", out)
-	training := addTrainingFlags(fs)
-	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
-	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+		"mochi bench step --arch resnet20 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json", out)
+	steps := fs.Int("steps", 10, "timed steps")
 	warmup := fs.Int("warmup", 2, "steps before the first timed one")
+	engineName := fs.String("engine", "auto", engineFlag)
+	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := parse(fs, args, 0); err != nil {
+	training := addTrainingFlags(fs, func(name string) bool { return slices.Contains(stepSettings(), name) })
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	if training.set["steps"] == "" {
-		training.set["steps"] = "10"
-	}
-	cfg, err := training.config(fs)
-	if err != nil {
+	var f faults
+	cfg := training.config(fs, &f, training.fitStep)
+	f.atLeast(1, "steps", *steps)
+	f.atLeast(0, "warmup", *warmup)
+	f.atLeast(0, "threads", *threads)
+	f.checkEngine(*engineName, cfg.Precision)
+	if err := f.err(); err != nil {
 		return err
 	}
 	eng, why, err := openEngine(*engineName, engineConfig(cfg, *threads, 0))
@@ -61,12 +62,14 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 	}
 	defer eng.Close()
 	fmt.Fprintln(errs, why)
+	fmt.Fprintf(errs, "%s, %d×%d pixels, batch %d in groups of %d, queue %d, MoCHi %s, %s\n",
+		cfg.Arch, cfg.ImageSize, cfg.ImageSize, cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi, cfg.Precision)
 	b, err := newStepBencher(eng, cfg)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	r, err := b.run(*warmup, int(cfg.Steps), errs)
+	r, err := b.run(*warmup, *steps, errs)
 	if err != nil {
 		return err
 	}
@@ -76,9 +79,45 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 	fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
 		r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
 	for _, name := range slices.Sorted(maps.Keys(r.Phases)) {
-		fmt.Fprintf(out, "  %-12s %8.2f ms\n", name, r.Phases[name])
+		fmt.Fprintf(out, "  %-14s %8.2f ms\n", name, r.Phases[name])
 	}
 	return nil
+}
+
+// stepSettings are the settings that change how long a step takes.
+func stepSettings() []string {
+	return []string{"arch", "head", "image-size", "batch", "bn-group", "queue", "queue-shards", "dim", "temperature", "momentum", "mochi", "precision", "seed"}
+}
+
+// fitStep lets what was not given follow what was, where neither a preset nor
+// a file says: images of the size the network is made for, no group larger
+// than the batch, no more hard negatives than the queue holds.
+func (t *trainingConfig) fitStep(c *protocol.Config) {
+	c.MinReplicas, c.MaxReplicas = 1, 0
+	if t.preset != "" || t.file != "" {
+		return
+	}
+	free := func(name string) bool { _, given := t.set[name]; return !given }
+	if !slices.Contains([]string{"resnet18", "resnet34", "resnet50"}, c.Arch) {
+		if free("image-size") {
+			c.ImageSize = 32
+		}
+		if free("head") {
+			c.Head = network.HeadLinear
+		}
+	}
+	if free("bn-group") {
+		c.BNGroup = max(2, min(c.BNGroup, c.Batch))
+	}
+	if free("queue") {
+		c.Queue = max(c.Queue, c.Batch)
+	}
+	if free("queue-shards") {
+		c.QueueShards = min(c.QueueShards, c.Queue)
+	}
+	if free("mochi") {
+		c.MoCHi.N = min(c.MoCHi.N, c.Queue)
+	}
 }
 
 // stepBencher runs what a replica runs in a step, without input and network.
@@ -97,7 +136,7 @@ type stepBencher struct {
 func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
 	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
 	if err != nil {
-		return nil, usageError{err}
+		return nil, err
 	}
 	moco, err := model.New(eng, net, replica.ModelConfig(cfg))
 	if err != nil {
@@ -221,22 +260,4 @@ func addInto(dst, src []float32) {
 	for i, x := range src {
 		dst[i] += x
 	}
-}
-
-// percentile is the nearest-rank percentile; 0 of nothing.
-func percentile(values []float64, p float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(values))
-	return s[min(len(s)-1, int(p/100*float64(len(s))))]
-}
-
-// peakRSS is this process's largest resident size, MB.
-func peakRSS() float64 {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return float64(u.Maxrss) / 1024
 }

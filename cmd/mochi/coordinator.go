@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 
 	"mochi/coordinator/protocol"
@@ -19,58 +21,58 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		"mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2", out)
 	listen := fs.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
 	state := fs.String("state", "", "`DIR` of the run: its files and the commit log")
-	job := fs.String("job", defaultJob, "job `NAME`")
-	dataPath := fs.String("data", "", "data set, to check the replicas' and for --knn-every; \"\" = what the first replica has")
-	training := addTrainingFlags(fs)
-	engineName := fs.String("engine", "auto", "`E` for --knn-every: auto, gorgonia, onednn, cuda")
-	resume := fs.String("resume", "auto", "auto: go on from DIR; never: start afresh, what DIR holds is moved aside; `FILE`: start from this checkpoint")
+	jobName := fs.String("job", defaultJob, "`NAME` of the job")
+	dataPath := fs.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
+	engineName := fs.String("engine", "auto", engineFlag+", for --knn-every")
+	resume := fs.String("resume", "auto", resumeFlag)
 	verbose := fs.Bool("verbose", false, "log more")
-	if _, err := parse(fs, args, 0); err != nil {
+	training := addTrainingFlags(fs, func(string) bool { return true })
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	cfg, err := training.config(fs)
-	var faults protocol.Faults
-	if err != nil && !errors.As(err, &faults) {
-		return err
-	}
+	var f faults
+	cfg := training.config(fs, &f, func(*protocol.Config) {})
 	if *state == "" {
-		faults = append(faults, protocol.Fault{Field: "state", Problem: "missing: the folder of the run"})
+		f.add("state", "missing: the folder of the run")
 	}
+	f.listen(*listen)
+	f.checkEngine(*engineName, cfg.Precision)
+	start := f.resume(*resume, cfg)
 	var set *data.Set
 	var info protocol.Data
 	if *dataPath != "" {
-		if set, err = data.Open(*dataPath); err != nil {
-			faults = append(faults, protocol.Fault{Field: "data", Problem: err.Error()})
-		} else {
-			info = set.Info
-			if cfg.Oracle && info.Classes == 0 {
-				faults = append(faults, protocol.Fault{Field: "oracle", Problem: "needs labelled data; " + *dataPath + " has no classes"})
-			}
+		set = f.openData(*dataPath)
+	}
+	if set != nil {
+		if info = set.Info; cfg.Oracle && info.Classes == 0 {
+			f.add("oracle", "needs labelled data; %s has no classes", *dataPath)
 		}
 	}
-	if len(faults) > 0 {
-		return usageError{faults}
+	if err := f.err(); err != nil {
+		return err
 	}
-	log := newLog(errs, *verbose)
-	if set != nil {
-		fmt.Fprintln(errs, set.Announce)
+	if err := portIsFree(*listen); err != nil {
+		return err
 	}
-	for _, w := range cfg.Warnings() {
-		fmt.Fprintln(errs, "note:", w)
-	}
-	j, err := openJob(*state, cfg, *resume, errs)
+	p := newProgress(errs, cfg)
+	log := slog.New(plainLog{progress: p, level: atLevel(slog.LevelInfo, *verbose)})
+	p.announce(set, cfg)
+	j, err := openJob(*state, cfg, *resume, start, p)
 	if err != nil {
 		return err
 	}
-	defer j.dir.close()
+	defer j.close()
 	j.rec.know(info)
+	if set != nil {
+		j.rec.watch(set)
+	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	stop := newStopper(signals, errs, cancel)
+	stop := newStopper(signals, p.say, cancel)
 	defer stop.end()
 
 	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.commitLog(*state), Log: log})
@@ -80,17 +82,37 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	defer nats.Shutdown()
 	knn := newEvaluator(cfg, set, *engineName, j.rec)
 	j.store.saved = knn.saved(ctx)
-	srv, err := newServer(ctx, serverParts{job: j, name: *job, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
+	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {
 		return err
 	}
 	stop.orderly(func() { srv.Stop("interrupted") })
-	j.rec.progress.say("job %s: replicas join with  mochi replica --join %s --data …", *job, nats.URL())
+	p.say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
 	err = srv.Run(ctx)
-	j.rec.progress.done()
+	p.done()
 	knn.wait()
 	if stop.asked() {
 		return orInterrupted(err, stop)
 	}
 	return err
+}
+
+// listen checks the form of --listen.
+func (f *faults) listen(address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		f.add("listen", "%q is not of the form HOST:PORT", address)
+	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		f.add("listen", "port %q of %q is not a number from 0 to 65535", port, address)
+	}
+}
+
+// portIsFree tries to listen, before anything is written: the NATS server
+// needs the run's folder to start.
+func portIsFree(address string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("%w; stop what is using the port or choose another with --listen", err)
+	}
+	return l.Close()
 }

@@ -27,10 +27,26 @@ type evaluator struct {
 
 // newEvaluator returns nil where there is nothing to evaluate on.
 func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, rec *recorder) *evaluator {
-	if cfg.KNNEvery == 0 || set == nil || set.Test == nil || set.Train.Classes() < 2 {
+	if cfg.KNNEvery == 0 || notEvaluated(set) != "" {
 		return nil
 	}
 	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName}
+}
+
+// notEvaluated says why kNN accuracy cannot be measured on a data set, "" when
+// it can.
+func notEvaluated(set *data.Set) string {
+	switch {
+	case set == nil:
+		return "no data set here (--data)"
+	case set.Test == nil:
+		return "the data set has no test split (a val or test folder beside train)"
+	case set.Train.Classes() == 0:
+		return "the data set has no labels"
+	case set.Train.Classes() == 1:
+		return "the data set has one class only"
+	}
+	return ""
 }
 
 // untrained evaluates the initial encoder, on all cores.
@@ -107,7 +123,7 @@ func (e *evaluator) evaluate(ctx context.Context, when string, step int64, threa
 		return err
 	}
 	e.rec.progress.say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images)",
-		when, step, 100*r.Top1, 100*r.Top5, eval.DefaultK, r.Train, r.Test)
+		when, step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test)
 	return e.rec.dir.event("knn", map[string]any{
 		"step": step, "when": when, "knn_top1": r.Top1, "knn_top5": r.Top5, "train": r.Train, "test": r.Test, "feature": r.Feature,
 	})

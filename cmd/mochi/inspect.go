@@ -9,9 +9,9 @@ import (
 )
 
 func runInspect(args []string, out, errs io.Writer) error {
-	fs := newFlags("inspect", "show what a checkpoint holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
+	fs := newFlags("inspect", "show what the checkpoint FILE holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := parse(fs, args, 1)
+	rest, err := fs.parse(args, "FILE")
 	if err != nil {
 		return err
 	}
@@ -29,10 +29,10 @@ func runInspect(args []string, out, errs io.Writer) error {
 }
 
 func runDiff(args []string, out, errs io.Writer) error {
-	fs := newFlags("diff", "compare two checkpoints; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
+	fs := newFlags("diff", "compare the checkpoints A and B; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	tolerance := fs.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
-	rest, err := parse(fs, args, 2)
+	rest, err := fs.parse(args, "A", "B")
 	if err != nil {
 		return err
 	}

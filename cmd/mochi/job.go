@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"mochi/coordinator"
 	"mochi/coordinator/protocol"
@@ -22,65 +24,68 @@ type job struct {
 	store *store
 	from  *checkpoint.State // resumed from, nil for a fresh start
 	rec   *recorder
+	lock  *os.File
 }
 
-// openJob opens or makes the RUN folder at path. resume is auto (go on from
-// what the folder holds), never (start afresh; what the folder holds is moved
-// aside, never deleted) or a checkpoint file to start from.
-func openJob(path string, cfg protocol.Config, resume string, errs io.Writer) (*job, error) {
+// resumeFlag is what --resume says in help.
+const resumeFlag = "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint"
+
+// resume checks --resume and loads the checkpoint it names, nil for none.
+func (f *faults) resume(value string, cfg protocol.Config) *checkpoint.State {
+	switch value {
+	case "auto", "never":
+		return nil
+	case "":
+		f.add("resume", "is empty: auto, never or a checkpoint FILE")
+		return nil
+	}
+	st, err := checkpoint.Load(value)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.add("resume", "%q is neither auto nor never nor a file", value)
+		return nil
+	}
+	if err == nil {
+		err = fits(st, cfg, value)
+	}
+	f.addErr("resume", err)
+	return st
+}
+
+// openJob opens or makes the RUN folder at path. resume is --resume, and start
+// the checkpoint it names, nil for auto and never. Nothing is changed in a
+// folder that another process trains in.
+func openJob(path string, cfg protocol.Config, resume string, start *checkpoint.State, p *progress) (_ *job, err error) {
 	j := &job{cfg: cfg, store: &store{dir: filepath.Join(path, "checkpoints"), keep: cfg.Keep}}
-	var start *checkpoint.State
-	switch resume {
-	case "auto":
-	case "never":
-		if err := moveAside(path, errs); err != nil {
-			return nil, err
+	if j.lock, err = lockRun(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			j.close()
 		}
-	default:
-		var err error
-		if start, err = checkpoint.Load(resume); err != nil {
-			return nil, fmt.Errorf("--resume: %w", err)
-		}
-		if err := fits(start, cfg, resume); err != nil {
-			return nil, err
-		}
-		if err := moveAside(path, errs); err != nil {
+	}()
+	if resume != "auto" {
+		if err := moveAside(path, p); err != nil {
 			return nil, err
 		}
 	}
 	if err := os.MkdirAll(j.store.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the run folder: %w", err)
 	}
+	if _, err := os.Stat(filepath.Join(path, lockName)); err != nil { // new, or moved aside
+		j.lock.Close()
+		if j.lock, err = lockRun(path); err != nil {
+			return nil, err
+		}
+	}
 	if start != nil {
 		if _, err := checkpoint.SaveStep(j.store.dir, start, cfg.Keep); err != nil {
 			return nil, err
 		}
 	}
-	cut := int64(-1)
-	found, err := checkpoint.Latest(j.store.dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	cut, err := j.takeUp(path, p)
+	if err != nil {
 		return nil, err
-	default:
-		for _, skipped := range found.Skipped {
-			fmt.Fprintf(errs, "passed over: %v\n", skipped)
-		}
-		if err := fits(found.State, cfg, found.Path); err != nil {
-			return nil, err
-		}
-		j.from = found.State
-		j.store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.from.Step, Cursor: j.from.Cursor}
-		fmt.Fprintf(errs, "resuming from %s: step %d, epoch %d\n", found.Path, j.from.Step, j.from.Epoch)
-		old, err := protocol.ParseConfig([]byte(j.from.Config))
-		if diff := protocol.Differences(old, cfg); err != nil || len(diff) > 0 {
-			fmt.Fprintf(errs, "settings changed from step %d on: %s\n", j.from.Step, strings.Join(diff, ", "))
-			// Steps after the checkpoint were computed with the old ones.
-			cut = j.from.Step
-			if err := os.RemoveAll(j.commitLog(path)); err != nil {
-				return nil, fmt.Errorf("drop the commit log: %w", err)
-			}
-		}
 	}
 	text, err := cfg.YAML()
 	if err != nil {
@@ -92,8 +97,43 @@ func openJob(path string, cfg protocol.Config, resume string, errs io.Writer) (*
 	if j.dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
 		return nil, err
 	}
-	j.rec = &recorder{dir: j.dir, cfg: cfg, progress: newProgress(errs, cfg)}
+	j.rec = &recorder{dir: j.dir, cfg: cfg, progress: p}
 	return j, nil
+}
+
+// takeUp finds the checkpoint to go on from, if there is one. Steps above cut
+// (−1: none) are to be run again with other settings than they were.
+func (j *job) takeUp(path string, p *progress) (cut int64, err error) {
+	found, err := checkpoint.Latest(j.store.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, skipped := range found.Skipped {
+		p.say("passed over: %v", skipped)
+	}
+	if err := fits(found.State, j.cfg, found.Path); err != nil {
+		return 0, usageError{err}
+	}
+	j.from = found.State
+	j.store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.from.Step, Cursor: j.from.Cursor}
+	p.say("resuming from %s: step %d, epoch %d", found.Path, j.from.Step, j.from.Epoch+1)
+	old, err := protocol.ParseConfig([]byte(j.from.Config))
+	if err != nil {
+		return 0, fmt.Errorf("%s: its configuration: %w", found.Path, err)
+	}
+	diff := protocol.Differences(old, j.cfg)
+	if len(diff) == 0 {
+		return -1, nil
+	}
+	p.say("settings changed from step %d on: %s", j.from.Step, strings.Join(diff, ", "))
+	// Steps after the checkpoint were computed with the old ones.
+	if err := os.RemoveAll(j.commitLog(path)); err != nil {
+		return 0, fmt.Errorf("drop the commit log: %w", err)
+	}
+	return j.from.Step, nil
 }
 
 // commitLog is where the coordinator's JetStream keeps the commits.
@@ -115,15 +155,16 @@ func fits(st *checkpoint.State, cfg protocol.Config, path string) error {
 		return fmt.Errorf("%s: its configuration: %w", path, err)
 	}
 	if diff := protocol.CompatibleResume(old, cfg); len(diff) > 0 {
-		return usagef("cannot resume from %s: the checkpoint has other settings (its value ≠ the one asked for):\n  %s\nuse its settings (--config), another --out, or --resume never", path, strings.Join(diff, "\n  "))
+		return fmt.Errorf("cannot resume from %s: the checkpoint has other settings (its value ≠ the one asked for):\n  %s\nuse its settings (--config), another --out, or --resume never", path, strings.Join(diff, "\n  "))
 	}
 	return nil
 }
 
 // moveAside renames a RUN folder that holds something to the first free
 // PATH.1, PATH.2, ….
-func moveAside(path string, errs io.Writer) error {
+func moveAside(path string, p *progress) error {
 	entries, err := os.ReadDir(path)
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == lockName })
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
 		return nil
 	}
@@ -138,7 +179,38 @@ func moveAside(path string, errs io.Writer) error {
 		if err := os.Rename(path, to); err != nil {
 			return fmt.Errorf("move the old run aside: %w", err)
 		}
-		fmt.Fprintf(errs, "moved the old run to %s\n", to)
+		p.say("moved the old run to %s", to)
 		return nil
 	}
+}
+
+// lockName is the file whose lock says that a process trains in a RUN folder.
+const lockName = ".lock"
+
+// lockRun takes the lock of a RUN folder; the error is fs.ErrNotExist where
+// there is no folder. The system drops the lock with the process.
+func lockRun(path string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the run folder: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("another mochi is training in %s; wait for it, stop it, or choose another folder", path)
+	}
+	return nil, fmt.Errorf("lock the run folder %s: %w", path, err)
+}
+
+// close ends the job's hold on the RUN folder.
+func (j *job) close() error {
+	var err error
+	if j.dir != nil {
+		err = j.dir.close()
+	}
+	j.lock.Close() // of nil: an error of no interest
+	return err
 }

@@ -120,6 +120,10 @@ Example:
 }
 
 func runVersion(args []string, out, errs io.Writer) error {
+	fs := newFlags("version", "print the version and the digest that replicas of one job share", "mochi version", out)
+	if _, err := fs.parse(args); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "mochi %s (build %s)\n", version, buildIdentity())
 	return nil
 }

@@ -18,46 +18,60 @@ import (
 type progress struct {
 	mu    sync.Mutex
 	w     io.Writer
-	live  bool // terminal
+	live  bool       // a terminal: one line, rewritten in place
+	width func() int // of the terminal, columns
 	every time.Duration
 
-	cfg     protocol.Config
-	steps   int64 // of the whole job, 0 = not known yet
-	chance  float64
-	rate    float64 // images/s, smoothed
-	last    time.Time
-	shown   bool // a live line is on screen
-	started time.Time
+	cfg   protocol.Config
+	rate  float64   // images/s, smoothed
+	last  time.Time // of the last line, zero before the first
+	shown bool      // a live line is on screen
 }
 
 func newProgress(w io.Writer, cfg protocol.Config) *progress {
-	p := &progress{w: w, cfg: cfg, every: 5 * time.Second, started: time.Now()}
+	p := &progress{w: w, cfg: cfg, every: 5 * time.Second}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.live, p.every = true, 100*time.Millisecond
+		p.width = func() int {
+			columns, _, err := term.GetSize(int(f.Fd()))
+			if err != nil || columns < 20 {
+				return 80
+			}
+			return columns
+		}
 	}
-	// The loss of a network that cannot tell the key from the negatives.
-	p.chance = math.Log(float64(cfg.Queue + cfg.MoCHi.S + cfg.MoCHi.S2 + 1))
 	return p
 }
 
-// step shows a committed step.
+// chance is the loss of a network that cannot tell the key from the
+// negatives: ln(1+K), with the synthetic ones ln(1+K+s+s′).
+func (p *progress) chance(epoch int) float64 {
+	negatives := p.cfg.Queue
+	if epoch >= p.cfg.MoCHiWarmup {
+		negatives += p.cfg.MoCHi.S + p.cfg.MoCHi.S2
+	}
+	return math.Log(float64(negatives + 1))
+}
+
+// step shows a committed step of steps in all: the first, then one now and
+// then, and the last.
 func (p *progress) step(line logLine, steps int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.steps = steps
 	if p.rate == 0 {
 		p.rate = line.ImagesPS
 	}
 	p.rate += 0.2 * (line.ImagesPS - p.rate)
 	now := time.Now()
-	if now.Sub(p.last) < p.every && line.Step != p.steps && p.last.After(p.started) {
+	if now.Sub(p.last) < p.every && line.Step != steps {
 		return
 	}
 	p.last = now
-	text := fmt.Sprintf("step %d/%d  epoch %d/%d  loss %.3f (chance %.2f)  proxy %.1f%%  %.0f images/s  %s left  %d replicas",
-		line.Step, p.steps, line.Epoch+1, p.cfg.Epochs, line.Loss, p.chance, 100*line.Proxy, p.rate, p.eta(line.Step), line.World)
+	text := fmt.Sprintf("step %d/%d  epoch %d/%d  loss %.3f (chance %.2f)  proxy %.1f%%  %.0f images/s  %s left  %s",
+		line.Step, steps, line.Epoch+1, p.cfg.Epochs, line.Loss, p.chance(line.Epoch), 100*line.Proxy, p.rate, p.eta(steps-line.Step), count(line.World, "replica"))
 	if p.live {
-		fmt.Fprintf(p.w, "\r\x1b[K%s", text)
+		// A line that wraps could not be rewritten.
+		fmt.Fprintf(p.w, "\r\x1b[K%s", text[:min(len(text), p.width()-1)])
 		p.shown = true
 		return
 	}
@@ -85,11 +99,12 @@ func (p *progress) done() {
 	}
 }
 
-func (p *progress) eta(step int64) string {
-	if p.rate <= 0 || p.steps < step {
+// eta is how long so many steps take.
+func (p *progress) eta(steps int64) string {
+	if p.rate <= 0 || steps < 0 {
 		return "?"
 	}
-	left := time.Duration(float64(p.steps-step) * float64(p.cfg.Batch) / p.rate * float64(time.Second))
+	left := time.Duration(float64(steps) * float64(p.cfg.Batch) / p.rate * float64(time.Second))
 	switch {
 	case left >= 48*time.Hour:
 		return fmt.Sprintf("%.1f days", left.Hours()/24)
@@ -99,4 +114,12 @@ func (p *progress) eta(step int64) string {
 		return fmt.Sprintf("%dm%02ds", int(left.Minutes()), int(left.Seconds())%60)
 	}
 	return fmt.Sprintf("%ds", int(left.Seconds()))
+}
+
+// count is "1 replica", "2 replicas".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

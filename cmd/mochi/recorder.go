@@ -13,11 +13,12 @@ import (
 	"mochi/coordinator"
 	"mochi/coordinator/protocol"
 	"mochi/replica/checkpoint"
+	"mochi/replica/data"
 	"mochi/replica/data/sampler"
 )
 
 // recorder is the coordinator's observer: it writes the RUN folder and shows
-// progress.
+// the steps. (Events are shown by the coordinator's logger.)
 type recorder struct {
 	dir      *runDir
 	cfg      protocol.Config
@@ -62,13 +63,23 @@ func (r *recorder) Event(name string, fields map[string]any) {
 		r.know(protocol.Data{Train: train})
 	}
 	r.note(r.dir.event(name, fields))
-	text := name
-	for _, key := range []string{"replica", "name", "round", "world", "step", "reason", "error", "why"} {
-		if v, ok := fields[key]; ok {
-			text += fmt.Sprintf("  %s %v", key, v)
-		}
+}
+
+// watch makes the samples of a data set that cannot be decoded known: each is
+// shown and logged once, and replaced. It returns how to list them.
+func (r *recorder) watch(set *data.Set) (corrupt func() []string) {
+	report := func(e *data.CorruptError) {
+		r.progress.say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
+		r.note(r.dir.event("corrupt image", map[string]any{"path": e.Path, "cause": e.Err}))
 	}
-	r.progress.say("%s", text)
+	train := data.NewLenient(set.Train, report)
+	set.Train = train
+	if set.Test == nil {
+		return train.Corrupt
+	}
+	test := data.NewLenient(set.Test, report)
+	set.Test = test
+	return func() []string { return append(train.Corrupt(), test.Corrupt()...) }
 }
 
 func (r *recorder) note(err error) {

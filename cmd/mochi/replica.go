@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
 	"os"
 	"os/signal"
@@ -28,44 +27,43 @@ func runReplica(args []string, out, errs io.Writer) error {
 	fs := newFlags("replica", "join a cluster as a replica; the coordinator says what to train",
 		"mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2", out)
 	join := fs.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
-	job := fs.String("job", defaultJob, "job `NAME`")
-	dataPath := fs.String("data", "", "data set: the same as the other replicas'")
-	name := fs.String("name", "", "name for people (default the host's)")
-	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
+	job := fs.String("job", defaultJob, "`NAME` of the job")
+	dataPath := fs.String("data", "", "`PATH` of the data set, the same as the other replicas'")
+	name := fs.String("name", "", "`NAME` for people (default the host's)")
+	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	workers := fs.Int("workers", 1, "loader goroutines")
 	device := fs.Int("device", 0, "GPU number")
 	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
 	verbose := fs.Bool("verbose", false, "log more")
-	if _, err := parse(fs, args, 0); err != nil {
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	var faults protocol.Faults
+	var f faults
 	toward := ""
 	if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
-		faults = append(faults, protocol.Fault{Field: "join", Problem: fmt.Sprintf("%q is not of the form nats://HOST:PORT", *join)})
+		f.add("join", "%q is not of the form nats://HOST:PORT", *join)
 	} else if toward = u.Host; u.Port() == "" {
 		toward += ":4222"
 	}
-	if *dataPath == "" {
-		faults = append(faults, protocol.Fault{Field: "data", Problem: "missing: a path or fashion-mnist"})
-	}
-	if *threads < 0 || *workers < 1 {
-		faults = append(faults, protocol.Fault{Field: "threads, workers", Problem: "must not be negative; at least one worker"})
-	}
-	if len(faults) > 0 {
-		return usageError{faults}
+	f.atLeast(0, "threads", *threads)
+	f.atLeast(1, "workers", *workers)
+	f.atLeast(0, "device", *device)
+	f.checkEngine(*engineName, string(engine.FP32))
+	set := f.openData(*dataPath)
+	if err := f.err(); err != nil {
+		return err
 	}
 	if *name == "" {
 		*name, _ = os.Hostname()
 	}
 	log := newLog(errs, *verbose)
-	set, err := data.Open(*dataPath)
-	if err != nil {
-		return err
-	}
 	fmt.Fprintln(errs, set.Announce)
+	train := data.NewLenient(set.Train, func(e *data.CorruptError) {
+		log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
+	})
+	set.Train = train
 	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads, Device: *device})
 	if err != nil {
 		return err
@@ -130,6 +128,9 @@ func runReplica(args []string, out, errs io.Writer) error {
 		}
 	}()
 	err = r.Run(ctx)
+	if n := len(train.Corrupt()); n > 0 {
+		log.Warn("images could not be decoded and were replaced", "count", n)
+	}
 	if err == nil && interrupted.Load() {
 		return errInterrupted
 	}
@@ -149,13 +150,4 @@ func newID(name string) string {
 		return '-'
 	}, name)
 	return clean + "-" + strings.ToLower(rand.Text()[:6])
-}
-
-// newLog writes to errs what changes, one line each.
-func newLog(errs io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: level}))
 }

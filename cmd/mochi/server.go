@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -36,10 +37,30 @@ type server struct {
 	bus    *natsbus.Coordinator
 	gossip *gossip.Member
 	hints  chan coordinator.Hint
+
+	serving chan struct{} // closed when replicas are heard
+}
+
+// heard is a coordinator's bus that says when it receives: what a replica of
+// the same process sends earlier would be lost, and sent again much later.
+type heard struct {
+	*natsbus.Coordinator
+	serving chan struct{}
+}
+
+func (h heard) Serve(status func() protocol.Status,
+	save func(ctx context.Context, from string, step int64, r io.Reader) error,
+	open func(name string) (io.ReadSeekCloser, error),
+) error {
+	err := h.Coordinator.Serve(status, save, open)
+	if err == nil {
+		close(h.serving)
+	}
+	return err
 }
 
 func newServer(ctx context.Context, p serverParts) (*server, error) {
-	s := &server{}
+	s := &server{serving: make(chan struct{})}
 	var err error
 	if s.bus, err = natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: p.name, Server: p.nats, Log: p.log}); err != nil {
 		return nil, err
@@ -49,7 +70,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: func(epoch int) float64 {
 			return optim.LR(p.job.cfg.Schedule, p.job.cfg.LR, min(epoch, p.job.cfg.Epochs-1), p.job.cfg.Epochs)
 		},
-		Bus: s.bus, Checkpoints: p.job.store, Observer: p.job.rec, Recorded: p.job.recorded(), Logger: p.log,
+		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.store, Observer: p.job.rec, Recorded: p.job.recorded(), Logger: p.log,
 	}
 	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)
 	if err == nil {

@@ -16,10 +16,10 @@ const defaultJob = "mochi"
 func runStatus(args []string, out, errs io.Writer) error {
 	fs := newFlags("status", "show what a job is doing", "mochi status --join nats://127.0.0.1:4222", out)
 	join := fs.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
-	job := fs.String("job", defaultJob, "job `NAME`")
+	job := fs.String("job", defaultJob, "`NAME` of the job")
 	timeout := fs.Duration("timeout", 5*time.Second, "how long to wait for an answer")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := parse(fs, args, 0); err != nil {
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"os"
 	"sync"
 )
@@ -13,36 +11,39 @@ type stopper struct {
 	mu      sync.Mutex
 	signals int
 	ask     func() // what the first signal does
+	say     func(format string, args ...any)
+	exit    func(status int) // ends the process
 	done    chan struct{}
 }
 
 // newStopper watches signals until end. Until orderly says better, the first
 // signal calls cancel.
-func newStopper(signals <-chan os.Signal, errs io.Writer, cancel func()) *stopper {
-	s := &stopper{ask: cancel, done: make(chan struct{})}
+func newStopper(signals <-chan os.Signal, say func(format string, args ...any), cancel func()) *stopper {
+	s := &stopper{ask: cancel, say: say, exit: os.Exit, done: make(chan struct{})}
 	go func() {
 		for {
 			select {
 			case <-s.done:
 				return
 			case <-signals:
-				s.signal(errs)
+				s.signal()
 			}
 		}
 	}()
 	return s
 }
 
-func (s *stopper) signal(errs io.Writer) {
+func (s *stopper) signal() {
 	s.mu.Lock()
 	s.signals++
 	n, ask := s.signals, s.ask
 	s.mu.Unlock()
 	if n > 1 {
-		fmt.Fprintln(errs, "\nmochi: stopped at once")
-		os.Exit(130)
+		s.say("stopped at once")
+		s.exit(130)
+		return
 	}
-	fmt.Fprintln(errs, "\nfinishing this step and writing a checkpoint; once more stops at once")
+	s.say("finishing this step and writing a checkpoint; once more stops at once")
 	ask()
 }
 

@@ -25,92 +25,94 @@ import (
 func runTrain(args []string, out, errs io.Writer) error {
 	fs := newFlags("train", "train on this machine: embedded NATS, coordinator and replicas in one process",
 		"mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first\n"+
-			"  mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine", out)
-	dataPath := fs.String("data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary")
-	runPath := fs.String("out", "", "`RUN` folder")
-	replicas := fs.Int("replicas", 1, "local replicas")
-	training := addTrainingFlags(fs)
-	engineName := fs.String("engine", "auto", "`E`: auto, gorgonia, onednn, cuda")
-	threads := fs.Int("threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
-	workers := fs.Int("workers", 1, "loader goroutines of each replica")
-	resume := fs.String("resume", "auto", "auto: go on from RUN; never: start afresh, what RUN holds is moved aside; `FILE`: start from this checkpoint")
+			"mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine", out)
+	l := local{}
+	fs.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary")
+	fs.StringVar(&l.run, "out", "", "`RUN` folder to write")
+	fs.IntVar(&l.replicas, "replicas", 1, "local replicas")
+	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
+	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
+	fs.IntVar(&l.workers, "workers", 1, "loader goroutines of each replica")
+	fs.StringVar(&l.resume, "resume", "auto", resumeFlag)
 	verbose := fs.Bool("verbose", false, "log more")
-	if _, err := parse(fs, args, 0); err != nil {
+	// All replicas are there from the start, so there is nothing to wait for.
+	training := addTrainingFlags(fs, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
+	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	cfg, err := training.config(fs)
-	var faults protocol.Faults
-	if err != nil && !errors.As(err, &faults) {
+	var f faults
+	l.cfg = training.config(fs, &f, func(c *protocol.Config) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+	l.check(&f)
+	if err := f.err(); err != nil {
 		return err
 	}
-	fault := func(field, format string, a ...any) {
-		faults = append(faults, protocol.Fault{Field: field, Problem: fmt.Sprintf(format, a...)})
+	l.cfg.MinReplicas = l.replicas
+	if l.threads == 0 {
+		l.threads = max(1, runtime.NumCPU()/l.replicas)
 	}
-	if *dataPath == "" {
-		fault("data", "missing: a path or fashion-mnist")
-	}
-	if *runPath == "" {
-		fault("out", "missing: the RUN folder to write")
-	}
-	switch {
-	case *replicas < 1:
-		fault("replicas", "is %d, must be at least 1", *replicas)
-	case err == nil && *replicas > cfg.Groups():
-		fault("replicas", "is %d, but the batch of %d has only %d groups of %d (--bn-group) to deal", *replicas, cfg.Batch, cfg.Groups(), cfg.BNGroup)
-	}
-	if *threads < 0 || *workers < 1 {
-		fault("threads, workers", "must not be negative; at least one worker")
-	}
-	var set *data.Set
-	if *dataPath != "" {
-		if set, err = data.Open(*dataPath); err != nil {
-			fault("data", "%v", err)
-		} else if cfg.Oracle && set.Train.Classes() == 0 {
-			fault("oracle", "needs labelled data; %s has no classes", *dataPath)
-		}
-	}
-	if len(faults) > 0 {
-		return usageError{faults}
-	}
-	cfg.MinReplicas, cfg.MaxReplicas = *replicas, 0
-	if *threads == 0 {
-		*threads = max(1, runtime.NumCPU()/(*replicas))
-	}
-	fmt.Fprintln(errs, set.Announce)
-	for _, w := range cfg.Warnings() {
-		fmt.Fprintln(errs, "note:", w)
-	}
-	log := newLog(errs, *verbose)
-	if !*verbose {
-		log = slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	}
-	return train(local{cfg: cfg, set: set, run: *runPath, replicas: *replicas, threads: *threads, workers: *workers,
-		engine: *engineName, resume: *resume, log: log, errs: errs})
+	l.progress = newProgress(errs, l.cfg)
+	l.log = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelInfo, *verbose)})
+	l.replicaLog = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelWarn, *verbose)})
+	l.progress.announce(l.set, l.cfg)
+	return l.train()
 }
 
 // local is one training process.
 type local struct {
-	cfg                        protocol.Config
-	set                        *data.Set
-	run                        string
+	data, run, engine, resume  string
 	replicas, threads, workers int
-	engine, resume             string
-	log                        *slog.Logger
-	errs                       io.Writer
+	cfg                        protocol.Config
+
+	set             *data.Set
+	start           *checkpoint.State // --resume FILE
+	progress        *progress
+	log, replicaLog *slog.Logger
 }
 
-func train(l local) error {
-	j, err := openJob(l.run, l.cfg, l.resume, l.errs)
+// check completes l and adds what is wrong with it to f.
+func (l *local) check(f *faults) {
+	if l.run == "" {
+		f.add("out", "missing: the RUN folder to write")
+	}
+	f.atLeast(1, "replicas", l.replicas)
+	if l.cfg.BNGroup > 0 && l.replicas > max(1, l.cfg.Groups()) {
+		f.add("replicas", "is %d, but a batch of %d has only %s of %d (--bn-group) to deal", l.replicas, l.cfg.Batch, count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
+	}
+	f.atLeast(0, "threads", l.threads)
+	f.atLeast(1, "workers", l.workers)
+	f.checkEngine(l.engine, l.cfg.Precision)
+	l.start = f.resume(l.resume, l.cfg)
+	if l.set = f.openData(l.data); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
+		f.add("oracle", "needs labelled data; %s has no classes", l.data)
+	}
+}
+
+// announce says what is about to be trained on, and what may surprise.
+func (p *progress) announce(set *data.Set, cfg protocol.Config) {
+	if set != nil {
+		p.say("%s", set.Announce)
+	}
+	for _, w := range cfg.Warnings() {
+		p.say("note: %s", w)
+	}
+	if why := notEvaluated(set); why != "" && cfg.KNNEvery > 0 {
+		p.say("note: kNN accuracy is not measured: %s", why)
+	}
+}
+
+func (l *local) train() error {
+	j, err := openJob(l.run, l.cfg, l.resume, l.start, l.progress)
 	if err != nil {
 		return err
 	}
-	defer j.dir.close()
+	defer j.close()
 	j.rec.know(l.set.Info)
 	total := totalSteps(l.cfg, j.rec.samples.Load())
 	if j.from != nil && j.from.Step >= total {
-		fmt.Fprintf(l.errs, "%s is complete: %d of %d steps; --steps or --epochs lets it go on\n", l.run, j.from.Step, total)
+		l.progress.say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.from.Step, total)
 		return nil
 	}
+	corrupt := j.rec.watch(l.set)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	knn := newEvaluator(l.cfg, l.set, l.engine, j.rec)
@@ -118,7 +120,7 @@ func train(l local) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	stop := newStopper(signals, l.errs, cancel)
+	stop := newStopper(signals, l.progress.say, cancel)
 	defer stop.end()
 
 	if j.from == nil {
@@ -140,23 +142,38 @@ func train(l local) error {
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(gctx) })
 	for i := range l.replicas {
-		group.Go(func() error { return l.replica(gctx, nats, i) })
+		group.Go(func() error {
+			select {
+			case <-srv.serving:
+				return l.replica(gctx, nats, i)
+			case <-gctx.Done():
+				return nil // srv says why
+			}
+		})
 	}
 	err = group.Wait()
-	j.rec.progress.done()
+	l.progress.done()
 	knn.wait()
+	if n := len(corrupt()); n > 0 {
+		l.progress.say("%s could not be decoded and were replaced; log.jsonl names them", count(n, "image"))
+	}
 	if err != nil || stop.asked() {
 		return orInterrupted(err, stop)
 	}
-	st, err := checkpoint.Load(filepath.Join(j.store.dir, checkpoint.LatestName))
+	last := filepath.Join(j.store.dir, checkpoint.LatestName)
+	st, err := checkpoint.Load(last)
 	if err != nil {
 		return err
 	}
-	return knn.trained(ctx, st)
+	if err := knn.trained(ctx, st); err != nil {
+		return orInterrupted(err, stop)
+	}
+	l.progress.say("the trained encoder is in %s", last)
+	return nil
 }
 
 // replica runs one local replica.
-func (l local) replica(ctx context.Context, nats *natsbus.Server, i int) error {
+func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error {
 	name := fmt.Sprintf("local-%d", i)
 	id := newID(name)
 	eng, why, err := openEngine(l.engine, engineConfig(l.cfg, l.threads, i))
@@ -165,9 +182,9 @@ func (l local) replica(ctx context.Context, nats *natsbus.Server, i int) error {
 	}
 	defer eng.Close()
 	if i == 0 {
-		fmt.Fprintf(l.errs, "%d replicas, each with %s\n", l.replicas, why)
+		l.progress.say("%s with %s", count(l.replicas, "replica"), why)
 	}
-	bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: defaultJob, ID: id, Server: nats, Log: l.log})
+	bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: defaultJob, ID: id, Server: nats, Log: l.replicaLog})
 	if err != nil {
 		return err
 	}
@@ -179,7 +196,7 @@ func (l local) replica(ctx context.Context, nats *natsbus.Server, i int) error {
 	defer node.Close()
 	err = replica.New(replica.Config{
 		ID: id, Name: name, Binary: buildIdentity(), Engine: eng, Data: l.set, Workers: l.workers,
-		Link: bus, Ring: openRings(node), Log: l.log,
+		Link: bus, Ring: openRings(node), Log: l.replicaLog,
 	}).Run(ctx)
 	if err != nil {
 		return fmt.Errorf("replica %s: %w", name, err)

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"mochi/coordinator/protocol"
+	"mochi/model/network"
+)
+
+// setting is one key of config.yaml as a flag. A setting without a kind is a
+// switch.
+type setting struct{ name, kind, usage string }
+
+func settings() []setting {
+	return []setting{
+		{"arch", "A", "encoder: " + strings.Join(network.Architectures(), ", ")},
+		{"head", "H", "projection head: linear, mlp"},
+		{"image-size", "S", "height and width of a view, pixels"},
+		{"recipe", "R", "augmentation: moco-v2, cifar, none"},
+		{"batch", "B", "global batch, samples"},
+		{"bn-group", "g", "samples that share BatchNorm statistics; the unit of work"},
+		{"queue", "K", "length of the negative queue, keys"},
+		{"queue-shards", "V", "virtual shards of the queue"},
+		{"queue-copies", "R", "copies of each shard: all"},
+		{"dim", "d", "embedding dimension"},
+		{"temperature", "T", "softmax temperature"},
+		{"momentum", "m", "momentum of the key encoder"},
+		{"mochi", "N,s,s2", "hard negatives to mix from, synthetic ones from pairs, synthetic ones from the query; 0,0,0 is MoCo-v2"},
+		{"mochi-warmup", "EPOCHS", "epochs without synthetic negatives"},
+		{"oracle", "", "class oracle: drop same-class negatives (needs labels)"},
+		{"epochs", "n", "epochs; the horizon of the schedule"},
+		{"steps", "n", "stop after this many commits in all; 0 = all epochs"},
+		{"lr", "x", "learning rate for the global batch"},
+		{"schedule", "S", "learning rate by epoch: cosine, step"},
+		{"optimizer", "O", "sgd"},
+		{"sgd-momentum", "x", "momentum of SGD"},
+		{"weight-decay", "x", "weight decay, on every parameter"},
+		{"precision", "P", "fp32, or bf16 where the engine has it"},
+		{"wire", "W", "gradients on the network: fp32 (exact sums), bf16 (half the bytes)"},
+		{"seed", "n", "seed of initial weights, order, augmentation, mixing"},
+		{"knn-every", "EPOCHS", "evaluate kNN every so many epochs; 0 = never"},
+		{"checkpoint-every", "STEPS", "write a checkpoint every so many steps; 0 = only at the end"},
+		{"keep", "n", "checkpoints to keep besides the latest"},
+		{"sample-log", "", "write samples.jsonl: the sample indices of every step"},
+		{"min-replicas", "n", "wait for this many replicas before the first step"},
+		{"max-replicas", "n", "replicas beyond this many stand by; 0 = one per BatchNorm group"},
+	}
+}
+
+// trainingConfig collects the configuration from --preset, --config and
+// flags: flags win over the file, the file over the preset.
+type trainingConfig struct {
+	preset, file string
+	set          map[string]string // flags given, by YAML key
+}
+
+// addTrainingFlags adds --preset, --config and the settings that use keeps.
+func addTrainingFlags(fs *flagSet, use func(name string) bool) *trainingConfig {
+	t := &trainingConfig{set: map[string]string{}}
+	defaults := map[string]any{}
+	if text, err := protocol.DefaultConfig().YAML(); err == nil {
+		_ = yaml.Unmarshal(text, &defaults) // only for the help text
+	}
+	fs.StringVar(&t.preset, "preset", "", "`NAME` of the paper's settings: "+strings.Join(protocol.PresetNames(), ", "))
+	fs.StringVar(&t.file, "config", "", "YAML `FILE` of settings, such as a RUN's config.yaml")
+	for _, s := range settings() {
+		if !use(s.name) {
+			continue
+		}
+		fs.settings = append(fs.settings, s.name)
+		note := func(v string) error { t.set[s.name] = v; return nil }
+		if s.kind == "" {
+			fs.BoolFunc(s.name, s.usage, note)
+		} else {
+			fs.Func(s.name, fmt.Sprintf("`%s`: %s (default %v)", s.kind, s.usage, defaults[s.name]), note)
+		}
+	}
+	return t
+}
+
+// processKeys are the keys of a --config file that belong to this process,
+// not to the job: a RUN's config.yaml does not have them, a hand-written file
+// may.
+var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device"}
+
+// config is the effective configuration, adjusted by the command and checked
+// as a whole; what is wrong with it goes to f. fs receives the process keys of
+// the file for flags not given.
+func (t *trainingConfig) config(fs *flagSet, f *faults, adjust func(c *protocol.Config)) protocol.Config {
+	cfg := protocol.DefaultConfig()
+	if t.preset != "" {
+		p, err := protocol.Preset(t.preset)
+		f.addErr("preset", err)
+		if err == nil {
+			cfg = p
+		}
+	}
+	if t.file != "" {
+		cfg = t.overlayFile(cfg, fs, f)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.set)) {
+		over, err := yaml.Marshal(map[string]yaml.Node{name: {Kind: yaml.ScalarNode, Value: t.set[name]}})
+		if err == nil {
+			cfg, err = protocol.OverlayConfig(cfg, over)
+		}
+		f.addErr(name, flagged(err))
+	}
+	adjust(&cfg)
+	f.addErr("configuration", cfg.Validate())
+	return cfg
+}
+
+// flagged is err without the line number, which a flag does not have.
+func flagged(err error) error {
+	list, ok := err.(protocol.Faults)
+	for i := range list {
+		list[i].Problem = strings.TrimPrefix(list[i].Problem, "line 1: ")
+	}
+	if ok {
+		return list
+	}
+	return err
+}
+
+func (t *trainingConfig) overlayFile(cfg protocol.Config, fs *flagSet, f *faults) protocol.Config {
+	text, err := os.ReadFile(t.file)
+	if err != nil {
+		f.add("config", "%v", err)
+		return cfg
+	}
+	mine, rest, err := protocol.TakeKeys(text, processKeys...)
+	f.addErr("config", err)
+	fileFlags(fs, mine, f)
+	if t.preset == "" {
+		cfg, err = protocol.ParseConfig(rest)
+	} else {
+		cfg, err = protocol.OverlayConfig(cfg, rest)
+		cfg.Preset = t.preset
+	}
+	f.addErr("config", err)
+	return cfg
+}
+
+// fileFlags sets flags from a file unless they were given.
+func fileFlags(fs *flagSet, values map[string]string, f *faults) {
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case given[name]:
+		case fs.Lookup(name) == nil:
+			f.add(name, "not a setting of mochi %s; take it out of the file", fs.Name())
+		default:
+			if err := fs.Set(name, values[name]); err != nil {
+				f.add(name, "%q: %v", values[name], err)
+			}
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+)
+
+// newLog writes what changes to errs, one line each, for the logs of a
+// service.
+func newLog(errs io.Writer, verbose bool) *slog.Logger {
+	return slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{Level: atLevel(slog.LevelInfo, verbose)}))
+}
+
+func atLevel(quiet slog.Level, verbose bool) slog.Level {
+	if verbose {
+		return slog.LevelDebug
+	}
+	return quiet
+}
+
+// plainLog is a slog.Handler for people: "round 2  world 3  reason …" between
+// the lines of a progress.
+type plainLog struct {
+	progress *progress
+	level    slog.Level
+	attrs    []slog.Attr
+}
+
+// order is that of the attributes people look for; others stand between.
+func order(key string) int {
+	first := []string{"round", "world", "replica", "name", "step"}
+	if i := slices.Index(first, key); i >= 0 {
+		return i - len(first)
+	}
+	switch key {
+	case "reason", "why", "cause", "error", "err":
+		return 1
+	}
+	return 0
+}
+
+// Enabled implements slog.Handler.
+func (h plainLog) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+
+// Handle implements slog.Handler.
+func (h plainLog) Handle(_ context.Context, r slog.Record) error {
+	attrs := slices.Clone(h.attrs)
+	r.Attrs(func(a slog.Attr) bool { attrs = append(attrs, a); return true })
+	slices.SortStableFunc(attrs, func(a, b slog.Attr) int {
+		if d := order(a.Key) - order(b.Key); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Key, b.Key)
+	})
+	text := r.Message
+	if r.Level >= slog.LevelWarn {
+		text = strings.ToLower(r.Level.String()) + ": " + text
+	}
+	for _, a := range attrs {
+		value := a.Value.String()
+		switch {
+		case value == "" || a.Key == "job" || a.Key == "coordinator" || a.Key == "id":
+		case a.Key == r.Message: // "round 2", not "round  round 2"
+			text += " " + value
+		default:
+			text += fmt.Sprintf("  %s %s", a.Key, value)
+		}
+	}
+	h.progress.say("%s", text)
+	return nil
+}
+
+// WithAttrs implements slog.Handler.
+func (h plainLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	h.attrs = append(slices.Clip(h.attrs), attrs...)
+	return h
+}
+
+// WithGroup implements slog.Handler; groups are not shown.
+func (h plainLog) WithGroup(string) slog.Handler { return h }
