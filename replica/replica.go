@@ -118,13 +118,22 @@ func New(cfg Config) *Replica {
 	return r
 }
 
+// farewell is how long a leaver outside a step waits for the coordinator to
+// let it go: it may be asked for its state first. It ends when no message has
+// come for so long.
+const farewell = 5 * time.Second
+
 // Leave asks for an orderly leave: the step in hand is finished, then Run
 // returns nil. It returns at once.
 func (r *Replica) Leave(reason string) {
 	if r.leave.CompareAndSwap(false, true) {
-		r.send(context.Background(), protocol.Message{Leaving: &protocol.Leaving{Reason: reason}})
+		r.sayLeaving(context.Background(), reason)
 		r.inbox.poke()
 	}
+}
+
+func (r *Replica) sayLeaving(ctx context.Context, reason string) error {
+	return r.send(ctx, protocol.Message{Leaving: &protocol.Leaving{Reason: reason}})
 }
 
 // Run takes part in the job until it is over (nil), this replica leaves
@@ -147,7 +156,11 @@ func (r *Replica) Run(ctx context.Context) error {
 		return err
 	}
 	for {
-		m, err := r.inbox.next(ctx)
+		m, err := r.next(ctx)
+		if errors.Is(err, errNoFarewell) {
+			r.log.Warn("leaving without a word from the coordinator", "waited", farewell)
+			return r.flush(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -156,6 +169,22 @@ func (r *Replica) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+var errNoFarewell = errors.New("the coordinator does not answer")
+
+// next is the next message outside a step.
+func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
+	if r.leave.Load() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, farewell, errNoFarewell)
+		defer cancel()
+	}
+	m, err := r.inbox.next(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return m, err
 }
 
 // handle acts on one message outside a step. A Round runs until something
@@ -183,12 +212,9 @@ func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, er
 			return false, r.uploadCheckpoint(ctx)
 		}
 	case m.Commit != nil && r.session != nil:
-		return r.lateCommit(ctx, *m.Commit)
+		return false, r.lateCommit(ctx, *m.Commit)
 	case m.Round != nil && r.session != nil:
-		return r.round(ctx, *m.Round)
-	case r.leave.Load():
-		// Woken to leave while no round is running.
-		return true, r.flush(ctx)
+		return false, r.round(ctx, *m.Round)
 	}
 	return false, nil
 }
@@ -208,7 +234,10 @@ func (r *Replica) hello(ctx context.Context) error {
 			h.Pending = &protocol.Pending{Round: p.round, Step: p.step, Digest: p.digest}
 		}
 	}
-	return r.send(ctx, protocol.Message{Hello: &h})
+	if err := r.send(ctx, protocol.Message{Hello: &h}); err != nil || !r.leave.Load() {
+		return err
+	}
+	return r.sayLeaving(ctx, "leaving") // to a coordinator that may not have heard it
 }
 
 // welcome builds the session on the first Welcome; later ones (a restarted

@@ -33,8 +33,8 @@ type membership struct {
 }
 
 // round runs one round: state, ring, then step after step until the
-// coordinator ends it. done means that this replica is finished with the job.
-func (r *Replica) round(ctx context.Context, round protocol.Round) (done bool, err error) {
+// coordinator ends it.
+func (r *Replica) round(ctx context.Context, round protocol.Round) error {
 	s := r.session
 	m := &membership{Round: round, run: ctx, rank: -1}
 	for rank, member := range round.Members {
@@ -46,23 +46,21 @@ func (r *Replica) round(ctx context.Context, round protocol.Round) (done bool, e
 	}
 	if m.rank < 0 {
 		r.setPhase(round.Round, round.Step, "standby")
-		return false, nil
+		return nil
 	}
 	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.groups, "reason", round.Reason)
 
-	err = r.runRound(ctx, m)
+	err := r.runRound(ctx, m)
 	if m.ring != nil {
 		m.ring.Close()
 	}
 	switch {
 	case ctx.Err() != nil:
-		return false, ctx.Err()
-	case err == nil && r.leave.Load():
-		return true, r.flush(ctx)
+		return ctx.Err()
 	case err == nil, errors.Is(err, errSuperseded):
-		return false, nil
+		return nil // a leaver too: the coordinator says when it may go
 	}
-	return false, r.report(ctx, m, err)
+	return r.report(ctx, m, err)
 }
 
 // report tells the coordinator why a round failed here. What to do about it

@@ -269,14 +269,14 @@ func (r *Replica) finish(m *membership, c protocol.Commit) error {
 
 // lateCommit handles a commit outside a step: one that a restarted
 // coordinator found in its log and that this replica voted for.
-func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) (done bool, err error) {
+func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) error {
 	s := r.session
 	if s.pending == nil || s.pending.step != c.Step {
-		return false, nil
+		return nil
 	}
-	err = r.finish(&membership{run: ctx, rank: -1}, c)
+	err := r.finish(&membership{run: ctx, rank: -1}, c)
 	if errors.As(err, new(*stateError)) {
-		return false, r.hello(ctx)
+		return r.hello(ctx)
 	}
-	return false, err
+	return err
 }
