@@ -81,7 +81,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	}
 	defer nats.Shutdown()
 	knn := newEvaluator(cfg, set, *engineName, j.rec)
-	j.store.saved = knn.saved(ctx)
+	j.store.saved = knn.saved(ctx, j.from)
 	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {
 		return err
@@ -91,10 +91,10 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	err = srv.Run(ctx)
 	p.done()
 	knn.wait()
-	if stop.asked() {
-		return orInterrupted(err, stop)
+	if err == nil && !stop.asked() {
+		err = knn.trained(ctx, j.store)
 	}
-	return err
+	return orInterrupted(err, stop)
 }
 
 // listen checks the form of --listen.

@@ -57,26 +57,34 @@ func (e *evaluator) untrained(ctx context.Context) error {
 	return e.evaluate(ctx, "before training", 0, runtime.NumCPU(), nil)
 }
 
-// trained evaluates the final checkpoint, on all cores.
-func (e *evaluator) trained(ctx context.Context, st *checkpoint.State) error {
+// trained evaluates the newest checkpoint of a run that is over, on all cores.
+func (e *evaluator) trained(ctx context.Context, s *store) error {
 	if e == nil {
 		return nil
 	}
-	return e.evaluate(ctx, "after training", st.Step, runtime.NumCPU(), st)
+	found, err := checkpoint.Latest(s.dir)
+	if err != nil {
+		return err
+	}
+	return e.evaluate(ctx, "after training", found.State.Step, runtime.NumCPU(), found.State)
 }
 
 // saved returns what a store calls for every new checkpoint: the first one
-// after each multiple of --knn-every epochs is evaluated beside the training,
-// on one thread.
-func (e *evaluator) saved(ctx context.Context) func(st *checkpoint.State) {
+// after each multiple of --knn-every epochs, from the one that the run goes on
+// from (nil: the start), is evaluated beside the training, on one thread. The
+// last one is left to trained.
+func (e *evaluator) saved(ctx context.Context, from *checkpoint.State) func(st *checkpoint.State) {
 	if e == nil {
 		return nil
 	}
 	done := 0 // multiples of KNNEvery evaluated
+	if from != nil {
+		done = from.Epoch / e.cfg.KNNEvery
+	}
 	return func(st *checkpoint.State) {
 		due := st.Epoch / e.cfg.KNNEvery
-		if due <= done || st.Epoch >= e.cfg.Epochs {
-			return // the last one is evaluated when training is over
+		if due <= done || st.Epoch >= e.cfg.Epochs || e.cfg.Steps > 0 && st.Step >= e.cfg.Steps {
+			return
 		}
 		done = due
 		e.wg.Go(func() {

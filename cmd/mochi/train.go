@@ -116,7 +116,7 @@ func (l *local) train() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	knn := newEvaluator(l.cfg, l.set, l.engine, j.rec)
-	j.store.saved = knn.saved(ctx)
+	j.store.saved = knn.saved(ctx, j.from)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
@@ -160,15 +160,10 @@ func (l *local) train() error {
 	if err != nil || stop.asked() {
 		return orInterrupted(err, stop)
 	}
-	last := filepath.Join(j.store.dir, checkpoint.LatestName)
-	st, err := checkpoint.Load(last)
-	if err != nil {
-		return err
-	}
-	if err := knn.trained(ctx, st); err != nil {
+	if err := knn.trained(ctx, j.store); err != nil {
 		return orInterrupted(err, stop)
 	}
-	l.progress.say("the trained encoder is in %s", last)
+	l.progress.say("the trained encoder is in %s", filepath.Join(j.store.dir, checkpoint.LatestName))
 	return nil
 }
 
