@@ -160,9 +160,6 @@ func list(t *testing.T) []pkg {
 		}
 		p := pkg{dir: filepath.ToSlash(dir), name: listed.Name}
 		p.imports = slices.Concat(listed.Imports, listed.TestImports, listed.XTestImports)
-		if p.dir == "." {
-			listed.IgnoredGoFiles = nil // deps.go only names modules
-		}
 		for _, file := range listed.IgnoredGoFiles {
 			p.imports = append(p.imports, importsOf(t, filepath.Join(listed.Dir, file))...)
 		}
