@@ -145,9 +145,9 @@ func list(t *testing.T) []pkg {
 	var pkgs []pkg
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var listed struct {
-			Dir, Name                          string
+			Dir, Name            string
 			Imports, TestImports []string
-			IgnoredGoFiles                     []string
+			IgnoredGoFiles       []string
 		}
 		if err := dec.Decode(&listed); errors.Is(err, io.EOF) {
 			break
