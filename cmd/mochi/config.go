@@ -159,7 +159,7 @@ func fileFlags(fs *flagSet, values map[string]string, f *faults) {
 			f.add(name, "not a setting of mochi %s; take it out of the file", fs.Name())
 		default:
 			if err := fs.Set(name, values[name]); err != nil {
-				f.add(name, "%q: %v", values[name], err)
+				f.add(name, "%q is not %s", values[name], wanted(kind(fs.Lookup(name))))
 			}
 		}
 	}

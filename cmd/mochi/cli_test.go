@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"mochi/coordinator/protocol"
+	"mochi/model/network"
+)
+
+// call runs mochi in this process.
+func call(args ...string) (status int, out, errs string) {
+	var o, e bytes.Buffer
+	status = run(args, &o, &e)
+	return status, o.String(), e.String()
+}
+
+// refused is a call that must end with status and say all of want, and leave
+// stdout alone.
+func refused(t *testing.T, status int, args []string, want ...string) {
+	t.Helper()
+	got, out, errs := call(args...)
+	if got != status || out != "" {
+		t.Errorf("mochi %q: status %d, want %d; stdout %q\n%s", args, got, status, out, errs)
+	}
+	for _, w := range want {
+		if !strings.Contains(errs, w) {
+			t.Errorf("mochi %q does not say %q:\n%s", args, w, errs)
+		}
+	}
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	for _, c := range commands() {
+		words := strings.Fields(c.name)
+		for _, flag := range []string{"--help", "-h"} {
+			status, out, errs := call(append(words, flag)...)
+			if status != 0 || errs != "" || !strings.Contains(out, "Example:\n  mochi "+c.name) {
+				t.Errorf("mochi %s %s: status %d\n%s%s", c.name, flag, status, out, errs)
+			}
+		}
+		refused(t, 2, append(words, "--bogus"), "unknown flag --bogus", "mochi "+c.name+" --help")
+		refused(t, 2, append(words, "one", "two", "three"), "stray argument")
+	}
+	status, out, _ := call("--help")
+	for _, c := range commands() {
+		if status != 0 || !strings.Contains(out, "  "+c.name+" ") {
+			t.Errorf("mochi --help: status %d, %s is missing", status, c.name)
+		}
+	}
+	for _, group := range []string{"eval", "bench"} {
+		if status, out, _ := call(group, "--help"); status != 0 || !strings.Contains(out, "mochi "+group+" ") {
+			t.Errorf("mochi %s --help: status %d, %q", group, status, out)
+		}
+		refused(t, 2, []string{group, "nothing"}, "mochi "+group+" ")
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	refused(t, 2, nil, "which command?")
+	refused(t, 2, []string{"foo"}, `unknown command "foo"`)
+	refused(t, 2, []string{"inspect"}, "FILE is missing")
+	refused(t, 2, []string{"diff", "a"}, "B is missing")
+	refused(t, 2, []string{"train", "--bn_group", "4"}, "unknown flag --bn_group; did you mean --bn-group?")
+	refused(t, 2, []string{"train", "--replicas", "x"}, `--replicas: invalid value "x": not a whole number`)
+	refused(t, 2, []string{"status", "--timeout", "x"}, "not a duration, such as 30s")
+	refused(t, 2, []string{"status", "--json=maybe"}, "not true or false")
+	refused(t, 2, []string{"train", "--steps"}, "--steps needs a value")
+	refused(t, 2, []string{"bench", "loss", "--mochi", "1,2"}, "N,s,s2")
+	refused(t, 1, []string{"status", "--join", "nats://127.0.0.1:1", "--timeout", "2s"}, "nats://127.0.0.1:1", "is the coordinator running")
+	refused(t, 2, []string{"replica", "--join", "localhost", "--threads", "-1"}, "3 faults", "join:", "nats://HOST:PORT", "threads:", "data: missing")
+}
+
+// All that is wrong is said at once, and nothing is started or written.
+func TestEveryFaultAtOnce(t *testing.T) {
+	run := filepath.Join(t.TempDir(), "run")
+	refused(t, 2, []string{"train", "--data", "/nowhere", "--out", run, "--batch", "100", "--mochi", "99999,1,1", "--temperature", "-1",
+		"--arch", "foo", "--replicas", "0", "--threads", "-1", "--workers", "0", "--resume", "sometimes", "--engine", "foo", "--steps", "x"},
+		"11 faults", `steps: "x" is not a whole number`, `arch: "foo"`, "temperature: -1", "batch: 100 is not a multiple of bn-group 32",
+		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is 0", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
+	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "2", "--precision", "bf16", "--replicas", "9"},
+		"mochi: 0,5,5", "image-size: 16 is too small for resnet50", "queue-copies", "precision:", "replicas: is 9, but a batch of 128 has only 4 groups", "data: missing")
+	refused(t, 2, []string{"coordinator", "--state", run, "--listen", "here", "--max-replicas", "x", "--min-replicas", "5", "--engine", "cuda"},
+		`listen: "here"`, "max-replicas:", "min-replicas: 5", "engine: cuda is not part of this build")
+	refused(t, 2, []string{"coordinator", "--listen", "127.0.0.1:99999"}, "state: missing", `port "99999"`)
+	refused(t, 2, []string{"bench", "loss", "--batch", "0", "--iterations", "0", "--mochi", "0,1,1"}, "3 faults")
+	refused(t, 2, []string{"bench", "input", "--size", "0", "--seconds", "0", "--workers", "0"}, "4 faults")
+	refused(t, 2, []string{"bench", "step", "--steps", "0", "--warmup", "-1", "--batch", "33", "--bn-group", "32"}, "3 faults")
+	refused(t, 2, []string{"bench", "allreduce", "--world", "0", "--bytes", "-1", "--wire", "x", "--iterations", "0"}, "world", "bytes", "wire", "iterations")
+	refused(t, 2, []string{"bench", "allreduce", "--processes"}, "--transport nats")
+	refused(t, 2, []string{"eval", "knn", "--checkpoint", "random:foo", "--k", "0", "--feature", "x", "--kernel-temperature", "0"},
+		"5 faults", `unknown network "foo"`, "data: missing")
+	if _, err := os.Stat(run); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something was written: %v", err)
+	}
+}
+
+// A configuration file is checked like flags; flags win over it.
+func TestConfigFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("batch: 100\nqeue: 5\nthreads: many\n")
+	refused(t, 2, []string{"train", "--config", file, "--steps", "x"},
+		"6 faults", "qeue: line 2: no such key; did you mean queue?", `threads: "many" is not a whole number`, "steps:", "batch: 100", "out:", "data:")
+	write("preset: demo\nbatch: 96\nengine: gorgonia\n")
+	refused(t, 2, []string{"train", "--config", file, "--bn-group", "64"}, "batch: 96 is not a multiple of bn-group 64")
+	refused(t, 2, []string{"coordinator", "--config", file + ".gone"}, "config:", "no such file")
+	write("replicas: 3\n")
+	refused(t, 2, []string{"coordinator", "--config", file}, "replicas: not a setting of mochi coordinator")
+}
+
+// What the protocol accepts is what the networks can be built for.
+func TestArchitecturesAgree(t *testing.T) {
+	for _, arch := range network.Architectures() {
+		cfg := protocol.DefaultConfig()
+		cfg.Arch = arch
+		for size := 1; size <= 64; size++ {
+			cfg.ImageSize = size
+			_, err := network.Build(arch, network.Options{Channels: 3, ImageSize: size, Dim: cfg.Dim, Head: cfg.Head})
+			if invalid := cfg.Validate(); (err == nil) != (invalid == nil) {
+				t.Errorf("%s at %d pixels: network says %v, configuration says %v", arch, size, err, invalid)
+			}
+		}
+	}
+	cfg := protocol.DefaultConfig()
+	cfg.Arch = "none"
+	text := cfg.Validate().Error()
+	if known := strings.Join(network.Architectures(), ", "); !strings.Contains(text, known) {
+		t.Errorf("the configuration knows other networks than %s: %s", known, text)
+	}
+}
+
+// fields decodes the last line of a command's stdout and checks its keys.
+func fields(t *testing.T, keys []string, args ...string) map[string]any {
+	t.Helper()
+	status, out, errs := call(args...)
+	if status != 0 {
+		t.Fatalf("mochi %q: status %d\n%s", args, status, errs)
+	}
+	if strings.Count(out, "\n") != 1 {
+		t.Errorf("mochi %q prints more than one object:\n%s", args, out)
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(out), &object); err != nil {
+		t.Fatalf("mochi %q: %v in %s", args, err, out)
+	}
+	for _, key := range keys {
+		if _, found := object[key]; !found {
+			t.Errorf("mochi %q lacks %s: %s", args, key, out)
+		}
+	}
+	return object
+}
+
+func TestBenchObjects(t *testing.T) {
+	data := writeIDX(t, t.TempDir(), 40, 8)
+	step := fields(t, []string{"step_ms_p50", "step_ms_p99", "images_per_s", "kernel_ms", "phases", "peak_rss_mb", "allocs_per_step"},
+		"bench", "step", "--arch", "resnet8", "--image-size", "12", "--batch", "8", "--bn-group", "4", "--precision", "fp32", "--engine", "auto",
+		"--threads", "1", "--queue", "64", "--mochi", "8,8,4", "--steps", "2", "--json")
+	p50, p99, kernel := step["step_ms_p50"].(float64), step["step_ms_p99"].(float64), step["kernel_ms"].(float64)
+	if p50 <= 0 || p99 < p50 || kernel <= 0 || kernel > p99 || step["peak_rss_mb"].(float64) <= 0 {
+		t.Errorf("step %v", step)
+	}
+	if got, want := step["images_per_s"].(float64), 8/p50*1e3; got != want {
+		t.Errorf("%v images/s, want %v", got, want)
+	}
+	sum := 0.0
+	for _, ms := range step["phases"].(map[string]any) {
+		sum += ms.(float64)
+	}
+	if sum <= 0 || sum > 2*p99 {
+		t.Errorf("phases add up to %v ms of steps of %v", sum, p99)
+	}
+	loss := fields(t, []string{"loss_ms_p50", "moco_ms_p50", "extra_mb"},
+		"bench", "loss", "--batch", "4", "--queue", "128", "--dim", "8", "--mochi", "16,16,4", "--iterations", "2", "--json")
+	if loss["loss_ms_p50"].(float64) <= 0 || loss["moco_ms_p50"].(float64) <= 0 {
+		t.Errorf("loss %v", loss)
+	}
+	input := fields(t, []string{"images_per_s", "decode_only_images_per_s", "corrupt"},
+		"bench", "input", "--data", data, "--recipe", "cifar", "--size", "12", "--workers", "1", "--seconds", "0.05", "--json")
+	if input["images_per_s"].(float64) <= 0 || input["corrupt"].(float64) != 0 {
+		t.Errorf("input %v", input)
+	}
+	ring := fields(t, []string{"p50_ms", "p99_ms", "algbw_gbs", "busbw_gbs", "cpu_s_per_gb", "raw_tcp_busbw_gbs"},
+		"bench", "allreduce", "--world", "2", "--bytes", "4000", "--wire", "bf16", "--transport", "inproc", "--iterations", "2", "--json")
+	if ring["p50_ms"].(float64) <= 0 {
+		t.Errorf("all-reduce %v", ring)
+	}
+}
+
+// A benchmark's settings that are not given follow those that are.
+func TestBenchStepDefaults(t *testing.T) {
+	for _, test := range []struct {
+		set  map[string]string
+		want func(c protocol.Config) bool
+	}{
+		{map[string]string{"arch": "resnet20"}, func(c protocol.Config) bool { return c.ImageSize == 32 && c.Head == "linear" }},
+		{map[string]string{"arch": "resnet20", "image-size": "28"}, func(c protocol.Config) bool { return c.ImageSize == 28 }},
+		{map[string]string{"arch": "resnet50"}, func(c protocol.Config) bool { return c.ImageSize == 224 && c.BNGroup == 32 }},
+		{map[string]string{"batch": "16", "queue": "8192"}, func(c protocol.Config) bool { return c.BNGroup == 16 && c.MoCHi.N == 1024 }},
+		{map[string]string{"batch": "8", "queue": "10"}, func(c protocol.Config) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
+		{map[string]string{"batch": "32768"}, func(c protocol.Config) bool { return c.Queue == 32768 }},
+	} {
+		training := &trainingConfig{set: test.set}
+		var f faults
+		cfg := training.config(newFlags("bench step", "", "", nil), &f, training.fitStep)
+		if err := f.err(); err != nil || !test.want(cfg) {
+			t.Errorf("%v: %v, %+v", test.set, err, cfg)
+		}
+	}
+}
+
+// The settings of the help are exactly the keys of config.yaml.
+func TestSettingsAreTheKeys(t *testing.T) {
+	text, err := protocol.DefaultConfig().YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys, names []string
+	for line := range strings.Lines(string(text)) {
+		key, _, _ := strings.Cut(line, ":")
+		keys = append(keys, key)
+	}
+	for _, s := range settings() {
+		names = append(names, s.name)
+	}
+	slices.Sort(keys)
+	slices.Sort(names)
+	if !slices.Equal(keys, names) {
+		t.Errorf("config.yaml has %q\nflags are %q", keys, names)
+	}
+}
