@@ -3,6 +3,7 @@ package gorgonia
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"gorgonia.org/gorgonia"
@@ -108,6 +109,9 @@ func compile(team *kernel.Team, c *clock, net *network.Network, spec engine.Spec
 	}
 	b.activations = plan(b.g)
 	b.machine = gorgonia.NewTapeMachine(b.g, gorgonia.WithEngine(&accumulator{team: team}))
+	// Its finalizer does nothing in a build without CUDA, but keeps the machine
+	// for ever: machine, graph and operations refer to each other.
+	runtime.SetFinalizer(b.machine, nil)
 	return b.compiled, nil
 }
 
