@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	ringnats "mochi/allreduce/nats"
+	"mochi/coordinator"
+	"mochi/coordinator/jetstream"
+	"mochi/coordinator/protocol"
+	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia"
+	"mochi/replica"
+	"mochi/replica/data"
+)
+
+// rounds is an observer that passes on the members of each round, and a place
+// for checkpoints that keeps none.
+type rounds struct{ members chan string }
+
+func (r rounds) Committed(coordinator.CommitRecord) {}
+
+func (r rounds) Event(name string, fields map[string]any) {
+	if name == "round" {
+		r.members <- fields["members"].(string)
+	}
+}
+
+func (rounds) Latest() (coordinator.Checkpoint, bool, error) {
+	return coordinator.Checkpoint{}, false, nil
+}
+
+func (rounds) Save(_ context.Context, step int64, r io.Reader) (string, error) {
+	_, err := io.Copy(io.Discard, r)
+	return fmt.Sprint(step), err
+}
+
+func (rounds) Open(name string) (io.ReadSeekCloser, error) {
+	return nil, fmt.Errorf("no checkpoint %s", name)
+}
+
+// Replicas join and leave a job in one process; the one that stays and the
+// coordinator keep no goroutine and no memory of rounds gone by.
+func TestRoundsLeaveNothingBehind(t *testing.T) {
+	set, err := data.Open(writeIDX(t, t.TempDir(), 100, 20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := natsbus.StartServer(natsbus.ServerOptions{StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Shutdown()
+	bus, err := natsbus.ConnectCoordinator(t.Context(), natsbus.Options{Job: "leak", Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bus.Close()
+	log, err := jetstream.Open(t.Context(), bus.Conn(), "leak")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := protocol.DefaultConfig()
+	cfg.Arch, cfg.Head, cfg.ImageSize, cfg.Recipe = "resnet8", "linear", 12, "cifar"
+	cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.QueueShards, cfg.Dim = 8, 4, 40, 4, 8
+	cfg.MoCHi = protocol.MoCHi{N: 8, S: 4, S2: 2}
+	cfg.Epochs = 100_000
+	seen := rounds{make(chan string, 16)}
+	job := coordinator.New(coordinator.Config{
+		Job: "leak", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(int) float64 { return 0.01 },
+		Bus: bus, Log: log, Checkpoints: seen, Observer: seen,
+	})
+	ended := make(chan error, 2)
+	go func() { ended <- job.Run(t.Context()) }()
+
+	member := func(name string) (*replica.Replica, <-chan error) {
+		eng, err := gorgonia.New(engine.Config{Precision: engine.FP32, Threads: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		link, err := natsbus.ConnectReplica(t.Context(), natsbus.Options{Job: "leak", ID: name, Server: server})
+		if err != nil {
+			t.Fatal(err)
+		}
+		node, err := ringnats.NewNode(ringnats.Options{Job: "leak", ID: name, HubServer: server})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := replica.New(replica.Config{ID: name, Name: name, Engine: eng, Data: set, Link: link, Ring: openRings(node)})
+		over := make(chan error, 1)
+		go func() {
+			err := r.Run(t.Context())
+			node.Close()
+			link.Close()
+			eng.Close()
+			over <- err
+		}()
+		return r, over
+	}
+	awaitRound := func(members string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-seen.members:
+				if got == members {
+					return
+				}
+			case err := <-ended:
+				t.Fatalf("the coordinator ended: %v", err)
+			case <-time.After(time.Minute):
+				t.Fatalf("no round of %s", members)
+			}
+		}
+	}
+	_, stayerOver := member("stayer")
+	awaitRound("stayer")
+	visit := func(name string) {
+		guest, over := member(name)
+		awaitRound("stayer " + name)
+		guest.Leave("test")
+		awaitRound("stayer")
+		if err := <-over; err != nil {
+			t.Fatal(err)
+		}
+	}
+	const visits = 12
+	heap := func() int {
+		runtime.GC()
+		runtime.GC() // what the first one finalised
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	for i := range 3 {
+		visit(fmt.Sprintf("first-%d", i))
+	}
+	goroutines, bytes := runtime.NumGoroutine(), heap()
+	for i := range visits {
+		visit(fmt.Sprintf("guest-%d", i))
+	}
+	// A few goroutines of the NATS server come and go.
+	if now := runtime.NumGoroutine(); now >= goroutines+visits {
+		stacks := make([]byte, 1<<20)
+		t.Errorf("%d goroutines after %d visits, %d before:\n%s", now, visits, goroutines, stacks[:runtime.Stack(stacks, true)])
+	}
+	// One session of this network is 3.5 MB.
+	if now := heap(); now-bytes > visits<<20 {
+		t.Errorf("%d bytes on the heap after %d visits, %d before", now, visits, bytes)
+	}
+	job.Stop("test")
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := <-stayerOver; err != nil {
+		t.Error(err)
+	}
+}
