@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -285,4 +286,26 @@ func TestPortInUse(t *testing.T) {
 	refused(t, 1, append([]string{"coordinator", "--listen", l.Addr().String(), "--state", state}, tiny...),
 		l.Addr().String(), "address already in use", "--listen")
 	absent(t, state)
+}
+
+// A disk that is full when a checkpoint is due: the run fails and says why,
+// the checkpoint before it stays, and the run goes on from there when there is
+// room again. (A limit on the size of files stands for the full disk: a
+// checkpoint is larger than it, the logs are not.)
+func TestFullDisk(t *testing.T) {
+	data := writeIDX(t, t.TempDir(), 40, 8)
+	run := filepath.Join(t.TempDir(), "run")
+	trained(t, training(data, run))
+	p := startCommand(t, exec.Command("bash", append([]string{"-c", `ulimit -f 400; exec "$0" "$@"`, os.Args[0]}, training(data, run, "--steps", "6")...)...))
+	p.mustEnd(1)
+	if errs := p.errs.String(); !strings.Contains(errs, "the checkpoint of step 6 could not be stored") || !strings.Contains(errs, "step-00000006") {
+		t.Errorf("not said:\n%s", errs)
+	}
+	info := fields(t, []string{"step", "epoch", "arch", "parameters", "queue", "digest"},
+		"inspect", filepath.Join(run, "checkpoints", "latest.safetensors"), "--json")
+	if info["step"].(float64) != 3 || info["arch"] != "resnet8" {
+		t.Errorf("left behind: %v", info)
+	}
+	trained(t, training(data, run, "--steps", "6"))
+	checkSamples(t, run, 6, "")
 }

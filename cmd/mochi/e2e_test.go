@@ -83,7 +83,13 @@ type process struct {
 // start starts mochi; it is killed when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(os.Args[0], args...), done: make(chan error, 1)}
+	return startCommand(t, exec.Command(os.Args[0], args...))
+}
+
+// startCommand starts mochi by another program.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, done: make(chan error, 1)}
 	p.cmd.Env = append(os.Environ(), "MOCHI_TEST_AS_MAIN=1")
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.errs
 	if err := p.cmd.Start(); err != nil {

@@ -57,8 +57,11 @@ func (h plainLog) Handle(_ context.Context, r slog.Record) error {
 		return strings.Compare(a.Key, b.Key)
 	})
 	text := r.Message
-	if r.Level >= slog.LevelWarn {
-		text = strings.ToLower(r.Level.String()) + ": " + text
+	switch {
+	case r.Level >= slog.LevelError:
+		text = "error: " + text
+	case r.Level >= slog.LevelWarn:
+		text = "warning: " + text
 	}
 	for _, a := range attrs {
 		value := a.Value.String()

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"mochi/coordinator/protocol"
+)
+
+func demo(t *testing.T) protocol.Config {
+	t.Helper()
+	cfg, err := protocol.Preset("demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// Where there is no terminal: the first step at once, then a line now and
+// then, and the last step.
+func TestPlainProgress(t *testing.T) {
+	var w bytes.Buffer
+	p := newProgress(&w, demo(t))
+	for step := int64(1); step <= 9; step++ {
+		p.step(logLine{Step: step, Epoch: 1, Loss: 2.5, Proxy: 0.25, ImagesPS: 64, World: 2}, 9)
+	}
+	p.done()
+	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  proxy 25.0%  64 images/s  16s left  2 replicas\n" +
+		"step 9/9  epoch 2/2  loss 2.500 (chance 8.39)  proxy 25.0%  64 images/s  0s left  2 replicas\n"
+	if w.String() != want {
+		t.Errorf("shown:\n%swant:\n%s", w.String(), want)
+	}
+}
+
+// On a terminal: one line, never wider than it, that gives way to others.
+func TestLiveProgress(t *testing.T) {
+	var w bytes.Buffer
+	p := newProgress(&w, demo(t))
+	p.live, p.every, p.width = true, 0, func() int { return 40 }
+	p.step(logLine{Step: 1, World: 1, ImagesPS: 1}, 2)
+	p.say("hello")
+	p.step(logLine{Step: 2, World: 1, ImagesPS: 1}, 2)
+	p.done()
+	p.done()
+	screen := strings.Split(w.String(), "\r\x1b[K")
+	if len(screen) != 4 || screen[0] != "" || screen[2] != "hello\n" || !strings.HasSuffix(screen[3], "\n") {
+		t.Fatalf("shown: %q", w.String())
+	}
+	for _, line := range screen {
+		if n := len(strings.TrimSuffix(line, "\n")); n > 39 {
+			t.Errorf("%d columns of 40: %q", n, line)
+		}
+	}
+}
+
+// The loss of a network that knows nothing: ln(1+K), once there are synthetic
+// negatives ln(1+K+s+s′).
+func TestChance(t *testing.T) {
+	cfg := demo(t)
+	cfg.Queue, cfg.MoCHi, cfg.MoCHiWarmup = 100, protocol.MoCHi{N: 10, S: 20, S2: 3}, 2
+	p := newProgress(new(bytes.Buffer), cfg)
+	for epoch, want := range []float64{math.Log(101), math.Log(101), math.Log(124)} {
+		if got := p.chance(epoch); got != want {
+			t.Errorf("epoch %d: %v, want %v", epoch, got, want)
+		}
+	}
+}
+
+func TestETA(t *testing.T) {
+	cfg := demo(t)
+	cfg.Batch = 10
+	p := &progress{cfg: cfg}
+	if got := p.eta(5); got != "?" {
+		t.Errorf("before a rate is known: %s", got)
+	}
+	p.rate = 10 // one step a second
+	for steps, want := range map[int64]string{-1: "?", 0: "0s", 59: "59s", 61: "1m01s", 3661: "1h01m", 3 * 86400: "3.0 days"} {
+		if got := p.eta(steps); got != want {
+			t.Errorf("%d steps: %s, want %s", steps, got, want)
+		}
+	}
+}
+
+func TestPlainLog(t *testing.T) {
+	var w bytes.Buffer
+	log := slog.New(plainLog{progress: newProgress(&w, demo(t)), level: slog.LevelInfo}).With("job", "mochi", "replica", "r1")
+	log.Debug("unseen")
+	log.Info("round", "reason", "start", "step", 3, "members", "r1 r2", "round", 2, "id", "r1-abc", "empty", "")
+	log.Warn("replica lost", "why", errors.New("silent"))
+	const want = "round 2  replica r1  step 3  members r1 r2  reason start\nwarning: replica lost  replica r1  why silent\n"
+	if w.String() != want {
+		t.Errorf("shown %q, want %q", w.String(), want)
+	}
+}
+
+// The first signal asks for an orderly stop, the second ends the process.
+func TestTwoSignals(t *testing.T) {
+	signals := make(chan os.Signal)
+	asked, ended, said := make(chan string, 2), make(chan int, 1), make(chan string, 2)
+	s := newStopper(signals, func(text string, _ ...any) { said <- text }, func() { asked <- "cancelled" })
+	defer s.end()
+	s.exit = func(status int) { ended <- status }
+	if s.asked() {
+		t.Error("asked before any signal")
+	}
+	s.orderly(func() { asked <- "in order" })
+	signals <- os.Interrupt
+	if got := await(t, asked); got != "in order" || !s.asked() {
+		t.Errorf("the first signal: %s", got)
+	}
+	signals <- os.Interrupt
+	if got := await(t, ended); got != 130 {
+		t.Errorf("the second signal: status %d", got)
+	}
+	if first, second := await(t, said), await(t, said); !strings.Contains(first, "once more stops at once") || second != "stopped at once" {
+		t.Errorf("said %q and %q", first, second)
+	}
+}
+
+// A signal that comes before the coordinator is there stops it when it is.
+func TestEarlySignal(t *testing.T) {
+	signals := make(chan os.Signal)
+	asked := make(chan string, 2)
+	s := newStopper(signals, func(string, ...any) {}, func() { asked <- "cancelled" })
+	defer s.end()
+	signals <- os.Interrupt
+	if got := await(t, asked); got != "cancelled" {
+		t.Error(got)
+	}
+	s.orderly(func() { asked <- "in order" })
+	if got := await(t, asked); got != "in order" {
+		t.Error(got)
+	}
+}
+
+func await[T any](t *testing.T, ch <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing came")
+	}
+	return v
+}
