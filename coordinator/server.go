@@ -196,6 +196,9 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 			return err
 		case m, open := <-s.cfg.Bus.Messages():
 			if !open {
+				if ctx.Err() != nil { // both at once
+					return ctx.Err()
+				}
 				return errors.New("the bus was closed")
 			}
 			finished = s.handle(ctx, Received{m})
@@ -373,9 +376,18 @@ func (s *Server) conclude(ctx context.Context, f Finish) error {
 			clear(waiting)
 		case id := <-s.cfg.Bus.Lost():
 			delete(waiting, id)
-		case _, open := <-s.cfg.Bus.Messages(): // their last heartbeats
+		case m, open := <-s.cfg.Bus.Messages(): // their last heartbeats
 			if !open {
 				clear(waiting)
+			}
+			// Of one that was given up, or that comes only now: without a word
+			// it would wait for a coordinator for ever.
+			if m.From != "" && !waiting[m.From] {
+				waiting[m.From] = true
+				stop := protocol.Message{Version: protocol.Version, Stop: &protocol.Stop{Reason: f.Reason, Failed: f.Failed}}
+				if err := s.cfg.Bus.Send(m.From, stop); err != nil {
+					s.log.Warn("message not sent", "to", m.From, "err", err)
+				}
 			}
 		}
 	}

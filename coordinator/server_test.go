@@ -508,3 +508,36 @@ func TestFencedCoordinatorSteps(t *testing.T) {
 	default:
 	}
 }
+
+// A replica that comes while the coordinator is about to go hears that the job
+// is over; nobody would tell it later.
+func TestLatecomerIsSentHome(t *testing.T) {
+	w := newWatcher()
+	h := startHost(t, "127.0.0.1:0", t.TempDir(), &shelf{}, w, 3)
+	late, err := natsbus.ConnectReplica(t.Context(), natsbus.Options{Job: job, ID: "late", Server: h.server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	startFake(t, "a", natsbus.Options{Server: h.server}) // stays connected: the coordinator lingers
+	w.until(t, "the end", func([]coordinator.CommitRecord) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return strings.HasPrefix(w.events[len(w.events)-1], "done ")
+	})
+	hello := protocol.Message{Hello: &protocol.Hello{ID: "late", Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
+	if err := late.Send(t.Context(), hello); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case m := <-late.Messages():
+		if m.Stop == nil || m.Stop.Failed {
+			t.Errorf("got %+v, want to be sent home", m)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("nobody tells the latecomer that the job is over")
+	}
+	if err := h.wait(); err != nil {
+		t.Error(err)
+	}
+}

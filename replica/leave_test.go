@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +73,16 @@ func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 		}
 		if waited := time.Since(start); waited < farewell || waited > 2*farewell {
 			t.Errorf("left after %v, want %v", waited, farewell)
+		}
+	})
+}
+
+// One that comes when the job is over is not left waiting.
+func TestNoWelcome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{ID: "r", Engine: mute{}, Link: mute{}, Ring: alone, Data: &data.Set{}, Wait: time.Minute})
+		if err := r.Run(t.Context()); !errors.Is(err, ErrNoWelcome) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

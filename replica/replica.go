@@ -75,6 +75,11 @@ type Config struct {
 	Ring    OpenRing
 	Log     *slog.Logger // default: discard
 
+	// Wait is how long to wait for the first Welcome; 0 = for ever. A
+	// coordinator that this replica once heard from is waited for in any case:
+	// it may be started again.
+	Wait time.Duration
+
 	Joined func(protocol.Welcome) // optional: told once, after the first Welcome
 }
 
@@ -117,6 +122,10 @@ func New(cfg Config) *Replica {
 	r.inbox.wake = make(chan struct{}, 1)
 	return r
 }
+
+// ErrNoWelcome is wrapped by the error of Run when the coordinator did not
+// answer within Config.Wait.
+var ErrNoWelcome = errors.New("the coordinator does not answer")
 
 // farewell is how long a leaver outside a step waits for the coordinator to
 // let it go: it may be asked for its state first. It ends when no message has
@@ -171,13 +180,20 @@ func (r *Replica) Run(ctx context.Context) error {
 	}
 }
 
-var errNoFarewell = errors.New("the coordinator does not answer")
+var errNoFarewell = errors.New("nobody lets this replica go")
 
 // next is the next message outside a step.
 func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
-	if r.leave.Load() {
+	wait, why := time.Duration(0), error(nil)
+	switch {
+	case r.leave.Load():
+		wait, why = farewell, errNoFarewell
+	case r.session == nil && r.cfg.Wait > 0:
+		wait, why = r.cfg.Wait, fmt.Errorf("%w within %v: is the job over?", ErrNoWelcome, r.cfg.Wait)
+	}
+	if wait > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, farewell, errNoFarewell)
+		ctx, cancel = context.WithTimeoutCause(ctx, wait, why)
 		defer cancel()
 	}
 	m, err := r.inbox.next(ctx)

@@ -98,7 +98,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 
 	r := replica.New(replica.Config{
 		ID: id, Name: *name, Binary: buildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
-		Engine: eng, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log,
+		Engine: eng, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
 		Joined: func(w protocol.Welcome) {
 			if err := hints.Join(w.Gossip); err != nil {
 				log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
