@@ -67,8 +67,8 @@ func (p *progress) step(line logLine, steps int64) {
 		return
 	}
 	p.last = now
-	text := fmt.Sprintf("step %d/%d  epoch %d/%d  loss %.3f (chance %.2f)  proxy %.1f%%  %.0f images/s  %s left  %s",
-		line.Step, steps, line.Epoch+1, p.cfg.Epochs, line.Loss, p.chance(line.Epoch), 100*line.Proxy, p.rate, p.eta(steps-line.Step), count(line.World, "replica"))
+	text := fmt.Sprintf("step %d/%d  epoch %d/%d  loss %.3f (chance %.2f)  %.0f images/s  %s left  proxy %.1f%%  %s",
+		line.Step, steps, line.Epoch+1, p.cfg.Epochs, line.Loss, p.chance(line.Epoch), p.rate, p.eta(steps-line.Step), 100*line.Proxy, count(line.World, "replica"))
 	if p.live {
 		// A line that wraps could not be rewritten.
 		fmt.Fprintf(p.w, "\r\x1b[K%s", text[:min(len(text), p.width()-1)])

@@ -31,8 +31,8 @@ func TestPlainProgress(t *testing.T) {
 		p.step(logLine{Step: step, Epoch: 1, Loss: 2.5, Proxy: 0.25, ImagesPS: 64, World: 2}, 9)
 	}
 	p.done()
-	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  proxy 25.0%  64 images/s  16s left  2 replicas\n" +
-		"step 9/9  epoch 2/2  loss 2.500 (chance 8.39)  proxy 25.0%  64 images/s  0s left  2 replicas\n"
+	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  16s left  proxy 25.0%  2 replicas\n" +
+		"step 9/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  0s left  proxy 25.0%  2 replicas\n"
 	if w.String() != want {
 		t.Errorf("shown:\n%swant:\n%s", w.String(), want)
 	}
