@@ -523,7 +523,7 @@ func TestLatecomerIsSentHome(t *testing.T) {
 	w.until(t, "the end", func([]coordinator.CommitRecord) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return strings.HasPrefix(w.events[len(w.events)-1], "done ")
+		return len(w.events) > 0 && strings.HasPrefix(w.events[len(w.events)-1], "done ")
 	})
 	hello := protocol.Message{Hello: &protocol.Hello{ID: "late", Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
 	if err := late.Send(t.Context(), hello); err != nil {
