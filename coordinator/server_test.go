@@ -512,32 +512,59 @@ func TestFencedCoordinatorSteps(t *testing.T) {
 // A replica that comes while the coordinator is about to go hears that the job
 // is over; nobody would tell it later.
 func TestLatecomerIsSentHome(t *testing.T) {
-	w := newWatcher()
-	h := startHost(t, "127.0.0.1:0", t.TempDir(), &shelf{}, w, 3)
-	late, err := natsbus.ConnectReplica(t.Context(), natsbus.Options{Job: job, ID: "late", Server: h.server})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer late.Close()
-	startFake(t, "a", natsbus.Options{Server: h.server}) // stays connected: the coordinator lingers
-	w.until(t, "the end", func([]coordinator.CommitRecord) bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return len(w.events) > 0 && strings.HasPrefix(w.events[len(w.events)-1], "done ")
-	})
-	hello := protocol.Message{Hello: &protocol.Hello{ID: "late", Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
-	if err := late.Send(t.Context(), hello); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case m := <-late.Messages():
-		if m.Stop == nil || m.Stop.Failed {
-			t.Errorf("got %+v, want to be sent home", m)
+	h := startHost(t, "127.0.0.1:0", t.TempDir(), &shelf{}, newWatcher(), 3)
+	connect := func(id string) (receive func() protocol.Message, send func(protocol.Message)) {
+		bus, err := natsbus.ConnectReplica(t.Context(), natsbus.Options{Job: job, ID: id, Server: h.server})
+		if err != nil {
+			t.Fatal(err)
 		}
-	case <-time.After(20 * time.Second):
-		t.Error("nobody tells the latecomer that the job is over")
+		t.Cleanup(bus.Close)
+		receive = func() protocol.Message {
+			t.Helper()
+			select {
+			case m := <-bus.Messages():
+				return m
+			case <-time.After(20 * time.Second):
+				t.Fatalf("nobody says anything to %s", id)
+				return protocol.Message{}
+			}
+		}
+		return receive, func(m protocol.Message) {
+			if err := bus.Send(t.Context(), m); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	if err := h.wait(); err != nil {
-		t.Error(err)
+	hello := func(id string) protocol.Message {
+		return protocol.Message{Hello: &protocol.Hello{ID: id, Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
+	}
+	fromLate, late := connect("late")
+	fromFirst, first := connect("first") // ends the job, and stays connected: the coordinator lingers
+	again := time.NewTicker(20 * time.Millisecond) // the coordinator may not listen yet
+	defer again.Stop()
+	heard := make(chan bool)
+	go func() {
+		for {
+			first(hello("first"))
+			select {
+			case <-heard:
+				return
+			case <-again.C:
+			}
+		}
+	}()
+	welcome := fromFirst()
+	heard <- true
+	for m := welcome; m.Stop == nil; m = fromFirst() {
+		if m.Round != nil {
+			first(protocol.Message{Failed: &protocol.Failed{Round: m.Round.Round, Step: 1, Fatal: true, Error: "test"}})
+		}
+	}
+	late(hello("late"))
+	if m := fromLate(); m.Stop == nil || !m.Stop.Failed || !strings.Contains(m.Stop.Reason, "test") {
+		t.Errorf("got %+v, want to be sent home", m)
+	}
+	if err := h.wait(); !errors.Is(err, coordinator.ErrJobFailed) {
+		t.Errorf("the job ended with %v", err)
 	}
 }
