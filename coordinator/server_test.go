@@ -539,7 +539,7 @@ func TestLatecomerIsSentHome(t *testing.T) {
 		return protocol.Message{Hello: &protocol.Hello{ID: id, Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
 	}
 	fromLate, late := connect("late")
-	fromFirst, first := connect("first") // ends the job, and stays connected: the coordinator lingers
+	fromFirst, first := connect("first")           // ends the job, and stays connected: the coordinator lingers
 	again := time.NewTicker(20 * time.Millisecond) // the coordinator may not listen yet
 	defer again.Stop()
 	heard := make(chan bool)
