@@ -14,7 +14,9 @@ export CGO_ENABLED := $(if $(strip $(ENGINES)),1,0)
 export GOFLAGS     := -trimpath -buildvcs=false
 
 # Where several goroutines meet; the race detector costs 5 to 25 times.
-RACE := ./allreduce/... ./coordinator/... ./replica/... ./cmd/...
+RACE := ./allreduce/... ./coordinator/... ./replica/...
+# Of the whole-program tests, those in which most happens at once.
+RACE_PROGRAM := ReplicasAgree|KilledMemberAndJoiner|CoordinatorRestarts|RoundsLeaveNothingBehind
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -40,6 +42,7 @@ test: deps ## everything without cgo, then what is concurrent under the race det
 	CGO_ENABLED=0 go build ./...
 	CGO_ENABLED=0 go test -timeout 10m ./...
 	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
+	CGO_ENABLED=1 go test -race -timeout 10m -run '$(RACE_PROGRAM)' ./cmd/...
 
 bench: build ## one training step, the loss, the all-reduce and the input pipeline
 	bin/mochi bench step --arch resnet8 --image-size 28 --batch 32 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10
