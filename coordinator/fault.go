@@ -42,6 +42,9 @@ func (c *Core) lost(id, why string) {
 
 // failed takes the report that a member could not finish a step.
 func (c *Core) failed(m *replica, f protocol.Failed) {
+	if r := c.round; r != nil && r.has(m) && f.Round < r.number {
+		return // of an older round; what is truly fatal will happen again
+	}
 	if f.Fatal {
 		c.fail(fmt.Sprintf("replica %s, step %d: %s", m, f.Step, f.Error))
 		return

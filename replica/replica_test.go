@@ -314,6 +314,38 @@ func TestCheckpointContinues(t *testing.T) {
 	}
 }
 
+// A ring that does not open is no reason to end the job, which is what Fatal
+// would do.
+func TestRingDoesNotOpen(t *testing.T) {
+	ds := pictures{n: 30, size: 12}
+	s := newScript(t, testConfig(), 1)
+	link := &witness{script: s}
+	r := New(Config{ID: "r", Engine: testEngine(t), Link: link,
+		Ring: func(context.Context, protocol.Round, int, string) (Ring, error) {
+			return nil, errors.New("connection closed")
+		},
+		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
+	if err := r.Run(t.Context()); !errors.Is(err, ErrJobFailed) { // the script ends with the first failure
+		t.Fatal(err)
+	}
+	if f := link.failed; f == nil || f.Fatal || f.NoState || !strings.Contains(f.Error, "connection closed") {
+		t.Errorf("reported %+v", f)
+	}
+}
+
+// witness is a script that keeps what was reported as failed.
+type witness struct {
+	*script
+	failed *protocol.Failed
+}
+
+func (w *witness) Send(ctx context.Context, m protocol.Message) error {
+	if m.Failed != nil {
+		w.failed = m.Failed
+	}
+	return w.script.Send(ctx, m)
+}
+
 func TestReplicaEnds(t *testing.T) {
 	ds := pictures{n: 30, size: 12}
 	run := func(s *script, ds data.Dataset) error {

@@ -75,6 +75,9 @@ func (r *Replica) report(ctx context.Context, m *membership, err error) error {
 			f.Suspect = m.Members[peer.Rank].ID
 		}
 	}
+	if errors.As(err, new(*ringError)) {
+		f.Fatal = false
+	}
 	var transient *stateError
 	if errors.As(err, &transient) {
 		f.Fatal, f.NoState = false, !r.session.ready
@@ -138,7 +141,7 @@ func (r *Replica) prepare(ctx context.Context, m *membership) error {
 	}
 	var err error
 	if m.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.cfg.Wire); err != nil {
-		return err
+		return &ringError{err}
 	}
 	if m.Donor >= 0 {
 		if err := s.recover(ctx, m); err != nil {
@@ -155,6 +158,13 @@ func (r *Replica) prepare(ctx context.Context, m *membership) error {
 	}
 	return nil
 }
+
+// ringError is a ring that could not be opened, whatever the reason: members
+// that die meanwhile close connections at any point of it. A new round, with
+// those who are left, may fare better.
+type ringError struct{ error }
+
+func (e *ringError) Unwrap() error { return e.error }
 
 // stateError is a state that does not fit the round: the replica needs one
 // from a peer, which a new round brings.
