@@ -38,6 +38,7 @@ func TestKilled(t *testing.T) {
 		b.mustEndLike(whole, b.byName(members[1]))
 	})
 	t.Run("all replicas", func(t *testing.T) {
+		t.Parallel() // this one and the next mostly wait for those that held the state
 		b := breakable(t, data, 2, "--checkpoint-every", "8")
 		b.awaitStep(20)
 		for _, r := range b.replicas {
@@ -46,6 +47,7 @@ func TestKilled(t *testing.T) {
 		b.mustEndLike(whole, b.join("newcomer")) // one is enough, although two began
 	})
 	t.Run("everything", func(t *testing.T) {
+		t.Parallel()
 		b := breakable(t, data, 3, "--checkpoint-every", "7")
 		b.awaitStep(20)
 		for _, p := range append(b.replicas, b.coordinator) {
