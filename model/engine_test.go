@@ -44,7 +44,7 @@ func TestGroupIsReproducibleOnAnyThreads(t *testing.T) {
 				t.Fatal(err)
 			}
 			report, err := m.Step(model.StepInput{Images: images, Positives: positives, Samples: []int{9, 8, 7, 6, 5, 4, 3, 2},
-				Queue: queue, Step: 1, BatchSize: 4 * g, Mix: true}, grads, stats, nil)
+				Shards: loss.Split(queue, nil, dim, 4), Step: 1, BatchSize: 4 * g, Mix: true}, grads, stats, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +74,7 @@ func TestQueryIsIndependentOfItsGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer eng.Close()
-	l, err := loss.New(loss.Config{N: 30, S: 40, S2: 10, Temperature: 0.1, Shards: 4}, dim, b, k, eng.Products())
+	l, err := loss.New(loss.Config{N: 30, S: 40, S2: 10, Temperature: 0.1, Shards: 4}, dim, b, k, eng.Contrast())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,8 +83,8 @@ func TestQueryIsIndependentOfItsGroup(t *testing.T) {
 	samples := rand.Perm(b)
 	compute := func(from, to int) []float32 {
 		out := loss.Output{DQ: make([]float32, (to-from)*dim)}
-		err := l.Compute(loss.Input{Q: q[from*dim : to*dim], Pos: pos[from*dim : to*dim], Queue: queue,
-			Samples: samples[from:to], Mix: true, Scale: 1}, &out)
+		err := l.Compute(loss.Input{Queries: loss.Queries{Q: q[from*dim : to*dim], Samples: samples[from:to], Mix: true},
+			Pos: pos[from*dim : to*dim], Shards: loss.Split(queue, nil, dim, 4), Scale: 1}, &out)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,7 +60,7 @@ func Example() {
 		for j := 0; j < batch; j += group {
 			report, err := m.Step(model.StepInput{
 				Images: queries[j*pixels : (j+group)*pixels], Positives: keys[j*dim : (j+group)*dim],
-				Samples: samples[j : j+group], Queue: queue, Step: int64(step), BatchSize: batch, Mix: step >= 2,
+				Samples: samples[j : j+group], Shards: loss.Split(queue, nil, dim, 4), Step: int64(step), BatchSize: batch, Mix: step >= 2,
 			}, part, partStats, nil)
 			check(err)
 			add(grads, part, 1)

@@ -227,7 +227,7 @@ func goldenStep(t *testing.T, g *golden, m *model.MoCo, queue []float32, step in
 	for j := 0; j < c.Batch; j += c.Group {
 		at := step*c.Batch + j
 		in := model.StepInput{Images: views[j*pixels : (j+c.Group)*pixels], Positives: keys[j*c.Dim : (j+c.Group)*c.Dim],
-			Queue: queue, Step: int64(step), BatchSize: c.Batch, Mix: step >= c.Warmup,
+			Shards: loss.Split(queue, nil, c.Dim, 1), Step: int64(step), BatchSize: c.Batch, Mix: step >= c.Warmup,
 			Draws: &loss.Draws{
 				First: g.ints("input.first")[at*c.S : (at+c.Group)*c.S], Second: g.ints("input.second")[at*c.S : (at+c.Group)*c.S],
 				Alpha:   g.floats("input.alpha")[at*c.S : (at+c.Group)*c.S],

@@ -99,7 +99,7 @@ func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err erro
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if m.loss, err = loss.New(cfg.Loss, net.Dim, cfg.BNGroup, cfg.Queue, eng.Products()); err != nil {
+	if m.loss, err = loss.New(cfg.Loss, net.Dim, cfg.BNGroup, cfg.Queue, eng.Contrast()); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	if m.state, err = eng.NewState(net); err != nil {
@@ -151,17 +151,15 @@ func (m *MoCo) Keys(images, keys, stats []float32) error {
 // StepInput is one group of queries. Slices belong to the caller and are only
 // read.
 type StepInput struct {
-	Images    []float32 // [g, C, S, S] query views
-	Positives []float32 // [g, d] keys of the same samples, in the same order
-	Samples   []int     // [g] dataset indices
-	Queue     []float32 // [K, d] as committed at the step before
-	Step      int64     // of the run; with seed and sample it determines the draws
-	BatchSize int       // B, the global batch: gradients are scaled by 1/B
-	Mix       bool      // false in the warm-up epochs: no synthetic negatives
+	Images    []float32    // [g, C, S, S] query views
+	Positives []float32    // [g, d] keys of the same samples, in the same order
+	Samples   []int        // [g] dataset indices
+	Shards    []loss.Shard // all V of the queue, as committed at the step before; with labels for the class oracle
+	Step      int64        // of the run; with seed and sample it determines the draws
+	BatchSize int          // B, the global batch: gradients are scaled by 1/B
+	Mix       bool         // false in the warm-up epochs: no synthetic negatives
 
-	// Class oracle, both nil = off: see loss.Input.
-	Labels      []int32 // [g]
-	QueueLabels []int32 // [K]
+	Labels []int32 // [g] class oracle, nil = off: see loss.Queries
 
 	Draws *loss.Draws // explicit draws, for tests; nil = from the seed
 }
@@ -212,9 +210,8 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 
 	out := loss.Output{DQ: m.dq}
 	err := m.loss.Compute(loss.Input{
-		Q: m.q, Pos: in.Positives, Queue: in.Queue,
-		Samples: in.Samples, Step: in.Step, Mix: in.Mix, Scale: 1 / float64(in.BatchSize),
-		Labels: in.Labels, QueueLabels: in.QueueLabels, Draws: in.Draws,
+		Queries: loss.Queries{Q: m.q, Samples: in.Samples, Step: in.Step, Mix: in.Mix, Labels: in.Labels, Draws: in.Draws},
+		Pos:     in.Positives, Shards: in.Shards, Scale: 1 / float64(in.BatchSize),
 	}, &out)
 	if err != nil {
 		return Report{}, fmt.Errorf("step %d: %w", in.Step, err)

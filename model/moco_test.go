@@ -69,7 +69,7 @@ func unitRows(r *rand.Rand, n, d int) []float32 {
 func tinyInput(seed uint64) model.StepInput {
 	r := rand.New(rand.NewPCG(seed, 1))
 	return model.StepInput{Images: noise(r, testGroup*testPixels), Positives: unitRows(r, testGroup, testDim),
-		Samples: []int{3, 1, 4, 15}, Queue: unitRows(rand.New(rand.NewPCG(9, 9)), testK, testDim),
+		Samples: []int{3, 1, 4, 15}, Shards: loss.Split(unitRows(rand.New(rand.NewPCG(9, 9)), testK, testDim), nil, testDim, 4),
 		Step: 5, BatchSize: 3 * testGroup, Mix: true}
 }
 
@@ -215,7 +215,7 @@ func TestRefusals(t *testing.T) {
 		"step 5: images: 47":           step(func(in *model.StepInput) { in.Images = in.Images[1:] }),
 		"3 samples, want a group of 4": step(func(in *model.StepInput) { in.Samples = in.Samples[1:] }),
 		"global batch of 3":            step(func(in *model.StepInput) { in.BatchSize = 3 }),
-		"queue has 119":                step(func(in *model.StepInput) { in.Queue = in.Queue[1:] }),
+		"3 shards":                     step(func(in *model.StepInput) { in.Shards = in.Shards[1:] }),
 		"not finite":                   step(func(in *model.StepInput) { in.Images[0] = float32(math.NaN()) }),
 		"gradients: 1 values":          m.Apply(one, one, one, 1),
 		"query statistics: 48 values":  m.Apply(params, params, one, 1),

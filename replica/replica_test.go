@@ -12,6 +12,7 @@ import (
 	"mochi/model"
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia"
+	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
@@ -220,7 +221,7 @@ func simulation(t *testing.T, cfg protocol.Config, ds data.Dataset, steps int64)
 		}
 		for j := range vectors {
 			in := model.StepInput{
-				Images: view(refs[j*g:(j+1)*g], 0), Queue: negatives, Step: step, BatchSize: cfg.Batch,
+				Images: view(refs[j*g:(j+1)*g], 0), Shards: loss.Split(negatives, nil, d, cfg.QueueShards), Step: step, BatchSize: cfg.Batch,
 				Mix: samples.Epoch(cursor) >= cfg.MoCHiWarmup,
 			}
 			for i, ref := range refs[j*g : (j+1)*g] {

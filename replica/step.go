@@ -9,6 +9,7 @@ import (
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
 	"mochi/model"
+	"mochi/model/loss"
 	"mochi/replica/checkpoint"
 )
 
@@ -158,7 +159,6 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 			Images:    images[i],
 			Positives: s.stage.keys[group*b*d : (group+1)*b*d],
 			Samples:   make([]int, b),
-			Queue:     s.queue.Keys(),
 			Step:      step,
 			BatchSize: s.cfg.Batch,
 			Mix:       epoch >= s.cfg.MoCHiWarmup,
@@ -169,9 +169,11 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 				in.Labels = append(in.Labels, s.data.Label(ref.Sample))
 			}
 		}
+		var labels []int32
 		if s.cfg.Oracle {
-			in.QueueLabels = s.queue.Labels()
+			labels = s.queue.Labels()
 		}
+		in.Shards = loss.Split(s.queue.Keys(), labels, s.cfg.Dim, s.cfg.QueueShards)
 		var ready func(int)
 		if i == len(m.groups)-1 {
 			ready = s.reduce.countdown(final)

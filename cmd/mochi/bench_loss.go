@@ -17,8 +17,13 @@ type lossBench struct {
 	LossP50 float64 `json:"loss_ms_p50"` // MoCHi, loss and gradient
 	MoCoP50 float64 `json:"moco_ms_p50"` // the same without synthetic negatives
 	ExtraMB float64 `json:"extra_mb"`    // resident memory of the MoCHi loss beyond the queue and the inputs
+	PeakRSS float64 `json:"peak_rss_mb"` // of all, queue included
+	Storage string  `json:"queue_storage"`
 	Engine  string  `json:"engine"`
 }
+
+// benchShards is the default number of virtual shards.
+const benchShards = 16
 
 func runBenchLoss(args []string, out, errs io.Writer) error {
 	fs := newFlags("bench loss", "time the MoCHi loss and its gradient beside MoCo's, interleaved",
@@ -30,6 +35,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	fs.Func("mochi", "`N,s,s2`: hard negatives, synthetic ones from pairs and from the query (default 1024,1024,128)", func(v string) (err error) { mix, err = protocol.ParseMoCHi(v); return err })
 	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	storage := fs.String("queue-storage", "fp32", "fp32 or bf16 `format` of the keys in memory; similarities are fp32 in both")
 	iterations := fs.Int("iterations", 10, "timed repetitions")
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	if _, err := fs.parse(args); err != nil {
@@ -49,6 +55,9 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	case mix.N == 0 && mix.S+mix.S2 > 0:
 		f.add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
 	}
+	if *storage != "fp32" && *storage != "bf16" {
+		f.add("queue-storage", "%q; use fp32 or bf16", *storage)
+	}
 	f.checkEngine(*engineName, string(engine.FP32))
 	if err := f.err(); err != nil {
 		return err
@@ -61,7 +70,8 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	fmt.Fprintln(errs, why)
 
 	rng := rand.New(rand.NewPCG(1, 2))
-	q, pos, queue := unitRows(rng, *batch, *dim), unitRows(rng, *batch, *dim), unitRows(rng, *k, *dim)
+	q, pos := unitRows(rng, *batch, *dim), unitRows(rng, *batch, *dim)
+	queue := benchQueue(rng, *k, *dim, min(benchShards, *k), *storage == "bf16")
 	base := peakRSS()
 	mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, queue)
 	if err != nil {
@@ -91,19 +101,20 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 			*side.ms = append(*side.ms, time.Since(start).Seconds()*1e3)
 		}
 	}
-	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: extra, Engine: eng.Info().Name}
+	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: extra,
+		PeakRSS: peakRSS(), Storage: *storage, Engine: eng.Info().Name}
 	if *asJSON {
 		return printJSON(out, r)
 	}
-	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra\n", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB)
+	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra (%.0f MB in all, %s queue)\n", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB, r.PeakRSS, r.Storage)
 	return nil
 }
 
 // lossRunner returns a function that computes loss and gradient of one batch.
-func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos, queue []float32) (func(step int64) error, error) {
+func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (func(step int64) error, error) {
 	l, err := loss.New(loss.Config{
-		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: 16, Threads: eng.Info().Threads,
-	}, dim, batch, k, eng.Products())
+		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: min(benchShards, k), Threads: eng.Info().Threads,
+	}, dim, batch, k, eng.Contrast())
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +125,35 @@ func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos
 	}
 	return func(step int64) error {
 		return l.Compute(loss.Input{
-			Q: q, Pos: pos, Queue: queue, Samples: samples, Step: step, Mix: true, Scale: 1 / float64(batch),
+			Queries: loss.Queries{Q: q, Samples: samples, Step: step, Mix: true},
+			Pos:     pos, Shards: shards, Scale: 1 / float64(batch),
 		}, &out)
 	}, nil
+}
+
+// benchQueue is k random keys in v shards. Never more than one key is held in
+// another format, so that the memory in use is the queue's.
+func benchQueue(rng *rand.Rand, k, dim, v int, bf16 bool) []loss.Shard {
+	shards := make([]loss.Shard, v)
+	for i := range shards {
+		rows := (k - i + v - 1) / v
+		s := loss.Shard{Index: i}
+		if bf16 {
+			s.BF16 = make([]uint16, 0, rows*dim)
+		} else {
+			s.Keys = make([]float32, 0, rows*dim)
+		}
+		for range rows {
+			key := unitRows(rng, 1, dim)
+			if bf16 {
+				s.BF16 = loss.AppendBF16(s.BF16, key)
+			} else {
+				s.Keys = append(s.Keys, key...)
+			}
+		}
+		shards[i] = s
+	}
+	return shards
 }
 
 // unitRows makes n random rows of length 1.

@@ -12,6 +12,7 @@ import (
 	"mochi/coordinator/protocol"
 	"mochi/model"
 	"mochi/model/engine"
+	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/replica"
 	"mochi/replica/queue"
@@ -233,7 +234,7 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 		}
 		in := model.StepInput{
 			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
-			Queue: b.queue.Keys(), Step: step, BatchSize: b.cfg.Batch, Mix: true,
+			Shards: loss.Split(b.queue.Keys(), nil, b.cfg.Dim, b.cfg.QueueShards), Step: step, BatchSize: b.cfg.Batch, Mix: true,
 		}
 		report, err := b.moco.Step(in, b.group[:p], b.group[p:p+nb], nil)
 		if err != nil {

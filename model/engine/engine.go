@@ -48,8 +48,10 @@ type Engine interface {
 	Info() Info
 	// NewState allocates the tensors of one MoCo pair, all zero.
 	NewState(net *network.Network) (State, error)
-	// Products are the matrix products of the loss.
+	// Products are the matrix products of evaluation.
 	Products() Products
+	// Contrast is the arithmetic of the loss.
+	Contrast() Contrast
 	Close() error
 }
 

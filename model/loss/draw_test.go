@@ -8,34 +8,45 @@ import (
 // Pairs are drawn uniformly over the hard negatives, partners uniformly
 // within the shard, α over (0,1) and β over (0,½), whatever the shards' sizes.
 func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
-	byShard := []int32{0, 4, 8, 12, 16, 1, 2, 6, 3, 7} // slots mod 4: five, one, two and two
-	start := []int32{0, 5, 6, 8, 10}
-	const draws = 200_000
+	start := []int32{0, 5, 6, 8, 10} // five, one, two and two hard negatives
+	const draws, perQuery = 210_000, 7
+	l := mustNew(t, Config{N: 10, S: perQuery, S2: perQuery, Temperature: 1, Shards: 4, Seed: 17, Threads: 1}, 1, 1, 20)
+	for v := range 4 {
+		l.held[v] = v
+		l.shards = append(l.shards, Shard{Index: v})
+	}
+	w := l.workers[0]
 	first, second := map[int32]int{}, map[int32]int{}
 	partner := map[int32]int{}
 	var alphas, betas, alphaSquares float64
-	for n := range draws {
-		d := drawer{seed: 17, step: int64(n % 100), sample: n / 100}
-		i, j, alpha := d.pair(n%7, byShard, start)
-		if i%4 != j%4 {
-			t.Fatalf("pair (%d, %d) crosses shards", i, j)
+	for n := range draws / perQuery {
+		l.q = Queries{Samples: []int{n / 100}, Step: int64(n % 100), Mix: true}
+		w.drawAll(0, start, 10)
+		for v := range 4 {
+			for at := w.pairsAt[v]; at < w.pairsAt[v+1]; at++ {
+				i, j, alpha := start[v]+w.first[at], start[v]+w.second[at], w.alpha[at]
+				if i >= start[v+1] || j >= start[v+1] {
+					t.Fatalf("pair (%d, %d) leaves shard %d", i, j, v)
+				}
+				if alpha <= 0 || alpha >= 1 {
+					t.Fatalf("α = %g", alpha)
+				}
+				first[i]++
+				second[j]++
+				alphas += float64(alpha)
+				alphaSquares += float64(alpha) * float64(alpha)
+			}
+			for at := w.pointsAt[v]; at < w.pointsAt[v+1]; at++ {
+				if w.beta[at] <= 0 || w.beta[at] >= 0.5 {
+					t.Fatalf("β = %g", w.beta[at])
+				}
+				partner[start[v]+w.other[at]]++
+				betas += float64(w.beta[at])
+			}
 		}
-		if alpha <= 0 || alpha >= 1 {
-			t.Fatalf("α = %g", alpha)
-		}
-		first[i]++
-		second[j]++
-		alphas += float64(alpha)
-		alphaSquares += float64(alpha) * float64(alpha)
-		p, beta := d.withQuery(n%7, byShard)
-		if beta <= 0 || beta >= 0.5 {
-			t.Fatalf("β = %g", beta)
-		}
-		partner[p]++
-		betas += float64(beta)
 	}
 	for _, count := range []map[int32]int{first, second, partner} {
-		for _, s := range byShard {
+		for s := range int32(10) {
 			if share := float64(count[s]) / draws; math.Abs(share-0.1) > 0.004 {
 				t.Errorf("slot %d is drawn with probability %.4f, want 0.1", s, share)
 			}
@@ -48,16 +59,16 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 
 // Draws are part of reproducibility: changing these values changes every run.
 func TestDrawsArePinned(t *testing.T) {
-	d := drawer{seed: 1, step: 2, sample: 3}
-	again := drawer{seed: 1, step: 2, sample: 3}
+	d := newDrawer(1, 2, 3)
+	again := newDrawer(1, 2, 3)
 	if d.uniform64(drawPair, 4, 1) != again.uniform64(drawPair, 4, 1) {
 		t.Fatal("a draw differs when repeated")
 	}
 	base := d.uniform64(drawPair, 4, 1)
 	for name, other := range map[string]uint64{
-		"seed":   drawer{seed: 2, step: 2, sample: 3}.uniform64(drawPair, 4, 1),
-		"step":   drawer{seed: 1, step: 3, sample: 3}.uniform64(drawPair, 4, 1),
-		"sample": drawer{seed: 1, step: 2, sample: 4}.uniform64(drawPair, 4, 1),
+		"seed":   newDrawer(2, 2, 3).uniform64(drawPair, 4, 1),
+		"step":   newDrawer(1, 3, 3).uniform64(drawPair, 4, 1),
+		"sample": newDrawer(1, 2, 4).uniform64(drawPair, 4, 1),
 		"kind":   d.uniform64(drawQuery, 4, 1),
 		"point":  d.uniform64(drawPair, 5, 1),
 		"part":   d.uniform64(drawPair, 4, 2),

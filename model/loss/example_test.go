@@ -3,46 +3,28 @@ package loss_test
 import (
 	"fmt"
 
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia"
 	"mochi/model/loss"
 )
-
-type products struct{}
-
-func (products) NT(m, n, k int, a, b, c []float32) {
-	for i := range m {
-		for j := range n {
-			c[i*n+j] = 0
-			for x := range k {
-				c[i*n+j] += a[i*k+x] * b[j*k+x]
-			}
-		}
-	}
-}
-
-func (products) NN(m, n, k int, a, b, c []float32) {
-	for i := range m {
-		for j := range n {
-			c[i*n+j] = 0
-			for x := range k {
-				c[i*n+j] += a[i*k+x] * b[x*n+j]
-			}
-		}
-	}
-}
 
 // One query whose key is closer than both queue entries: the four synthetic
 // negatives make its task harder.
 func Example() {
+	eng, err := gorgonia.New(engine.Config{Threads: 1})
+	if err != nil {
+		panic(err)
+	}
+	defer eng.Close()
 	cfg := loss.Config{N: 2, S: 2, S2: 2, Temperature: 0.2}
-	l, err := loss.New(cfg, 2, 1, 2, products{})
+	l, err := loss.New(cfg, 2, 1, 2, eng.Contrast())
 	if err != nil {
 		panic(err)
 	}
 	in := loss.Input{
-		Q:       []float32{1, 0},
+		Queries: loss.Queries{Q: []float32{1, 0}, Samples: []int{42}},
 		Pos:     []float32{0.96, 0.28},
-		Queue:   []float32{0.6, 0.8, 0.8, -0.6},
-		Samples: []int{42},
+		Shards:  loss.Split([]float32{0.6, 0.8, 0.8, -0.6}, nil, 2, 1),
 		Scale:   1,
 	}
 	out := loss.Output{DQ: make([]float32, 2)}

@@ -2,8 +2,8 @@ package loss
 
 import "math"
 
-// The exponential of a loss: x ≤ 0, to 1e-9 relative, cheap enough for b·K of
-// them in a step, and rounded alike on every processor (math.Exp is not).
+// The exponential of a loss: x ≤ 0, to 1e-9 relative, rounded alike on every
+// processor (math.Exp is not). Those of single keys are the engine's.
 //
 // x = k·ln 2/256 + r with |r| ≤ ln 2/512, so e^x = 2^⌊k/256⌋ · 2^{(k mod 256)/256} · e^r:
 // an exponent, a table entry and 1 + r + r²/2 (remainder below 5e-10).
@@ -46,25 +46,4 @@ func (t *expTable) exp(x float64) float64 {
 	r := x - float64((shifted-expRound)*expStep)
 	power := math.Float64frombits(math.Float64bits(t[k&(expSteps-1)]) + uint64(k>>8)<<52)
 	return float64(power * (1 + r + float64(float64(r*r)*0.5)))
-}
-
-// row replaces similarities by e^{(c−top)·invT} and returns their sum.
-func (t *expTable) row(row []float32, top, invT float64) float64 {
-	var sum [2]float64
-	for i, c := range row {
-		// exp, written out: it is too large to be inlined
-		x := float64((float64(c) - top) * invT)
-		if !(x >= expLowest) {
-			row[i] = 0
-			continue
-		}
-		shifted := float64(x*expPerUnit) + expRound
-		k := int64(math.Float64bits(shifted))
-		r := x - float64((shifted-expRound)*expStep)
-		power := math.Float64frombits(math.Float64bits(t[k&(expSteps-1)]) + uint64(k>>8)<<52)
-		e := float64(power * (1 + r + float64(float64(r*r)*0.5)))
-		row[i] = float32(e)
-		sum[i&1] += e
-	}
-	return sum[0] + sum[1]
 }

@@ -16,14 +16,25 @@
 // p_h′·(1−β)/ρ′ onto j, p_h′·β/ρ′ onto q) and one product with the queue, the
 // one that MoCo does anyway, finishes it.
 //
+// The queue is cut into V virtual shards: slot i belongs to shard i mod V, and
+// lies there in row i/V. The loss is computed shard by shard, in one pass over
+// the keys: similarities of a block of them, Σ e and Σ e·n relative to a
+// running maximum, candidates for the N hardest; then, since pairs are drawn
+// inside a shard, each shard's synthetic points. What is left of a shard is a
+// part (engine.Part…), d+9 numbers a query; the parts, folded in the order of
+// the shards, are the loss and its gradient. So shards may be evaluated
+// anywhere: Scan, Hardest, Threshold, Mix, Partials and Fold are the exchange
+// between holders, and Compute is all of them in one process, to the bit.
+//
 // Cost for b queries: two b×K×d products, b·K exponentials, a selection of N
-// among K, and b·s dot products of length d. Memory: one block of logits
-// (at most 16 MiB, or 8 rows) and about 24·(s+s′)+20·N bytes a thread.
-// Nothing is allocated after New.
+// among K, and b·s dot products of length d. Memory: V·b·(d+9)·4 bytes of
+// parts, 8·N bytes of hard negatives a query, and scratch a thread; never b×K
+// of anything. Nothing is allocated once a batch of the largest size was
+// computed.
 //
 // A query's result is a pure function of the query, its key, the queue and
 // (seed, step, sample index): it depends neither on the other queries of the
-// call, nor on blocking, nor on the number of threads.
+// call, nor on who holds which shards, nor on the number of threads.
 package loss
 
 import (
@@ -31,18 +42,14 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"sync"
-	"sync/atomic"
 
 	"mochi/model/engine"
+	"mochi/model/nearest"
 )
 
 // ErrNotFinite is wrapped when an embedding or a logit is NaN or infinite:
 // training has diverged.
 var ErrNotFinite = errors.New("not finite")
-
-// blockElements bounds one block of logits, in float32: 16 MiB.
-const blockElements = 4 << 20
 
 // Config describes the loss. MoCo-v2 is N = S = S2 = 0.
 type Config struct {
@@ -89,25 +96,69 @@ func (c Config) Validate(k int) error {
 	return errors.Join(faults...)
 }
 
-// Input is one batch of queries, usually one BatchNorm group. Slices belong
-// to the caller and are only read. All vectors have length 1.
+// Shard is the keys of one virtual shard: row r is slot Index + r·V. Either
+// Keys or BF16 holds them. Slices belong to the caller and are only read.
+type Shard struct {
+	Index  int       // v
+	Keys   []float32 // [rows, d], row r at r·Stride·d
+	BF16   []uint16  // the same as bfloat16, the upper halves of float32
+	Stride int       // rows from one row to the next; 0 = 1
+	Labels []int32   // [rows] classes, −1 unknown; class oracle only
+}
+
+// Split views a queue [K, d] in the order of its slots, and labels [K] or nil,
+// as V shards. Rows of one shard then lie V·d values apart, which costs the
+// pass a copy: a long queue is better stored shard by shard.
+func Split(queue []float32, labels []int32, dim, v int) []Shard {
+	v = max(v, 1)
+	k := len(queue) / dim
+	shards := make([]Shard, 0, min(v, k))
+	for i := range min(v, k) {
+		s := Shard{Index: i, Keys: queue[i*dim:], Stride: v}
+		if labels != nil {
+			for at := i; at < len(labels); at += v {
+				s.Labels = append(s.Labels, labels[at])
+			}
+		}
+		shards = append(shards, s)
+	}
+	return shards
+}
+
+// AppendBF16 appends values rounded to bfloat16, to the nearest, ties to even.
+func AppendBF16(dst []uint16, values []float32) []uint16 {
+	for _, x := range values {
+		bits := math.Float32bits(x)
+		if x != x {
+			dst = append(dst, uint16(bits>>16)|1<<6) // stays NaN
+			continue
+		}
+		dst = append(dst, uint16((bits+0x7fff+bits>>16&1)>>16))
+	}
+	return dst
+}
+
+// Queries is one batch of queries. Slices belong to the caller and are only
+// read. All vectors have length 1.
+type Queries struct {
+	Q       []float32 // [b, d]
+	Samples []int     // [b] dataset indices: with seed and step they determine the draws
+	Step    int64     // of the whole run
+	Mix     bool      // false while warming up: no synthetic negatives
+
+	// Class oracle, nil = off: keys of the query's class are dropped before
+	// ranking, mixing and the loss. −1 is unknown and never dropped.
+	Labels []int32 // [b]
+
+	Draws *Draws // explicit draws instead of the seeded ones, for tests; one shard only
+}
+
+// Input is all that Compute needs.
 type Input struct {
-	Q     []float32 // [b, d] queries
-	Pos   []float32 // [b, d] their keys, the positives
-	Queue []float32 // [K, d] negatives; slot i starts at i·d
-
-	Samples []int   // [b] dataset indices: with seed and step they determine the draws
-	Step    int64   // of the whole run
-	Mix     bool    // false while warming up: no synthetic negatives
-	Scale   float64 // of the gradient: 1/B, so that the sum over groups is that of the mean loss
-
-	// Class oracle: queue entries of the query's class are dropped before
-	// ranking, mixing and the loss. −1 is unknown and never dropped. Both nil
-	// = off.
-	Labels      []int32 // [b]
-	QueueLabels []int32 // [K]
-
-	Draws *Draws // explicit draws instead of the seeded ones; for tests
+	Queries
+	Pos    []float32 // [b, d] the queries' keys, the positives
+	Shards []Shard   // all V, ascending
+	Scale  float64   // of the gradient: 1/B, so that the sum over groups is that of the mean loss
 }
 
 // Output is the loss and its gradient. Sums are over the b queries, so that
@@ -119,9 +170,10 @@ type Output struct {
 	Proxy     int // queries whose key outranks all real negatives
 	ProxyHard int // and all synthetic ones too
 
-	PosSim  float64 // Σ q·k
-	NegSim  float64 // Σ mean over the real negatives of q·n
-	HardSim float64 // Σ mean over the N hardest of q·n; 0 without mixing
+	PosSim     float64 // Σ q·k
+	NegSim     float64 // Σ mean over the real negatives of q·n
+	HardSim    float64 // Σ mean over the N hardest of q·n; 0 without mixing
+	HardestSim float64 // Σ largest q·n over the real negatives
 }
 
 // Loss computes losses for one shape. It owns its scratch; it is not safe for
@@ -131,34 +183,43 @@ type Loss struct {
 	dim      int
 	maxBatch int
 	k        int
-	products engine.Products
 	exp      *expTable
+	workers  []*worker
 
-	rows    int       // queries in a block
-	logits  []float32 // [rows, K]: q·n, then the weights of the queue entries in the gradient
-	results []result  // [rows]
-	workers []*worker
+	// The scan in progress.
+	q       Queries
+	shards  []Shard
+	b       int   // queries
+	perItem int   // panels that scan a block together
+	pieces  int   // parts that the shards are cut into, to occupy all threads
+	held    []int // [V] index of a shard in shards, −1 when it is not there
 
-	// The block being worked on.
-	in    Input
-	first int // query of row 0
-	count int // rows
-	next  atomic.Int64
-	wg    sync.WaitGroup
+	parts  []float32     // [shards, b, d+PartScalars]
+	found  []nearest.Key // [pieces, b, N] candidates
+	counts []int32       // [pieces, b] how many of each
+	hard   hardList      // of the shards scanned
+	starts []int32       // [b, V+1] where each shard begins among a query's hard negatives
+	views  [][]float32   // [V] parts, for Compute
+	run    parallel
+
+	// The fold in progress.
+	fold    Fold
+	dq      []float32
+	results []result // [b]
 }
 
-// result is what one query leaves for the sums and the gradient.
-type result struct {
-	loss, z, qWeight       float64 // L, Σe, Σ_h′ e_h′·β/ρ′
-	negatives              float64 // Σe without the positive
-	pos, negSim, hardSim   float64
-	outranks, outranksHard bool
-	err                    error
+// hardList is the hard negatives of all queries, found in the shards of a
+// scan: for each query by shard, then rank.
+type hardList struct {
+	values []float32 // q·n
+	rows   []int32   // of the shard
+	starts []int32   // [b+1] where each query begins
+	counts []int32   // [b, shards] how many in each
 }
 
 // New makes a loss for batches of up to maxBatch queries of length dim
 // against a queue of length k.
-func New(cfg Config, dim, maxBatch, k int, products engine.Products) (*Loss, error) {
+func New(cfg Config, dim, maxBatch, k int, contrast engine.Contrast) (*Loss, error) {
 	err := cfg.Validate(k)
 	if dim < 1 || maxBatch < 1 {
 		err = errors.Join(err, fmt.Errorf("embedding dimension %d and batch %d must be at least 1", dim, maxBatch))
@@ -170,102 +231,62 @@ func New(cfg Config, dim, maxBatch, k int, products engine.Products) (*Loss, err
 	if cfg.Threads == 0 {
 		cfg.Threads = runtime.GOMAXPROCS(0)
 	}
-	rows := min(maxBatch, max(8, blockElements/k))
-	l := &Loss{cfg: cfg, dim: dim, maxBatch: maxBatch, k: k, products: products, exp: newExpTable(),
-		rows: rows, logits: make([]float32, rows*k), results: make([]result, rows)}
-	for range min(cfg.Threads, rows) {
-		l.workers = append(l.workers, newWorker(l))
+	l := &Loss{cfg: cfg, dim: dim, maxBatch: maxBatch, k: k, exp: newExpTable(),
+		held: make([]int, cfg.Shards)}
+	for range cfg.Threads {
+		l.workers = append(l.workers, newWorker(l, contrast))
 	}
+	l.run.start(l.workers)
 	return l, nil
 }
 
 // ScratchBytes is the memory that the loss holds, in bytes.
 func (l *Loss) ScratchBytes() int64 {
-	n := int64(4*len(l.logits)) + int64(len(l.results))*120
+	n := 4*(cap(l.parts)+cap(l.counts)+cap(l.starts)+cap(l.hard.values)+cap(l.hard.rows)+cap(l.hard.counts)) + 8*cap(l.found)
 	for _, w := range l.workers {
 		n += w.bytes()
 	}
-	return n
+	return int64(n)
 }
+
+// PartialFloats is the length of one part: what a shard contributes to a query.
+func (l *Loss) PartialFloats() int { return l.dim + engine.PartScalars }
 
 // Compute fills out. It fails, with out undefined, when lengths do not match
 // or a value is not finite (ErrNotFinite, naming the sample).
 func (l *Loss) Compute(in Input, out *Output) error {
-	b := len(in.Samples)
-	if err := l.check(in, out, b); err != nil {
-		return fmt.Errorf("loss: %w", err)
+	if len(in.Shards) != min(l.cfg.Shards, l.k) {
+		return fmt.Errorf("loss: %d shards of the queue, want all %d", len(in.Shards), min(l.cfg.Shards, l.k))
 	}
-	dq := out.DQ
-	*out = Output{DQ: dq}
-	l.in = in
-	defer func() { l.in = Input{} }() // keep no caller's slice
-	for first := 0; first < b; first += l.rows {
-		rows := min(l.rows, b-first)
-		l.first, l.count = first, rows
-		q := in.Q[first*l.dim : (first+rows)*l.dim]
-		l.products.NT(rows, l.k, l.dim, q, in.Queue, l.logits[:rows*l.k])
-		l.runWorkers(min(len(l.workers), rows))
-		block := dq[first*l.dim : (first+rows)*l.dim]
-		l.products.NN(rows, l.dim, l.k, l.logits[:rows*l.k], in.Queue, block)
-		for r := range rows {
-			if err := l.results[r].err; err != nil {
-				return fmt.Errorf("loss: query of sample %d: %w", in.Samples[first+r], err)
-			}
-			l.finish(r, out)
-		}
+	if err := l.Scan(in.Queries, in.Shards); err != nil {
+		return err
 	}
-	return nil
+	if err := l.Mix(l.ownStarts()); err != nil {
+		return err
+	}
+	n := l.b * l.PartialFloats()
+	l.views = l.views[:0]
+	for s := range in.Shards {
+		l.views = append(l.views, l.parts[s*n:(s+1)*n])
+	}
+	return l.Fold(Fold{Q: in.Q, Pos: in.Pos, Samples: in.Samples, Scale: in.Scale, Partials: l.views}, out)
 }
 
-// finish turns Σ_n e_n·n of row r into its gradient and adds the row's sums.
-// dL/dq = (1/τ)·[ (p_k−1)·k + Σ_n p_n·n + Σ_h p_h·h + Σ_h′ p_h′·h′ ].
-func (l *Loss) finish(r int, out *Output) {
-	res := &l.results[r]
-	at := (l.first + r) * l.dim
-	q, k, dq := l.in.Q[at:at+l.dim], l.in.Pos[at:at+l.dim], out.DQ[at:at+l.dim]
-	unit := l.in.Scale / (l.cfg.Temperature * res.z)
-	onQueue, onPos, onQuery := float32(unit), float32(-unit*res.negatives), float32(unit*res.qWeight)
-	for i := range dq {
-		dq[i] = float32(dq[i]*onQueue) + float32(k[i]*onPos) + float32(q[i]*onQuery)
+// rowsOf is how many slots shard v has.
+func (l *Loss) rowsOf(v int) int { return (l.k - v + l.cfg.Shards - 1) / l.cfg.Shards }
+
+// place finds the shard and row of a key by its number: all rows of shard 0,
+// then of shard 1, and so on.
+func (l *Loss) place(number int) (shard, row int) {
+	short, long := l.k/l.cfg.Shards, l.k%l.cfg.Shards // the first long shards have a row more
+	if number < long*(short+1) {
+		return number / (short + 1), number % (short + 1)
 	}
-	out.Loss += res.loss
-	out.PosSim += res.pos
-	out.NegSim += res.negSim
-	out.HardSim += res.hardSim
-	if res.outranks {
-		out.Proxy++
-	}
-	if res.outranksHard {
-		out.ProxyHard++
-	}
+	number -= long * (short + 1)
+	return long + number/short, number % short
 }
 
-func (l *Loss) runWorkers(n int) {
-	l.next.Store(0)
-	l.wg.Add(n - 1)
-	for _, w := range l.workers[1:n] {
-		go w.background()
-	}
-	l.workers[0].run()
-	l.wg.Wait()
-}
-
-func (l *Loss) check(in Input, out *Output, b int) error {
-	switch {
-	case b < 1 || b > l.maxBatch:
-		return fmt.Errorf("%d queries, made for 1 to %d", b, l.maxBatch)
-	case len(in.Q) != b*l.dim || len(in.Pos) != b*l.dim || len(out.DQ) != b*l.dim:
-		return fmt.Errorf("the vectors Q, Pos and DQ have %d, %d and %d values, want %d queries × %d",
-			len(in.Q), len(in.Pos), len(out.DQ), b, l.dim)
-	case len(in.Queue) != l.k*l.dim:
-		return fmt.Errorf("queue has %d values, want %d slots × %d", len(in.Queue), l.k, l.dim)
-	case (in.Labels == nil) != (in.QueueLabels == nil):
-		return errors.New("the class oracle needs the labels of the queries and of the queue")
-	case in.Labels != nil && (len(in.Labels) != b || len(in.QueueLabels) != l.k):
-		return fmt.Errorf("%d labels and %d queue labels, want %d and %d", len(in.Labels), len(in.QueueLabels), b, l.k)
-	}
-	if in.Draws != nil && in.Mix {
-		return in.Draws.check(b, l.cfg)
-	}
-	return nil
+// number is place's inverse for the first row of a shard.
+func (l *Loss) number(v int) int {
+	return v*(l.k/l.cfg.Shards) + min(v, l.k%l.cfg.Shards)
 }

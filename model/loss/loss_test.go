@@ -10,30 +10,42 @@ import (
 
 func mustNew(t testing.TB, cfg Config, d, b, k int) *Loss {
 	t.Helper()
-	l, err := New(cfg, d, b, k, plainProducts{})
+	l, err := New(cfg, d, b, k, best)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
 
-func mustCompute(t testing.TB, l *Loss, in Input) Output {
+func mustCompute(t testing.TB, l *Loss, in problem) Output {
 	t.Helper()
+	if in.Shards == nil {
+		in.split(l)
+	}
 	out := Output{DQ: make([]float32, len(in.Q))}
-	if err := l.Compute(in, &out); err != nil {
+	if err := l.Compute(in.Input, &out); err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
+// split cuts the queue into the shards of l.
+func (in *problem) split(l *Loss) {
+	var labels []int32
+	if in.Labels != nil {
+		labels = in.QueueLabels
+	}
+	in.Shards = Split(in.Queue, labels, l.dim, l.cfg.Shards)
+}
+
 // checkAgainstPlain compares with the implementation that builds every
 // synthetic vector. Similarities are float32, so the loss carries their
 // rounding, 1e-7, divided by τ.
-func checkAgainstPlain(t testing.TB, cfg Config, d int, in Input) {
+func checkAgainstPlain(t testing.TB, cfg Config, d int, in problem) {
 	t.Helper()
 	b, k := len(in.Samples), len(in.Queue)/d
 	got := mustCompute(t, mustNew(t, cfg, d, b, k), in)
-	want, dq := plainLoss{cfg, d}.compute(in)
+	want, dq := plainLoss{cfg, d, similarities(best, in, d)}.compute(in)
 	tolerance := 1e-6 + 4e-6/cfg.Temperature
 	if math.Abs(got.Loss-want.Loss) > tolerance*float64(b)+1e-6*want.Loss {
 		t.Errorf("loss %.9g, plain %.9g", got.Loss, want.Loss)
@@ -50,7 +62,7 @@ func checkAgainstPlain(t testing.TB, cfg Config, d int, in Input) {
 	for _, c := range []struct {
 		name      string
 		got, want float64
-	}{{"PosSim", got.PosSim, want.PosSim}, {"NegSim", got.NegSim, want.NegSim}, {"HardSim", got.HardSim, want.HardSim}} {
+	}{{"PosSim", got.PosSim, want.PosSim}, {"NegSim", got.NegSim, want.NegSim}, {"HardSim", got.HardSim, want.HardSim}, {"HardestSim", got.HardestSim, want.HardestSim}} {
 		if math.Abs(c.got-c.want) > 1e-6*float64(b) {
 			t.Errorf("%s %g, plain %g", c.name, c.got, c.want)
 		}
@@ -79,25 +91,12 @@ func TestAgainstMaterialisedSynthetics(t *testing.T) {
 				cfg := Config{N: c.n, S: c.s, S2: c.s2, Temperature: tau, Shards: c.v, Seed: 3, Threads: 2}
 				checkAgainstPlain(t, cfg, c.d, in)
 				out := mustCompute(t, mustNew(t, cfg, c.d, c.b, c.k), in)
-				want, _ := plainLoss{cfg, c.d}.compute(in)
+				want, _ := plainLoss{cfg, c.d, similarities(best, in, c.d)}.compute(in)
 				if out.Proxy != want.Proxy || out.ProxyHard != want.ProxyHard {
 					t.Errorf("proxy %d, %d; plain %d, %d", out.Proxy, out.ProxyHard, want.Proxy, want.ProxyHard)
 				}
 			})
 		}
-	}
-}
-
-// Eq. 5 with c = 0.6, β = 0.25: q·h′ = 0.759257; with h′ constant the
-// similarity changes by 0.813489 for each unit of c.
-func TestEquation5Vector(t *testing.T) {
-	q, n := []float32{1, 0}, []float32{0.6, 0.8}
-	p := mixture(0.25, 1, 0.6, 0.6, q, q, n)
-	if math.Abs(p.sim-0.759257) > 1e-6 {
-		t.Errorf("q·h′ = %.7f, want 0.759257", p.sim)
-	}
-	if math.Abs(float64(p.wj)-0.813489) > 1e-6 {
-		t.Errorf("∂(q·h′)/∂c = %.7f, want 0.813489", p.wj)
 	}
 }
 
@@ -107,7 +106,7 @@ func TestFiniteDifferences(t *testing.T) {
 	cfg := Config{N: 10, S: 25, S2: 12, Temperature: 0.2, Shards: 4, Seed: 9}
 	in := example(5, b, d, k)
 	out := mustCompute(t, mustNew(t, cfg, d, b, k), in)
-	plain := plainLoss{cfg, d}
+	plain := plainLoss{cfg, d, similarities(best, in, d)}
 	for i := range b {
 		one := plain.query(in, i)
 		q := wide(in.Q[i*d : (i+1)*d])
@@ -131,7 +130,7 @@ func TestWarmUpIsMoCo(t *testing.T) {
 	in.Mix = false
 	mochi := mustCompute(t, mustNew(t, Config{N: 10, S: 5, S2: 5, Temperature: 0.2, Shards: 4}, 8, 6, 50), in)
 	in.Mix = true
-	moco := mustCompute(t, mustNew(t, Config{Temperature: 0.2}, 8, 6, 50), in)
+	moco := mustCompute(t, mustNew(t, Config{Temperature: 0.2, Shards: 4}, 8, 6, 50), in)
 	sameOutput(t, "warm-up against MoCo-v2", mochi, moco)
 	if mochi.ProxyHard != mochi.Proxy {
 		t.Errorf("without synthetic negatives ProxyHard %d differs from Proxy %d", mochi.ProxyHard, mochi.Proxy)
@@ -141,8 +140,8 @@ func TestWarmUpIsMoCo(t *testing.T) {
 // An untrained pair has about the loss of chance, ln(K+1+s+s′) at most.
 func TestUniformLogitsGiveChance(t *testing.T) {
 	const k, d = 30, 4
-	in := Input{Q: []float32{1, 0, 0, 0}, Pos: []float32{0, 1, 0, 0}, Queue: make([]float32, k*d),
-		Samples: []int{0}, Scale: 1}
+	in := problem{Input: Input{Queries: Queries{Q: []float32{1, 0, 0, 0}, Samples: []int{0}}, Pos: []float32{0, 1, 0, 0}, Scale: 1},
+		Queue: make([]float32, k*d)}
 	for i := range k {
 		in.Queue[i*d+2] = 1
 	}
@@ -223,18 +222,15 @@ func sameOutput(t testing.TB, what string, a, b Output) {
 // A query's result depends on nothing but the query: not on the batch, the
 // blocks, the threads or what was computed before.
 func TestIndependentOfBatchBlocksAndThreads(t *testing.T) {
-	const b, d, k = 13, 16, 77
+	const b, d, k = 77, 16, 1500
 	in := example(31, b, d, k)
 	cfg := Config{N: 20, S: 30, S2: 15, Temperature: 0.1, Shards: 8, Seed: 5, Threads: 1}
 	whole := mustCompute(t, mustNew(t, cfg, d, b, k), in)
 	for _, threads := range []int{2, 3, 7} {
-		for _, rows := range []int{1, 4, 13} {
-			cfg.Threads = threads
-			l := mustNew(t, cfg, d, b, k)
-			l.rows = rows
-			mustCompute(t, l, example(32, 3, d, k))
-			sameOutput(t, fmt.Sprintf("%d threads, %d rows", threads, rows), mustCompute(t, l, in), whole)
-		}
+		cfg.Threads = threads
+		l := mustNew(t, cfg, d, b, k)
+		mustCompute(t, l, example(32, 3, d, k))
+		sameOutput(t, fmt.Sprintf("%d threads", threads), mustCompute(t, l, in), whole)
 	}
 	l := mustNew(t, cfg, d, b, k)
 	var sum float64
@@ -256,11 +252,12 @@ func TestIndependentOfBatchBlocksAndThreads(t *testing.T) {
 
 func TestNoAllocations(t *testing.T) {
 	in := example(41, 8, 16, 200)
+	in.Shards = Split(in.Queue, nil, 16, 16)
 	for _, threads := range []int{1, 2} {
 		l := mustNew(t, Config{N: 50, S: 100, S2: 20, Temperature: 0.2, Shards: 16, Threads: threads}, 16, 8, 200)
 		out := Output{DQ: make([]float32, len(in.Q))}
 		if n := testing.AllocsPerRun(20, func() {
-			if err := l.Compute(in, &out); err != nil {
+			if err := l.Compute(in.Input, &out); err != nil {
 				t.Fatal(err)
 			}
 		}); n > 0 {
@@ -282,30 +279,31 @@ func TestRefusals(t *testing.T) {
 	if err := DefaultConfig().Validate(16384); err != nil {
 		t.Error(err)
 	}
-	if _, err := New(Config{Temperature: 1}, 0, 1, 4, plainProducts{}); err == nil {
+	if _, err := New(Config{Temperature: 1}, 0, 1, 4, best); err == nil {
 		t.Error("dimension 0 accepted")
 	}
 
 	l := mustNew(t, Config{N: 4, S: 2, S2: 2, Temperature: 0.2}, 8, 4, 20)
-	for name, spoil := range map[string]func(*Input, *Output){
-		"queries":       func(in *Input, out *Output) { in.Samples = nil },
-		"Q, Pos and DQ": func(in *Input, out *Output) { out.DQ = out.DQ[1:] },
-		"queue has":     func(in *Input, out *Output) { in.Queue = in.Queue[8:] },
-		"class oracle":  func(in *Input, out *Output) { in.Labels = make([]int32, 4) },
-		"queue labels":  func(in *Input, out *Output) { in.Labels, in.QueueLabels = make([]int32, 4), make([]int32, 3) },
-		"draws":         func(in *Input, out *Output) { in.Draws = &Draws{} },
-		"rank 4": func(in *Input, out *Output) {
+	for name, spoil := range map[string]func(*problem, *Output){
+		"queries":       func(in *problem, out *Output) { in.Samples = nil },
+		"Q, Pos and DQ": func(in *problem, out *Output) { out.DQ = out.DQ[1:] },
+		"queue shard":   func(in *problem, out *Output) { in.Queue = in.Queue[8:] },
+		"class oracle":  func(in *problem, out *Output) { in.Labels = make([]int32, 4) },
+		"queue labels":  func(in *problem, out *Output) { in.Labels, in.QueueLabels = make([]int32, 4), make([]int32, 3) },
+		"draws":         func(in *problem, out *Output) { in.Draws = &Draws{} },
+		"rank 4": func(in *problem, out *Output) {
 			in.Draws = &Draws{make([]int32, 8), make([]int32, 8), make([]float32, 8), []int32{0, 4, 0, 0, 0, 0, 0, 0}, make([]float32, 8)}
 		},
-		"rank -1": func(in *Input, out *Output) {
+		"rank -1": func(in *problem, out *Output) {
 			in.Draws = &Draws{[]int32{-1, 0, 0, 0, 0, 0, 0, 0}, make([]int32, 8), make([]float32, 8), make([]int32, 8), make([]float32, 8)}
 		},
-		"not finite": func(in *Input, out *Output) { in.Q[9] = float32(math.NaN()) },
+		"not finite": func(in *problem, out *Output) { in.Q[9] = float32(math.NaN()) },
 	} {
 		in := example(1, 4, 8, 20)
 		out := Output{DQ: make([]float32, 32)}
 		spoil(&in, &out)
-		err := l.Compute(in, &out)
+		in.split(l)
+		err := l.Compute(in.Input, &out)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -318,38 +316,11 @@ func TestRefusals(t *testing.T) {
 		in.Queue[i] = float32(math.Inf(-1))
 	}
 	for range 2 {
-		if err := l.Compute(in, &Output{DQ: make([]float32, 32)}); !errors.Is(err, ErrNotFinite) {
+		in.split(l)
+		if err := l.Compute(in.Input, &Output{DQ: make([]float32, 32)}); !errors.Is(err, ErrNotFinite) {
 			t.Errorf("infinite queue entry: %v", err)
 		}
 		in.Labels, in.QueueLabels = []int32{1, 1, 1, 1}, make([]int32, 20) // the same beside dropped ones
 		in.QueueLabels[7] = 1
-	}
-}
-
-func TestExp(t *testing.T) {
-	table := newExpTable()
-	row := make([]float32, 0, 30000)
-	for x := float32(0); x > -87; x -= 0.00317 {
-		row = append(row, x)
-		want := math.Exp(float64(x))
-		if got := table.exp(float64(x)); math.Abs(got-want) > 1e-9*want {
-			t.Fatalf("exp(%g) = %g, want %g", x, got, want)
-		}
-	}
-	row = append(row, -90, minusInf)
-	in := append([]float32(nil), row...)
-	sum, want := table.row(row, 0, 1), 0.0
-	for i, x := range in {
-		e := table.exp(float64(x))
-		want += e
-		if row[i] != float32(e) {
-			t.Fatalf("row gives %g for %g, exp %g", row[i], x, e)
-		}
-	}
-	if math.Abs(sum-want) > 1e-12*want {
-		t.Errorf("row sums to %g, want %g", sum, want)
-	}
-	if table.exp(0) != 1 || table.exp(-88) != 0 || table.exp(math.Inf(-1)) != 0 || table.exp(-1e300) != 0 {
-		t.Error("exp at its ends")
 	}
 }

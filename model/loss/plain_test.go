@@ -4,29 +4,46 @@ import (
 	"math"
 	"math/rand/v2"
 	"sort"
+
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia/kernel"
 )
 
-// plainProducts are matrix products in float64, rounded once.
-type plainProducts struct{}
-
-func (plainProducts) NT(m, n, k int, a, b, c []float32) {
-	for i := range m {
-		for j := range n {
-			c[i*n+j] = float32(plainDot(a[i*k:(i+1)*k], b[j*k:(j+1)*k]))
-		}
-	}
+// problem is an input with its queue in the order of slots.
+type problem struct {
+	Input
+	Queue       []float32 // [K, d]
+	QueueLabels []int32   // [K]
 }
 
-func (plainProducts) NN(m, n, k int, a, b, c []float32) {
-	for i := range m {
-		for j := range n {
-			var s float64
-			for x := range k {
-				s += float64(a[i*k+x]) * float64(b[x*n+j])
+// kernels is the gorgonia engine's arithmetic on one instruction set.
+type kernels struct{ isa kernel.ISA }
+
+func (k kernels) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanelFor(k.isa, dim, hard) }
+
+// best are the kernels of this CPU.
+var best = kernels{kernel.Available()[0]}
+
+// similarities are q·n [b, K] as the kernels round them: ranks, and with them
+// draws, hang on the last bit.
+func similarities(k kernels, in problem, d int) []float32 {
+	b, n := len(in.Samples), len(in.Queue)/d
+	out := make([]float32, b*n)
+	for from := 0; from < b; from += engine.PanelQueries {
+		to := min(from+engine.PanelQueries, b)
+		p := k.NewPanel(d, n)
+		p.Load(in.Q[from*d:to*d], nil, 1, true)
+		p.Begin()
+		for r := 0; r < n; r += engine.PanelRows {
+			p.Scan(in.Queue[r*d:min(r+engine.PanelRows, n)*d], nil, r)
+		}
+		for i := from; i < to; i++ {
+			for _, key := range p.Hardest(i-from, nil) {
+				out[i*n+int(key.Index())] = key.Similarity()
 			}
-			c[i*n+j] = float32(s)
 		}
 	}
+	return out
 }
 
 func plainDot(x, y []float32) float64 {
@@ -40,8 +57,9 @@ func plainDot(x, y []float32) float64 {
 // plainLoss is the dumb alternative: float64, one query at a time, every
 // synthetic vector built, softmax over the whole list of negatives.
 type plainLoss struct {
-	cfg Config
-	dim int
+	cfg  Config
+	dim  int
+	sims []float32 // [b, K] as the implementation under test rounds them
 }
 
 // plainQuery is everything about one query.
@@ -61,10 +79,11 @@ func wide(x []float32) []float64 {
 	return y
 }
 
-func (p plainLoss) query(in Input, b int) plainQuery {
+func (p plainLoss) query(in problem, b int) plainQuery {
 	d := p.dim
 	q := in.Q[b*d : (b+1)*d]
 	k := len(in.Queue) / d
+	v := max(p.cfg.Shards, 1)
 	slot := func(i int) []float32 { return in.Queue[i*d : (i+1)*d] }
 	out := plainQuery{pos: wide(in.Pos[b*d : (b+1)*d])}
 	for i := range k {
@@ -79,14 +98,17 @@ func (p plainLoss) query(in Input, b int) plainQuery {
 	}
 	hard := append([]int(nil), out.slots...)
 	sort.SliceStable(hard, func(x, y int) bool {
-		return float32(plainDot(q, slot(hard[x]))) > float32(plainDot(q, slot(hard[y])))
+		i, j := hard[x], hard[y]
+		if p.sims[b*k+i] != p.sims[b*k+j] {
+			return p.sims[b*k+i] > p.sims[b*k+j]
+		}
+		return i%v < j%v || i%v == j%v && i < j
 	})
 	hard = hard[:min(p.cfg.N, len(hard))]
 	out.hard = hard
 	if len(hard) == 0 {
 		return out
 	}
-	v := max(p.cfg.Shards, 1)
 	shards := make([][]int, v)
 	for _, i := range hard {
 		shards[i%v] = append(shards[i%v], i)
@@ -95,7 +117,7 @@ func (p plainLoss) query(in Input, b int) plainQuery {
 	for _, s := range shards {
 		ordered = append(ordered, s...)
 	}
-	dr := drawer{seed: p.cfg.Seed, step: in.Step, sample: in.Samples[b]}
+	dr := newDrawer(p.cfg.Seed, in.Step, in.Samples[b])
 	pick := func(from []int, u uint64) int { return from[below(u, int32(len(from)))] }
 	for t := range p.cfg.S {
 		i := pick(ordered, dr.uniform64(drawPair, t, 0))
@@ -128,7 +150,7 @@ func build(a float64, x, y []float32) []float64 {
 		h[i] = a*float64(x[i]) + (1-a)*float64(y[i])
 		norm += h[i] * h[i]
 	}
-	norm = math.Max(math.Sqrt(norm), minNorm)
+	norm = math.Max(math.Sqrt(norm), engine.MinNorm)
 	for i := range h {
 		h[i] /= norm
 	}
@@ -176,7 +198,7 @@ func (p plainLoss) value(q []float64, one plainQuery) (float64, []float64) {
 }
 
 // compute is the whole batch.
-func (p plainLoss) compute(in Input) (out Output, dq []float64) {
+func (p plainLoss) compute(in problem) (out Output, dq []float64) {
 	d := p.dim
 	for b := range in.Samples {
 		one := p.query(in, b)
@@ -191,8 +213,12 @@ func (p plainLoss) compute(in Input) (out Output, dq []float64) {
 		realOnes := one.negatives[:len(one.slots)]
 		best, all := true, true
 		var sum float64
+		hardest := math.Inf(-1)
 		for i, n := range one.negatives {
 			s := dotWide(q, n)
+			if i < len(realOnes) {
+				hardest = math.Max(hardest, s)
+			}
 			if pos <= s {
 				all = false
 				if i < len(realOnes) {
@@ -205,6 +231,7 @@ func (p plainLoss) compute(in Input) (out Output, dq []float64) {
 		}
 		if len(realOnes) > 0 {
 			out.NegSim += sum / float64(len(realOnes))
+			out.HardestSim += hardest
 		}
 		for _, i := range one.hard {
 			out.HardSim += plainDot(in.Q[b*d:(b+1)*d], in.Queue[i*d:(i+1)*d]) / float64(len(one.hard))
@@ -240,10 +267,12 @@ func normalise(row []float32) {
 }
 
 // example is a random input; a third of the keys lie near their query.
-func example(seed uint64, b, d, k int) Input {
+func example(seed uint64, b, d, k int) problem {
 	r := rand.New(rand.NewPCG(seed, 7))
-	in := Input{Q: randomUnit(r, b, d), Pos: randomUnit(r, b, d), Queue: randomUnit(r, k, d),
-		Samples: make([]int, b), Step: int64(seed % 1000), Mix: true, Scale: 1 / float64(b)}
+	in := problem{Input: Input{
+		Queries: Queries{Q: randomUnit(r, b, d), Samples: make([]int, b), Step: int64(seed % 1000), Mix: true},
+		Pos:     randomUnit(r, b, d), Scale: 1 / float64(b),
+	}, Queue: randomUnit(r, k, d)}
 	for i := range b {
 		in.Samples[i] = r.IntN(1000)
 		if i%3 == 0 {

@@ -52,6 +52,15 @@ func (s *Selection) Scan(row []float32, first int) {
 	}
 }
 
+// Offer offers one candidate, under the conditions of Scan, and returns the
+// threshold from then on: only what is above it can still be among the N best.
+func (s *Selection) Offer(c float32, i int) float32 {
+	if c > s.threshold {
+		s.push(c, i)
+	}
+	return s.threshold
+}
+
 func (s *Selection) push(c float32, i int) {
 	if len(s.keys) == cap(s.keys) {
 		s.shrink()
@@ -59,7 +68,7 @@ func (s *Selection) push(c float32, i int) {
 			return
 		}
 	}
-	s.keys = append(s.keys, key(c, i))
+	s.keys = append(s.keys, NewKey(c, i))
 }
 
 // shrink keeps the N best, in no order.
@@ -79,10 +88,20 @@ func (s *Selection) Sorted() []Key {
 	return s.keys
 }
 
+// Best is the N best, or all there were, in no order. The slice is the
+// selection's own, valid until the next Reset, Scan or Offer.
+func (s *Selection) Best() []Key {
+	if len(s.keys) > s.n {
+		s.shrink()
+	}
+	return s.keys
+}
+
 // Bytes is the memory held.
 func (s *Selection) Bytes() int64 { return int64(8 * cap(s.keys)) }
 
-func key(c float32, i int) Key {
+// NewKey is the candidate of similarity c, which must not be NaN, and index i.
+func NewKey(c float32, i int) Key {
 	bits := math.Float32bits(c + 0) // −0 counts as 0
 	if bits>>31 != 0 {
 		bits = ^bits
@@ -104,6 +123,69 @@ func (k Key) Similarity() float32 {
 		bits = ^bits
 	}
 	return math.Float32frombits(bits)
+}
+
+// Select moves the n most similar of the keys, which must differ, to the
+// front, in no order, and returns them; all when there are no more than n.
+func Select(keys []Key, n int) []Key {
+	if len(keys) <= n {
+		return keys
+	}
+	selectSmallest(keys, n)
+	return keys[:n]
+}
+
+// Sort sorts keys, most similar first, in linear time: by radix, 11 bits of the
+// similarity at a time, then, where similarities are equal, by index. It
+// returns scratch, grown as needed, for the next call.
+func Sort(keys, scratch []Key) []Key {
+	const digit = 11
+	if len(keys) < 64 {
+		slices.Sort(keys)
+		return scratch
+	}
+	if cap(scratch) < len(keys) {
+		scratch = make([]Key, len(keys))
+	}
+	from, to := keys, scratch[:len(keys)]
+	var counts [3][1 << digit]uint32
+	for _, k := range from {
+		counts[0][k>>32&(1<<digit-1)]++
+		counts[1][k>>(32+digit)&(1<<digit-1)]++
+		counts[2][k>>(32+2*digit)&(1<<digit-1)]++
+	}
+	for pass := range counts {
+		shift := 32 + pass*digit
+		count := &counts[pass]
+		if count[from[0]>>shift&(1<<digit-1)] == uint32(len(keys)) {
+			continue // all in one place
+		}
+		var at uint32
+		for i, n := range count {
+			count[i] = at
+			at += n
+		}
+		for _, k := range from {
+			place := &count[k>>shift&(1<<digit-1)]
+			to[*place] = k
+			*place++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &keys[0] {
+		copy(keys, from)
+	}
+	for i := 0; i < len(keys); {
+		j := i + 1
+		for j < len(keys) && keys[j]>>32 == keys[i]>>32 {
+			j++
+		}
+		if j > i+1 {
+			slices.Sort(keys[i:j])
+		}
+		i = j
+	}
+	return scratch
 }
 
 // selectSmallest moves the n smallest of the distinct keys to the front

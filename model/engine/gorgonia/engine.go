@@ -72,6 +72,13 @@ func (e *gorgoniaEngine) NewState(net *network.Network) (engine.State, error) {
 
 func (e *gorgoniaEngine) Products() engine.Products { return products{e.team, &e.clock} }
 
+func (e *gorgoniaEngine) Contrast() engine.Contrast { return contrast{} }
+
+// contrast makes panels; they run on the goroutines of their callers.
+type contrast struct{}
+
+func (contrast) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanel(dim, hard) }
+
 // Close ends the compute threads. States and programs of the engine must not
 // be used afterwards.
 func (e *gorgoniaEngine) Close() error {

@@ -8,6 +8,8 @@ func genericInstructions() instructions {
 		rows:    4,
 		tiles:   []microKernel{{2, false, genericTile4x2}, {1, false, genericTile4x1}},
 		vectors: genericVectors(),
+
+		laneLoops: genericLaneLoops(),
 	}
 }
 

@@ -38,6 +38,7 @@ type instructions struct {
 	rows  int           // tile height
 	tiles []microKernel // widest first
 	vectors
+	laneLoops
 }
 
 // product is C (+)= A·B in the terms of tile, of any size.

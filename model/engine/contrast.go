@@ -1,0 +1,93 @@
+package engine
+
+import "mochi/model/nearest"
+
+// Contrast makes the kernels of the loss (package loss): one pass over a long
+// queue of negatives for a panel of queries. It is safe for concurrent use.
+type Contrast interface {
+	// NewPanel allocates the kernels' scratch for one goroutine: queries of
+	// length dim, and the hard most similar keys of each (0 = none wanted).
+	NewPanel(dim, hard int) Panel
+}
+
+// The sizes of a panel's work.
+const (
+	PanelQueries = 32  // the most queries of a Panel
+	PanelRows    = 128 // the most keys of one Scan: a block that stays in the second-level cache
+)
+
+// A Part is what one virtual shard contributes to one query's loss: dim values
+// of the vector Σ e·n, then the scalars below. Exponentials are relative to
+// the part's own largest similarity, so that a temperature of 0.01 overflows
+// nowhere: e = e^{(c−PartTop)/τ}.
+const (
+	PartTop     = iota // largest similarity, synthetic points included; NoSimilarity when there is none
+	PartSum            // Σ e
+	PartQuery          // Σ e·β/ρ′ over points mixed with the query: the weight of q itself
+	PartReal           // largest similarity of a key
+	PartPoint          // largest similarity of a synthetic point
+	PartSim            // Σ c over keys
+	PartRows           // keys counted (those of the query's class are dropped by the class oracle)
+	PartHard           // hard negatives
+	PartHardSim        // Σ c over them
+	PartScalars        // how many scalars
+)
+
+// NoSimilarity stands for the largest of no similarities.
+const NoSimilarity = -3e38
+
+// Panel is the loss's arithmetic for up to PanelQueries queries. Results are
+// pure functions of one query and the keys: not of the other queries, nor of
+// what the panel did before. No slice is kept after a call.
+type Panel interface {
+	// Load takes queries [b, dim], b ≤ PanelQueries, their classes ([b], or nil
+	// without class oracle) and 1/τ, and forgets all hard negatives. rank says
+	// whether they are wanted from now on.
+	Load(q []float32, labels []int32, invT float32, rank bool)
+	// Begin starts a part: that of one virtual shard.
+	Begin()
+	// Scan adds up to PanelRows keys [n, dim] to the part of every query, and
+	// offers them as hard negatives number first, first+1, …; numbers must
+	// rise from call to call. labels [n] are the keys' classes: keys of a
+	// query's class are dropped (−1 is unknown and never dropped).
+	Scan(keys []float32, labels []int32, first int)
+	// End writes the part of query i to dst [dim+PartScalars].
+	End(i int, dst []float32)
+	// Hardest writes the hard negatives of query i since Load, in no order, to
+	// dst (capacity ≥ hard) and returns it resliced.
+	Hardest(i int, dst []nearest.Key) []nearest.Key
+
+	// Widen turns bfloat16 into float32, exactly.
+	Widen(dst []float32, src []uint16)
+	// Mix adds one query's synthetic points to a part.
+	Mix(m *Mixture)
+}
+
+// Mixture is the synthetic negatives of one query from one virtual shard, with
+// n hard negatives there. Either Keys or BF16 holds the shard's rows.
+type Mixture struct {
+	Query  []float32 // [dim]
+	Keys   []float32 // row r at r·Stride·dim
+	BF16   []uint16
+	Stride int
+
+	Rows []int32   // [n] rows of the hard negatives
+	Sims []float32 // [n] q·n
+
+	First, Second []int32   // [s] indices into Rows: n_i and n_j
+	Alpha         []float32 // [s] weight of n_i
+	Partner       []int32   // [s′] index into Rows
+	Beta          []float32 // [s′] weight of the query
+
+	InvT float32   // 1/τ
+	Part []float32 // [dim+PartScalars], updated: every scalar but PartReal, PartSim and PartRows
+}
+
+// Guards against a mixture whose parts nearly cancel. Below Cancels, ρ² from
+// the closed form has lost its digits to rounding and the mixture is
+// recomputed element by element; below MinNorm its direction is rounding
+// noise, and the point is left shorter than 1: h = h̃/max(‖h̃‖, MinNorm).
+const (
+	Cancels = 0.25 // of ρ²
+	MinNorm = 1e-3 // of ρ
+)
