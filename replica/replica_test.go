@@ -28,11 +28,11 @@ func (p pictures) Len() int          { return p.n }
 func (p pictures) Classes() int      { return 3 }
 func (p pictures) Label(i int) int32 { return int32(i % 3) }
 func (p pictures) Path(i int) string { return fmt.Sprintf("picture %d", i) }
-func (p pictures) Decode(i int) (*augment.Image, error) {
+func (p pictures) Decode(i int, d *data.Decoder) (*augment.Image, error) {
 	if p.bad > 0 && i%p.bad == 0 {
 		return nil, &data.CorruptError{Path: p.Path(i), Err: errors.New("test")}
 	}
-	img := augment.NewImage(p.size, p.size)
+	img := d.Image(p.size, p.size)
 	for j := range img.Pix {
 		img.Pix[j] = uint8((i*131 + j*j*7 + j*(i%5)) % 251)
 	}
@@ -185,7 +185,7 @@ func simulation(t *testing.T, cfg protocol.Config, ds data.Dataset, steps int64)
 	view := func(refs []sampler.Ref, which int) []float32 {
 		var images []float32
 		for _, ref := range refs {
-			img, err := ds.Decode(ref.Sample)
+			img, err := ds.Decode(ref.Sample, data.NewDecoder())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -167,7 +167,9 @@ func loadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
 
 // naturalSize is the height of the first image, at most 224.
 func naturalSize(ds data.Dataset) (int, error) {
-	img, err := ds.Decode(0)
+	d := data.NewDecoder()
+	defer d.Close()
+	img, err := ds.Decode(0, d)
 	if err != nil {
 		return 0, err
 	}

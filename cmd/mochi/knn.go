@@ -58,12 +58,14 @@ func knn(ctx context.Context, eng engine.Engine, state engine.State, set *data.S
 	}
 	defer prog.Close()
 	worker := augment.NewWorker(augment.Eval(net.ImageSize))
+	decoder := data.NewDecoder()
+	defer decoder.Close()
 	extract := func(name string, ds data.Dataset) ([]float32, []int32, error) {
 		start, last := time.Now(), time.Now()
 		size := 3 * net.ImageSize * net.ImageSize
 		images := func(first, count int, dst []float32) error {
 			for i := range count {
-				img, err := ds.Decode(first + i)
+				img, err := ds.Decode(first+i, decoder)
 				if err != nil {
 					return err
 				}

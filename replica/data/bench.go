@@ -71,9 +71,11 @@ func decodeOnly(ctx context.Context, d Dataset, refs []Ref, workers int, duratio
 	start := time.Now()
 	for range workers {
 		wg.Go(func() {
+			decoder := NewDecoder()
+			defer decoder.Close()
 			for {
 				i := next.Add(1) - 1
-				_, err := d.Decode(refs[i%int64(len(refs))].Sample)
+				_, err := d.Decode(refs[i%int64(len(refs))].Sample, decoder)
 				if err == nil {
 					err = ctx.Err()
 				}

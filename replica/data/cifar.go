@@ -135,11 +135,11 @@ func (s *cifarSplit) Path(i int) string {
 }
 
 // Decode interleaves the planes.
-func (s *cifarSplit) Decode(i int) (*augment.Image, error) {
+func (s *cifarSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
 	size := s.format.record()
 	planes := s.records[i*size+s.format.labels : (i+1)*size]
 	red, green, blue := planes[:cifarPlane], planes[cifarPlane:2*cifarPlane], planes[2*cifarPlane:3*cifarPlane]
-	img := augment.NewImage(cifarSide, cifarSide)
+	img := d.Image(cifarSide, cifarSide)
 	for j := range red {
 		px := img.Pix[j*3 : j*3+3 : j*3+3]
 		px[0], px[1], px[2] = red[j], green[j], blue[j]

@@ -32,7 +32,7 @@ func TestCIFAR10(t *testing.T) {
 		if a, b := set.Train.Path(1), set.Train.Path(2); !strings.HasSuffix(a, "data_batch_1.bin record 1") || !strings.HasSuffix(b, "data_batch_3.bin record 0") {
 			t.Errorf("paths %q, %q", a, b)
 		}
-		img, err := set.Train.Decode(1)
+		img, err := set.Train.Decode(1, NewDecoder())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,6 +91,7 @@ func FuzzCIFAR(f *testing.F) {
 	f.Add(cifarRecords(2, 3, 99))
 	f.Add(cifarRecords(1, 200)[:3000])
 	f.Fuzz(func(t *testing.T, content []byte) {
+		d := NewDecoder()
 		for _, format := range []cifarFormat{{name: "CIFAR-10", labels: 1, classes: 10}, {name: "CIFAR-100", labels: 2, classes: 100}} {
 			if format.check(content) != nil {
 				continue
@@ -100,7 +101,7 @@ func FuzzCIFAR(f *testing.F) {
 				if l := s.Label(i); l < 0 || int(l) >= format.classes {
 					t.Fatalf("label %d", l)
 				}
-				img, err := s.Decode(i)
+				img, err := s.Decode(i, d)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -38,19 +38,31 @@ type Dataset interface {
 	Label(i int) int32
 	// Path names sample i for people: a file, or a file and a position.
 	Path(i int) string
-	// Decode returns sample i; the image is the caller's. The error is a
-	// *CorruptError where the sample itself is at fault, so that another try,
-	// or another machine, would fail alike.
-	Decode(i int) (*augment.Image, error)
+	// Decode returns sample i, decoded by d; the image is d's until its next
+	// call. The error is a *CorruptError where the sample itself is at fault.
+	Decode(i int, d *Decoder) (*augment.Image, error)
 }
 
 // Set is a data set with its splits.
 type Set struct {
 	Train    Dataset
 	Test     Dataset       // nil when there is none
-	Kind     string        // idx, cifar or folder
+	Kind     string        // idx, cifar, folder or tar
 	Announce string        // what was recognised, for people; may have several lines
 	Info     protocol.Data // identifies the training split
+
+	// Faults are what could not be read when the data set was opened: a
+	// folder, the end of a shard. What they hold is not part of the splits.
+	Faults []*CorruptError
+}
+
+// Strict is the first fault found at opening as an error, nil when there is
+// none.
+func (s *Set) Strict() error {
+	if len(s.Faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w (--strict-data: %s at fault)", s.Faults[0], plural(len(s.Faults), "place", "places"))
 }
 
 // CorruptError says that a sample cannot be used.
@@ -85,7 +97,32 @@ type subset struct {
 // at is the sample that is number i of the subset.
 func (s subset) at(i int) int { return int(int64(i) * int64(s.Dataset.Len()) / int64(s.n)) }
 
-func (s subset) Len() int                             { return s.n }
-func (s subset) Label(i int) int32                    { return s.Dataset.Label(s.at(i)) }
-func (s subset) Path(i int) string                    { return s.Dataset.Path(s.at(i)) }
-func (s subset) Decode(i int) (*augment.Image, error) { return s.Dataset.Decode(s.at(i)) }
+func (s subset) Len() int          { return s.n }
+func (s subset) Label(i int) int32 { return s.Dataset.Label(s.at(i)) }
+func (s subset) Path(i int) string { return s.Dataset.Path(s.at(i)) }
+func (s subset) Decode(i int, d *Decoder) (*augment.Image, error) {
+	return s.Dataset.Decode(s.at(i), d)
+}
+
+// Encoded is a Dataset whose samples are encoded images.
+type Encoded interface {
+	Dataset
+	// Name is sample i's name in the data set, the same on every machine.
+	Name(i int) string
+	// Content is sample i as it is stored; the bytes are d's until its next
+	// call. Errors are those of Decode.
+	Content(i int, d *Decoder) ([]byte, error)
+}
+
+// decodeContent is Decode of an Encoded data set.
+func decodeContent(s Encoded, i int, d *Decoder, maxPixels int) (*augment.Image, error) {
+	content, err := s.Content(i, d)
+	if err != nil {
+		return nil, err
+	}
+	img, err := d.Decode(content, maxPixels)
+	if err != nil {
+		return nil, &CorruptError{Path: s.Path(i), Err: err}
+	}
+	return img, nil
+}

@@ -273,6 +273,18 @@ func (s *folderSplit) Path(i int) string {
 	return filepath.Join(s.dir, filepath.FromSlash(s.samples[i].path))
 }
 
-func (s *folderSplit) Decode(i int) (*augment.Image, error) {
-	return decodeFile(s.Path(i), s.maxPixels)
+// ClassName is the name of a class: its folder's.
+func (s *folderSplit) ClassName(class int) string { return s.classes[class] }
+
+// Name is the sample's name in its data set: its path below the split.
+func (s *folderSplit) Name(i int) string { return s.samples[i].path }
+
+// Content reads the encoded image of sample i.
+func (s *folderSplit) Content(i int, d *Decoder) ([]byte, error) {
+	return readContent(s.Path(i), s.maxPixels, d)
+}
+
+// Decode reads and decodes sample i.
+func (s *folderSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
+	return decodeContent(s, i, d, s.maxPixels)
 }

@@ -200,8 +200,8 @@ func (s *idxSplit) Label(i int) int32 {
 }
 
 // Decode replicates grey to RGB.
-func (s *idxSplit) Decode(i int) (*augment.Image, error) {
-	img := augment.NewImage(s.w, s.h)
+func (s *idxSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
+	img := d.Image(s.w, s.h)
 	grey := s.pix[i*s.w*s.h : (i+1)*s.w*s.h]
 	for j, v := range grey {
 		px := img.Pix[j*3 : j*3+3 : j*3+3]

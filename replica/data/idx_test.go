@@ -40,7 +40,7 @@ func TestIDX(t *testing.T) {
 		if want := "6 training images of 3×2 pixels, 2 test images, 3 classes"; !strings.Contains(set.Announce, want) {
 			t.Errorf("announced as %q, want %q", set.Announce, want)
 		}
-		img, err := set.Train.Decode(1)
+		img, err := set.Train.Decode(1, NewDecoder())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"mochi/replica/augment"
 )
@@ -39,82 +40,127 @@ func formatOf(head []byte) format {
 	return unknownFormat
 }
 
-// decodeFile reads and decodes one image file. A file that is gone or may not
-// be read counts as corrupt too; other failures of the system do not.
-func decodeFile(path string, maxPixels int) (*augment.Image, error) {
-	content, err := readImageFile(path, maxPixels)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errTooLarge) {
-		return nil, &CorruptError{Path: path, Err: err}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
-	}
-	img, err := decodeImage(content, maxPixels)
-	if err != nil {
-		return nil, &CorruptError{Path: path, Err: err}
-	}
-	return img, nil
+// Header is what an image file says of itself before its pixels.
+type Header struct {
+	Format        string // JPEG or PNG
+	Width, Height int    // pixels, as stored: not yet turned
+	Orientation   int    // EXIF's, 1 for upright
+	Colours       string // RGB, grey, CMYK, palette; with alpha, 16 bit
 }
 
-var errTooLarge = errors.New("file is too large for an image")
+// Formats of image files.
+const (
+	JPEG = "JPEG"
+	PNG  = "PNG"
+)
 
-// readImageFile reads a file that may hold an image of maxPixels: at most
-// eight bytes a pixel and a megabyte.
-func readImageFile(path string, maxPixels int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if limit := int64(maxPixels)*8 + 1<<20; info.Size() > limit {
-		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", errTooLarge, info.Size(), limit)
-	}
-	content := make([]byte, info.Size())
-	n, err := io.ReadFull(f, content)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return content[:n], nil
-}
-
-// decodeImage decodes a JPEG or PNG image of at most maxPixels to RGB. Grey
-// is replicated, alpha dropped, 16 bits are cut to the upper 8; orientation
-// tags are ignored, all as torchvision's loader does.
-func decodeImage(content []byte, maxPixels int) (*augment.Image, error) {
+// ReadHeader reads the header of an encoded image.
+func ReadHeader(content []byte) (Header, error) {
+	var h Header
 	var config func(io.Reader) (image.Config, error)
-	var decode func(io.Reader) (image.Image, error)
 	switch {
 	case len(content) == 0:
-		return nil, errors.New("the file is empty")
+		return h, errEmpty
 	case formatOf(content) == jpegFormat:
-		config, decode = jpeg.DecodeConfig, jpeg.Decode
+		h.Format, h.Orientation, config = JPEG, orientationOf(content), jpeg.DecodeConfig
 	case formatOf(content) == pngFormat:
-		config, decode = png.DecodeConfig, png.Decode
+		h.Format, h.Orientation, config = PNG, 1, png.DecodeConfig
 	default:
-		return nil, fmt.Errorf("neither JPEG nor PNG: it starts with %q", content[:min(len(content), 16)])
+		return h, fmt.Errorf("neither JPEG nor PNG: it starts with %q", content[:min(len(content), 16)])
 	}
 	c, err := config(bytes.NewReader(content))
 	if err != nil {
-		return nil, cut(err)
+		return h, cut(err)
 	}
-	if c.Width < 1 || c.Height < 1 || int64(c.Width)*int64(c.Height) > int64(maxPixels) {
-		return nil, fmt.Errorf("image of %d×%d pixels: the limit is %d", c.Width, c.Height, maxPixels)
+	if c.Width < 1 || c.Height < 1 {
+		return h, fmt.Errorf("image of %d×%d pixels", c.Width, c.Height)
 	}
-	m, err := decode(bytes.NewReader(content))
-	if err != nil {
-		return nil, cut(err)
-	}
-	return toRGB(m), nil
+	h.Width, h.Height, h.Colours = c.Width, c.Height, coloursOf(c.ColorModel)
+	return h, nil
 }
 
-// toRGB converts what image/jpeg and image/png return.
-func toRGB(m image.Image) *augment.Image {
+// coloursOf names a colour model for people.
+func coloursOf(m color.Model) string {
+	switch m {
+	case color.GrayModel:
+		return "grey"
+	case color.Gray16Model:
+		return "grey, 16 bit"
+	case color.CMYKModel:
+		return "CMYK"
+	case color.NRGBAModel:
+		return "RGB with alpha"
+	case color.RGBA64Model:
+		return "RGB, 16 bit"
+	case color.NRGBA64Model:
+		return "RGB with alpha, 16 bit"
+	}
+	if _, ok := m.(color.Palette); ok {
+		return "palette"
+	}
+	return "RGB"
+}
+
+// readContent reads an image file that may hold an image of maxPixels into d's
+// buffer. A file that is gone, may not be read or whose disk fails is a
+// *CorruptError like one that cannot be decoded; other failures of the system
+// are not.
+func readContent(path string, maxPixels int, d *Decoder) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fileFault(path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fileFault(path, err)
+	case !info.Mode().IsRegular():
+		return nil, &CorruptError{Path: path, Err: errors.New("it is no plain file")}
+	case info.Size() == 0:
+		return nil, &CorruptError{Path: path, Err: errEmpty}
+	}
+	if err := checkLength(info.Size(), maxPixels); err != nil {
+		return nil, &CorruptError{Path: path, Err: err}
+	}
+	content := d.Content(int(info.Size()))
+	n, err := io.ReadFull(f, content)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fileFault(path, err)
+	}
+	return content[:n], nil // shorter where the file was cut meanwhile
+}
+
+// checkLength refuses a file that is longer than an image of maxPixels can
+// be: eight bytes a pixel and a megabyte.
+func checkLength(length int64, maxPixels int) error {
+	if limit := int64(maxPixels)*8 + 1<<20; length > limit {
+		return fmt.Errorf("file is too large for an image: %d bytes, the limit is %d", length, limit)
+	}
+	return nil
+}
+
+// fileFault is the error of an image file that cannot be read: the file's
+// fault, unless the process has run out of something.
+func fileFault(path string, err error) error {
+	if exhausted(err) {
+		return fmt.Errorf("data: %w", err)
+	}
+	var at *fs.PathError
+	if errors.As(err, &at) { // the path is said already
+		err = at.Err
+	}
+	return &CorruptError{Path: path, Err: err}
+}
+
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// toRGB converts what image/jpeg and image/png return into d's image.
+func toRGB(m image.Image, d *Decoder) *augment.Image {
 	b := m.Bounds()
-	out := augment.NewImage(b.Dx(), b.Dy())
+	out := d.Image(b.Dx(), b.Dy())
 	row := func(y int) []uint8 { return out.Pix[y*out.W*3 : (y+1)*out.W*3] }
 	for y := range out.H {
 		to := row(y)

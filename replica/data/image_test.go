@@ -6,11 +6,15 @@ import (
 	"hash/crc32"
 	"image"
 	"image/color"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"mochi/replica/augment"
 )
 
 func TestDecodeFormats(t *testing.T) {
@@ -40,7 +44,7 @@ func TestDecodeFormats(t *testing.T) {
 		"16 bits, alpha":   {deepAlpha, [3]uint8{0x10, 0x20, 0x30}},
 		"palette":          {palette, [3]uint8{1, 2, 3}},
 	} {
-		img, err := decodeImage(pngBytes(t, c.image), 100)
+		img, err := NewDecoder().Decode(pngBytes(t, c.image), 100)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -52,7 +56,7 @@ func TestDecodeFormats(t *testing.T) {
 	cmyk := image.NewCMYK(rect)
 	cmyk.SetCMYK(0, 0, color.CMYK{K: 255})
 	cmyk.SetCMYK(1, 0, color.CMYK{0, 128, 255, 0})
-	if got := toRGB(cmyk).Pix; !slices.Equal(got, []uint8{0, 0, 0, 255, 127, 0}) {
+	if got := toRGB(cmyk, NewDecoder()).Pix; !slices.Equal(got, []uint8{0, 0, 0, 255, 127, 0}) {
 		t.Errorf("CMYK: got %v", got)
 	}
 }
@@ -70,7 +74,7 @@ func TestYCbCrEqualsImageColor(t *testing.T) {
 					plane[j] = uint8(j*(31+i*12) + j*j)
 				}
 			}
-			got := toRGB(m)
+			got := toRGB(m, NewDecoder())
 			for y := range size[1] {
 				for x := range size[0] {
 					c := m.YCbCrAt(x, y)
@@ -92,7 +96,7 @@ func TestDecodeJPEG(t *testing.T) {
 			m.Pix[i] = 255
 		}
 	}
-	img, err := decodeImage(jpegBytes(t, m), 63)
+	img, err := NewDecoder().Decode(jpegBytes(t, m), 63)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +134,23 @@ func TestCorruptFilesAreNamed(t *testing.T) {
 	if _, err := decodeFile(path, 2400); !errors.As(err, &corrupt) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a file that is gone: %v", err)
 	}
-	// A folder where a file should be is the system's failure, not a sample's.
-	if _, err := decodeFile(t.TempDir(), 2400); err == nil || errors.As(err, &corrupt) {
-		t.Errorf("a folder: %v", err)
+	if _, err := decodeFile(t.TempDir(), 2400); !errors.As(err, &corrupt) {
+		t.Errorf("a folder where a file was: %v", err)
 	}
+	for _, system := range []error{syscall.EMFILE, syscall.ENOMEM} {
+		if err := fileFault("x.jpg", &fs.PathError{Op: "open", Path: "x.jpg", Err: system}); errors.As(err, &corrupt) {
+			t.Errorf("%v is held against the file: %v", system, err)
+		}
+	}
+	if err := fileFault("x.jpg", syscall.EIO); !errors.As(err, &corrupt) {
+		t.Errorf("a bad sector: %v", err)
+	}
+}
+
+// decodeFile decodes one file as a folder's Dataset does.
+func decodeFile(path string, maxPixels int) (*augment.Image, error) {
+	s := &folderSplit{dir: filepath.Dir(path), samples: []sampleFile{{path: filepath.Base(path)}}, maxPixels: maxPixels}
+	return s.Decode(0, NewDecoder())
 }
 
 // Content decides, not the extension.

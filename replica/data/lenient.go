@@ -33,14 +33,14 @@ func NewLenient(d Dataset, report func(*CorruptError)) *Lenient {
 
 // Decode returns sample i or its replacement. An error that is no fault of
 // the sample (a disk that fails, no more file descriptors) is returned.
-func (l *Lenient) Decode(i int) (*augment.Image, error) {
+func (l *Lenient) Decode(i int, d *Decoder) (*augment.Image, error) {
 	var last *CorruptError
 	for tries := range min(l.Len(), maxReplacements) {
 		j := (i + tries) % l.Len()
 		if last = l.known(j); last != nil {
 			continue
 		}
-		img, err := l.Dataset.Decode(j)
+		img, err := l.Dataset.Decode(j, d)
 		if err == nil {
 			return img, nil
 		}

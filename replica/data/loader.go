@@ -252,6 +252,8 @@ func (l *Loader) Stats() LoaderStats {
 
 func (l *Loader) worker() {
 	w := augment.NewWorker(l.recipe)
+	d := NewDecoder()
+	defer d.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -266,7 +268,7 @@ func (l *Loader) worker() {
 		t := j.tasks[j.next]
 		j.next++
 		l.mu.Unlock()
-		views, err := l.load(w, t, j.batch)
+		views, err := l.load(w, d, t, j.batch)
 		l.mu.Lock()
 		if err == nil {
 			l.stats.Decoded++
@@ -325,8 +327,8 @@ func (l *Loader) recycle(b *Batch) {
 }
 
 // load decodes one sample and writes its views to their places.
-func (l *Loader) load(w *augment.Worker, t task, b *Batch) (views int, err error) {
-	img, err := l.data.Decode(t.ref.Sample)
+func (l *Loader) load(w *augment.Worker, d *Decoder, t task, b *Batch) (views int, err error) {
+	img, err := l.data.Decode(t.ref.Sample, d)
 	if err != nil {
 		return 0, err
 	}

@@ -31,7 +31,7 @@ func (f *fakeSet) Classes() int      { return 2 }
 func (f *fakeSet) Label(i int) int32 { return int32(i % 2) }
 func (f *fakeSet) Path(i int) string { return fmt.Sprintf("image %d", i) }
 
-func (f *fakeSet) Decode(i int) (*augment.Image, error) {
+func (f *fakeSet) Decode(i int, d *Decoder) (*augment.Image, error) {
 	f.decodes.Add(1)
 	if f.gate != nil {
 		<-f.gate
@@ -42,7 +42,7 @@ func (f *fakeSet) Decode(i int) (*augment.Image, error) {
 	if f.corrupt[i] {
 		return nil, &CorruptError{Path: f.Path(i), Err: errors.New("bad")}
 	}
-	img := augment.NewImage(9+i%3, 8)
+	img := d.Image(9+i%3, 8)
 	for j := range img.Pix {
 		img.Pix[j] = uint8(i*31 + j*j)
 	}
@@ -98,7 +98,7 @@ func TestBatchesEqualAPlainComputation(t *testing.T) {
 		if r, bad := replacement[at]; bad {
 			at = r
 		}
-		img, err := (&fakeSet{n: 17}).Decode(at)
+		img, err := (&fakeSet{n: 17}).Decode(at, NewDecoder())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -343,7 +343,7 @@ func TestReset(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, ref := range want {
-			img, _ := set.Decode(ref.Sample)
+			img, _ := set.Decode(ref.Sample, NewDecoder())
 			view := make([]float32, rec.ViewLen())
 			augment.NewWorker(rec).View(img, augment.Seed(0, ref.Epoch, ref.Sample, augment.QueryView), view)
 			if !slices.Equal(b.Query[0][i*len(view):(i+1)*len(view)], view) {

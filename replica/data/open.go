@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+
+	"mochi/replica/data/shards"
 )
 
 // FashionMNIST is the name that stands for the data of Debian's package
@@ -22,6 +24,15 @@ type Options struct {
 	// FashionMNIST is where the package's files lie. Default
 	// /usr/share/datasets/fashion-mnist.
 	FashionMNIST string
+	// Progress, when not nil, is told now and then how far a large listing is,
+	// possibly from several goroutines.
+	Progress func(text string)
+}
+
+func (o Options) progress(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(fmt.Sprintf(format, args...))
+	}
 }
 
 // DefaultOptions are those of Open.
@@ -38,17 +49,17 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if path == FashionMNIST {
 		return openFashionMNIST(o)
 	}
-	if strings.HasSuffix(path, ".tar") {
-		return nil, fmt.Errorf("data %s: tar shards are not read; unpack them to a folder <class>/<image>", path)
+	if shards.IsPattern(path) {
+		return openShards(path, o)
 	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("data %s: no such folder; want a folder of images, IDX or CIFAR files, or the name %s", path, FashionMNIST)
+		return nil, fmt.Errorf("data %s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', or the name %s", path, FashionMNIST)
 	case err != nil:
 		return nil, fmt.Errorf("data: %w", err)
 	case !info.IsDir():
-		return nil, fmt.Errorf("data %s: is a file; give the folder that it lies in", path)
+		return nil, fmt.Errorf("data %s: is a file, and no .tar; give the folder that it lies in", path)
 	}
 	names, err := files(path)
 	if err != nil {
@@ -68,6 +79,9 @@ func OpenWith(path string, o Options) (*Set, error) {
 		}
 	}
 	if set, err := openIDX(path, names); set != nil || err != nil {
+		return set, err
+	}
+	if set, err := openShardFolder(path, names, o); set != nil || err != nil {
 		return set, err
 	}
 	return openFolder(path, o)

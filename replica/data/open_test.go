@@ -22,7 +22,7 @@ func TestOpenNamesTheFault(t *testing.T) {
 		"empty":            "holds no JPEG or PNG image",
 		"texts":            "holds no JPEG or PNG image",
 		"valonly":          "no folder train",
-		"x-{000..003}.tar": "not read",
+		"x-{000..003}.tar": "4 of the 4 files it names do not exist",
 	} {
 		full := filepath.Join(dir, path)
 		_, err := Open(full)
@@ -128,7 +128,7 @@ func compareSplit(t *testing.T, d Dataset, paths []string, labels []int32) {
 	for i := range d.Len() {
 		rel := strings.TrimPrefix(d.Path(i), d.(*folderSplit).dir+"/")
 		gotPaths, gotLabels = append(gotPaths, rel), append(gotLabels, d.Label(i))
-		if _, err := d.Decode(i); err != nil {
+		if _, err := d.Decode(i, NewDecoder()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -203,11 +203,11 @@ func TestLimitKeepsTheShares(t *testing.T) {
 	counts, d := map[int32]int{}, Limit(set.Train, 4)
 	for i := range d.Len() {
 		counts[d.Label(i)]++
-		img, err := d.Decode(i)
+		img, err := d.Decode(i, NewDecoder())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if whole, _ := set.Train.Decode(3 * i); d.Path(i) != set.Train.Path(3*i) || !slices.Equal(img.Pix, whole.Pix) {
+		if whole, _ := set.Train.Decode(3*i, NewDecoder()); d.Path(i) != set.Train.Path(3*i) || !slices.Equal(img.Pix, whole.Pix) {
 			t.Errorf("sample %d of the subset is not sample %d", i, 3*i)
 		}
 	}
