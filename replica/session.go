@@ -186,3 +186,16 @@ func (s *session) restore(c *checkpoint.State) error {
 	s.step, s.cursor, s.pending, s.ready = c.Step, c.Cursor, nil, true
 	return nil
 }
+
+// negatives are the shards that this replica holds, as the loss wants them.
+func (s *session) negatives() []loss.Shard {
+	var list []loss.Shard
+	for _, h := range s.queue.Held() {
+		shard := loss.Shard{Index: h.Index, Keys: h.Keys, BF16: h.BF16}
+		if s.cfg.Oracle {
+			shard.Labels = h.Labels
+		}
+		list = append(list, shard)
+	}
+	return list
+}

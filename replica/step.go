@@ -9,7 +9,6 @@ import (
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
 	"mochi/model"
-	"mochi/model/loss"
 	"mochi/replica/checkpoint"
 )
 
@@ -150,6 +149,7 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 	epoch := s.sampler.Epoch(s.cursor)
 	b, d := s.cfg.BNGroup, s.cfg.Dim
 	p := s.net.NumParams()
+	shards := s.negatives()
 	reports := make([]protocol.GroupReport, 0, len(m.groups))
 	for i, group := range m.groups {
 		if err := ctx.Err(); err != nil {
@@ -159,6 +159,7 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 			Images:    images[i],
 			Positives: s.stage.keys[group*b*d : (group+1)*b*d],
 			Samples:   make([]int, b),
+			Shards:    shards,
 			Step:      step,
 			BatchSize: s.cfg.Batch,
 			Mix:       epoch >= s.cfg.MoCHiWarmup,
@@ -169,11 +170,6 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 				in.Labels = append(in.Labels, s.data.Label(ref.Sample))
 			}
 		}
-		var labels []int32
-		if s.cfg.Oracle {
-			labels = s.queue.Labels()
-		}
-		in.Shards = loss.Split(s.queue.Keys(), labels, s.cfg.Dim, s.cfg.QueueShards)
 		var ready func(int)
 		if i == len(m.groups)-1 {
 			ready = s.reduce.countdown(final)

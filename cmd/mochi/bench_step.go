@@ -228,13 +228,17 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 	}
 	end("key_forward")
 	samples := make([]int, g)
+	var shards []loss.Shard
+	for _, h := range b.queue.Held() {
+		shards = append(shards, loss.Shard{Index: h.Index, Keys: h.Keys})
+	}
 	for i := range b.cfg.Groups() {
 		for j := range samples {
 			samples[j] = i*g + j
 		}
 		in := model.StepInput{
 			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
-			Shards: loss.Split(b.queue.Keys(), nil, b.cfg.Dim, b.cfg.QueueShards), Step: step, BatchSize: b.cfg.Batch, Mix: true,
+			Shards: shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
 		}
 		report, err := b.moco.Step(in, b.group[:p], b.group[p:p+nb], nil)
 		if err != nil {

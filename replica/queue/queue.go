@@ -4,58 +4,95 @@
 // The contents depend on nothing but the history of commits: keys enter in
 // global-batch order, with wrap-around, on COMMIT only, so K need not be a
 // multiple of the batch and every replica holds the same bits. Slot i belongs
-// to virtual shard i mod V; a shard has a version (keys written to it so far)
-// and a digest, by which copies are compared.
+// to virtual shard i mod V, as its row i div V. A replica holds all shards or
+// some of them; a shard has a version (keys written to it so far) and a
+// digest, by which copies are compared.
 //
 // A digest is a sum of one 64-bit hash per slot, so that Enqueue updates it in
-// O(B·d) whatever K is. It guards against faults, not against an adversary.
-// Memory: 4·K·d bytes of keys and 12·K of labels and hashes.
+// O(B·d) whatever K is. The hashes are also each slot's checksum: Audit reads
+// the keys again and finds those that no longer have theirs. All this guards
+// against faults, not against an adversary.
+//
+// Memory: 4·d bytes a slot held, 2·d stored as bfloat16, and 12 for label and
+// hash.
 package queue
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // Unlabelled is the class of a slot whose sample's class is unknown.
 const Unlabelled = -1
 
-// Queue is a replica's copy of all K slots. It is not safe for concurrent use.
+// Storage is how keys are kept.
+type Storage int
+
+// The ways to store keys. BF16 rounds them to the nearest bfloat16 (ties to
+// even) as they enter.
+const (
+	FP32 Storage = iota
+	BF16
+)
+
+// Queue is a replica's part of the K slots. It is not safe for concurrent use.
 type Queue struct {
-	k, dim, shards int
+	k, dim  int
+	storage Storage
 
-	keys     []float32 // [K, d]
-	labels   []int32   // [K]
-	ptr      int       // next slot to write
-	enqueued int64     // keys ever enqueued
+	shards   []*Shard // by index, nil where not held
+	held     []*Shard
+	ptr      int   // next slot to write
+	enqueued int64 // keys ever enqueued
 
-	slots []uint64 // hash of each slot
-	sums  []uint64 // sum of the hashes of each shard's slots
 	hash  slotHash
+	audit int // the next of held to audit
 }
 
-// New makes a queue of K slots for keys of length dim, in V shards. All keys
-// are zero and unlabelled until Init or Set. It panics when K, dim or V is
-// below 1.
-func New(k, dim, shards int) *Queue {
+// New makes a queue of K slots for keys of length dim, in V shards, and holds
+// all of them as float32. All keys are zero and unlabelled until Init or Set.
+// It panics when K, dim or V is below 1.
+func New(k, dim, shards int) *Queue { return NewStored(k, dim, shards, FP32) }
+
+// NewStored is New with a choice of storage.
+func NewStored(k, dim, shards int, storage Storage) *Queue {
 	if k < 1 || dim < 1 || shards < 1 {
 		panic(fmt.Sprintf("queue: K = %d, d = %d, V = %d; each must be at least 1", k, dim, shards))
 	}
-	q := &Queue{
-		k: k, dim: dim, shards: shards,
-		keys: make([]float32, k*dim), labels: make([]int32, k),
-		slots: make([]uint64, k), sums: make([]uint64, shards),
-	}
-	for i := range q.labels {
-		q.labels[i] = Unlabelled
-	}
-	q.rehashAll()
+	q := &Queue{k: k, dim: dim, storage: storage, shards: make([]*Shard, shards)}
+	q.Hold(nil)
 	return q
 }
+
+// Hold changes which shards are held, by index; nil: all. Those held before
+// keep their contents, others begin as zero keys without class (see Import).
+func (q *Queue) Hold(shards []int) {
+	if shards == nil {
+		for v := range q.shards {
+			shards = append(shards, v)
+		}
+	}
+	before := q.shards
+	q.shards, q.held, q.audit = make([]*Shard, len(before)), nil, 0
+	for _, v := range shards {
+		if q.shards[v] = before[v]; before[v] == nil {
+			q.shards[v] = q.newShard(v)
+		}
+	}
+	for _, s := range q.shards {
+		if s != nil {
+			q.held = append(q.held, s)
+		}
+	}
+}
+
+// Held are the shards held, ascending: for reading, valid until the next Hold.
+// Their contents change with Enqueue, Init, Set and Import.
+func (q *Queue) Held() []*Shard { return q.held }
+
+// Complete says whether all shards are held.
+func (q *Queue) Complete() bool { return len(q.held) == len(q.shards) }
 
 // Len is K, the number of slots.
 func (q *Queue) Len() int { return q.k }
@@ -64,15 +101,7 @@ func (q *Queue) Len() int { return q.k }
 func (q *Queue) Dim() int { return q.dim }
 
 // Shards is V.
-func (q *Queue) Shards() int { return q.shards }
-
-// Keys is the queue itself, [K, d] row-major, slot i at i·d: for reading, valid
-// until the next Enqueue, Init or Set.
-func (q *Queue) Keys() []float32 { return q.keys }
-
-// Labels is the class of each slot's sample, [K], or Unlabelled; for reading,
-// like Keys.
-func (q *Queue) Labels() []int32 { return q.labels }
+func (q *Queue) Shards() int { return len(q.shards) }
 
 // Ptr is the slot that the next key goes to.
 func (q *Queue) Ptr() int { return q.ptr }
@@ -81,34 +110,80 @@ func (q *Queue) Ptr() int { return q.ptr }
 // with K is how many slots hold keys of samples): versions follow from it.
 func (q *Queue) Filled() int64 { return q.enqueued }
 
-// Init fills every slot with a random vector of length 1, a function of (seed,
-// slot) alone, as MoCo starts its queue.
+// SetPosition says where a queue stands whose shards come one by one (Import).
+func (q *Queue) SetPosition(ptr int, filled int64) error {
+	switch {
+	case ptr < 0 || ptr >= q.k:
+		return fmt.Errorf("restore a queue of %d slots at slot %d", q.k, ptr)
+	case filled < 0:
+		return fmt.Errorf("restore a queue after %d keys", filled)
+	}
+	q.ptr, q.enqueued = ptr, filled
+	return nil
+}
+
+// Keys is a copy of the keys, [K, d] row-major, slot i at i·d; of shards that
+// are not held zeros.
+func (q *Queue) Keys() []float32 {
+	keys := make([]float32, q.k*q.dim)
+	for _, s := range q.held {
+		for row := range s.Labels {
+			slot := s.Index + row*len(q.shards)
+			s.read(row, keys[slot*q.dim:(slot+1)*q.dim])
+		}
+	}
+	return keys
+}
+
+// Labels is a copy of the class of each slot's sample, [K], or Unlabelled.
+func (q *Queue) Labels() []int32 {
+	labels := make([]int32, q.k)
+	for i := range labels {
+		labels[i] = Unlabelled
+	}
+	for _, s := range q.held {
+		for row, label := range s.Labels {
+			labels[s.Index+row*len(q.shards)] = label
+		}
+	}
+	return labels
+}
+
+// Init fills every slot held with a random vector of length 1, a function of
+// (seed, slot) alone, as MoCo starts its queue.
 func (q *Queue) Init(seed uint64) {
-	for slot := range q.k {
-		rng := rand.New(rand.NewPCG(seed, uint64(slot)))
-		row := q.keys[slot*q.dim : (slot+1)*q.dim]
-		var sum float64
-		for sum < 1e-12 { // an all-zero draw has no direction
-			sum = 0
-			for i := range row {
-				x := float64(float32(rng.NormFloat64()))
-				row[i] = float32(x)
-				sum += float64(x * x) // the conversion forbids a fused multiply-add
-			}
+	key := make([]float32, q.dim)
+	for _, s := range q.held {
+		for row := range s.Labels {
+			randomKey(seed, s.Index+row*len(q.shards), key)
+			s.write(row, key, Unlabelled)
 		}
-		scale := 1 / math.Sqrt(sum)
-		for i := range row {
-			row[i] = float32(float64(row[i]) * scale)
-		}
-		q.labels[slot] = Unlabelled
+		q.rehash(s)
 	}
 	q.ptr, q.enqueued = 0, 0
-	q.rehashAll()
+}
+
+func randomKey(seed uint64, slot int, key []float32) {
+	rng := rand.New(rand.NewPCG(seed, uint64(slot)))
+	var sum float64
+	for sum < 1e-12 { // an all-zero draw has no direction
+		sum = 0
+		for i := range key {
+			x := float64(float32(rng.NormFloat64()))
+			key[i] = float32(x)
+			sum += float64(x * x) // the conversion forbids a fused multiply-add
+		}
+	}
+	scale := 1 / math.Sqrt(sum)
+	for i := range key {
+		key[i] = float32(float64(key[i]) * scale)
+	}
 }
 
 // Enqueue writes keys [B, d] and their classes [B] in order from Ptr on, with
-// wrap-around. labels may be nil: all unlabelled. B must not exceed K, or the
-// batch would overwrite itself. Nothing changes when an error is returned.
+// wrap-around; those of shards that are not held fall away. labels may be nil:
+// all unlabelled. B must not exceed K, or the batch would overwrite itself.
+// Nothing changes when an error is returned.
 func (q *Queue) Enqueue(keys []float32, labels []int32) error {
 	b := len(keys) / q.dim
 	switch {
@@ -120,12 +195,17 @@ func (q *Queue) Enqueue(keys []float32, labels []int32) error {
 		return fmt.Errorf("enqueue %d keys with %d labels", b, len(labels))
 	}
 	for i := range b {
-		copy(q.keys[q.ptr*q.dim:(q.ptr+1)*q.dim], keys[i*q.dim:])
-		q.labels[q.ptr] = Unlabelled
-		if labels != nil {
-			q.labels[q.ptr] = labels[i]
+		if s := q.shards[q.ptr%len(q.shards)]; s != nil {
+			label := int32(Unlabelled)
+			if labels != nil {
+				label = labels[i]
+			}
+			row := q.ptr / len(q.shards)
+			s.write(row, keys[i*q.dim:(i+1)*q.dim], label)
+			s.sum -= s.hashes[row]
+			s.hashes[row] = q.hash.of(s, row, q.ptr)
+			s.sum += s.hashes[row]
 		}
-		q.rehash(q.ptr)
 		if q.ptr++; q.ptr == q.k {
 			q.ptr = 0
 		}
@@ -134,26 +214,30 @@ func (q *Queue) Enqueue(keys []float32, labels []int32) error {
 	return nil
 }
 
-// Set replaces everything with a saved queue: keys [K, d], labels [K] (nil: all
-// unlabelled), Ptr and Filled. Nothing changes when an error is returned.
+// Set replaces everything held with its part of a saved queue: keys [K, d],
+// labels [K] (nil: all unlabelled), Ptr and Filled. Nothing changes when an
+// error is returned.
 func (q *Queue) Set(keys []float32, labels []int32, ptr int, filled int64) error {
 	switch {
 	case len(keys) != q.k*q.dim:
 		return fmt.Errorf("restore a queue of %d floats: this one has %d slots of length %d", len(keys), q.k, q.dim)
 	case labels != nil && len(labels) != q.k:
 		return fmt.Errorf("restore a queue of %d slots with %d labels", q.k, len(labels))
-	case ptr < 0 || ptr >= q.k:
-		return fmt.Errorf("restore a queue of %d slots at slot %d", q.k, ptr)
-	case filled < 0:
-		return fmt.Errorf("restore a queue after %d keys", filled)
 	}
-	copy(q.keys, keys)
-	for i := range q.labels {
-		q.labels[i] = Unlabelled
+	if err := q.SetPosition(ptr, filled); err != nil {
+		return err
 	}
-	copy(q.labels, labels)
-	q.ptr, q.enqueued = ptr, filled
-	q.rehashAll()
+	for _, s := range q.held {
+		for row := range s.Labels {
+			slot := s.Index + row*len(q.shards)
+			label := int32(Unlabelled)
+			if labels != nil {
+				label = labels[slot]
+			}
+			s.write(row, keys[slot*q.dim:(slot+1)*q.dim], label)
+		}
+		q.rehash(s)
+	}
 	return nil
 }
 
@@ -170,49 +254,6 @@ func (q *Queue) Version(shard int) int64 {
 }
 
 // slotsBelow counts the slots i < n with i mod V = shard.
-func (q *Queue) slotsBelow(n, shard int) int { return (n - shard + q.shards - 1) / q.shards }
-
-// Digests is the digest of every shard's keys and labels, 16 hexadecimal digits
-// each.
-func (q *Queue) Digests() []string {
-	list := make([]string, q.shards)
-	for s, sum := range q.sums {
-		list[s] = fmt.Sprintf("%016x", sum)
-	}
-	return list
-}
-
-// Digest covers keys, labels and Ptr. It does not depend on V.
-func (q *Queue) Digest() string {
-	var sum uint64
-	for _, s := range q.sums {
-		sum += s
-	}
-	return fmt.Sprintf("%016x", sum+uint64(q.ptr))
-}
-
-func (q *Queue) rehash(slot int) {
-	h := q.hash.of(slot, q.keys[slot*q.dim:(slot+1)*q.dim], q.labels[slot])
-	q.sums[slot%q.shards] += h - q.slots[slot]
-	q.slots[slot] = h
-}
-
-func (q *Queue) rehashAll() {
-	for slot := range q.k {
-		q.rehash(slot)
-	}
-}
-
-// slotHash is xxhash64 over slot number, label and key, little-endian. Its
-// buffer is reused.
-type slotHash struct{ buf []byte }
-
-func (h *slotHash) of(slot int, key []float32, label int32) uint64 {
-	b := binary.LittleEndian.AppendUint32(h.buf[:0], uint32(slot))
-	b = binary.LittleEndian.AppendUint32(b, uint32(label))
-	for _, x := range key {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	h.buf = b
-	return xxhash.Sum64(b)
+func (q *Queue) slotsBelow(n, shard int) int {
+	return (n - shard + len(q.shards) - 1) / len(q.shards)
 }

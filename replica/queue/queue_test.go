@@ -103,12 +103,19 @@ func TestDigestSeesEveryChange(t *testing.T) {
 	base.Init(1)
 	for slot := range k {
 		for what, change := range map[string]func(q *Queue){
-			"key":   func(q *Queue) { q.keys[slot*dim+2] = math.Nextafter32(q.keys[slot*dim+2], 2) },
-			"label": func(q *Queue) { q.labels[slot] = 3 },
+			"key": func(q *Queue) {
+				k := &q.shards[slot%shards].Keys[slot/shards*dim+2]
+				*k = math.Nextafter32(*k, 2)
+			},
+			"label": func(q *Queue) { q.shards[slot%shards].Labels[slot/shards] = 3 },
 			"two slots exchanged": func(q *Queue) {
+				keys := q.Keys()
 				other := (slot + shards) % k
 				for i := range dim {
-					q.keys[slot*dim+i], q.keys[other*dim+i] = q.keys[other*dim+i], q.keys[slot*dim+i]
+					keys[slot*dim+i], keys[other*dim+i] = keys[other*dim+i], keys[slot*dim+i]
+				}
+				if err := q.Set(keys, q.Labels(), q.Ptr(), q.Filled()); err != nil {
+					t.Fatal(err)
 				}
 			},
 		} {

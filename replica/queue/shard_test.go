@@ -1,0 +1,151 @@
+package queue
+
+import (
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// Queues that hold parts, whatever parts, are together the queue that holds
+// all: keys, labels, digests, positions; and a shard copied from one to
+// another is the shard that the other would have had.
+func TestPartsAreTheWhole(t *testing.T) {
+	const k, dim, shards = 37, 4, 5
+	for _, storage := range []Storage{FP32, BF16} {
+		rng := rand.New(rand.NewPCG(3, uint64(storage)))
+		whole := NewStored(k, dim, shards, storage)
+		parts := []*Queue{NewStored(k, dim, shards, storage), NewStored(k, dim, shards, storage)}
+		holds := [][]int{{4, 0, 2}, {1, 2, 3}} // 2 twice
+		whole.Init(5)
+		for i, q := range parts {
+			q.Hold(holds[i])
+			q.Init(5)
+		}
+		for step := range 30 {
+			keys, labels := randomBatch(rng, rng.IntN(k+1), dim)
+			for _, q := range append(parts, whole) {
+				if err := q.Enqueue(keys, labels); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if step == 10 { // 3 moves to the first
+				blob := make([]byte, parts[1].ExportSize(3))
+				parts[1].Export(3, blob)
+				parts[1].Hold([]int{1, 2})
+				parts[0].Hold([]int{0, 2, 3, 4})
+				if err := parts[0].Import(3, blob); err != nil {
+					t.Fatal(err)
+				}
+			}
+			all := whole.Digests()
+			for _, q := range parts {
+				if q.Ptr() != whole.Ptr() || q.Filled() != whole.Filled() || q.Complete() {
+					t.Fatalf("step %d: at %d, %d", step, q.Ptr(), q.Filled())
+				}
+				for _, s := range q.Held() {
+					want := whole.shards[s.Index]
+					if q.Digests()[s.Index] != all[s.Index] || !slices.Equal(s.Keys, want.Keys) ||
+						!slices.Equal(s.BF16, want.BF16) || !slices.Equal(s.Labels, want.Labels) {
+						t.Fatalf("step %d: shard %d differs", step, s.Index)
+					}
+				}
+			}
+			if n := len(slices.DeleteFunc(parts[0].Digests(), func(s string) bool { return s == "" })); n != len(parts[0].Held()) {
+				t.Fatalf("%d digests", n)
+			}
+		}
+		if !slices.Equal(sum(parts[0].Keys(), parts[1].Keys(), 2, shards, dim), whole.Keys()) {
+			t.Error("the parts are not the whole")
+		}
+		fresh := NewStored(k, dim, shards, storage)
+		if err := fresh.Set(whole.Keys(), whole.Labels(), whole.Ptr(), whole.Filled()); err != nil {
+			t.Fatal(err)
+		}
+		if fresh.Digest() != whole.Digest() {
+			t.Error("saved and restored it differs")
+		}
+	}
+}
+
+// sum adds slot-major keys; the shard that both hold counts once.
+func sum(a, b []float32, twice, shards, dim int) []float32 {
+	for i, x := range b {
+		if i/dim%shards != twice {
+			a[i] += x
+		}
+	}
+	return a
+}
+
+// Whatever bit flips, in a key or a label, an audit finds it, in the right
+// shard and no other, and a copy put in its place ends it.
+func TestAuditFindsAnyFlippedBit(t *testing.T) {
+	const k, dim, shards = 12, 3, 5
+	for _, storage := range []Storage{FP32, BF16} {
+		good := NewStored(k, dim, shards, storage)
+		good.Init(1)
+		for v, s := range good.Held() {
+			for at := range len(s.Labels) * dim {
+				for bit := range 32 {
+					q := NewStored(k, dim, shards, storage)
+					q.Init(1)
+					s := q.Held()[v]
+					switch {
+					case bit == 17:
+						s.Labels[at/dim] ^= 1 << bit
+					case storage == BF16:
+						s.BF16[at] ^= 1 << (bit % 16)
+					default:
+						s.Keys[at] = math.Float32frombits(math.Float32bits(s.Keys[at]) ^ 1<<bit)
+					}
+					if q.Damaged() != nil || !slices.Equal(q.Digests(), good.Digests()) {
+						t.Fatal("found without looking")
+					}
+					for range shards {
+						q.Audit(1) // a shard at a time
+					}
+					if !reflect.DeepEqual(q.Damaged(), []int{v}) || q.Digests()[v] == good.Digests()[v] {
+						t.Fatalf("storage %v, shard %d, element %d, bit %d: found %v", storage, v, at, bit, q.Damaged())
+					}
+					blob := make([]byte, q.ExportSize(v))
+					good.Export(v, blob)
+					if err := q.Import(v, blob); err != nil {
+						t.Fatal(err)
+					}
+					if q.Audit(1 << 20); q.Damaged() != nil || !slices.Equal(q.Digests(), good.Digests()) {
+						t.Fatal("not repaired")
+					}
+				}
+			}
+		}
+	}
+}
+
+// bfloat16 keys are the nearest ones, ties to even.
+func TestRoundBF16(t *testing.T) {
+	for x, want := range map[float32]uint16{
+		1: 0x3f80, -1: 0xbf80, 1 + 1.0/256: 0x3f80, 1 + 3.0/256: 0x3f82, 1 + 1.01/256: 0x3f81,
+		float32(math.Inf(1)): 0x7f80, math.MaxFloat32: 0x7f80, 0: 0,
+	} {
+		if got := roundBF16(x); got != want {
+			t.Errorf("%v gives %#x, want %#x", x, got, want)
+		}
+	}
+	if x := math.Float32frombits(uint32(roundBF16(float32(math.NaN()))) << 16); x == x {
+		t.Error("NaN is lost")
+	}
+	if err := New(4, 1, 2).Import(1, nil); err == nil {
+		t.Error("too short")
+	}
+}
+
+// A commit's audit at K = 65536, d = 128.
+func BenchmarkAudit(b *testing.B) {
+	q := New(65536, 128, 16)
+	b.SetBytes(65536 * 128 * 4)
+	for b.Loop() {
+		q.Audit(1 << 30)
+	}
+}
