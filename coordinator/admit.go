@@ -68,7 +68,12 @@ func (c *Core) welcome(id string) {
 func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 	const sameBuild = "run the same build of mochi on every host"
 	const sameData = "give every replica the same data set (same files, same order)"
+	const sameNumerics = "replicas agree to the bit only if they round alike: start all with the same --engine, on processors with the same instruction sets"
 	have, want := h.Data, c.data
+	numerics := h.Numerics
+	if peers := c.sorted(); len(peers) > 0 && peers[0].id() != h.ID {
+		numerics = peers[0].hello.Numerics
+	}
 	for _, f := range []struct {
 		skip             bool
 		field, want, got string
@@ -76,6 +81,7 @@ func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 	}{
 		{false, "protocol version", strconv.Itoa(protocol.Version), strconv.Itoa(version), sameBuild},
 		{false, "binary", c.cfg.Binary, h.Binary, sameBuild},
+		{false, "engine's numerics", numerics, h.Numerics, sameNumerics},
 		{h.Config == "", "configuration", c.cfg.ConfigDigest, h.Config, "restart the replica: it takes its configuration from the coordinator"},
 		{have.Kind == "" || want.Kind == "", "data kind", want.Kind, have.Kind, sameData},
 		{have.Kind == "" || want.Kind == "", "data training samples", strconv.Itoa(want.Train), strconv.Itoa(have.Train), sameData},

@@ -295,7 +295,8 @@ func (s *scenario) restart() {
 func (s *scenario) hello(id string) {
 	h := protocol.Hello{
 		ID: id, Name: strings.ToUpper(id), Binary: s.str("binary", "build"), Config: s.str("config", ""),
-		Data: protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
+		Numerics: s.str("numerics", ""),
+		Data:     protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
 	}
 	if step := s.num("step", -1); step >= 0 {
 		h.State = &protocol.Position{Step: step, Digest: s.str("digest", fmt.Sprintf("s%d", step))}

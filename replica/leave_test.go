@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
-	"mochi/model/engine"
 	"mochi/replica/data"
 )
 
@@ -43,7 +42,7 @@ func (l *leaver) Send(ctx context.Context, m protocol.Message) error {
 func TestLeaverGivesItsState(t *testing.T) {
 	ds := pictures{n: 30, size: 12}
 	l := &leaver{script: newScript(t, testConfig(), 100), at: 3}
-	l.replica = New(Config{ID: "r", Engine: testEngine(t), Link: l, Ring: alone,
+	l.replica = New(Config{ID: "r", Engine: openTestEngine, Link: l, Ring: alone,
 		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
 	if err := l.replica.Run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -53,10 +52,9 @@ func TestLeaverGivesItsState(t *testing.T) {
 	}
 }
 
-// mute is a coordinator that says nothing, and an engine that is not used.
-type mute struct{ engine.Engine }
+// mute is a coordinator that says nothing.
+type mute struct{}
 
-func (mute) Info() engine.Info                                { return engine.Info{} }
 func (mute) Send(context.Context, protocol.Message) error     { return nil }
 func (mute) Messages() <-chan protocol.Message                { return nil }
 func (mute) Upload(context.Context, int64, []byte) error      { return nil }
@@ -65,7 +63,7 @@ func (mute) Download(context.Context, string) ([]byte, error) { return nil, nil 
 // A leaver does not wait for ever for a coordinator that is gone.
 func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{ID: "r", Engine: mute{}, Link: mute{}, Ring: alone, Data: &data.Set{}})
+		r := New(Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}})
 		start := time.Now()
 		r.Leave("test")
 		if err := r.Run(t.Context()); err != nil {
@@ -80,7 +78,7 @@ func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 // One that comes when the job is over is not left waiting.
 func TestNoWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{ID: "r", Engine: mute{}, Link: mute{}, Ring: alone, Data: &data.Set{}, Wait: time.Minute})
+		r := New(Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}, Wait: time.Minute})
 		if err := r.Run(t.Context()); !errors.Is(err, ErrNoWelcome) {
 			t.Errorf("got %v", err)
 		}

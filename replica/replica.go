@@ -60,17 +60,22 @@ type Ring interface {
 // closed by the replica when the round ends.
 type OpenRing func(ctx context.Context, round protocol.Round, rank int, wire string) (Ring, error)
 
+// OpenEngine starts this replica's engine in the precision of the job, which
+// the coordinator decides. The replica closes it when it ends.
+type OpenEngine func(precision engine.Precision) (engine.Engine, error)
+
 // Config is everything a replica is given; the rest comes from the
 // coordinator.
 type Config struct {
-	ID      string        // unique to this process
-	Name    string        // for people
-	Binary  string        // build identity, compared with the coordinator's
-	BulkURL string        // where the ring successor connects; "" = the coordinator's server
-	Gossip  string        // memberlist address, "" = none
-	Engine  engine.Engine // owned by the caller
-	Data    *data.Set     // what to train on
-	Workers int           // loader goroutines; default 1
+	ID      string      // unique to this process
+	Name    string      // for people
+	Binary  string      // build identity, compared with the coordinator's
+	BulkURL string      // where the ring successor connects; "" = the coordinator's server
+	Gossip  string      // memberlist address, "" = none
+	Engine  OpenEngine  // called once the job is known
+	Info    engine.Info // of the engine that Engine will open
+	Data    *data.Set   // what to train on
+	Workers int         // loader goroutines; default 1
 	Link    Link
 	Ring    OpenRing
 	Log     *slog.Logger // default: discard
@@ -237,10 +242,10 @@ func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, er
 
 // hello introduces this replica with all that the coordinator needs to place it.
 func (r *Replica) hello(ctx context.Context) error {
-	info := r.cfg.Engine.Info()
+	info := r.cfg.Info
 	h := protocol.Hello{
 		ID: r.cfg.ID, Name: r.cfg.Name, Binary: r.cfg.Binary,
-		Data: r.cfg.Data.Info, Engine: info.Name, Threads: info.Threads,
+		Data: r.cfg.Data.Info, Engine: info.Name, Numerics: info.Numerics, Threads: info.Threads,
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
 	}
 	if r.session != nil {

@@ -128,6 +128,10 @@ func (soloRing) AllGather(context.Context, allreduce.Tag, []float32, []int) erro
 func (soloRing) Broadcast(context.Context, allreduce.Tag, int, []byte) error      { return nil }
 func (soloRing) Close() error                                                     { return nil }
 
+func openTestEngine(p engine.Precision) (engine.Engine, error) {
+	return gorgonia.New(engine.Config{Precision: p, Threads: 1})
+}
+
 func testEngine(t *testing.T) engine.Engine {
 	e, err := gorgonia.New(engine.Config{Precision: engine.FP32, Threads: 1})
 	if err != nil {
@@ -141,7 +145,7 @@ func testEngine(t *testing.T) engine.Engine {
 func train(t *testing.T, s *script, ds data.Dataset) *checkpoint.State {
 	t.Helper()
 	r := New(Config{
-		ID: "r", Name: "r", Engine: testEngine(t), Link: s, Ring: alone, Workers: 2,
+		ID: "r", Name: "r", Engine: openTestEngine, Link: s, Ring: alone, Workers: 2,
 		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}},
 	})
 	if err := r.Run(t.Context()); err != nil {
@@ -321,7 +325,7 @@ func TestRingDoesNotOpen(t *testing.T) {
 	ds := pictures{n: 30, size: 12}
 	s := newScript(t, testConfig(), 1)
 	link := &witness{script: s}
-	r := New(Config{ID: "r", Engine: testEngine(t), Link: link,
+	r := New(Config{ID: "r", Engine: openTestEngine, Link: link,
 		Ring: func(context.Context, protocol.Round, int, string) (Ring, error) {
 			return nil, errors.New("connection closed")
 		},
@@ -350,7 +354,7 @@ func (w *witness) Send(ctx context.Context, m protocol.Message) error {
 func TestReplicaEnds(t *testing.T) {
 	ds := pictures{n: 30, size: 12}
 	run := func(s *script, ds data.Dataset) error {
-		r := New(Config{ID: "r", Engine: testEngine(t), Link: s, Ring: alone,
+		r := New(Config{ID: "r", Engine: openTestEngine, Link: s, Ring: alone,
 			Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
 		return r.Run(t.Context())
 	}

@@ -22,6 +22,7 @@ type session struct {
 	cfg     protocol.Config
 	yaml    string // cfg, for checkpoints
 	net     *network.Network
+	engine  engine.Engine
 	state   engine.State
 	moco    *model.MoCo
 	queue   *queue.Queue
@@ -63,10 +64,6 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the network: %w", err)
 	}
-	moco, err := model.New(rc.Engine, net, ModelConfig(cfg))
-	if err != nil {
-		return nil, err
-	}
 	recipe, err := augment.New(cfg.Recipe, cfg.ImageSize)
 	if err != nil {
 		return nil, err
@@ -75,8 +72,17 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	eng, err := rc.Engine(engine.Precision(cfg.Precision))
+	if err != nil {
+		return nil, fmt.Errorf("start the engine: %w", err)
+	}
+	moco, err := model.New(eng, net, ModelConfig(cfg))
+	if err != nil {
+		eng.Close()
+		return nil, err
+	}
 	s := &session{
-		cfg: cfg, yaml: string(yaml), net: net, state: moco.State(), moco: moco,
+		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco,
 		queue:   queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
@@ -107,6 +113,7 @@ func (s *session) close() {
 	s.upload.Wait()
 	s.loader.Close()
 	s.moco.Close()
+	s.engine.Close()
 }
 
 // initialise starts from the configuration's seed.

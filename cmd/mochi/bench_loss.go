@@ -58,7 +58,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	if *storage != "fp32" && *storage != "bf16" {
 		f.add("queue-storage", "%q; use fp32 or bf16", *storage)
 	}
-	f.checkEngine(*engineName, string(engine.FP32))
+	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
 	if err := f.err(); err != nil {
 		return err
 	}

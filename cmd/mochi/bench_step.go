@@ -53,7 +53,7 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 	f.atLeast(1, "steps", *steps)
 	f.atLeast(0, "warmup", *warmup)
 	f.atLeast(0, "threads", *threads)
-	f.checkEngine(*engineName, cfg.Precision)
+	f.checkEngine(*engineName, engineConfig(cfg, 1, 0))
 	if err := f.err(); err != nil {
 		return err
 	}

@@ -78,11 +78,10 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 	ended := make(chan error, 2)
 	go func() { ended <- job.Run(t.Context()) }()
 
+	open := func(p engine.Precision) (engine.Engine, error) {
+		return gorgonia.New(engine.Config{Precision: p, Threads: 1})
+	}
 	member := func(name string) (*replica.Replica, <-chan error) {
-		eng, err := gorgonia.New(engine.Config{Precision: engine.FP32, Threads: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
 		link, err := natsbus.ConnectReplica(t.Context(), natsbus.Options{Job: "leak", ID: name, Server: server})
 		if err != nil {
 			t.Fatal(err)
@@ -91,13 +90,12 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := replica.New(replica.Config{ID: name, Name: name, Engine: eng, Data: set, Link: link, Ring: openRings(node)})
+		r := replica.New(replica.Config{ID: name, Name: name, Engine: open, Data: set, Link: link, Ring: openRings(node)})
 		over := make(chan error, 1)
 		go func() {
 			err := r.Run(t.Context())
 			node.Close()
 			link.Close()
-			eng.Close()
 			over <- err
 		}()
 		return r, over

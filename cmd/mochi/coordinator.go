@@ -13,6 +13,7 @@ import (
 
 	"mochi/coordinator/protocol"
 	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/model/engine"
 	"mochi/replica/data"
 )
 
@@ -36,7 +37,14 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		f.add("state", "missing: the folder of the run")
 	}
 	f.listen(*listen)
-	f.checkEngine(*engineName, cfg.Precision)
+	// It evaluates, in fp32; whether the job's precision can be had is a matter
+	// of the replicas' processors, but of the build they share with it, too.
+	if needs := engineConfig(cfg, 1, 0); len(builtIn()) == 1 {
+		f.checkEngine(*engineName, needs)
+	} else {
+		needs.Precision = engine.FP32
+		f.checkEngine(*engineName, needs)
+	}
 	start := f.resume(*resume, cfg)
 	var set *data.Set
 	var info protocol.Data

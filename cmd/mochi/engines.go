@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"mochi/coordinator/protocol"
 	"mochi/model/engine"
@@ -10,39 +11,92 @@ import (
 )
 
 // engineFlag is what --engine says in every command's help.
-const engineFlag = "`E`: auto, gorgonia (onednn and cuda where they are built in)"
+const engineFlag = "`E`: auto (the best that is built in and works here), onednn, gorgonia"
 
-// openEngine makes the engine named by --engine; auto takes the best this
-// build and machine have, and why says which and why.
+// builder is an engine that mochi knows. open is nil where this build does not
+// have it; missing then says what would bring it.
+type builder struct {
+	name    string
+	open    func(engine.Config) (engine.Engine, error)
+	missing string
+}
+
+// builders lists the engines, the best first.
+func builders() []builder {
+	return []builder{
+		{name: "cuda", missing: "there is no GPU engine yet"},
+		onednnBuilder(),
+		{name: gorgonia.Name, open: gorgonia.New},
+	}
+}
+
+// builtIn names the engines of this build, the best first.
+func builtIn() []string {
+	var names []string
+	for _, b := range builders() {
+		if b.open != nil {
+			names = append(names, b.name)
+		}
+	}
+	return names
+}
+
+// openEngine makes the engine named by --engine; auto takes the best that this
+// build has and this machine can run, and why says which and why.
 func openEngine(name string, cfg engine.Config) (e engine.Engine, why string, err error) {
-	switch name {
-	case "auto":
-		why = "engine gorgonia: the only one in this build"
-	case gorgonia.Name:
-		why = "engine gorgonia: as asked"
-	case "onednn", "cuda":
-		return nil, "", fmt.Errorf("%s is not part of this build; use auto or gorgonia", name)
-	default:
-		return nil, "", fmt.Errorf("%q is not known; there are auto, gorgonia, onednn, cuda", name)
+	var known, passed []string
+	unsupported := false
+	for _, b := range builders() {
+		known = append(known, b.name)
+		switch {
+		case name != "auto" && name != b.name:
+		case b.open != nil:
+			if e, err = b.open(cfg); err == nil {
+				return e, chosen(name, e.Info(), passed), nil
+			}
+			if name != "auto" || !errors.Is(err, engine.ErrUnsupported) {
+				return nil, "", err
+			}
+			unsupported = true
+			passed = append(passed, err.Error())
+		case name != "auto":
+			return nil, "", fmt.Errorf("%s is not part of this build (%s); it has %s", name, b.missing, strings.Join(builtIn(), " and "))
+		case b.name == "onednn":
+			passed = append(passed, "engine onednn is not part of this build ("+b.missing+")")
+		}
 	}
-	if e, err = gorgonia.New(cfg); err != nil {
-		return nil, "", err
+	if unsupported {
+		return nil, "", fmt.Errorf("no engine of this build can do it (%w): %s", engine.ErrUnsupported, strings.Join(passed, "; "))
 	}
-	return e, why + " (" + e.Info().Device + ")", nil
+	return nil, "", fmt.Errorf("%q is not known; there are auto, %s", name, strings.Join(known, ", "))
+}
+
+// chosen says which engine runs and why, on one line.
+func chosen(name string, info engine.Info, passed []string) string {
+	why := "the best of this build"
+	switch {
+	case name != "auto":
+		why = "as asked"
+	case len(passed) > 0:
+		why = strings.Join(passed, "; ")
+	}
+	return fmt.Sprintf("engine %s: %s (%s)", info.Name, why, info.Device)
 }
 
 // checkEngine finds out whether an engine can be had, by starting and ending
-// one.
-func (f *faults) checkEngine(name string, precision string) {
-	e, _, err := openEngine(name, engine.Config{Precision: engine.Precision(precision), Threads: 1})
+// one, and what it would be.
+func (f *faults) checkEngine(name string, cfg engine.Config) engine.Info {
+	e, _, err := openEngine(name, cfg)
 	switch {
 	case err == nil:
-		e.Close()
+		defer e.Close()
+		return e.Info()
 	case errors.Is(err, engine.ErrUnsupported):
 		f.add("precision", "%v", err)
 	default:
 		f.add("engine", "%v", err)
 	}
+	return engine.Info{}
 }
 
 // engineConfig is the part of a job's configuration that an engine needs.

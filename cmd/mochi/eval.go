@@ -45,7 +45,7 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "limit-train", *limitTrain)
 	f.atLeast(0, "limit-test", *limitTest)
 	f.atLeast(0, "threads", *threads)
-	f.checkEngine(*engineName, string(engine.FP32))
+	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
 	set := f.openData(*dataPath)
 	if set != nil {
 		// One class is no reason to refuse: the figure is what was asked for.

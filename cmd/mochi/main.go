@@ -124,6 +124,6 @@ func runVersion(args []string, out, errs io.Writer) error {
 	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "mochi %s (build %s)\n", version, buildIdentity())
+	fmt.Fprintf(out, "mochi %s (build %s, engines %s)\n", version, buildIdentity(), strings.Join(builtIn(), " "))
 	return nil
 }

@@ -50,7 +50,8 @@ func runReplica(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "threads", *threads)
 	f.atLeast(1, "workers", *workers)
 	f.atLeast(0, "device", *device)
-	f.checkEngine(*engineName, string(engine.FP32))
+	// In which precision to compute, the coordinator will say.
+	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device})
 	set := f.openData(*dataPath)
 	if err := f.err(); err != nil {
 		return err
@@ -64,12 +65,13 @@ func runReplica(args []string, out, errs io.Writer) error {
 		log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
 	})
 	set.Train = train
-	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads, Device: *device})
-	if err != nil {
-		return err
+	open := func(p engine.Precision) (engine.Engine, error) {
+		eng, why, err := openEngine(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device})
+		if err == nil {
+			fmt.Fprintln(errs, why)
+		}
+		return eng, err
 	}
-	defer eng.Close()
-	fmt.Fprintln(errs, why)
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -98,7 +100,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 
 	r := replica.New(replica.Config{
 		ID: id, Name: *name, Binary: buildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
-		Engine: eng, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
+		Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
 		Joined: func(w protocol.Welcome) {
 			if err := hints.Join(w.Gossip); err != nil {
 				log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)

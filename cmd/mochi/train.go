@@ -17,6 +17,7 @@ import (
 	ringnats "mochi/allreduce/nats"
 	"mochi/coordinator/protocol"
 	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/model/engine"
 	"mochi/replica"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
@@ -50,6 +51,7 @@ func runTrain(args []string, out, errs io.Writer) error {
 	if l.threads == 0 {
 		l.threads = max(1, runtime.NumCPU()/l.replicas)
 	}
+	l.info.Threads = l.threads
 	l.progress = newProgress(errs, l.cfg)
 	l.log = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelInfo, *verbose)})
 	l.replicaLog = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelWarn, *verbose)})
@@ -63,6 +65,7 @@ type local struct {
 	replicas, threads, workers int
 	cfg                        protocol.Config
 
+	info            engine.Info // but for the threads
 	set             *data.Set
 	start           *checkpoint.State // --resume FILE
 	progress        *progress
@@ -80,7 +83,7 @@ func (l *local) check(f *faults) {
 	}
 	f.atLeast(0, "threads", l.threads)
 	f.atLeast(1, "workers", l.workers)
-	f.checkEngine(l.engine, l.cfg.Precision)
+	l.info = f.checkEngine(l.engine, engineConfig(l.cfg, 1, 0))
 	l.start = f.resume(l.resume, l.cfg)
 	if l.set = f.openData(l.data); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.add("oracle", "needs labelled data; %s has no classes", l.data)
@@ -171,13 +174,12 @@ func (l *local) train() error {
 func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error {
 	name := fmt.Sprintf("local-%d", i)
 	id := newID(name)
-	eng, why, err := openEngine(l.engine, engineConfig(l.cfg, l.threads, i))
-	if err != nil {
-		return err
-	}
-	defer eng.Close()
-	if i == 0 {
-		l.progress.say("%s with %s", count(l.replicas, "replica"), why)
+	open := func(p engine.Precision) (engine.Engine, error) {
+		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: i})
+		if err == nil && i == 0 {
+			l.progress.say("%s with %s", count(l.replicas, "replica"), why)
+		}
+		return eng, err
 	}
 	bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: defaultJob, ID: id, Server: nats, Log: l.replicaLog})
 	if err != nil {
@@ -190,7 +192,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	}
 	defer node.Close()
 	err = replica.New(replica.Config{
-		ID: id, Name: name, Binary: buildIdentity(), Engine: eng, Data: l.set, Workers: l.workers,
+		ID: id, Name: name, Binary: buildIdentity(), Engine: open, Info: l.info, Data: l.set, Workers: l.workers,
 		Link: bus, Ring: openRings(node), Log: l.replicaLog,
 	}).Run(ctx)
 	if err != nil {

@@ -81,17 +81,18 @@ type Pending struct {
 // Hello asks for admission. It is sent on start and again whenever the
 // coordinator answers Again (it has restarted or had given the replica up).
 type Hello struct {
-	ID      string    `json:"id"`              // unique to this process
-	Name    string    `json:"name"`            // --name, for people
-	Binary  string    `json:"binary"`          // build identity; must equal the coordinator's
-	Config  string    `json:"config"`          // digest of the Config it runs, "" before the first Welcome
-	Data    Data      `json:"data"`            // Kind "" before the first Welcome
-	Engine  string    `json:"engine"`          // engine.Info.Name
-	Threads int       `json:"threads"`         //
-	BulkURL string    `json:"bulk_url"`        // where the ring successor subscribes; "" = the coordinator's server
-	Gossip  string    `json:"gossip"`          // memberlist host:port, "" when none
-	State   *Position `json:"state,omitempty"` // nil: holds none
-	Pending *Pending  `json:"pending,omitempty"`
+	ID       string    `json:"id"`              // unique to this process
+	Name     string    `json:"name"`            // --name, for people
+	Binary   string    `json:"binary"`          // build identity; must equal the coordinator's
+	Config   string    `json:"config"`          // digest of the Config it runs, "" before the first Welcome
+	Data     Data      `json:"data"`            // Kind "" before the first Welcome
+	Engine   string    `json:"engine"`          // engine.Info.Name
+	Numerics string    `json:"numerics"`        // engine.Info.Numerics; the same for all replicas of a job
+	Threads  int       `json:"threads"`         //
+	BulkURL  string    `json:"bulk_url"`        // where the ring successor subscribes; "" = the coordinator's server
+	Gossip   string    `json:"gossip"`          // memberlist host:port, "" when none
+	State    *Position `json:"state,omitempty"` // nil: holds none
+	Pending  *Pending  `json:"pending,omitempty"`
 }
 
 // Welcome admits a replica: it becomes a member at the next step boundary,

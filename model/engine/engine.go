@@ -41,6 +41,12 @@ type Info struct {
 	Name    string // gorgonia, onednn, cuda
 	Device  string // "CPU, 2 threads, avx2 kernels"
 	Threads int
+
+	// Numerics names what decides the bits of a result: two engines with the
+	// same Numerics and Precision compute the same from the same input, on
+	// whatever machine and number of threads. Replicas of one job must have it
+	// in common.
+	Numerics string // "gorgonia fma"
 }
 
 // Engine makes states. It is safe for concurrent use.

@@ -59,7 +59,7 @@ func New(cfg engine.Config) (engine.Engine, error) {
 	}
 	return &gorgoniaEngine{
 		team: kernel.NewTeam(threads),
-		info: engine.Info{Name: Name, Threads: threads,
+		info: engine.Info{Name: Name, Threads: threads, Numerics: Name + " " + kernel.Numerics(),
 			Device: fmt.Sprintf("CPU, %d threads, %s kernels", threads, kernel.Describe())},
 	}, nil
 }

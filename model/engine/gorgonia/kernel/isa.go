@@ -19,6 +19,15 @@ const (
 // "avx2" or "generic".
 func Describe() string { return string(Available()[0]) }
 
+// Numerics names the instruction sets that give the same bits as those NewTeam
+// uses on this CPU: "fma" for AVX2 and AVX-512, or "generic".
+func Numerics() string {
+	if Available()[0] == Generic {
+		return string(Generic)
+	}
+	return "fma"
+}
+
 func instructionsOf(isa ISA) instructions {
 	if !slices.Contains(Available(), isa) {
 		panic(fmt.Sprintf("kernel: this CPU has no %q kernels, only %q", isa, Available()))
