@@ -1,5 +1,3 @@
-//go:build !onednn
-
 package main
 
 func onednnBuilder() builder {
