@@ -1,0 +1,191 @@
+//go:build onednn
+
+package onednn
+
+import (
+	"testing"
+)
+
+// conv is a geometry with padding kernel/2.
+func conv(in, out, kernel, stride, h, w int) mkConv {
+	pad := kernel / 2
+	return mkConv{in: in, out: out, kernel: kernel, stride: stride, pad: pad, ih: h, iw: w,
+		oh: (h+2*pad-kernel)/stride + 1, ow: (w+2*pad-kernel)/stride + 1}
+}
+
+// wgradCases pair geometries with numbers of images, odd ones too.
+var wgradCases = []struct {
+	mkConv
+	images int
+}{
+	{conv(64, 64, 1, 1, 7, 9), 1},
+	{conv(64, 256, 1, 1, 14, 56), 1},
+	{conv(80, 48, 1, 1, 5, 5), 3},
+	{conv(16, 32, 1, 2, 8, 8), 2},
+	{conv(128, 64, 1, 2, 7, 5), 3},
+	{conv(7, 21, 1, 1, 3, 3), 1},
+	{conv(64, 64, 3, 1, 14, 14), 2},
+	{conv(64, 64, 3, 1, 7, 7), 5},
+	{conv(16, 16, 3, 1, 28, 28), 2},
+	{conv(32, 16, 3, 1, 5, 4), 1},
+	{conv(96, 112, 3, 2, 9, 8), 4},
+	{conv(64, 128, 3, 2, 56, 20), 2},
+	{conv(5, 70, 3, 1, 6, 6), 3},
+	{conv(16, 16, 5, 1, 6, 7), 2},
+}
+
+// wgradReference is the sum as written in the textbook, in float64.
+func wgradReference(s mkConv, images int, x, dy []float64, dw []float64) {
+	for n := range images {
+		for r := range s.oh {
+			for c := range s.ow {
+				g := dy[((n*s.oh+r)*s.ow+c)*s.out:][:s.out]
+				for kr := range s.kernel {
+					for kc := range s.kernel {
+						y, z := r*s.stride-s.pad+kr, c*s.stride-s.pad+kc
+						if y < 0 || y >= s.ih || z < 0 || z >= s.iw {
+							continue
+						}
+						v := x[((n*s.ih+y)*s.iw+z)*s.in:][:s.in]
+						for o, gv := range g {
+							for i, xv := range v {
+								dw[((o*s.in+i)*s.kernel+kr)*s.kernel+kc] += gv * xv
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func widen(x []uint16) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = get(v)
+	}
+	return y
+}
+
+func TestWeightGradient(t *testing.T) {
+	for _, c := range wgradCases {
+		s := c.mkConv
+		nx, ny := c.images*s.ih*s.iw*s.in, c.images*s.oh*s.ow*s.out
+		// Two threads: the first does two slices, the second one.
+		var x, dy [3][]uint16
+		want := make([]float64, s.out*s.in*s.kernel*s.kernel)
+		for i := range x {
+			x[i], dy[i] = random[uint16](seeded(nx, i), nx, 0.3, 1), random[uint16](seeded(ny, i, 1), ny, 0.1, 1)
+			wgradReference(s, c.images, widen(x[i]), widen(dy[i]), want)
+		}
+		eachLevel(t, func(t *testing.T, _ int) {
+			if !mkWgradAccepts(s) {
+				t.Fatalf("%+v is not accepted", s)
+			}
+			px, py, ps := mkWgradSizes(s, c.images)
+			sums := make([]float32, 2*ps)
+			for i := range sums {
+				sums[i] = 1e30 // begin must overwrite
+			}
+			for i := range x {
+				xp, checkX := guarded[uint16](px)
+				yp, checkY := guarded[uint16](py)
+				mkWgradPackX(s, c.images, x[i], nil, false, xp)
+				mkWgradPackDY(s, c.images, dy[i], yp)
+				mkWgradAdd(s, c.images, xp, yp, i != 1, sums[i/2*ps:])
+				checkX(t, "x")
+				checkY(t, "dy")
+			}
+			dw, check := guarded[float32](len(want))
+			mkWgradStore(s, 2, sums, dw)
+			check(t, "dw")
+			var largest float64
+			for _, v := range want {
+				largest = max(largest, v, -v)
+			}
+			for i := range dw {
+				near(t, shapeName(s, " dw ", i), float64(dw[i]), want[i], 0, 1e-5*largest)
+			}
+		})
+	}
+}
+
+// The fused forms pack what BatchNorm's passes and the plain form do, to the
+// bit where both are plain or both in whole vectors.
+func TestWeightGradientFusedPacking(t *testing.T) {
+	for _, c := range wgradCases {
+		s := c.mkConv
+		nx, ny := c.images*s.ih*s.iw*s.in, c.images*s.oh*s.ow*s.out
+		x, z := random[uint16](seeded(nx), nx, 0.3, 1), random[uint16](seeded(ny, 2), ny, 0.5, 2)
+		dy, y := random[uint16](seeded(ny, 3), ny, 0, 1), random[uint16](seeded(ny, 4), ny, 0, 1)
+		bn := newBN(s.in, 1)
+		foldOf(c.images*s.ih*s.iw, s.in, x, bn)
+		rows := c.images * s.oh * s.ow
+		dbn := newBN(s.out, 2)
+		foldOf(rows, s.out, z, dbn)
+		part := make([]float64, 2*s.out)
+		eachLevel(t, func(t *testing.T, level int) {
+			px, py, _ := mkWgradSizes(s, c.images)
+			compare := func(what string, channels int, got, want []uint16) {
+				t.Helper()
+				if level == mkPlain || level == mkAVX512BF16 && channels%16 == 0 {
+					same(t, what, got, want)
+				}
+				for i := range want {
+					near(t, what, get(got[i]), get(want[i]), 1.0/128, 1e-5)
+				}
+			}
+			for _, relu := range []bool{false, true} {
+				normal := make([]uint16, nx)
+				mkBNApply(c.images*s.ih*s.iw, s.in, x, bn, nil, nil, relu, normal)
+				want, got := make([]uint16, px), make([]uint16, px)
+				mkWgradPackX(s, c.images, normal, nil, false, want)
+				mkWgradPackX(s, c.images, x, bn, relu, got)
+				compare(shapeName(s, " x ", relu), s.in, got, want)
+			}
+			for mask := mkMaskNone; mask <= mkMaskOutput; mask++ {
+				b := mkBranch[uint16]{bn: dbn, x: z, dx: make([]uint16, ny), part: part}
+				mkBNGrad(false, rows, s.out, dy, nil, mask, y, nil, []mkBranch[uint16]{b}, true)
+				mkBNGradFold(dbn, s.out, part, 1, rows, make([]float32, s.out), make([]float32, s.out))
+				mkBNGrad(true, rows, s.out, dy, nil, mask, y, nil, []mkBranch[uint16]{b}, false)
+				want, got := make([]uint16, py), make([]uint16, py)
+				mkWgradPackDY(s, c.images, b.dx, want)
+				wantDX := b.dx
+				b.dx = make([]uint16, ny)
+				mkWgradPackBNDY(s, c.images, dy, mask, y, b, got)
+				compare(shapeName(s, " dy ", mask), s.out, got, want)
+				compare(shapeName(s, " dx ", mask), s.out, b.dx, wantDX)
+			}
+		})
+	}
+}
+
+func same[T mkActivation](t *testing.T, what string, got, want []T) {
+	t.Helper()
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("%s: element %d of %d: got %v, want %v", what, i, len(want), get(got[i]), get(want[i]))
+		}
+	}
+}
+
+func TestWeightGradientRefuses(t *testing.T) {
+	for _, s := range []mkConv{
+		conv(64, 64, 2, 1, 8, 8),
+		{in: 64, out: 64, kernel: 3, stride: 1, pad: 0, ih: 8, iw: 8, oh: 6, ow: 6},
+		{in: 64, out: 64, kernel: 1, stride: 1, pad: 1, ih: 8, iw: 8, oh: 10, ow: 10},
+		conv(64, 64, 3, 1, 8, 200),
+	} {
+		if mkWgradAccepts(s) {
+			t.Errorf("%+v is accepted", s)
+		}
+	}
+	best := mkSetLevel(mkAVX512BF16)
+	defer mkSetLevel(best)
+	if got := mkWgradFits(conv(64, 64, 3, 1, 8, 8)); got != (best == mkAVX512BF16) {
+		t.Errorf("at level %d it fits: %v", best, got)
+	}
+	if mkSetLevel(mkAVX2); mkWgradFits(conv(64, 64, 3, 1, 8, 8)) {
+		t.Error("it fits without dot products")
+	}
+}
