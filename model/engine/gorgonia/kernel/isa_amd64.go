@@ -18,11 +18,11 @@ func implementation(isa ISA) instructions {
 	set := genericInstructions()
 	switch isa {
 	case AVX512:
-		set.vectors = avx2Vectors()
+		set.vectors, set.laneLoops = avx2Vectors(), avx2LaneLoops()
 		set.rows = 8
 		set.tiles = []microKernel{{48, true, avx512Tile8x48}, {32, true, avx512Tile8x32}, {16, true, avx512Tile8x16}}
 	case AVX2:
-		set.vectors = avx2Vectors()
+		set.vectors, set.laneLoops = avx2Vectors(), avx2LaneLoops()
 		set.rows = 4
 		set.tiles = []microKernel{{24, false, avx2Tile4x24}, {16, false, avx2Tile4x16}, {8, true, avx2Tile4x8}}
 	}

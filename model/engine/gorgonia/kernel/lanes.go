@@ -89,7 +89,8 @@ func axpy(y, x []float32, a float32) {
 
 // The coefficients of 2^f for |f| ≤ ½ (Moshier's Cephes, exp2f), to 2e-7.
 const (
-	exp2Lowest = -126 // 2^x is 0 below: nothing made from it is subnormal
+	exp2Lowest = -126    // 2^x is 0 below: nothing made from it is subnormal
+	exp2Round  = 3 << 22 // adding it rounds to an integer, left in the low bits
 	exp2C1     = 6.931472028550421e-1
 	exp2C2     = 2.402264791363012e-1
 	exp2C3     = 5.550332471162809e-2
@@ -103,9 +104,8 @@ func exp2(x float32) float32 {
 	if !(x >= exp2Lowest) {
 		return 0
 	}
-	const round = 3 << 22 // adding it rounds to an integer, left in the low bits
-	shifted := float32(x + round)
-	f := x - float32(shifted-round)
+	shifted := float32(x + exp2Round)
+	f := x - float32(shifted-exp2Round)
 	r := float32(f*exp2C6) + exp2C5
 	r = float32(f*r) + exp2C4
 	r = float32(f*r) + exp2C3
