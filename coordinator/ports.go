@@ -53,7 +53,7 @@ type Log interface {
 // Lease makes one coordinator the leader of a job.
 type Lease interface {
 	Acquire(ctx context.Context) error // waits until it is free
-	Renew(ctx context.Context) error   // ErrFenced: it is lost
+	Renew(ctx context.Context) error   // takes it again when it expired and is free; ErrFenced: another holds it
 	Release(ctx context.Context) error
 	TTL() time.Duration
 }

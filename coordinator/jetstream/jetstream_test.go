@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
 
 	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
@@ -133,6 +134,19 @@ func TestStaleLeaderIsFenced(t *testing.T) {
 	}
 }
 
+func kv(t *testing.T, nc *nats.Conn) js.KeyValue {
+	t.Helper()
+	api, err := js.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := api.KeyValue(timeout(t), "MOCHI_test_LEASE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
 func TestLease(t *testing.T) {
 	nc, _ := start(t, t.TempDir())
 	log := slog.New(slog.DiscardHandler)
@@ -154,6 +168,24 @@ func TestLease(t *testing.T) {
 	}
 	if err := a.Renew(timeout(t)); err != nil {
 		t.Fatal(err)
+	}
+	// a stands still until it expired; nobody else wants it, so a goes on.
+	for deadline := timeout(t); ; {
+		if _, err := kv(t, nc).Get(deadline, "leader"); errors.Is(err, js.ErrKeyNotFound) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Renew(timeout(t)); err != nil {
+		t.Fatalf("an expired lease that is free: %v", err)
+	}
+	// A renewal whose answer was lost.
+	if _, err := kv(t, nc).Put(timeout(t), "leader", []byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Renew(timeout(t)); err != nil {
+		t.Fatalf("a lease renewed unawares: %v", err)
 	}
 	if err := b.Acquire(timeout(t)); err != nil { // a stops renewing: it expires
 		t.Fatal(err)

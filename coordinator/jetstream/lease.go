@@ -78,19 +78,48 @@ func (l *Lease) leader(ctx context.Context) string {
 	return "unknown"
 }
 
-// Renew extends the lease. coordinator.ErrFenced means that it is lost.
+// Renew extends the lease, or takes it again when it expired and nobody else
+// did: a process that stood still (a suspended machine, Ctrl-Z, a starved
+// processor) goes on. Should another have led in between and be gone, the
+// commit log refuses the next append. coordinator.ErrFenced means that another
+// holds the lease.
 func (l *Lease) Renew(ctx context.Context) error {
 	revision, err := l.kv.Update(ctx, leaderKey, []byte(l.holder), l.revision)
-	var refused *js.APIError
-	switch {
-	case err == nil:
-		l.revision = revision
-		return nil
-	case errors.As(err, &refused) && refused.ErrorCode == js.JSErrCodeStreamWrongLastSequence,
-		errors.Is(err, js.ErrKeyExists):
-		return fmt.Errorf("renew the lease: %w", coordinator.ErrFenced)
+	if moved(err) {
+		revision, err = l.retake(ctx)
 	}
-	return fmt.Errorf("renew the lease: %w", err)
+	if err != nil {
+		return fmt.Errorf("renew the lease: %w", err)
+	}
+	l.revision = revision
+	return nil
+}
+
+// retake renews a lease whose revision is not the one known: it expired, or a
+// renewal arrived whose answer did not.
+func (l *Lease) retake(ctx context.Context) (revision uint64, err error) {
+	entry, err := l.kv.Get(ctx, leaderKey)
+	switch {
+	case errors.Is(err, js.ErrKeyNotFound):
+		revision, err = l.kv.Create(ctx, leaderKey, []byte(l.holder))
+	case err != nil:
+		return 0, err
+	case string(entry.Value()) != l.holder:
+		return 0, coordinator.ErrFenced
+	default:
+		revision, err = l.kv.Update(ctx, leaderKey, []byte(l.holder), entry.Revision())
+	}
+	if moved(err) {
+		err = coordinator.ErrFenced // somebody was faster
+	}
+	return revision, err
+}
+
+// moved reports whether the key had another revision than expected.
+func moved(err error) bool {
+	var refused *js.APIError
+	return errors.Is(err, js.ErrKeyExists) ||
+		errors.As(err, &refused) && refused.ErrorCode == js.JSErrCodeStreamWrongLastSequence
 }
 
 // Release gives the lease up, so that a successor need not wait.
