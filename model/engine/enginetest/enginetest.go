@@ -23,9 +23,22 @@ const Tolerance = 1e-4
 // New makes the engine under test.
 type New func(engine.Config) (engine.Engine, error)
 
-// Run runs the whole suite in subtests of t.
+// Promise is what an engine promises beyond the contract, and is held to.
+type Promise struct {
+	// SameBits is the largest number of threads with which the engine gives
+	// the bits of one thread; 0 = any number. Of run to run it is always asked.
+	SameBits int
+}
+
+// Run runs the whole suite in subtests of t, on an engine whose bits do not
+// depend on the number of threads.
 func Run(t *testing.T, newEngine func(engine.Config) (engine.Engine, error)) {
-	s := suite{newEngine}
+	RunPromise(t, newEngine, Promise{})
+}
+
+// RunPromise runs the whole suite on an engine that promises p.
+func RunPromise(t *testing.T, newEngine func(engine.Config) (engine.Engine, error), p Promise) {
+	s := suite{newEngine, p}
 	t.Run("training", s.training)
 	t.Run("eval", s.eval)
 	t.Run("forward only", s.forwardOnly)
@@ -42,7 +55,10 @@ func Run(t *testing.T, newEngine func(engine.Config) (engine.Engine, error)) {
 	t.Run("nan", s.nan)
 }
 
-type suite struct{ new New }
+type suite struct {
+	new     New
+	promise Promise
+}
 
 func (s suite) engine(t testing.TB, cfg engine.Config) engine.Engine {
 	t.Helper()
@@ -229,7 +245,7 @@ func (s suite) threads(t *testing.T) {
 				t.Errorf("asked for %d threads, running is %+v", threads, e.Info())
 			}
 			p := compile(t, s.state(t, e, c.net, f), engine.Spec{Batch: c.batch, Mode: engine.Train})
-			if threads == 1 {
+			if threads == 1 || s.promise.SameBits > 0 && threads > s.promise.SameBits {
 				first = run(t, p, c.net, f)
 			}
 			sameBits(t, c.name, run(t, p, c.net, f), first)

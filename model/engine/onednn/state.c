@@ -1,0 +1,152 @@
+//go:build onednn
+
+// Parameters live in plain vectors, as the network describes them, in fp32.
+// Convolutions read working copies in the library's formats and the program's
+// precision, which every update renews in the same pass.
+
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { VECTORS = 5, QUERY = 0, KEY = 1, MOMENTUM = 2, QUERY_BUFFERS = 3, KEY_BUFFERS = 4 };
+
+struct ox_state {
+    ox_engine *e;
+    size_t params, buffers;
+    float *vector[VECTORS];
+    ox_copy **copies; // by parameter
+    int n;
+};
+
+static size_t length(const ox_state *s, int v) { return v < QUERY_BUFFERS ? s->params : s->buffers; }
+
+ox_state *ox_state_open(ox_engine *e, size_t params, size_t buffers) {
+    ox_state *s = calloc(1, sizeof *s);
+    s->e = e, s->params = params, s->buffers = buffers;
+    for (int v = 0; v < VECTORS; v++)
+        if (!(s->vector[v] = ox_pages(length(s, v) * sizeof(float)))) {
+            ox_state_close(s);
+            return NULL;
+        }
+    return s;
+}
+
+static void copy_free(ox_copy *c) {
+    ox_format_close(c->format);
+    free((void *)c->layout.fo);
+    free((void *)c->layout.fi);
+    free((void *)c->layout.ft);
+    free(c->data);
+    free(c);
+}
+
+void ox_state_close(ox_state *s) {
+    for (int v = 0; v < VECTORS; v++) ox_pages_free(s->vector[v], length(s, v) * sizeof(float));
+    for (int i = 0; i < s->n; i++) copy_free(s->copies[i]);
+    free(s->copies);
+    free(s);
+}
+
+float *ox_state_vector(ox_state *s, int v) { return s->vector[v]; }
+ox_engine *ox_state_engine(ox_state *s) { return s->e; }
+
+// ---- Working copies ----
+
+ox_copy *ox_state_find(ox_state *s, int64_t param, int key, ox_direction d, mk_type type) {
+    for (int i = 0; i < s->n; i++) {
+        ox_copy *c = s->copies[i];
+        if (c->param == param && c->key == key && c->direction == d && c->layout.type == type) return c;
+    }
+    return NULL;
+}
+
+ox_copy *ox_state_copy(ox_state *s, int64_t param, int key, ox_direction d, mk_type type, int out, int in, int taps,
+                       const ox_format *format) {
+    for (int i = 0; i < s->n; i++) {
+        ox_copy *c = s->copies[i];
+        if (c->param == param && c->key == key && c->layout.type == type && ox_format_equal(c->format, format)) return c;
+    }
+    ox_copy *c = calloc(1, sizeof *c);
+    int32_t *fo = malloc((size_t)out * sizeof *fo), *fi = malloc((size_t)in * sizeof *fi), *ft = malloc((size_t)taps * sizeof *ft);
+    *c = (ox_copy){.param = param, .key = key, .direction = d, .format = ox_format_copy(format),
+                   .layout = {type, out, in, taps, fo, fi, ft}};
+    size_t bytes = (ox_format_bytes(format) + 63) / 64 * 64;
+    if (!ox_format_tables(format, fo, fi, ft) || !(c->data = aligned_alloc(64, bytes))) {
+        copy_free(c);
+        return NULL;
+    }
+    memset(c->data, 0, bytes); // blocks may be padded
+    mk_layout_copy(&c->layout, 0, out, s->vector[key] + param, c->data);
+    s->copies = realloc(s->copies, (size_t)(s->n + 1) * sizeof *s->copies);
+    int at = s->n++;
+    for (; at > 0 && s->copies[at - 1]->param > param; at--) s->copies[at] = s->copies[at - 1];
+    return s->copies[at] = c;
+}
+
+static void refresh_job(void *arg, int thread) {
+    ox_state *s = arg;
+    for (int i = 0; i < s->n; i++) {
+        ox_copy *c = s->copies[i];
+        int from, to;
+        ox_share(c->layout.out, thread, s->e->threads, &from, &to);
+        mk_layout_copy(&c->layout, from, to, s->vector[c->key] + c->param, c->data);
+    }
+}
+
+void ox_state_refresh(ox_state *s) {
+    if (s->n) ox_team_run(s->e->team, refresh_job, s);
+}
+
+// ---- Update ----
+
+typedef struct {
+    ox_state *s;
+    const mk_sgd *sgd;
+    const float *grads;
+} update;
+
+// plain updates a thread's share of parameters [from, to), which no
+// convolution copies.
+static void plain(const update *u, size_t from, size_t to, int thread) {
+    ox_state *s = u->s;
+    size_t n = to - from, begin = from + n * (size_t)thread / (size_t)s->e->threads,
+           end = from + n * (size_t)(thread + 1) / (size_t)s->e->threads;
+    if (end > begin)
+        mk_update(end - begin, u->sgd, u->grads + begin, s->vector[MOMENTUM] + begin, s->vector[QUERY] + begin,
+                  s->vector[KEY] + begin);
+}
+
+static void update_job(void *arg, int thread) {
+    update *u = arg;
+    ox_state *s = u->s;
+    size_t at = 0;
+    for (int i = 0; i < s->n;) {
+        enum { MOST = 8 }; // query and key, forward and backward, and a few for odd shapes
+        mk_copy copies[MOST];
+        const ox_copy *first = s->copies[i];
+        int n = 0;
+        for (; i < s->n && n < MOST && s->copies[i]->param == first->param; i++)
+            copies[n++] = (mk_copy){&s->copies[i]->layout, s->copies[i]->key, s->copies[i]->data};
+        const mk_layout *l = &first->layout;
+        size_t from = (size_t)first->param, size = (size_t)l->out * (size_t)l->in * (size_t)l->taps;
+        plain(u, at, from, thread);
+        int o0, o1;
+        ox_share(l->out, thread, s->e->threads, &o0, &o1);
+        if (o1 > o0)
+            mk_update_copies(o0, o1, u->sgd, u->grads + from, s->vector[MOMENTUM] + from, s->vector[QUERY] + from,
+                             s->vector[KEY] + from, n, copies);
+        for (; i < s->n && s->copies[i]->param == first->param; i++)
+            mk_layout_copy(&s->copies[i]->layout, o0, o1, s->vector[s->copies[i]->key] + from, s->copies[i]->data);
+        at = from + size;
+    }
+    plain(u, at, s->params, thread);
+}
+
+void ox_state_update(ox_state *s, const mk_sgd *sgd, const float *grads, float keep, float blend,
+                     const float *query_statistics, const float *key_statistics) {
+    update u = {s, sgd, grads};
+    ox_team_run(s->e->team, update_job, &u);
+    mk_running(s->buffers, keep, blend, query_statistics, s->vector[QUERY_BUFFERS]);
+    mk_running(s->buffers, keep, blend, key_statistics, s->vector[KEY_BUFFERS]);
+}

@@ -1,0 +1,132 @@
+//go:build onednn
+
+package onednn
+
+/*
+#include "exec.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"mochi/model/engine"
+	"mochi/model/network"
+)
+
+// state implements engine.State. Its vectors are C memory, because the
+// executor keeps pointers into them.
+type state struct {
+	e        *cpuEngine
+	net      *network.Network
+	c        *C.ox_state
+	vectors  map[engine.Vector][]float32
+	programs []*program
+}
+
+func newState(e *cpuEngine, net *network.Network) (*state, error) {
+	s := &state{e: e, net: net, c: C.ox_state_open(e.c, C.size_t(net.NumParams()), C.size_t(net.NumBuffers())),
+		vectors: map[engine.Vector][]float32{}}
+	if s.c == nil {
+		return nil, fmt.Errorf("engine onednn: no memory for %d parameters of %s", net.NumParams(), net.Arch)
+	}
+	for _, v := range engine.Vectors {
+		n := net.NumParams()
+		if v == engine.QueryBuffers || v == engine.KeyBuffers {
+			n = net.NumBuffers()
+		}
+		s.vectors[v] = unsafe.Slice((*float32)(unsafe.Pointer(C.ox_state_vector(s.c, C.int(v)))), n)
+	}
+	return s, nil
+}
+
+func (s *state) Network() *network.Network { return s.net }
+
+func (s *state) Host(v engine.Vector) []float32 { return s.vectors[v] }
+
+func (s *state) Set(v engine.Vector, values []float32) {
+	dst, ok := s.vectors[v]
+	if !ok {
+		panic(fmt.Sprintf("engine onednn: set: there is no vector %d", v))
+	}
+	if len(values) != len(dst) {
+		panic(fmt.Sprintf("engine onednn: set vector %d: %d values, %s has %d", v, len(values), s.net.Arch, len(dst)))
+	}
+	copy(dst, values)
+	if v == engine.QueryParams || v == engine.KeyParams {
+		s.e.mu.Lock()
+		defer s.e.mu.Unlock()
+		C.ox_state_refresh(s.c)
+	}
+}
+
+func (s *state) Update(u engine.Update) error {
+	if s.c == nil {
+		return fmt.Errorf("engine onednn: update %s: the state is closed", s.net.Arch)
+	}
+	for _, c := range []struct {
+		name      string
+		got, want int
+	}{
+		{"gradients", len(u.Grads), s.net.NumParams()},
+		{"query statistics", len(u.QueryStatistics), s.net.NumBuffers()},
+		{"key statistics", len(u.KeyStatistics), s.net.NumBuffers()},
+	} {
+		if c.got != c.want {
+			return fmt.Errorf("engine onednn: update: %d %s, %s has %d", c.got, c.name, s.net.Arch, c.want)
+		}
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	sgd := C.mk_sgd{lr: C.float(u.LR), momentum: C.float(u.SGDMomentum), weight_decay: C.float(u.WeightDecay),
+		ema: C.float(u.EncoderMomentum)}
+	C.ox_state_update(s.c, &sgd, pointer(u.Grads), 1-network.BatchNormMomentum, network.BatchNormMomentum,
+		pointer(u.QueryStatistics), pointer(u.KeyStatistics))
+	return nil
+}
+
+func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
+	p, err := compile(s, spec)
+	if err != nil {
+		return nil, fmt.Errorf("engine onednn: compile %s: %w", s.net.Arch, err)
+	}
+	s.programs = append(s.programs, p)
+	return p, nil
+}
+
+// lender is a training program of this state whose memory is free and large
+// enough for p: its activations have been read by backward, or never written.
+func (s *state) lender(p *program) *program {
+	if p.spec.Mode == engine.Train {
+		return nil
+	}
+	for _, l := range s.programs {
+		if l.spec.Mode == engine.Train && !l.pending && l.arena >= p.arena {
+			return l
+		}
+	}
+	return nil
+}
+
+// Close frees the vectors, and the programs that are still open.
+func (s *state) Close() error {
+	if s.c == nil {
+		return nil
+	}
+	for len(s.programs) > 0 {
+		s.programs[0].Close()
+	}
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	C.ox_state_close(s.c)
+	s.c = nil
+	clear(s.vectors)
+	return nil
+}
+
+// forget takes a closed program off the list.
+func (s *state) forget(p *program) {
+	s.programs = slices.DeleteFunc(s.programs, func(q *program) bool { return q == p })
+}
