@@ -1,0 +1,53 @@
+//go:build turbojpeg
+
+// Package turbojpeg decodes JPEG by libjpeg-turbo, in builds with the tag of
+// that name.
+//
+// The pixels are PIL's to the bit: the accurate inverse DCT, smooth chroma
+// upsampling, JFIF's colour equations, and for CMYK and YCCK PIL's
+// conversion. Go's image/jpeg repeats the nearest chroma sample instead, so
+// it differs along coloured edges. Damaged files
+// are refused, where libjpeg by itself fills the gap with grey.
+//
+// Cost of a photo of 500×375 on one core of an EPYC of 2024: 0.9 to 1.2 ms,
+// half of it Huffman decoding, which a region does not save.
+package turbojpeg
+
+// #cgo CFLAGS: -O2
+// #cgo LDFLAGS: -ljpeg
+// #cgo noescape mochi_jpeg_decode
+// #cgo nocallback mochi_jpeg_decode
+// #include "decode.h"
+import "C"
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unsafe"
+)
+
+// Region is a part of an image, pixels.
+type Region struct{ Top, Left, Height, Width int }
+
+// Decode decodes a JPEG image of w×h pixels (as Size says) into pix
+// [h, w, 3], RGB. Pixels outside region are unspecified. An error means that
+// the file is damaged, of whatever region, or of a kind that is not supported.
+// Neither slice is kept.
+func Decode(content []byte, w, h int, region Region, pix []uint8) error {
+	if len(content) == 0 || w < 1 || h < 1 || len(pix) != w*h*3 {
+		panic(fmt.Sprintf("turbojpeg: %d bytes for an image of %d×%d in %d bytes", len(pix), w, h, len(content)))
+	}
+	r := region
+	if r.Top < 0 || r.Left < 0 || r.Height < 1 || r.Width < 1 || r.Top+r.Height > h || r.Left+r.Width > w {
+		panic(fmt.Sprintf("turbojpeg: region %+v leaves an image of %d×%d", r, w, h))
+	}
+	var message [C.message_len]byte
+	part := C.struct_region{top: C.int(r.Top), left: C.int(r.Left), height: C.int(r.Height), width: C.int(r.Width)}
+	ok := C.mochi_jpeg_decode((*C.uint8_t)(unsafe.SliceData(content)), C.size_t(len(content)), C.int(w), C.int(h), part,
+		(*C.uint8_t)(unsafe.SliceData(pix)), (*C.char)(unsafe.Pointer(&message)))
+	if ok != 0 {
+		return errors.New(string(message[:bytes.IndexByte(message[:], 0)]))
+	}
+	return nil
+}
