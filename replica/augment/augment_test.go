@@ -231,6 +231,7 @@ func BenchmarkView(b *testing.B) {
 		{"cifar 32 of 32x32", CIFAR, 32, 32, 32, true},
 		{"moco-v2 32 of 28x28", MoCoV2, 28, 28, 32, true},
 		{"moco-v2 224 of 300x240", MoCoV2, 300, 240, 224, true},
+		{"moco-v2 224 of 500x375", MoCoV2, 500, 375, 224, true},
 		{"none 224 of 300x240", None, 300, 240, 224, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {

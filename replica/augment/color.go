@@ -73,7 +73,7 @@ func grayscale(pix []uint8) {
 // shift modulo 256, and back. (PIL's hue wraps at 255, so this is a little
 // off a true rotation; it is what the reference trains with.)
 func shiftHue(pix []uint8, turns float64) {
-	shift := uint8(int(turns * 255))
+	shift := hueSteps(turns)
 	var hues [256]hue // by 8-bit hue before the shift
 	var share [256]float64
 	for i := range 256 {
@@ -89,6 +89,9 @@ func shiftHue(pix []uint8, turns float64) {
 		px[0], px[1], px[2] = fromHSV(&hues[h], share[s], v)
 	}
 }
+
+// hueSteps is a shift in turns as PIL's 8-bit hue counts it.
+func hueSteps(turns float64) uint8 { return uint8(int(turns * 255)) }
 
 // toHSV converts a pixel that is not grey, in PIL's mix of float32 and
 // float64.

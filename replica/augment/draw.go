@@ -77,9 +77,8 @@ func (r Recipe) Draw(w, h int, rng *rand.Rand) Params {
 	p := Params{Crop: r.drawCrop(w, h, rng), ResizeW: r.size, ResizeH: r.size}
 	if rng.Float64() < jitterP {
 		p.Jitter = true
-		for i, part := range rng.Perm(len(p.Order)) {
-			p.Order[i] = uint8(part)
-		}
+		p.Order = [4]uint8{Brightness, Contrast, Saturation, Hue}
+		rng.Shuffle(len(p.Order), func(i, j int) { p.Order[i], p.Order[j] = p.Order[j], p.Order[i] })
 		for i := range p.Factor {
 			p.Factor[i] = float32(uniform(rng, 1-jitterMax, 1+jitterMax))
 		}

@@ -10,10 +10,14 @@ const (
 	weightHalf = 1 << (weightBits - 1)
 )
 
+// tapGroup is how many taps vector code takes at a time.
+const tapGroup = 4
+
 // taps are the filter weights of one axis: output i is the sum over
-// j < count[i] of weight[i·width+j] · input[first[i]+j].
+// j < count[i] of weight[i·width+j] · input[first[i]+j]; the weights from
+// count[i] to width are 0.
 type taps struct {
-	width  int // most taps of an output
+	width  int // at least the most taps of an output, a multiple of tapGroup
 	first  []int32
 	count  []int32
 	weight []int32
@@ -27,7 +31,7 @@ func (t *taps) compute(in, out, from, n int) {
 	filterScale := max(scale, 1)
 	support := filterScale
 	inverse := 1 / filterScale
-	t.width = int(math.Ceil(support))*2 + 1
+	t.width = (int(math.Ceil(support))*2 + tapGroup) / tapGroup * tapGroup
 	t.first = grow(t.first, n)
 	t.count = grow(t.count, n)
 	t.weight = grow(t.weight, n*t.width)
@@ -40,10 +44,12 @@ func (t *taps) compute(in, out, from, n int) {
 		for x := lo; x < hi; x++ {
 			sum += triangle(float64(float64(x)-center+0.5) * inverse)
 		}
+		weights := t.weight[i*t.width : (i+1)*t.width]
 		for x := lo; x < hi; x++ {
 			w := triangle(float64(float64(x)-center+0.5)*inverse) / sum
-			t.weight[i*t.width+x-lo] = int32(0.5 + float64(w*weightOne))
+			weights[x-lo] = int32(0.5 + float64(w*weightOne))
 		}
+		clear(weights[hi-lo:])
 	}
 }
 

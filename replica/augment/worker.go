@@ -19,14 +19,19 @@ type Worker struct {
 	columns []uint32
 
 	horizontal, vertical taps
+
+	fast fast
 }
+
+// mean and std are ImageNet's, of values in [0, 1].
+var (
+	mean = [Channels]float32{0.485, 0.456, 0.406}
+	std  = [Channels]float32{0.229, 0.224, 0.225}
+)
 
 // NewWorker returns a worker for one goroutine.
 func NewWorker(r Recipe) *Worker {
-	// ImageNet's, of values in [0, 1].
-	mean := [Channels]float32{0.485, 0.456, 0.406}
-	std := [Channels]float32{0.229, 0.224, 0.225}
-	w := &Worker{recipe: r, view: make([]uint8, r.ViewLen())}
+	w := &Worker{recipe: r, fast: newFast()}
 	for c := range w.norm {
 		for v := range w.norm[c] {
 			w.norm[c][v] = (float32(v)/255 - mean[c]) / std[c]
@@ -43,15 +48,27 @@ func (w *Worker) View(img *Image, rng *rand.Rand, dst []float32) {
 // Apply writes the view p of img into dst [3, S, S], normalised. img is only
 // read. It panics when dst has another length or the crop leaves the image.
 func (w *Worker) Apply(img *Image, p Params, dst []float32) {
+	if c := p.Crop; c.Top < 0 || c.Left < 0 || c.Height < 1 || c.Width < 1 || c.Top+c.Height > img.H || c.Left+c.Width > img.W {
+		panic(fmt.Sprintf("augment: crop %+v leaves an image of %d×%d", c, img.W, img.H))
+	}
+	if s := w.recipe.size; len(dst) != w.recipe.ViewLen() {
+		panic(fmt.Sprintf("augment: a view of %d pixels a side has %d values, dst %d", s, w.recipe.ViewLen(), len(dst)))
+	}
+	if !w.applyFast(img, p, dst) {
+		w.applyPlain(img, p, dst)
+	}
+}
+
+// applyPlain is Apply in Go, step after step: what every build can do, and
+// the measure of applyFast.
+func (w *Worker) applyPlain(img *Image, p Params, dst []float32) {
 	w.normalize(w.pixels(img, p), p.Flip, dst)
 }
 
 // pixels computes the 8-bit view [S, S, 3], not yet flipped. (A flip commutes
 // with all that comes after it in either recipe, so it is left to the end.)
 func (w *Worker) pixels(img *Image, p Params) []uint8 {
-	if c := p.Crop; c.Top < 0 || c.Left < 0 || c.Height < 1 || c.Width < 1 || c.Top+c.Height > img.H || c.Left+c.Width > img.W {
-		panic(fmt.Sprintf("augment: crop %+v leaves an image of %d×%d", c, img.W, img.H))
-	}
+	w.view = grow(w.view, w.recipe.ViewLen())
 	w.resample(img, p, w.view)
 	if p.Jitter {
 		jitter(w.view, p)
@@ -68,9 +85,6 @@ func (w *Worker) pixels(img *Image, p Params) []uint8 {
 // normalize is ToTensor and Normalize: interleaved 8-bit to planar float32.
 func (w *Worker) normalize(pix []uint8, flip bool, dst []float32) {
 	s := w.recipe.size
-	if len(dst) != Channels*s*s {
-		panic(fmt.Sprintf("augment: a view of %d pixels a side has %d values, dst %d", s, Channels*s*s, len(dst)))
-	}
 	for c := range Channels {
 		table := &w.norm[c]
 		plane := dst[c*s*s : (c+1)*s*s]
