@@ -75,7 +75,7 @@ type Config struct {
 	Engine  OpenEngine  // called once the job is known
 	Info    engine.Info // of the engine that Engine will open
 	Data    *data.Set   // what to train on
-	Workers int         // loader goroutines; default 1
+	Workers int         // loader goroutines at most; default GOMAXPROCS
 	Link    Link
 	Ring    OpenRing
 	Log     *slog.Logger // default: discard
@@ -119,9 +119,6 @@ type Replica struct {
 func New(cfg Config) *Replica {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Workers < 1 {
-		cfg.Workers = 1
 	}
 	r := &Replica{cfg: cfg, log: cfg.Log.With("replica", cfg.Name)}
 	r.inbox.wake = make(chan struct{}, 1)

@@ -58,6 +58,11 @@ type stage struct {
 }
 
 func newSession(rc Config, cfg protocol.Config) (*session, error) {
+	if cfg.StrictData {
+		if err := rc.Data.Strict(); err != nil {
+			return nil, err
+		}
+	}
 	net, err := network.Build(cfg.Arch, network.Options{
 		Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head,
 	})
@@ -86,8 +91,10 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 		queue:   queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
-		loader:  data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Log: rc.Log}),
-		reduce:  newReduction(net, cfg.Wire == "fp32", cfg.Groups()),
+		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
+			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, Share: true, Log: rc.Log,
+		}),
+		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups()),
 	}
 	s.stage.shuffled = make([]float32, cfg.Batch*cfg.Dim)
 	s.stage.keys = make([]float32, cfg.Batch*cfg.Dim)

@@ -49,6 +49,7 @@ func settings() []setting {
 		{"checkpoint-every", "STEPS", "write a checkpoint every so many steps; 0 = only at the end"},
 		{"keep", "n", "checkpoints to keep besides the latest"},
 		{"sample-log", "", "write samples.jsonl: the sample indices of every step"},
+		{"strict-data", "", "an image, folder or shard that cannot be read ends the job; else it is reported once and another takes its place"},
 		{"min-replicas", "n", "wait for this many replicas before the first step"},
 		{"max-replicas", "n", "replicas beyond this many stand by; 0 = one per BatchNorm group"},
 	}

@@ -49,7 +49,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	var set *data.Set
 	var info protocol.Data
 	if *dataPath != "" {
-		set = f.openData(*dataPath)
+		set = f.openData(*dataPath, errs)
 	}
 	if set != nil {
 		if info = set.Info; cfg.Oracle && info.Classes == 0 {
@@ -72,7 +72,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	defer j.close()
 	j.rec.know(info)
 	if set != nil {
-		j.rec.watch(set)
+		j.rec.watch(set, cfg.StrictData)
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())

@@ -46,7 +46,7 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "limit-test", *limitTest)
 	f.atLeast(0, "threads", *threads)
 	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-	set := f.openData(*dataPath)
+	set := f.openData(*dataPath, errs)
 	if set != nil {
 		// One class is no reason to refuse: the figure is what was asked for.
 		if why := notEvaluated(set); why != "" && set.Train.Classes() != 1 || set.Test == nil {

@@ -67,17 +67,30 @@ func (r *recorder) Event(name string, fields map[string]any) {
 
 // watch makes the samples of a data set that cannot be decoded known: each is
 // shown and logged once, and replaced. It returns how to list them.
-func (r *recorder) watch(set *data.Set) (corrupt func() []string) {
+func (r *recorder) watch(set *data.Set, strict bool) (corrupt func() []string) {
+	for _, f := range set.Faults { // said with the announcement
+		r.note(r.dir.event("unreadable data", map[string]any{"path": f.Path, "cause": f.Err}))
+	}
+	wrap := func(d data.Dataset, report func(*data.CorruptError)) *data.Lenient {
+		l := data.NewLenient(d, report)
+		if strict {
+			l.SetStrict()
+		}
+		return l
+	}
 	report := func(e *data.CorruptError) {
+		if strict {
+			return // an error says it
+		}
 		r.progress.say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
 		r.note(r.dir.event("corrupt image", map[string]any{"path": e.Path, "cause": e.Err}))
 	}
-	train := data.NewLenient(set.Train, report)
+	train := wrap(set.Train, report)
 	set.Train = train
 	if set.Test == nil {
 		return train.Corrupt
 	}
-	test := data.NewLenient(set.Test, report)
+	test := wrap(set.Test, report)
 	set.Test = test
 	return func() []string { return append(train.Corrupt(), test.Corrupt()...) }
 }

@@ -32,7 +32,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	name := fs.String("name", "", "`NAME` for people (default the host's)")
 	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
-	workers := fs.Int("workers", 1, "loader goroutines")
+	workers := fs.Int("workers", 0, workersFlag)
 	device := fs.Int("device", 0, "GPU number")
 	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
@@ -48,11 +48,11 @@ func runReplica(args []string, out, errs io.Writer) error {
 		toward += ":4222"
 	}
 	f.atLeast(0, "threads", *threads)
-	f.atLeast(1, "workers", *workers)
+	f.atLeast(0, "workers", *workers)
 	f.atLeast(0, "device", *device)
 	// In which precision to compute, the coordinator will say.
 	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device})
-	set := f.openData(*dataPath)
+	set := f.openData(*dataPath, errs)
 	if err := f.err(); err != nil {
 		return err
 	}

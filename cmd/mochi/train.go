@@ -27,13 +27,13 @@ func runTrain(args []string, out, errs io.Writer) error {
 	fs := newFlags("train", "train on this machine: embedded NATS, coordinator and replicas in one process",
 		"mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first\n"+
 			"mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine", out)
-	l := local{}
-	fs.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary")
+	l := local{errs: errs}
+	fs.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
 	fs.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	fs.IntVar(&l.replicas, "replicas", 1, "local replicas")
 	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
 	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
-	fs.IntVar(&l.workers, "workers", 1, "loader goroutines of each replica")
+	fs.IntVar(&l.workers, "workers", 0, workersFlag)
 	fs.StringVar(&l.resume, "resume", "auto", resumeFlag)
 	verbose := fs.Bool("verbose", false, "log more")
 	// All replicas are there from the start, so there is nothing to wait for.
@@ -52,6 +52,9 @@ func runTrain(args []string, out, errs io.Writer) error {
 		l.threads = max(1, runtime.NumCPU()/l.replicas)
 	}
 	l.info.Threads = l.threads
+	if l.workers == 0 {
+		l.workers = max(1, runtime.NumCPU()/l.replicas)
+	}
 	l.progress = newProgress(errs, l.cfg)
 	l.log = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelInfo, *verbose)})
 	l.replicaLog = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelWarn, *verbose)})
@@ -61,6 +64,7 @@ func runTrain(args []string, out, errs io.Writer) error {
 
 // local is one training process.
 type local struct {
+	errs                       io.Writer
 	data, run, engine, resume  string
 	replicas, threads, workers int
 	cfg                        protocol.Config
@@ -82,10 +86,10 @@ func (l *local) check(f *faults) {
 		f.add("replicas", "is %d, but a batch of %d has only %s of %d (--bn-group) to deal", l.replicas, l.cfg.Batch, count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
 	}
 	f.atLeast(0, "threads", l.threads)
-	f.atLeast(1, "workers", l.workers)
+	f.atLeast(0, "workers", l.workers)
 	l.info = f.checkEngine(l.engine, engineConfig(l.cfg, 1, 0))
 	l.start = f.resume(l.resume, l.cfg)
-	if l.set = f.openData(l.data); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
+	if l.set = f.openData(l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.add("oracle", "needs labelled data; %s has no classes", l.data)
 	}
 }
@@ -104,6 +108,11 @@ func (p *progress) announce(set *data.Set, cfg protocol.Config) {
 }
 
 func (l *local) train() error {
+	if l.cfg.StrictData {
+		if err := l.set.Strict(); err != nil {
+			return err
+		}
+	}
 	j, err := openJob(l.run, l.cfg, l.resume, l.start, l.progress)
 	if err != nil {
 		return err
@@ -115,7 +124,7 @@ func (l *local) train() error {
 		l.progress.say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.from.Step, total)
 		return nil
 	}
-	corrupt := j.rec.watch(l.set)
+	corrupt := j.rec.watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	knn := newEvaluator(l.cfg, l.set, l.engine, j.rec)

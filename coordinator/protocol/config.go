@@ -48,6 +48,7 @@ type Config struct {
 	CheckpointEvery int64  `yaml:"checkpoint-every" json:"checkpoint_every"` // steps; 0 = only at the end
 	Keep            int    `yaml:"keep" json:"keep"`                         // checkpoints kept besides latest
 	SampleLog       bool   `yaml:"sample-log" json:"sample_log"`
+	StrictData      bool   `yaml:"strict-data" json:"strict_data"` // an image that cannot be read ends the job
 	MinReplicas     int    `yaml:"min-replicas" json:"min_replicas"`
 	MaxReplicas     int    `yaml:"max-replicas" json:"max_replicas"` // 0 = no limit but the number of groups
 }

@@ -11,7 +11,7 @@ import (
 // kept and waited for, and how far the job runs.
 var incidental = []string{
 	"preset", "steps", "queue-copies", "knn-every", "checkpoint-every", "keep",
-	"sample-log", "min-replicas", "max-replicas",
+	"sample-log", "strict-data", "min-replicas", "max-replicas",
 }
 
 // structural are the fields that a checkpoint's tensors and sampler are made

@@ -58,7 +58,7 @@ type Message struct {
 // Data identifies a data set: a replica with another one is refused, with the
 // differing field named.
 type Data struct {
-	Kind    string `json:"kind"`    // idx, folder, cifar
+	Kind    string `json:"kind"`    // idx, folder, cifar, tar
 	Train   int    `json:"train"`   // training samples
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads

@@ -3,6 +3,7 @@ package data
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,21 +44,24 @@ func openFolder(dir string, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	train, notes, err := listSplit(trainDir, o.MaxPixels)
+	train, notes, faults, err := listSplit(trainDir, o)
 	if err != nil {
 		return nil, err
 	}
 	if len(train.samples) == 0 {
+		if len(faults) > 0 {
+			return nil, fmt.Errorf("data %s: no image can be listed: %w", trainDir, faults[0])
+		}
 		return nil, fmt.Errorf("data %s: holds no JPEG or PNG image; want train/<class>/* with val or test beside it, or <class>/*", trainDir)
 	}
 	set := &Set{Train: train, Kind: "folder"}
 	tests := "no test images"
 	if testDir != "" {
-		test, more, err := listSplit(testDir, o.MaxPixels)
+		test, more, bad, err := listSplit(testDir, o)
 		if err != nil {
 			return nil, err
 		}
-		notes = append(notes, more...)
+		notes, faults = append(notes, more...), append(faults, bad...)
 		if len(test.samples) > 0 {
 			notes = append(notes, test.relabel(train.classes)...)
 			set.Test, tests = test, plural(test.Len(), "test image", "test images")
@@ -73,6 +78,7 @@ func openFolder(dir string, o Options) (*Set, error) {
 	for _, note := range notes {
 		set.Announce += "\n" + note
 	}
+	set.Faults = faults
 	set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: len(train.classes), Digest: train.digest()}
 	return set, nil
 }
@@ -81,7 +87,7 @@ func openFolder(dir string, o Options) (*Set, error) {
 // train is taken for the training split when a test split lies beside it or
 // when it has folders of its own; otherwise it is a class like any other.
 func findSplits(dir string) (train, test string, err error) {
-	for _, name := range []string{"val", "validation", "test"} {
+	for _, name := range testNames {
 		if _, err := os.ReadDir(filepath.Join(dir, name)); err == nil {
 			test = filepath.Join(dir, name)
 			break
@@ -101,41 +107,55 @@ func findSplits(dir string) (train, test string, err error) {
 	return dir, "", nil // test, if it exists, is a class like any other
 }
 
-// listSplit lists the images of one split. The notes say what was left out.
-func listSplit(dir string, maxPixels int) (*folderSplit, []string, error) {
+// listSplit lists the images of one split. The notes say what was left out,
+// the faults what could not be read.
+func listSplit(dir string, o Options) (*folderSplit, []string, []*CorruptError, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("data: %w", err)
+		return nil, nil, nil, fmt.Errorf("data: %w", err)
 	}
 	var classes []string
-	loose := listing{root: dir}
+	loose := listing{root: dir, readDir: o.readDir}
 	for _, e := range entries { // sorted by name
 		if strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		info, err := os.Stat(filepath.Join(dir, e.Name()))
-		if err == nil && info.IsDir() {
+		full := filepath.Join(dir, e.Name())
+		info, err := os.Stat(full)
+		switch {
+		case err != nil || !info.IsDir():
+			err = loose.add(e.Name(), e)
+		case !e.IsDir() && encloses(full, dir):
+			err = loose.fault(full, errors.New("a link to a folder that this one lies in"))
+		default:
 			classes = append(classes, e.Name())
-		} else if err := loose.add(e.Name(), e); err != nil {
-			return nil, nil, err
+			err = nil
+		}
+		if err != nil {
+			return nil, nil, nil, err
 		}
 	}
 	listed := make([]listing, len(classes))
 	var group errgroup.Group
 	group.SetLimit(8) // network file systems answer in parallel
+	var images, done atomic.Int64
 	for i, class := range classes {
-		listed[i].root = dir
-		group.Go(func() error { return listed[i].walk(class) })
+		listed[i].root, listed[i].readDir = dir, o.readDir
+		group.Go(func() error {
+			err := listed[i].walk(class)
+			o.progress("listed %d of %s, %s images", done.Add(1), plural(len(classes), "folder", "folders"), count(int(images.Add(int64(len(listed[i].images))))))
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 
-	s := &folderSplit{dir: dir, maxPixels: maxPixels}
+	s := &folderSplit{dir: dir, maxPixels: o.MaxPixels}
 	var empty []string
-	other := loose.other
+	other, faults := loose.other, loose.faults
 	for i, l := range listed {
-		other = append(other, l.other...)
+		other, faults = append(other, l.other...), append(faults, l.faults...)
 		if len(l.images) == 0 {
 			empty = append(empty, classes[i])
 			continue
@@ -162,22 +182,68 @@ func listSplit(dir string, maxPixels int) (*folderSplit, []string, error) {
 	if len(other) > 0 {
 		notes = append(notes, fmt.Sprintf("left out: %s of %s, neither JPEG nor PNG, such as %s", plural(len(other), "file", "files"), dir, other[0]))
 	}
-	return s, notes, nil
+	for i, f := range faults {
+		if i == 5 {
+			notes = append(notes, fmt.Sprintf("and %s", plural(len(faults)-i, "more place that cannot be read", "more places that cannot be read")))
+			break
+		}
+		notes = append(notes, fmt.Sprintf("left out: %s cannot be read: %v", f.Path, f.Err))
+	}
+	return s, notes, faults, nil
+}
+
+// encloses says whether a link leads to a folder that dir lies in, or to dir.
+func encloses(link, dir string) bool {
+	target, err := os.Stat(link)
+	if err != nil {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return false
+	}
+	for at := real; ; at = filepath.Dir(at) {
+		if above, err := os.Stat(at); err == nil && os.SameFile(above, target) {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			return false
+		}
+	}
 }
 
 // listing collects the images under a folder.
 type listing struct {
-	root   string
-	images []sampleFile
-	other  []string // files that are no images
+	root    string
+	readDir func(string) ([]os.DirEntry, error)
+	images  []sampleFile
+	other   []string // files that are no images
+	faults  []*CorruptError
+}
+
+// fault notes what cannot be read. The error is the process's own fault.
+func (l *listing) fault(path string, err error) error {
+	err = fileFault(path, err)
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		l.faults = append(l.faults, corrupt)
+		return nil
+	}
+	return err
 }
 
 // walk adds everything below the folder rel. Links to folders are followed
 // only where they are a class, so that the walk ends.
 func (l *listing) walk(rel string) error {
-	entries, err := os.ReadDir(filepath.Join(l.root, filepath.FromSlash(rel)))
+	dir := filepath.Join(l.root, filepath.FromSlash(rel))
+	entries, err := l.readDir(dir)
 	if err != nil {
-		return fmt.Errorf("data: %w", err)
+		if err := l.fault(dir, err); err != nil {
+			return err
+		}
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), ".") {
@@ -210,7 +276,7 @@ func (l *listing) add(rel string, e os.DirEntry) error {
 			l.other = append(l.other, rel)
 			return nil
 		}
-		return fmt.Errorf("data: %w", err)
+		return l.fault(full, err)
 	}
 	if !info.Mode().IsRegular() || !looksLikeImage(full) {
 		l.other = append(l.other, rel)

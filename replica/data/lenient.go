@@ -4,40 +4,55 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"mochi/replica/augment"
 )
 
-// maxReplacements is how many samples in a row may be corrupt before a
-// lenient data set gives up.
-const maxReplacements = 1000
+// How a lenient data set looks for a replacement: the next samples of the
+// listing first, usually of the same class; then, since a whole shard or folder
+// may be gone, samples from anywhere; and after so many it gives up.
+const (
+	nearReplacements = 16
+	maxReplacements  = 1000
+)
 
-// Lenient is a Dataset whose Decode replaces a corrupt sample by the next one
-// in the listing (after the last the first) that can be decoded: usually one
-// of the same class, and a pure function of the index, so every replica
-// replaces alike. The label stays that of the corrupt sample.
+// Lenient is a Dataset whose Decode replaces a corrupt sample by another that
+// can be decoded. Which one depends on the index and on which samples are
+// corrupt, so every replica replaces alike. The label stays that of the
+// corrupt sample.
 type Lenient struct {
 	Dataset
 	report func(*CorruptError)
+	strict atomic.Bool
 
 	mu    sync.Mutex
 	bad   map[int]*CorruptError
-	paths []string // of bad, as found
+	paths []string // of bad, as found, each once
+	known map[string]bool
 }
 
-// NewLenient wraps d. report, which may be nil, is called once for each
-// corrupt sample, possibly from several goroutines at a time.
+// NewLenient wraps d. report, which may be nil, is called once for each path
+// at fault (a file, or a shard with many samples), possibly from several
+// goroutines at a time.
 func NewLenient(d Dataset, report func(*CorruptError)) *Lenient {
-	return &Lenient{Dataset: d, report: report, bad: make(map[int]*CorruptError)}
+	return &Lenient{Dataset: d, report: report, bad: make(map[int]*CorruptError), known: make(map[string]bool)}
 }
+
+// SetStrict makes a corrupt sample an error of Decode from now on.
+func (l *Lenient) SetStrict() { l.strict.Store(true) }
 
 // Decode returns sample i or its replacement. An error that is no fault of
-// the sample (a disk that fails, no more file descriptors) is returned.
+// the sample (no more file descriptors) is returned.
 func (l *Lenient) Decode(i int, d *Decoder) (*augment.Image, error) {
 	var last *CorruptError
-	for tries := range min(l.Len(), maxReplacements) {
-		j := (i + tries) % l.Len()
-		if last = l.known(j); last != nil {
+	tries := min(l.Len(), maxReplacements)
+	for try := range tries {
+		j := candidate(i, try, l.Len())
+		if last = l.fault(j); last != nil {
+			if l.strict.Load() {
+				return nil, fmt.Errorf("%w (--strict-data)", last)
+			}
 			continue
 		}
 		img, err := l.Dataset.Decode(j, d)
@@ -48,20 +63,41 @@ func (l *Lenient) Decode(i int, d *Decoder) (*augment.Image, error) {
 			return nil, err
 		}
 		l.note(j, last)
+		if l.strict.Load() {
+			return nil, fmt.Errorf("%w (--strict-data)", last)
+		}
 	}
-	return nil, fmt.Errorf("no image to replace %s: %d samples in a row cannot be decoded, the last being %w",
-		l.Path(i), min(l.Len(), maxReplacements), last)
+	return nil, fmt.Errorf("no image to replace %s: %d samples in a row cannot be decoded, the last being %w", l.Path(i), tries, last)
 }
 
-// Corrupt lists the paths of the corrupt samples met so far, as they were
-// met.
+// candidate is what stands for sample i of n at the given try; 0 is itself.
+func candidate(i, try, n int) int {
+	if try <= nearReplacements || n <= maxReplacements {
+		return (i + try) % n
+	}
+	x := uint64(i)<<20 + uint64(try) // splitmix64 (Steele et al. 2014)
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return int((x ^ x>>31) % uint64(n))
+}
+
+// Corrupt lists the paths at fault met so far, as they were met.
 func (l *Lenient) Corrupt() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]string(nil), l.paths...)
 }
 
-func (l *Lenient) known(i int) *CorruptError {
+// CorruptSamples is how many samples could not be decoded so far: more than
+// paths where a shard is at fault.
+func (l *Lenient) CorruptSamples() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.bad)
+}
+
+func (l *Lenient) fault(i int) *CorruptError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.bad[i]
@@ -69,9 +105,10 @@ func (l *Lenient) known(i int) *CorruptError {
 
 func (l *Lenient) note(i int, err *CorruptError) {
 	l.mu.Lock()
-	_, old := l.bad[i]
+	l.bad[i] = err
+	old := l.known[err.Path]
 	if !old {
-		l.bad[i] = err
+		l.known[err.Path] = true
 		l.paths = append(l.paths, err.Path)
 	}
 	l.mu.Unlock()

@@ -23,9 +23,14 @@ var (
 // LoaderConfig selects how a Loader runs.
 type LoaderConfig struct {
 	Seed    uint64       // of the augmentation
-	Workers int          // goroutines; default GOMAXPROCS
+	Workers int          // goroutines at most; default GOMAXPROCS
 	Depth   int          // requests being prepared or ready at a time; default 2
-	Log     *slog.Logger // one line for each corrupt sample; default none
+	Strict  bool         // a corrupt sample is an error of Next
+	Log     *slog.Logger // one line for each corrupt sample, unless the data set reports them itself (Lenient); default none
+
+	// Share is for a loader beside an engine on the same cores: its threads
+	// yield to others, and no more of them work than keep Next from waiting.
+	Share bool
 }
 
 // Request says what to load for one step: by local BatchNorm group, the
@@ -57,7 +62,8 @@ func (b *Batch) Release() {
 // memory is bounded: Depth batches, those that were handed out and not yet
 // released, and one decoded image a worker. What it delivers depends on the
 // data, the recipe, the seed and the request only, not on Workers, Depth or
-// timing. Submit, Reset, Stats and Close may be called from any goroutine,
+// timing. The workers share one queue, oldest request first, so that none is
+// idle while another has a backlog. Submit, Reset, Stats and Close may be called from any goroutine,
 // Next from one at a time.
 type Loader struct {
 	data   *Lenient
@@ -68,7 +74,8 @@ type Loader struct {
 
 	mu     sync.Mutex
 	work   sync.Cond // a worker may find something to do, or the loader closed
-	jobs   []*job    // submitted and not yet taken by Next
+	crew   crew
+	jobs   []*job // submitted and not yet taken by Next
 	free   map[int][][]float32
 	closed bool
 	stats  LoaderStats
@@ -81,6 +88,7 @@ type LoaderStats struct {
 	Corrupt int           // different samples that could not be decoded
 	Paths   []string      // of those
 	Wait    time.Duration // that Next spent waiting
+	Active  int           // workers that load while nobody waits
 }
 
 // job is a request on its way.
@@ -111,12 +119,19 @@ func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
 	if config.Depth < 1 {
 		config.Depth = 2
 	}
-	l := &Loader{recipe: recipe, config: config, free: make(map[int][][]float32)}
-	l.data = NewLenient(d, func(e *CorruptError) {
-		if config.Log != nil {
-			config.Log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
-		}
-	})
+	l := &Loader{recipe: recipe, config: config, free: make(map[int][][]float32), crew: newCrew(config.Workers, config.Share)}
+	if reporting, ok := d.(*Lenient); ok {
+		l.data = reporting
+	} else {
+		l.data = NewLenient(d, func(e *CorruptError) {
+			if config.Log != nil {
+				config.Log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
+			}
+		})
+	}
+	if config.Strict {
+		l.data.SetStrict()
+	}
 	l.work.L = &l.mu
 	for range config.Workers {
 		l.workers.Go(l.worker)
@@ -192,17 +207,20 @@ func (l *Loader) Next(ctx context.Context) (*Batch, time.Duration, error) {
 	select {
 	case <-j.done:
 	default:
+		l.allHands(true)
 		select {
 		case <-j.done:
 		case <-ctx.Done():
 			cause = ctx.Err()
 		}
+		l.allHands(false)
 	}
 	wait := time.Since(start)
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stats.Wait += wait
+	l.crew.taken(time.Now(), wait)
 	if cause != nil {
 		return nil, wait, cause
 	}
@@ -217,10 +235,20 @@ func (l *Loader) Next(ctx context.Context) (*Batch, time.Duration, error) {
 	return j.batch, wait, nil
 }
 
+// allHands lets every worker load while somebody waits for the result.
+func (l *Loader) allHands(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.crew.waiting = on; on {
+		l.work.Broadcast()
+	}
+}
+
 // Reset drops all that was submitted; a Next in progress returns ErrReset.
 func (l *Loader) Reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.crew.pause()
 	for _, j := range l.jobs {
 		l.fail(j, ErrReset)
 	}
@@ -246,11 +274,19 @@ func (l *Loader) Stats() LoaderStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
-	s.Corrupt, s.Paths = len(paths), paths
+	s.Corrupt, s.Paths, s.Active = l.data.CorruptSamples(), paths, l.crew.active
 	return s
 }
 
+// niceness of a sharing loader's threads: low enough to leave the engine its
+// cores, high enough to get on beside it (a sixth of a core's time against one
+// busy thread).
+const niceness = 8
+
 func (l *Loader) worker() {
+	if l.config.Share {
+		yieldCores(niceness)
+	}
 	w := augment.NewWorker(l.recipe)
 	d := NewDecoder()
 	defer d.Close()
@@ -267,9 +303,13 @@ func (l *Loader) worker() {
 		}
 		t := j.tasks[j.next]
 		j.next++
+		l.crew.busy++
+		start := time.Now()
 		l.mu.Unlock()
 		views, err := l.load(w, d, t, j.batch)
 		l.mu.Lock()
+		l.crew.busy--
+		l.crew.worked += time.Since(start)
 		if err == nil {
 			l.stats.Decoded++
 			l.stats.Views += views
@@ -280,8 +320,12 @@ func (l *Loader) worker() {
 	}
 }
 
-// claim returns the oldest job in the window with a task that nobody took.
+// claim returns the oldest job in the window with a task that nobody took, nil
+// too when enough workers are busy.
 func (l *Loader) claim() *job {
+	if l.crew.busy >= l.crew.limit() {
+		return nil
+	}
 	for _, j := range l.jobs[:min(l.config.Depth, len(l.jobs))] {
 		if j.next < len(j.tasks) {
 			l.start(j)

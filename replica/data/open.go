@@ -27,6 +27,8 @@ type Options struct {
 	// Progress, when not nil, is told now and then how far a large listing is,
 	// possibly from several goroutines.
 	Progress func(text string)
+
+	readDir func(string) ([]os.DirEntry, error) // os.ReadDir, but for tests
 }
 
 func (o Options) progress(format string, args ...any) {
@@ -37,7 +39,7 @@ func (o Options) progress(format string, args ...any) {
 
 // DefaultOptions are those of Open.
 func DefaultOptions() Options {
-	return Options{MaxPixels: 100_000_000, FashionMNIST: "/usr/share/datasets/fashion-mnist"}
+	return Options{MaxPixels: 100_000_000, FashionMNIST: "/usr/share/datasets/fashion-mnist", readDir: os.ReadDir}
 }
 
 // Open recognises the data set at path, or the one named fashion-mnist (a
@@ -46,6 +48,9 @@ func Open(path string) (*Set, error) { return OpenWith(path, DefaultOptions()) }
 
 // OpenWith is Open with options.
 func OpenWith(path string, o Options) (*Set, error) {
+	if o.readDir == nil {
+		o.readDir = os.ReadDir
+	}
 	if path == FashionMNIST {
 		return openFashionMNIST(o)
 	}

@@ -71,6 +71,9 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 	for in := tar.NewReader(r); ; {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
+			if !ended(r, size) {
+				s.Fault = ErrCut
+			}
 			break
 		}
 		if err != nil {
@@ -92,22 +95,36 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 	return s
 }
 
+// ended says whether a tar file that was read to its end has the end mark of
+// zeros; one that was cut between two members has not.
+func ended(r io.ReadSeeker, size int64) bool {
+	if at, err := r.Seek(0, io.SeekCurrent); err != nil || at < size {
+		return err == nil // the mark, and something after it
+	}
+	tail := make([]byte, 512)
+	if _, err := r.Seek(max(0, size-int64(len(tail))), io.SeekStart); err != nil {
+		return false
+	}
+	n, _ := io.ReadFull(r, tail)
+	return n == len(tail) && !slices.ContainsFunc(tail, func(b byte) bool { return b != 0 })
+}
+
 // damage says what a failed header means.
-func damage(r io.Reader, err error, first bool) error {
+func damage(r io.ReadSeeker, err error, first bool) error {
+	if first {
+		head := make([]byte, 2)
+		if _, err := r.Seek(0, io.SeekStart); err == nil {
+			if _, err = io.ReadFull(r, head); err == nil && bytes.Equal(head, []byte{0x1f, 0x8b}) {
+				return errors.New("it is compressed, which allows no access at random: gunzip it first")
+			}
+		}
+	}
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return ErrCut
 	case !errors.Is(err, tar.ErrHeader):
 		return err
 	case first:
-		if s, ok := r.(io.Seeker); ok {
-			head := make([]byte, 4)
-			s.Seek(0, io.SeekStart)
-			n, _ := io.ReadFull(r, head)
-			if bytes.HasPrefix(head[:n], []byte{0x1f, 0x8b}) {
-				return errors.New("it is compressed, which allows no access at random: gunzip it first")
-			}
-		}
 		return errors.New("it is not a tar file")
 	}
 	return errors.New("the shard is damaged: what follows is no header of a tar member")
