@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"mochi/replica/data/survey"
+)
+
+func runDataInspect(args []string, out, errs io.Writer) error {
+	fs := newFlags("data inspect", "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
+		"mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json", out)
+	quick := fs.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
+	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	rest, err := fs.parse(args, "PATH")
+	if err != nil {
+		return err
+	}
+	var f faults
+	f.atLeast(1, "workers", *workers)
+	set := f.openData(rest[0], errs)
+	if err := f.err(); err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	say := occasionally(errs)
+	r, err := survey.Run(ctx, set, survey.Options{Workers: *workers, Quick: *quick, Progress: func(done, total int) {
+		say(fmt.Sprintf("looked at %d of %s", done, count(total, "image")))
+	}})
+	if errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	printSurvey(out, r)
+	return nil
+}
+
+// listed is how many lines of a kind people are shown; --json has them all.
+const listed = 10
+
+func printSurvey(out io.Writer, r *survey.Report) {
+	split := func(name string, s survey.Split) {
+		fmt.Fprintf(out, "%s: %s", name, count(s.Images, "image"))
+		if s.Bytes > 0 {
+			fmt.Fprintf(out, ", %s", bytesOf(s.Bytes))
+		}
+		if s.Unlabeled > 0 && r.Classes > 0 {
+			fmt.Fprintf(out, ", %d without a class", s.Unlabeled)
+		}
+		fmt.Fprintln(out)
+	}
+	split("training", r.Train)
+	if r.Test != nil {
+		split("test", *r.Test)
+	}
+	if r.Classes == 0 {
+		fmt.Fprintln(out, "no classes")
+	} else {
+		least := slices.MinFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
+		most := slices.MaxFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
+		fmt.Fprintf(out, "%s of %d (%s) to %d (%s) training images\n", classCount(r.Classes), least.Train, least.Name, most.Train, most.Name)
+		for i, c := range r.ByClass {
+			if more(out, i, len(r.ByClass), 2*listed) {
+				break
+			}
+			fmt.Fprintf(out, "  %-24s %7d  %7d\n", c.Name, c.Train, c.Test)
+		}
+	}
+	s := r.Sizes
+	fmt.Fprintf(out, "sizes: %d×%d to %d×%d pixels, median %d×%d; the shorter side:\n", s.MinWidth, s.MinHeight, s.MaxWidth, s.MaxHeight, s.MedianWidth, s.MedianHeight)
+	top := 1
+	for _, b := range s.ShorterSide {
+		top = max(top, b.Images)
+	}
+	for _, b := range s.ShorterSide {
+		fmt.Fprintf(out, "  %11s %8d  %s\n", fmt.Sprintf("%d–%d", b.From, b.To), b.Images, strings.Repeat("▇", (b.Images*40+top-1)/top))
+	}
+	var kinds []string
+	for _, m := range []map[string]int{r.Formats, r.Colours} {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			kinds = append(kinds, fmt.Sprintf("%s %d", name, m[name]))
+		}
+	}
+	if len(kinds) > 0 {
+		fmt.Fprintln(out, "kinds: "+strings.Join(kinds, ", "))
+	}
+	if r.Turned > 0 {
+		fmt.Fprintf(out, "%s turned upright by the EXIF orientation\n", count(r.Turned, "image"))
+	}
+	list := func(what string, faults []survey.Fault) {
+		if len(faults) == 0 {
+			return
+		}
+		fmt.Fprintf(out, "%s: %d\n", what, len(faults))
+		for i, f := range faults {
+			if more(out, i, len(faults), listed) {
+				break
+			}
+			fmt.Fprintf(out, "  %s: %s\n", f.Path, f.Cause)
+		}
+	}
+	list("cannot be read", r.Unreadable)
+	list("corrupt images", r.Corrupt)
+	if len(r.Duplicates) > 0 {
+		fmt.Fprintf(out, "images that are there more than once: %d\n", len(r.Duplicates))
+		for i, d := range r.Duplicates {
+			if more(out, i, len(r.Duplicates), listed) {
+				break
+			}
+			fmt.Fprintf(out, "  %s\n", strings.Join(d.Paths[:min(len(d.Paths), 4)], " = "))
+		}
+	}
+	if r.Leaked > 0 {
+		fmt.Fprintf(out, "%s among the training images too: accuracy on them says little\n", verb(r.Leaked, "test image is", "test images are"))
+	}
+	if len(r.Unreadable)+len(r.Corrupt)+len(r.Duplicates) == 0 {
+		if r.Complete {
+			fmt.Fprintln(out, "no corrupt image, no duplicate")
+		} else {
+			fmt.Fprintln(out, "no damaged header (--quick does not look further)")
+		}
+	}
+	fmt.Fprintf(out, "digest %s (replicas of one job must have the same)\n", r.Digest)
+}
+
+// more ends a list after most lines, saying how many are left.
+func more(out io.Writer, i, n, most int) bool {
+	if i < most || n == most+1 {
+		return false
+	}
+	fmt.Fprintf(out, "  … and %d more (--json lists all)\n", n-i)
+	return true
+}
+
+func classCount(n int) string { return verb(n, "class", "classes") }
+
+// verb is "1 image is", "2 images are".
+func verb(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// bytesOf is a number of bytes as people read it.
+func bytesOf(n int64) string {
+	switch {
+	case n >= 1e9:
+		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
+	case n >= 1e6:
+		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/png"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"mochi/replica/augment"
+	"mochi/replica/data"
+	"mochi/replica/data/shards"
+)
+
+// packResult is the JSON object of mochi data pack.
+type packResult struct {
+	Images  int      `json:"images"`
+	Shards  []string `json:"shards"`
+	Bytes   int64    `json:"bytes"`
+	LeftOut []string `json:"left_out"` // could not be read
+}
+
+func runDataPack(args []string, out, errs io.Writer) error {
+	fs := newFlags("data pack", "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
+		"mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M", out)
+	splitName := fs.String("split", "", "`SPLIT` to pack: train or test; by default both where OUT has train in its name, else train")
+	size := byteSize(256 << 20)
+	fs.Var(&size, "shard-size", "`BYTES` of a shard, about; k, M, G are powers of 1024")
+	strict := fs.Bool("strict-data", false, "an image that cannot be read is an error; else it is left out and reported")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	rest, err := fs.parse(args, "DIR", "OUT")
+	if err != nil {
+		return err
+	}
+	var f faults
+	set := f.openData(rest[0], errs)
+	type part struct {
+		split   data.Dataset
+		pattern string
+	}
+	var parts []part
+	if set != nil {
+		dir, base := filepath.Split(rest[1])
+		at := strings.LastIndex(base, "train")
+		switch {
+		case *splitName == "test" && set.Test == nil:
+			f.add("split", "%s has no test split", rest[0])
+		case *splitName == "test":
+			parts = []part{{set.Test, rest[1]}}
+		case *splitName == "train" || *splitName == "" && (set.Test == nil || at < 0):
+			parts = []part{{set.Train, rest[1]}}
+		case *splitName == "":
+			parts = []part{{set.Train, rest[1]}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
+		default:
+			f.add("split", "%q is neither train nor test", *splitName)
+		}
+	}
+	var packers []*shards.Packer
+	for _, p := range parts {
+		packer, err := shards.NewPacker(p.pattern, int64(size))
+		f.addErr("OUT", err)
+		if err == nil {
+			packers = append(packers, packer)
+			defer packer.Abandon()
+		}
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	if *strict {
+		if err := set.Strict(); err != nil {
+			return err
+		}
+	}
+	if *splitName == "" && len(parts) == 1 && set.Test != nil {
+		fmt.Fprintf(errs, "note: the %s are not packed; --split test does that\n", count(set.Test.Len(), "test image"))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	result := packResult{Shards: []string{}, LeftOut: []string{}}
+	say := occasionally(errs)
+	for i, p := range parts {
+		err := pack(ctx, p.split, packers[i], say, func(e *data.CorruptError) error {
+			if *strict {
+				return fmt.Errorf("%w (--strict-data)", e)
+			}
+			fmt.Fprintf(errs, "left out: %v\n", e)
+			result.LeftOut = append(result.LeftOut, e.Path)
+			return nil
+		})
+		if errors.Is(err, context.Canceled) {
+			return errInterrupted
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, packer := range packers { // all is written: give it its names
+		names, err := packer.Finish()
+		if err != nil {
+			return err
+		}
+		result.Images += packer.Items()
+		result.Shards = append(result.Shards, names...)
+		for _, name := range names {
+			if info, err := os.Stat(name); err == nil {
+				result.Bytes += info.Size()
+			}
+		}
+	}
+	if *asJSON {
+		return printJSON(out, result)
+	}
+	fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", count(result.Images, "image"), count(len(result.Shards), "shard"), bytesOf(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
+	if n := len(result.LeftOut); n > 0 {
+		fmt.Fprintf(out, "%s could not be read and were left out\n", count(n, "image"))
+	}
+	return nil
+}
+
+// pack writes a split in its order. Encoded images are copied as they are,
+// others become PNG.
+func pack(ctx context.Context, d data.Dataset, p *shards.Packer, say func(string), leaveOut func(*data.CorruptError) error) error {
+	decoder := data.NewDecoder()
+	defer decoder.Close()
+	names, _ := d.(interface{ ClassName(int) string })
+	for i := range d.Len() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		item, err := packed(d, i, decoder)
+		var bad *data.CorruptError
+		if errors.As(err, &bad) {
+			if err := leaveOut(bad); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if item.Class = d.Label(i); item.Class >= 0 && names != nil {
+			item.ClassName = names.ClassName(int(item.Class))
+		}
+		if err := p.Add(item); err != nil {
+			return err
+		}
+		say(fmt.Sprintf("packed %d of %s", i+1, count(d.Len(), "image")))
+	}
+	return nil
+}
+
+// packed is sample i without its class.
+func packed(d data.Dataset, i int, decoder *data.Decoder) (shards.Item, error) {
+	encoded, ok := d.(data.Encoded)
+	if !ok {
+		img, err := d.Decode(i, decoder)
+		if err != nil {
+			return shards.Item{}, err
+		}
+		var b bytes.Buffer
+		if err := png.Encode(&b, rgba(img)); err != nil {
+			return shards.Item{}, err
+		}
+		return shards.Item{Content: b.Bytes(), Extension: "png", File: filepath.Base(d.Path(i))}, nil
+	}
+	content, err := encoded.Content(i, decoder)
+	if err != nil {
+		return shards.Item{}, err
+	}
+	head, err := data.ReadHeader(content)
+	if err != nil {
+		return shards.Item{}, &data.CorruptError{Path: d.Path(i), Err: err}
+	}
+	extension := "jpg"
+	if head.Format == data.PNG {
+		extension = "png"
+	}
+	return shards.Item{Content: content, Extension: extension, File: encoded.Name(i)}, nil
+}
+
+func rgba(img *augment.Image) *image.RGBA {
+	m := image.NewRGBA(image.Rect(0, 0, img.W, img.H))
+	for i := range img.W * img.H {
+		copy(m.Pix[4*i:], img.Pix[3*i:3*i+3])
+		m.Pix[4*i+3] = 255
+	}
+	return m
+}
+
+// byteSize is a flag in bytes: 1000, 64k, 256M, 1G.
+type byteSize int64
+
+func (b *byteSize) String() string {
+	if *b >= 1<<20 && *b%(1<<20) == 0 {
+		return fmt.Sprintf("%dM", *b>>20)
+	}
+	return fmt.Sprint(int64(*b))
+}
+
+func (b *byteSize) Set(text string) error {
+	var n int64
+	var unit string
+	if k, err := fmt.Sscanf(text+" ", "%d%s", &n, &unit); k < 1 || n < 1 || k == 1 && err != nil && unit != "" {
+		return errors.New("not a number of bytes, such as 256M")
+	}
+	shift, known := map[string]uint{"": 0, "k": 10, "K": 10, "M": 20, "G": 30}[unit]
+	if !known || n > 1<<40>>shift {
+		return errors.New("not a number of bytes, such as 256M")
+	}
+	*b = byteSize(n << shift)
+	return nil
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"image/png"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"mochi/replica/augment"
+	"mochi/replica/data/sheet"
+)
+
+func runDataPreview(args []string, out, errs io.Writer) error {
+	fs := newFlags("data preview", "draw a contact sheet: images with their query view and key view side by side, as the encoders see them",
+		"mochi data preview --data ~/images --recipe moco-v2 --out sheet.png", out)
+	dataPath := fs.String("data", "", "`PATH` of the data set (see mochi train --help)")
+	recipeName := fs.String("recipe", "moco-v2", "`R`: moco-v2, cifar, none")
+	size := fs.Int("size", 0, "height and width of a view, pixels; 0 = the first image's own, at most 224")
+	path := fs.String("out", "", "`FILE` to write, PNG")
+	images := fs.Int("images", 16, "images to show, spread over the training split")
+	columns := fs.Int("columns", 2, "images a row")
+	seed := fs.Uint64("seed", 1, "seed of the views")
+	epoch := fs.Int("epoch", 0, "epoch whose views to show, from 0")
+	if _, err := fs.parse(args); err != nil {
+		return err
+	}
+	var f faults
+	if *path == "" {
+		f.add("out", "missing: the PNG FILE to write")
+	}
+	f.atLeast(0, "size", *size)
+	f.atLeast(1, "images", *images)
+	f.atLeast(1, "columns", *columns)
+	f.atLeast(0, "epoch", *epoch)
+	set := f.openData(*dataPath, errs)
+	if set != nil && *size == 0 {
+		var err error
+		if *size, err = naturalSize(set.Train); err != nil {
+			*size = 224
+		}
+	}
+	recipe, err := augment.New(*recipeName, max(1, *size))
+	f.addErr("recipe, size", err)
+	if err := f.err(); err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	picture, corrupt, err := sheet.Draw(ctx, set.Train, recipe, sheet.Options{Images: *images, Columns: *columns, Seed: *seed, Epoch: *epoch})
+	if errors.Is(err, context.Canceled) {
+		return errInterrupted
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range corrupt {
+		fmt.Fprintf(errs, "shown red: %v\n", e)
+	}
+	to, err := os.CreateTemp(filepath.Dir(*path), ".sheet-*.png")
+	if err != nil {
+		return fmt.Errorf("write the sheet: %w", err)
+	}
+	defer os.Remove(to.Name()) // nothing is there after the renaming
+	buffered := bufio.NewWriter(to)
+	err = errors.Join(png.Encode(buffered, picture), buffered.Flush(), to.Chmod(0o644), to.Close())
+	if err == nil {
+		err = os.Rename(to.Name(), *path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the sheet: %w", err)
+	}
+	fmt.Fprintf(out, "%s: %s, each with its query view and its key view (%s, %d×%d pixels)\n", *path, count(min(*images, set.Train.Len()), "image"), *recipeName, *size, *size)
+	return nil
+}
