@@ -68,7 +68,7 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 		return paths
 	}
 	here := tars(dir, names)
-	if len(here) > 0 {
+	if len(here) > 0 && !hasFolders(dir) { // beside folders, they are something else
 		var train, test []string
 		for _, p := range here {
 			base := strings.ToLower(filepath.Base(p))
@@ -100,6 +100,13 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 		}
 	}
 	return openTar(dir, train, test, o)
+}
+
+func hasFolders(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.IsDir() && !strings.HasPrefix(e.Name(), ".")
+	})
 }
 
 // openTar indexes shards. A shard that is damaged counts as far as it can be

@@ -327,3 +327,23 @@ func TestManyShards(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Folders of shards: by split, or all together, but not beside images.
+func TestShardFolders(t *testing.T) {
+	dir := t.TempDir()
+	webdataset(t, filepath.Join(dir, "split/train/%02d.tar"), []string{"0"}, []string{"1"})
+	webdataset(t, filepath.Join(dir, "split/validation/%02d.tar"), []string{"1"})
+	webdataset(t, filepath.Join(dir, "flat/%02d.tar"), []string{"0"}, []string{"1"})
+	webdataset(t, filepath.Join(dir, "images/cats-%02d.tar"), []string{"0"})
+	write(t, filepath.Join(dir, "images/cats/1.png"), drawing(t, 4))
+	for name, want := range map[string]string{
+		"split":  "2 training images in 2 shards, 1 test image, 2 classes",
+		"flat":   "2 training images in 2 shards, no test images, 2 classes",
+		"images": "left out: 1 file of",
+	} {
+		set, err := Open(filepath.Join(dir, name))
+		if err != nil || !strings.Contains(set.Announce, want) {
+			t.Errorf("%s: %v, %v; want %q", name, set, err, want)
+		}
+	}
+}

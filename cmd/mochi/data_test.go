@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mochi/replica/data/survey"
+)
+
+// A folder, packed and inspected: the shards hold the same images, and the
+// same seed trains the same from them, to the digest of the parameters.
+func TestPackedDataTrainTheSame(t *testing.T) {
+	dir, shards := photos(t, 9, "Kühe", "猫"), filepath.Join(t.TempDir(), "x-{000..}.tar")
+	status, out, errs := call("data", "pack", dir, shards, "--shard-size", "4k", "--json")
+	var packed packResult
+	if status != 0 || json.Unmarshal([]byte(out), &packed) != nil || packed.Images != 18 || len(packed.Shards) < 2 {
+		t.Fatalf("status %d, %s\n%s", status, out, errs)
+	}
+	refused(t, 2, []string{"data", "pack", dir, shards}, "remove the old shards")
+	var reports [2]survey.Report
+	for i, path := range []string{dir, shards} {
+		status, out, errs := call("data", "inspect", path, "--json")
+		if status != 0 || json.Unmarshal([]byte(out), &reports[i]) != nil {
+			t.Fatalf("status %d, %s\n%s", status, out, errs)
+		}
+	}
+	for i, c := range reports[0].ByClass {
+		if got := reports[1].ByClass[i]; got != c {
+			t.Errorf("class %+v becomes %+v", c, got)
+		}
+	}
+	if a, b := reports[0], reports[1]; a.Train != b.Train || len(b.Corrupt) > 0 || a.Formats["PNG"] != b.Formats["PNG"] || b.Kind != "tar" {
+		t.Errorf("%+v\nbecomes\n%+v", a, b)
+	}
+	var digests [2]string
+	for i, path := range []string{dir, shards} {
+		run := filepath.Join(t.TempDir(), "run")
+		trained(t, training(path, run))
+		log, err := os.ReadFile(filepath.Join(run, "log.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range bytes.Lines(log) {
+			var at logLine
+			if json.Unmarshal(line, &at) == nil && at.Step == 3 && at.Digest != "" { // not an event
+				digests[i] = at.Digest
+			}
+		}
+	}
+	if digests[0] == "" || digests[0] != digests[1] {
+		t.Errorf("digests after 3 steps: %v", digests)
+	}
+}
+
+// A corrupt image is named, once, and ends a strict job with status 1.
+func TestStrictData(t *testing.T) {
+	dir := photos(t, 18, "a")
+	bad := filepath.Join(dir, "a", "a.jpg")
+	put(t, bad, []byte("\xff\xd8\xff no photo"))
+	log := trained(t, training(dir, filepath.Join(t.TempDir(), "run"), "--steps", "8"))
+	if n := strings.Count(log, bad); n != 1 || !strings.Contains(log, "1 image could not be decoded") {
+		t.Errorf("%s is named %d times:\n%s", bad, n, log)
+	}
+	refused(t, 1, training(dir, filepath.Join(t.TempDir(), "run"), "--steps", "8", "--strict-data"), bad, "--strict-data")
+	_, out, _ := call("data", "inspect", dir)
+	if !strings.Contains(out, "corrupt images: 1") || !strings.Contains(out, bad) {
+		t.Errorf("inspected:\n%s", out)
+	}
+	target := filepath.Join(t.TempDir(), "x-{0..}.tar")
+	refused(t, 1, []string{"data", "pack", dir, target, "--strict-data"}, bad)
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(target), "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := os.Symlink("b", filepath.Join(dir, "b")); err != nil {
+		t.Fatal(err)
+	}
+	run := filepath.Join(t.TempDir(), "run")
+	refused(t, 1, training(dir, run, "--strict-data"), filepath.Join(dir, "b"))
+	absent(t, run)
+}
+
+func TestPreview(t *testing.T) {
+	dir, sheet := photos(t, 9, "a"), filepath.Join(t.TempDir(), "sheet.png")
+	status, out, errs := call("data", "preview", "--data", dir, "--recipe", "cifar", "--size", "12", "--images", "5", "--out", sheet)
+	if status != 0 || !strings.Contains(out, "5 images") {
+		t.Fatalf("status %d, %s\n%s", status, out, errs)
+	}
+	content, err := os.ReadFile(sheet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := png.Decode(bytes.NewReader(content)); err != nil || m.Bounds().Dx() < 300 {
+		t.Errorf("the sheet: %v, %v", m.Bounds(), err)
+	}
+	refused(t, 2, []string{"data", "preview", "--data", dir}, "out: missing")
+	refused(t, 1, []string{"data", "preview", "--data", dir, "--out", filepath.Join(dir, "no", "sheet.png")}, "no such file")
+}
+
+func TestDataCommandsNameTheFault(t *testing.T) {
+	dir := photos(t, 3, "a")
+	out := filepath.Join(t.TempDir(), "x-{000..}.tar")
+	refused(t, 2, []string{"data"}, "mochi data inspect")
+	refused(t, 2, []string{"data", "inspect", filepath.Join(dir, "none")}, "no such folder")
+	refused(t, 2, []string{"data", "inspect", filepath.Join(dir, "none-{000..003}.tar")}, "do not exist")
+	refused(t, 2, []string{"data", "pack", dir, "x.tar"}, "not of the form PREFIX-{000..}.tar")
+	refused(t, 2, []string{"data", "pack", dir, out, "--split", "test"}, "no test split")
+	refused(t, 2, []string{"data", "pack", dir, out, "--shard-size", "5Q"}, "--shard-size")
+}
