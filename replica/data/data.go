@@ -2,19 +2,35 @@
 // images, and loads the views of coming steps ahead of the engine.
 //
 // Open recognises IDX pairs (MNIST and relatives; LeCun et al.), CIFAR-10 and
-// CIFAR-100 in their binary version (Krizhevsky 2009) and folders of JPEG and
-// PNG images by their content. A sample's index is its position in the sorted
-// listing of the training split, the same on every machine; Set.Info carries
-// a digest that says so. A file that cannot be decoded is never fatal: it is
-// counted, reported once by path, and replaced by the next sample that can be,
-// on every replica the same.
+// CIFAR-100 in their binary version (Krizhevsky 2009), folders of JPEG and PNG
+// images and WebDataset shards (package shards) by their content. A sample's
+// index is its position in the sorted listing of the training split, the same
+// on every machine: by class folder and path; in shards by shard and key.
+// Set.Info carries a digest that says so, of names, lengths and classes.
+//
+// Every image becomes 8-bit RGB, as PIL's convert('RGB') has it, but for two
+// rules of our own: EXIF orientation is applied, so that a photo is upright as
+// its owner sees it (torchvision's loader ignores it), and 16 bits are cut to
+// the upper 8 (PIL saturates 16-bit grey). Grey is replicated, alpha dropped
+// without blending, a palette looked up, CMYK multiplied by its black. Content
+// decides what a file is, not its name. An image of more than
+// Options.MaxPixels is refused by its header, before memory is spent on it.
+//
+// A fault is not fatal unless the data is strict (--strict-data). What cannot
+// be listed when the data set is opened (an unreadable folder, a link in a
+// circle, the rest of a shard that is cut short) is a fault of the Set. What
+// turns out later (a file that is corrupt, empty, too large or gone, a shard
+// that was exchanged) is counted, reported once by path, and replaced by
+// another sample, on every replica the same: see Lenient.
 //
 // Loader decodes and augments on its own goroutines, at most Depth steps
-// ahead, and reports how long the engine waited for it.
+// ahead, and reports how long the engine waited for it. Beside an engine
+// (LoaderConfig.Share) they give way to it; crew.go says how many work.
 //
 // Cost: IDX and CIFAR data are held in memory as they are on disk (47 MB for
-// Fashion-MNIST, 184 MB for CIFAR-10); a folder costs its listing, some 100
-// bytes an image. `mochi bench input` measures the loader.
+// Fashion-MNIST, 184 MB for CIFAR-10); a folder or shards cost their listing,
+// some 100 bytes an image. A decoder needs up to 11 bytes a pixel of the image
+// in hand. `mochi bench input` measures the loader.
 package data
 
 import (
