@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,10 +44,13 @@ func (c *Core) hello(version int, h protocol.Hello) {
 		c.welcome(h.ID) // said before it got the commit it is about to apply
 		return
 	}
-	r.state, r.pending, r.resolving = h.State, h.Pending, time.Time{}
+	r.state, r.shards, r.pending, r.resolving = h.State, nil, h.Pending, time.Time{}
+	if h.State != nil {
+		r.shards = slices.Clone(h.State.Shards)
+	}
 	if h.State != nil && h.State.Step > c.head {
 		c.report("replica ahead of the log", map[string]any{"replica": h.Name, "id": h.ID, "step": h.State.Step, "log": c.head})
-		r.state = nil
+		r.state, r.shards = nil, nil
 	}
 	c.welcome(h.ID)
 	c.resolve()
@@ -113,7 +117,7 @@ func (c *Core) resolve() {
 		again := *h
 		again.EndRound, again.Checkpoint, again.Final = true, false, false
 		r.pending, r.resolving, r.resolves = nil, c.now, h.Step
-		r.state = nil // between two steps until it answers
+		r.state, r.shards = nil, nil // between two steps until it answers
 		c.send(r.id(), protocol.Message{Commit: &again})
 		c.report("commit sent again", map[string]any{"replica": r.hello.Name, "id": r.id(), "step": h.Step})
 	}
@@ -134,7 +138,7 @@ func (c *Core) leaving(r *replica) {
 // stores that first.
 func (c *Core) dismiss(r *replica) {
 	delete(c.replicas, r.id())
-	if c.holds(r) && !c.covered(c.at) && !c.heldByOthers() {
+	if c.holdsAll(r) && !c.covered(c.at) && !c.heldByOthers() {
 		c.send(r.id(), protocol.Message{Snapshot: &protocol.Snapshot{Step: c.at}})
 		c.upload = &upload{step: c.at, from: r.id(), since: c.now}
 	}
@@ -145,13 +149,21 @@ func (c *Core) dismiss(r *replica) {
 // holds says whether a replica is known to stand where the job stands.
 func (c *Core) holds(r *replica) bool { return r.state != nil && r.state.Step == c.at }
 
+// holdsAll says whether it holds all of the queue, too.
+func (c *Core) holdsAll(r *replica) bool {
+	return c.holds(r) && len(c.lacking([]*replica{r})) == 0
+}
+
+// heldByOthers says whether those who stay hold the job's state, and between
+// them the queue.
 func (c *Core) heldByOthers() bool {
+	var others []*replica
 	for _, r := range c.replicas {
 		if !r.leaving && c.holds(r) {
-			return true
+			others = append(others, r)
 		}
 	}
-	return false
+	return len(others) > 0 && len(c.lacking(others)) == 0
 }
 
 // covered says whether the state after a step needs no upload: it is a

@@ -1,7 +1,8 @@
 package coordinator
 
 import (
-	"strings"
+	"fmt"
+	"slices"
 	"time"
 
 	"mochi/coordinator/protocol"
@@ -34,7 +35,12 @@ func (c *Core) applied(m *replica, a *protocol.Applied) {
 		m.idle = time.Time{}
 	case !m.resolving.IsZero() && a.Step == m.resolves:
 		m.resolving = time.Time{}
-		m.state = &protocol.Position{Step: a.Step, Digest: a.StateDigest}
+		m.state, m.shards = &protocol.Position{Step: a.Step, Digest: a.StateDigest}, a.Shards
+		for _, v := range a.Damaged {
+			if v >= 0 && v < len(m.shards) {
+				m.shards[v] = ""
+			}
+		}
 	}
 }
 
@@ -53,11 +59,11 @@ func (c *Core) settle() {
 	}
 	majority, others := split(there, func(m *replica) string {
 		a := o.applied[m.id()]
-		return a.StateDigest + " " + a.Digest + " " + strings.Join(a.Shards, " ")
+		return a.StateDigest + " " + a.Digest
 	})
 	for _, m := range majority {
 		a := o.applied[m.id()]
-		m.state = &protocol.Position{Step: a.Step, Digest: a.StateDigest}
+		m.state, m.shards = &protocol.Position{Step: a.Step, Digest: a.StateDigest}, slices.Clone(a.Shards)
 		o.record.Digest, o.record.StateDigest = a.Digest, a.StateDigest
 	}
 	c.digest = o.record.StateDigest
@@ -71,8 +77,25 @@ func (c *Core) settle() {
 	if o.final {
 		c.finishing = true
 	}
-	if len(others) == 0 {
+	wrong := c.sift(majority, o.record.Commit.Step, func(m *replica, v int) bool {
+		return slices.Contains(o.applied[m.id()].Damaged, v)
+	})
+	if len(others) == 0 && wrong == 0 {
 		c.strikes = 0
+		return
+	}
+	if wrong > 0 {
+		// A checkpoint of this step may have been put together from them.
+		if u := c.upload; u != nil && u.step == o.record.Commit.Step {
+			u.from, u.bad = "", true
+		}
+	}
+	if len(others) == 0 {
+		if c.strikes++; c.strikes >= c.cfg.Limits.Mismatches {
+			c.fail(fmt.Sprintf("step %d: copies of queue shards differ, %d times in a row: look for faulty memory in the replicas reported", o.record.Commit.Step, c.strikes))
+			return
+		}
+		r.end(fmt.Sprintf("%d copies of queue shards differ at step %d", wrong, o.record.Commit.Step))
 		return
 	}
 	c.disagree("states", o.record.Commit.Step, others, len(majority))

@@ -122,6 +122,9 @@ type Core struct {
 	retryAt   time.Time // no new round before
 	failures  int
 	strikes   int
+	repairs   int    // copies of shards that were replaced
+	moved     int    // copies of shards that were sent because members came or went
+	gone      []int  // shards of which no copy is left at the most advanced state
 	stop      string // why an orderly stop was asked for, "" if not
 	finishing bool   // the last commit is applied; its checkpoint is awaited
 	phase     string
@@ -138,6 +141,7 @@ type replica struct {
 	hinted    bool // others call it dead
 	leaving   bool
 	state     *protocol.Position // what it is known to hold, nil: nothing to rely on
+	shards    []string           // digests of the queue shards it holds with that state, "" for the others
 	pending   *protocol.Pending
 	resolving time.Time // since when it applies a commit outside a round
 	resolves  int64     // the step of that commit
@@ -277,7 +281,7 @@ func (c *Core) advance() bool {
 	case r.ending != "" || len(r.members) == 0:
 		c.endRound()
 		return true
-	case r.open == nil && len(r.votes) == len(r.members):
+	case r.open == nil && !r.save && len(r.votes) == len(r.members):
 		c.decide()
 		return true
 	}

@@ -20,6 +20,9 @@ func (c *Core) stored(e Stored) {
 		c.upload = nil
 	}
 	c.report("checkpoint", map[string]any{"step": e.Step, "name": e.Name})
+	if c.round != nil && c.round.save && c.upload == nil {
+		c.round.end("saved")
+	}
 }
 
 // storeFailed: the job goes on without this checkpoint unless it was to end
@@ -63,11 +66,21 @@ func (c *Core) conclude() bool {
 	}
 	if u.from == "" {
 		for _, m := range c.sorted() {
-			if c.holds(m) {
+			if c.holdsAll(m) {
 				u.from, u.since, u.bad = m.id(), c.now, false
 				c.send(m.id(), protocol.Message{Snapshot: &protocol.Snapshot{Step: u.step}})
 				return false
 			}
+		}
+		if c.now.Before(c.retryAt) {
+			return c.wait("pausing before the checkpoint is tried again")
+		}
+		// Nobody alone holds all: together they may.
+		if holders := c.holders(c.sorted()); len(holders) > 0 && holders[0].state.Step == u.step {
+			c.begin(holders, holders, true)
+			u.from, u.since, u.bad = c.round.members[0].id(), c.now, false
+			c.phase = "stopping"
+			return false
 		}
 		if c.now.Before(u.since.Add(max(c.cfg.Limits.Grace, 0))) {
 			return c.wait(fmt.Sprintf("waiting for a replica that holds the state after step %d", u.step))

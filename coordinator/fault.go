@@ -42,6 +42,9 @@ func (c *Core) lost(id, why string) {
 
 // failed takes the report that a member could not finish a step.
 func (c *Core) failed(m *replica, f protocol.Failed) {
+	if u := c.upload; u != nil && f.Unsaved == u.step && u.from == m.id() {
+		u.from, u.since = "", c.now
+	}
 	if r := c.round; r != nil && r.has(m) && f.Round < r.number {
 		return // of an older round; what is truly fatal will happen again
 	}
@@ -50,7 +53,7 @@ func (c *Core) failed(m *replica, f protocol.Failed) {
 		return
 	}
 	if f.NoState {
-		m.state = nil
+		m.state, m.shards = nil, nil
 	}
 	r := c.round
 	if r == nil || !r.has(m) || f.Round != r.number {
@@ -59,6 +62,12 @@ func (c *Core) failed(m *replica, f protocol.Failed) {
 	c.report("step failed", map[string]any{
 		"replica": m.hello.Name, "id": m.id(), "round": f.Round, "step": f.Step, "suspect": f.Suspect, "error": f.Error,
 	})
+	for _, v := range f.Damaged {
+		if v < len(m.shards) {
+			m.shards[v] = ""
+			c.report("shard mismatch", map[string]any{"replica": m.hello.Name, "id": m.id(), "step": c.at, "shard": v, "what": "own checksum"})
+		}
+	}
 	if r.open != nil && r.open.applied[m.id()] == nil {
 		r.open.excused[m.id()] = true
 	}
@@ -98,7 +107,7 @@ func (c *Core) heartbeat(m *replica, h protocol.Heartbeat) {
 func (c *Core) awaits(m *replica) bool {
 	r := c.round
 	switch {
-	case r == nil, !r.has(m), r.appending != nil:
+	case r == nil, r.save, !r.has(m), r.appending != nil:
 		return false
 	case r.open != nil:
 		return r.open.applied[m.id()] == nil && !r.open.excused[m.id()]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 //   - round numbers increase;
 //   - a replica told to rely on its own state holds it (but once in a thousand
 //     rounds, when messages crossed on a broken connection);
+//   - with --queue-copies R a shard of the queue is lost only when R or more
+//     members were since the last commit without them; whoever has to send a
+//     shard has it, and a step is run by members that have all of theirs;
 //   - the observer hears of every step in order, once, and again only when it
 //     is run again;
 //
@@ -33,7 +37,7 @@ func TestRandomHistories(t *testing.T) {
 	}
 	var total totals
 	for seed := range histories {
-		w := newWorld(t, uint64(seed))
+		w := newWorld(t, uint64(seed), []string{"all", "2", "3"}[seed%3])
 		w.run()
 		total.add(w.totals)
 	}
@@ -41,12 +45,16 @@ func TestRandomHistories(t *testing.T) {
 	if total.misjudged > total.rounds/1000 {
 		t.Errorf("the core was wrong about what replicas hold in %d of %d rounds", total.misjudged, total.rounds)
 	}
-	if total.restarts == 0 || total.crashes == 0 || total.replays == 0 || total.resent == 0 || total.peers == 0 {
+	if total.restarts == 0 || total.crashes == 0 || total.replays == 0 || total.resent == 0 || total.peers == 0 ||
+		total.sent == 0 || total.shardsLost == 0 || total.repaired == 0 || total.saves == 0 {
 		t.Errorf("some faults never happened: %+v", total)
 	}
 }
 
-type totals struct{ steps, rounds, restarts, crashes, replays, resent, peers, misjudged int }
+type totals struct {
+	steps, rounds, restarts, crashes, replays, resent, peers, misjudged int
+	sent, shardsLost, repaired, saves                                   int // of the queue's shards
+}
 
 func (a *totals) add(b totals) {
 	a.steps += b.steps
@@ -57,9 +65,13 @@ func (a *totals) add(b totals) {
 	a.resent += b.resent
 	a.peers += b.peers
 	a.misjudged += b.misjudged
+	a.sent += b.sent
+	a.shardsLost += b.shardsLost
+	a.repaired += b.repaired
+	a.saves += b.saves
 }
 
-const worldSteps = 25
+const worldSteps, worldShards = 25, 7
 
 // world is a core, its log and checkpoints, and model replicas.
 type world struct {
@@ -83,6 +95,10 @@ type world struct {
 	finished    bool
 	faults      bool
 	totals      totals
+
+	copies  string          // --queue-copies
+	world   int             // members at the last commit
+	missing map[string]bool // members lost since the last commit without them
 }
 
 // model is a replica reduced to what the protocol sees.
@@ -101,10 +117,14 @@ type model struct {
 	rank    int
 	next    int64 // step being computed, 0 when idle
 	pending *protocol.Pending
+	shards  [worldShards]bool // sound copies at step
+	bad     [worldShards]bool // copies with a flipped bit
+	fresh   bool              // the round has committed nothing yet: it keeps what it held before
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), faults: true}
+func newWorld(t *testing.T, seed uint64, copies string) *world {
+	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), faults: true,
+		copies: copies, missing: map[string]bool{}}
 	w.boot()
 	for range 1 + w.rng.IntN(3) {
 		w.join()
@@ -131,7 +151,7 @@ func (w *world) boot() {
 		Instance: fmt.Sprint(w.incarnation), Binary: "b", ConfigDigest: "c",
 		Training: protocol.Config{
 			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
-			MaxReplicas: 4,
+			MaxReplicas: 4, QueueShards: worldShards, QueueCopies: w.copies,
 		},
 		LR:         func(int) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,
@@ -209,7 +229,13 @@ func (w *world) event() {
 		w.leave(m)
 	case n < 990:
 		w.restart()
-	case n < 994:
+	case n < 992:
+		if v := w.rng.IntN(worldShards); m.holds && m.shards[v] && len(alive) > 1 {
+			w.note("a bit of shard %d flips on %s", v, m.id)
+			m.bad[v] = true
+			w.missing["flip "+m.id] = true // one copy less
+		}
+	case n < 995:
 		if len(w.uploads) > 0 { // a full disk
 			step := w.uploads[0]
 			w.uploads = w.uploads[1:]
@@ -265,6 +291,13 @@ func (w *world) act(a Action) {
 			w.replaying = a.Fields["to"].(int64)
 		case "commit sent again":
 			w.totals.resent++
+		case "shards lost":
+			w.totals.shardsLost++
+			if r := w.core.cfg.Training.Copies(); r > 0 && len(w.missing) < min(r, w.world) {
+				w.fatalf("%v: lost %v of %d members, R = %d", a.Fields, w.missing, w.world, r)
+			}
+		case "shard mismatch":
+			w.totals.repaired++
 		case "digest mismatch", "replay mismatch", "replica ahead of the log":
 			w.fatalf("%s: %v", a.Name, a.Fields)
 		}
@@ -291,6 +324,15 @@ func (w *world) checkAppend(c protocol.Commit) {
 	for _, m := range w.core.round.members {
 		if v := w.core.round.votes[m.id()]; v == nil || v.Digest != c.Digest || v.Step != c.Step || v.Round != c.Round {
 			w.fatalf("commit %+v without the vote of %s: %+v", c, m, v)
+		}
+	}
+	w.world = len(w.core.round.members)
+	inRound := func(id string) bool {
+		return slices.ContainsFunc(w.core.round.members, func(m *replica) bool { return m.id() == id })
+	}
+	for id := range w.missing {
+		if !strings.HasPrefix(id, "flip ") && !inRound(id) {
+			delete(w.missing, id)
 		}
 	}
 }
@@ -349,7 +391,12 @@ func (m *model) send(msg protocol.Message) {
 func (m *model) hello() {
 	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
 	if m.holds {
-		h.State = &protocol.Position{Step: m.step, Digest: state(m.step)}
+		h.State = &protocol.Position{Step: m.step, Digest: state(m.step), Shards: m.digests()}
+		for v, bad := range m.bad {
+			if bad { // it looks before it says what it holds
+				h.State.Shards[v] = ""
+			}
+		}
 	}
 	m.send(protocol.Message{Hello: h})
 }
@@ -400,7 +447,7 @@ func (w *world) deliverDown(m *model) {
 	case msg.Commit != nil:
 		w.commit(m, msg.Commit)
 	case msg.Snapshot != nil:
-		if m.holds && m.step == msg.Snapshot.Step {
+		if m.holds && m.step == msg.Snapshot.Step && m.shards == everything {
 			w.uploads = append(w.uploads, m.step)
 		}
 	case msg.Stop != nil:
@@ -434,6 +481,15 @@ func (w *world) enter(m *model, r *protocol.Round) {
 			}
 			m.holds, m.step = true, r.Step-1
 		}
+		if member.State != protocol.FromSelf {
+			m.shards, m.bad = [worldShards]bool{}, [worldShards]bool{}
+			if member.State != protocol.FromPeer {
+				m.shards = everything
+			} else if r.Holders == nil {
+				m.shards = everything
+			}
+		}
+		m.fresh = true
 		if !m.holds || m.step != r.Step-1 {
 			// Only messages that crossed on a broken connection can mislead
 			// the core so; the replica says so and is given a state.
@@ -443,8 +499,93 @@ func (w *world) enter(m *model, r *protocol.Round) {
 			m.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, NoState: true}})
 			return
 		}
+		if !w.transfer(m, r) { // a sender is gone: the ring breaks
+			m.holds = m.holds && member.State == protocol.FromSelf
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, NoState: !m.holds}})
+			return
+		}
+		if r.Save {
+			if w.totals.saves++; rank == 0 {
+				w.save(m, r)
+			}
+			return
+		}
 		m.next = r.Step
 	}
+}
+
+var everything = [worldShards]bool{true, true, true, true, true, true, true}
+
+// transfer makes the copies for m, and says whether it has all it should.
+func (w *world) transfer(m *model, r *protocol.Round) bool {
+	for _, t := range r.Transfers {
+		from := r.Members[t.From]
+		if !slices.Contains(t.To, m.rank) {
+			continue
+		}
+		for _, other := range w.replicas {
+			if other.id == from.ID {
+				if !other.alive || !other.holds || other.step != r.Step-1 {
+					return false
+				}
+				if from.State != protocol.FromSelf || !other.shards[t.Shard] {
+					w.fatalf("%s is to send shard %d and holds %v", other.id, t.Shard, other.shards)
+				}
+				if other.bad[t.Shard] { // it looks before it sends
+					other.next = 0
+					other.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, Damaged: []int{t.Shard}}})
+					return false
+				}
+				m.shards[t.Shard], m.bad[t.Shard] = true, false
+				w.totals.sent++
+				delete(w.missing, "flip "+m.id)
+			}
+		}
+	}
+	for v := range worldShards {
+		if m.mustHold(v) && !m.shards[v] {
+			w.fatalf("%s lacks shard %d and nobody is to send it: %+v", m.id, v, r)
+		}
+	}
+	return true
+}
+
+func (m *model) mustHold(v int) bool {
+	return m.round.Holders == nil || slices.Contains(m.round.Holders[v], m.rank)
+}
+
+// save puts the checkpoint together from what the members hold, if none has
+// gone on.
+func (w *world) save(m *model, r *protocol.Round) {
+	var have [worldShards]bool
+	for _, other := range w.replicas {
+		for _, member := range r.Members {
+			if member.ID == other.id && other.alive && other.holds && other.step == r.Step-1 {
+				for v := range have {
+					have[v] = have[v] || other.shards[v]
+				}
+			}
+		}
+	}
+	if have == everything {
+		w.uploads = append(w.uploads, r.Step-1)
+	} else {
+		m.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, Unsaved: r.Step - 1}})
+	}
+}
+
+// digests are those of the shards that m holds.
+func (m *model) digests() []string {
+	list := make([]string, worldShards)
+	for v, has := range m.shards {
+		switch {
+		case has && m.bad[v]:
+			list[v] = fmt.Sprintf("%s has another %d", m.id, v)
+		case has:
+			list[v] = fmt.Sprintf("v%d.%d", v, m.step)
+		}
+	}
+	return list
 }
 
 func (w *world) compute(m *model) {
@@ -468,10 +609,27 @@ func (w *world) commit(m *model, c *protocol.Commit) {
 		w.fatalf("%s at %d cannot apply %d", m.id, m.step, c.Step)
 	}
 	m.step, m.pending = c.Step, nil
-	m.send(protocol.Message{Applied: &protocol.Applied{Round: c.Round, Step: c.Step, StateDigest: state(c.Step)}})
+	if m.fresh && m.round != nil && m.rank >= 0 {
+		for v := range worldShards {
+			m.shards[v] = m.shards[v] && m.mustHold(v)
+		}
+		m.fresh = false
+	}
+	a := &protocol.Applied{Round: c.Round, Step: c.Step, StateDigest: state(c.Step), Shards: m.digests()}
+	for v := range worldShards {
+		if m.shards[v] && m.bad[v] {
+			a.Damaged = append(a.Damaged, v)
+		}
+	}
+	m.send(protocol.Message{Applied: a})
 	inRound := m.round != nil && c.Round == m.round.Round
 	if c.Checkpoint && m.rank == 0 && inRound {
-		w.uploads = append(w.uploads, c.Step)
+		if m.shards == everything || w.rng.IntN(8) > 0 {
+			w.uploads = append(w.uploads, c.Step)
+		} else { // the ring broke while the shards were gathered
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: c.Round, Step: c.Step + 1, Unsaved: c.Step}})
+			return
+		}
 	}
 	if inRound && !c.EndRound {
 		m.next = c.Step + 1
@@ -539,6 +697,7 @@ func (w *world) beats() {
 func (w *world) crash(m *model) {
 	w.note("%s crashes", m.id)
 	w.totals.crashes++
+	w.missing[m.id] = true
 	m.alive, m.lostEvent = false, true
 }
 
@@ -546,12 +705,14 @@ func (w *world) crash(m *model) {
 // the client, as NATS does.
 func (w *world) disconnect(m *model) {
 	w.note("%s is disconnected", m.id)
+	w.missing[m.id] = true
 	m.connected, m.lostEvent, m.in, m.out = false, true, nil, nil
 }
 
 func (w *world) leave(m *model) {
 	if !m.leaving && len(w.living()) > 1 {
 		w.note("%s leaves", m.id)
+		w.missing[m.id] = true
 		m.leaving = true
 		m.send(protocol.Message{Leaving: &protocol.Leaving{}})
 	}
@@ -566,6 +727,7 @@ func (w *world) restart() {
 	w.totals.restarts++
 	w.uploads = nil
 	for _, m := range w.replicas {
+		w.missing[m.id] = true // until it is heard of again
 		m.lostEvent = false
 		m.in, m.out = nil, nil
 	}

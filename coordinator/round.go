@@ -22,6 +22,10 @@ type round struct {
 	since   time.Time  // the last commit, or the start
 	votes   map[string]*protocol.Ready
 
+	holders   [][]*replica // of each shard, the owner first; nil: every member holds all
+	transfers []protocol.Transfer
+	save      bool // without a step: the members store their state
+
 	appending *protocol.Commit // on its way to the log
 	open      *open            // published, not yet applied by all
 	ending    string           // why no further step is committed, "" while it goes on
@@ -76,10 +80,10 @@ func (c *Core) gather() bool {
 		return c.wait("waiting for further replicas of the last round")
 	}
 	if len(holders) == 0 {
-		if before := c.at; !c.source() {
-			return false
-		} else if c.at != before {
+		if ready, rolledBack := c.source(); rolledBack {
 			return true // look again, from where the job now stands
+		} else if !ready {
+			return false
 		}
 	}
 	need := 1
@@ -89,7 +93,7 @@ func (c *Core) gather() bool {
 	if len(candidates) < need {
 		return c.wait(fmt.Sprintf("waiting for replicas: %d of %d are here", len(candidates), need))
 	}
-	c.begin(candidates, holders)
+	c.begin(candidates, holders, false)
 	return true
 }
 
@@ -108,18 +112,21 @@ func (c *Core) lastRoundIsOld() bool {
 // source finds a state without a replica that holds it: the seed, a
 // checkpoint, or after some patience an older checkpoint, whose steps are
 // then run again.
-func (c *Core) source() bool {
+func (c *Core) source() (ready, rolledBack bool) {
 	u := c.upload
 	switch {
 	case c.at == 0, c.checkpoint != nil && c.checkpoint.Step == c.at:
-		return true
+		return true, false
 	case u != nil && u.step == c.at && u.from != "" && c.now.Before(u.since.Add(c.cfg.Limits.Upload)):
-		return c.wait(fmt.Sprintf("waiting for the checkpoint of step %d", u.step))
+		return c.wait(fmt.Sprintf("waiting for the checkpoint of step %d", u.step)), false
 	case c.missing.IsZero():
 		c.missing = c.now
 	}
 	if c.now.Before(c.missing.Add(c.cfg.Limits.Grace)) {
-		return c.wait(fmt.Sprintf("waiting for replicas that hold the state after step %d", c.at))
+		if len(c.gone) > 0 {
+			return c.wait(fmt.Sprintf("waiting for replicas that hold %s of the queue after step %d", list(c.gone), c.at)), false
+		}
+		return c.wait(fmt.Sprintf("waiting for replicas that hold the state after step %d", c.at)), false
 	}
 	from := c.at
 	c.at = 0
@@ -129,16 +136,26 @@ func (c *Core) source() bool {
 	}
 	// A replica that stopped on the way is better than the checkpoint.
 	for _, r := range c.eligible() {
-		if r.state != nil && r.state.Step > c.at {
+		if r.state != nil && r.state.Step > c.at && len(c.lacking([]*replica{r})) == 0 {
 			if _, ok := c.cursorAfter(r.state.Step); ok {
 				c.at, where = r.state.Step, "the state of "+r.String()
 			}
 		}
 	}
 	c.upload = nil
+	lost := fmt.Sprintf("nobody holds the state after step %d", from)
+	if len(c.gone) > 0 {
+		lost = fmt.Sprintf("all copies of %s of the queue after step %d are lost", list(c.gone), from)
+		c.report("shards lost", map[string]any{"shards": list(c.gone), "step": from, "copies": c.cfg.Training.QueueCopies})
+		for _, r := range c.replicas {
+			if r.state != nil && r.state.Step > c.at {
+				r.state, r.shards = nil, nil // a part of what cannot be completed
+			}
+		}
+	}
 	c.report("rolled back", map[string]any{"from": from, "to": c.at, "source": where})
-	c.why = fmt.Sprintf("nobody holds the state after step %d: going on from %s", from, where)
-	return true
+	c.why = fmt.Sprintf("%s: going on from %s", lost, where)
+	return false, true
 }
 
 // eligible are the replicas that may be members: holders of the job's state
@@ -181,6 +198,12 @@ func (c *Core) holders(candidates []*replica) []*replica {
 		c.report("digest mismatch", map[string]any{"replica": r.hello.Name, "id": r.id(), "step": best, "what": "state"})
 		r.state = nil
 	}
+	c.sift(majority, best, nil)
+	majority = c.fit(majority)
+	if c.gone = c.lacking(majority); len(majority) > 0 && len(c.gone) > 0 {
+		return nil // together they do not hold the queue
+	}
+	c.gone = nil
 	return majority
 }
 
@@ -216,8 +239,8 @@ func (c *Core) limit() int {
 	return groups
 }
 
-// begin starts a round.
-func (c *Core) begin(candidates, holders []*replica) {
+// begin starts a round, or one that only saves the state.
+func (c *Core) begin(candidates, holders []*replica, save bool) {
 	ordered := append([]*replica(nil), holders...)
 	for _, r := range candidates {
 		if !slices.Contains(holders, r) {
@@ -233,9 +256,10 @@ func (c *Core) begin(candidates, holders []*replica) {
 	c.do(Reserve{c.lastRound})
 	r := &round{
 		number: c.lastRound, members: slices.Clone(members), world: len(members), deal: Deal(c.cfg.Training.Groups(), speeds(members)),
-		step: c.at + 1, cursor: cursor, since: c.now, votes: map[string]*protocol.Ready{},
+		step: c.at + 1, cursor: cursor, since: c.now, votes: map[string]*protocol.Ready{}, save: save,
 	}
-	msg := protocol.Round{Round: r.number, Step: r.step, Cursor: cursor, Donor: -1, Reason: c.why}
+	msg := protocol.Round{Round: r.number, Step: r.step, Cursor: cursor, Donor: -1, Reason: c.why, Save: save}
+	c.place(r, members, holders, &msg)
 	for _, m := range c.replicas {
 		m.rank = -1
 	}
@@ -245,7 +269,7 @@ func (c *Core) begin(candidates, holders []*replica) {
 		names = append(names, m.hello.Name)
 		state := protocol.FromSelf
 		if !slices.Contains(holders, m) {
-			m.state = nil
+			m.state, m.shards = nil, nil
 			switch {
 			case len(holders) > 0:
 				state, msg.Donor = protocol.FromPeer, 0 // rank 0 is a holder

@@ -198,6 +198,9 @@ func (s *scenario) command(line string) {
 		s.step(AppendFailed{Step: s.core.at + 1, Fenced: who == "fenced", Error: "no luck"})
 	case "lost":
 		s.step(Lost{who, "connection closed"})
+	case "unsaved":
+		round, step := s.current()
+		s.from(who, protocol.Message{Failed: &protocol.Failed{Round: s.num("round", round), Step: step, Unsaved: s.num("step", s.core.at), Error: "ring"}})
 	case "hint":
 		s.step(Hint{who, true})
 	case "failed":
@@ -233,6 +236,12 @@ func (s *scenario) command(line string) {
 	case "status":
 		st := s.core.Status()
 		s.out = append(s.out, fmt.Sprintf("%s step=%d/%d epoch=%d round=%d world=%d", st.Phase, st.Step, st.Steps, st.Epoch, st.Round, st.World))
+		for v, shard := range st.Queue.Shards {
+			s.out = append(s.out, fmt.Sprintf("  shard %d: %s %v", v, shard.Owner, shard.Copies))
+		}
+		if q := st.Queue; q.Repairs > 0 {
+			s.out = append(s.out, fmt.Sprintf("  %d repaired", q.Repairs))
+		}
 		for _, r := range st.Replicas {
 			s.out = append(s.out, fmt.Sprintf("  %s %s rank=%d groups=%d", r.ID, r.State, r.Rank, r.Groups))
 		}
@@ -257,6 +266,7 @@ func (s *scenario) job() {
 	t.Batch = int(s.num("groups", 4))
 	t.Steps = s.num("steps", 1000)
 	t.CheckpointEvery = s.num("every", 0)
+	t.QueueCopies, t.QueueShards = s.str("copies", "all"), int(s.num("shards", 1))
 	if n := s.num("train", 0); n > 0 {
 		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data"}
 	}
@@ -301,6 +311,12 @@ func (s *scenario) hello(id string) {
 	if step := s.num("step", -1); step >= 0 {
 		h.State = &protocol.Position{Step: step, Digest: s.str("digest", fmt.Sprintf("s%d", step))}
 	}
+	if h.State != nil && s.args["holds"] != "" { // holds=0,2: these shards
+		h.State.Shards = make([]string, s.cfg.Training.QueueShards)
+		for v := range strings.SplitSeq(s.args["holds"], ",") {
+			h.State.Shards[must(strconv.Atoi(v))] = fmt.Sprintf("v%s.%d", v, h.State.Step)
+		}
+	}
 	if step := s.num("pending", -1); step >= 0 {
 		h.Pending = &protocol.Pending{Round: s.num("round", 3), Step: step, Digest: s.str("gradients", fmt.Sprintf("g%d", step))}
 	}
@@ -331,10 +347,35 @@ func (s *scenario) applied(id string) {
 		step--
 	}
 	step = s.num("step", step)
-	s.from(id, protocol.Message{Applied: &protocol.Applied{
+	a := &protocol.Applied{
 		Round: s.num("round", round), Step: step, Digest: "q" + strconv.FormatInt(step, 10),
 		StateDigest: s.str("digest", fmt.Sprintf("s%d", step)), Shards: []string{s.str("shard", "0")},
-	}})
+	}
+	if s.cfg.Training.Copies() > 0 {
+		a.Shards = s.shards(id, step)
+		if bad := s.num("bad", -1); bad >= 0 { // shard bad has changed
+			a.Shards[bad] = "flipped"
+		}
+		if bad := s.num("damaged", -1); bad >= 0 { // and its holder knows
+			a.Shards[bad], a.Damaged = "flipped", []int{int(bad)}
+		}
+	}
+	s.from(id, protocol.Message{Applied: a})
+}
+
+// shards are the digests of what a member holds in its round.
+func (s *scenario) shards(id string, step int64) []string {
+	list := make([]string, s.cfg.Training.QueueShards)
+	if r := s.core.round; r != nil {
+		for v, holders := range r.holders {
+			for _, m := range holders {
+				if m.id() == id {
+					list[v] = fmt.Sprintf("v%d.%d", v, step)
+				}
+			}
+		}
+	}
+	return list
 }
 
 // show prints an action as the scenario files have it.
@@ -389,7 +430,17 @@ func showMessage(m protocol.Message) string {
 		if r.Donor >= 0 {
 			text += fmt.Sprintf(" donor=%d", r.Donor)
 		}
-		return text + strings.TrimRight(" "+r.Checkpoint, " ")
+		text += strings.TrimRight(" "+r.Checkpoint, " ")
+		for v, ranks := range r.Holders {
+			text += fmt.Sprintf(" shard%d:%v", v, ranks)
+		}
+		for _, t := range r.Transfers {
+			text += fmt.Sprintf(" send%d:%d→%v", t.Shard, t.From, t.To)
+		}
+		if r.Save {
+			text += " save"
+		}
+		return text
 	case m.Commit != nil:
 		text := fmt.Sprintf("commit %d", m.Commit.Step)
 		if m.Commit.Checkpoint {

@@ -324,7 +324,7 @@ func (s *Server) report(r Report) {
 	level := slog.LevelInfo
 	switch r.Name {
 	case "replica lost", "replica refused", "step failed", "digest mismatch", "replay mismatch",
-		"rolled back", "checkpoint failed", "replica ahead of the log":
+		"rolled back", "shards lost", "shard mismatch", "checkpoint failed", "replica ahead of the log":
 		level = slog.LevelWarn
 	case "failed":
 		level = slog.LevelError

@@ -18,6 +18,9 @@ func (c *Core) explain() string {
 	case r.open != nil && r.ending != "":
 		return "finishing the round: " + r.ending
 	}
+	if r.save {
+		return "storing the last checkpoint"
+	}
 	var missing []string
 	for _, m := range r.members {
 		if r.votes[m.id()] == nil {
@@ -39,6 +42,7 @@ func (c *Core) Status() protocol.Status {
 	if cursor, ok := c.cursorAfter(c.at); ok && c.data.Train > 0 {
 		s.Epoch = int(cursor / int64(c.data.Train))
 	}
+	s.Queue = c.queueState()
 	for _, m := range c.sorted() {
 		state := protocol.ReplicaState{
 			ID: m.id(), Name: m.hello.Name, Engine: m.hello.Engine, State: "joining", Rank: -1, StepMS: m.ms,

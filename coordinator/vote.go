@@ -13,7 +13,7 @@ import (
 // ready takes a vote.
 func (c *Core) ready(m *replica, v *protocol.Ready) {
 	r := c.round
-	if r == nil || !r.has(m) || v.Round != r.number || v.Step != r.step || r.votes[m.id()] != nil || r.appending != nil {
+	if r == nil || r.save || !r.has(m) || v.Round != r.number || v.Step != r.step || r.votes[m.id()] != nil || r.appending != nil {
 		return // of an older round, or once more
 	}
 	r.votes[m.id()] = v
@@ -23,6 +23,9 @@ func (c *Core) ready(m *replica, v *protocol.Ready) {
 	}
 	if m.state == nil && r.open == nil && c.digest != "" {
 		m.state = &protocol.Position{Step: c.at, Digest: c.digest} // it computed from what it was sent
+	}
+	if r.steps == 0 && m.state != nil {
+		c.received(r, m)
 	}
 	if n := len(r.deal[m.rank]); n > 0 && v.BusyMS > 0 {
 		ms := v.BusyMS / float64(n)
@@ -64,7 +67,7 @@ func (c *Core) decide() {
 func (c *Core) disagree(what string, step int64, others []*replica, majority int) {
 	var names []string
 	for _, m := range others {
-		m.state = nil
+		m.state, m.shards = nil, nil
 		names = append(names, m.String())
 		c.report("digest mismatch", map[string]any{
 			"replica": m.hello.Name, "id": m.id(), "step": step, "what": what, "majority": majority,
@@ -137,7 +140,7 @@ func (c *Core) publish(commit *protocol.Commit, replayed bool) {
 	out.EndRound = r.ending != ""
 	every := c.cfg.Training.CheckpointEvery
 	owed := c.upload != nil && c.upload.from == ""
-	out.Checkpoint = out.Final || owed || every > 0 && commit.Step%every == 0 || c.evaluated(commit) || !c.somebodyStays()
+	out.Checkpoint = out.Final || owed || every > 0 && commit.Step%every == 0 || c.evaluated(commit) || !c.stayersCover()
 	if out.Checkpoint {
 		c.upload = &upload{step: commit.Step, since: c.now}
 		if len(r.members) > 0 && r.members[0].rank == 0 {
@@ -168,12 +171,6 @@ func (c *Core) evaluated(commit *protocol.Commit) bool {
 	}
 	before, after := commit.Cursor/n, (commit.Cursor+int64(commit.Batch))/n
 	return before/every != after/every
-}
-
-// somebodyStays says whether a member will still hold the state when the
-// leavers are gone.
-func (c *Core) somebodyStays() bool {
-	return slices.ContainsFunc(c.round.members, func(m *replica) bool { return !m.leaving })
 }
 
 // measure is what the observer will hear of a step, but for its digests.

@@ -36,9 +36,12 @@ import (
 
 // Config is the method's settings.
 type Config struct {
-	BNGroup int         // g, samples in a BatchNorm group; default 32
-	Queue   int         // K, negatives; default 16384
-	Loss    loss.Config // N, s, s′, τ, V and the seed of the draws; Threads 0 = the engine's
+	BNGroup int // g, samples in a BatchNorm group; default 32
+	Queue   int // K, negatives; default 16384
+	// LossBatch is the most queries that Loss takes at once, for a queue whose
+	// shards are spread over replicas; 0 = g.
+	LossBatch int
+	Loss      loss.Config // N, s, s′, τ, V and the seed of the draws; Threads 0 = the engine's
 
 	Momentum    float64 // m, of the key encoder; default 0.999
 	SGDMomentum float64 // μ; default 0.9
@@ -99,7 +102,7 @@ func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err erro
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if m.loss, err = loss.New(cfg.Loss, net.Dim, cfg.BNGroup, cfg.Queue, eng.Contrast()); err != nil {
+	if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	if m.state, err = eng.NewState(net); err != nil {
@@ -226,6 +229,40 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 		PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
 		Forward: forward.Sub(start), Criterion: criterion.Sub(forward), Backward: time.Since(criterion),
 	}, nil
+}
+
+// Forward encodes the query views of one group, images [g, C, S, S], into q
+// [g, d], and its batch statistics into stats [NumBuffers]. Forward, Loss and
+// Backward are Step for callers that evaluate the loss together with others.
+func (m *MoCo) Forward(images, q, stats []float32) error {
+	err := errors.Join(
+		m.length("images", images, m.imageSize()),
+		m.length("queries", q, len(m.q)),
+		m.length("statistics", stats, m.net.NumBuffers()))
+	if err == nil {
+		err = m.query.Forward(images, q)
+	}
+	if err != nil {
+		return fmt.Errorf("query forward: %w", err)
+	}
+	m.query.Statistics(stats)
+	return nil
+}
+
+// Loss is the model's own loss.
+func (m *MoCo) Loss() *loss.Loss { return m.loss }
+
+// Backward takes the gradient dq [g, d] of the last Forward's queries and
+// overwrites grads [NumParams]; ready as in Step.
+func (m *MoCo) Backward(dq, grads []float32, ready func(param int)) error {
+	err := errors.Join(m.length("query gradients", dq, len(m.dq)), m.length("gradients", grads, m.net.NumParams()))
+	if err == nil {
+		err = m.query.Backward(dq, grads, ready)
+	}
+	if err != nil {
+		return fmt.Errorf("query backward: %w", err)
+	}
+	return nil
 }
 
 // Apply commits a step: grads is the sum over all groups of what Step left,

@@ -226,8 +226,8 @@ func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, er
 		}
 		return false, r.hello(ctx)
 	case m.Snapshot != nil && r.session != nil:
-		if r.session.ready && r.session.step == m.Snapshot.Step {
-			return false, r.uploadCheckpoint(ctx)
+		if r.session.ready && r.session.step == m.Snapshot.Step && r.session.queue.Complete() {
+			return false, r.uploadCheckpoint(ctx, nil)
 		}
 	case m.Commit != nil && r.session != nil:
 		return false, r.lateCommit(ctx, *m.Commit)

@@ -30,6 +30,8 @@ type membership struct {
 	ring   Ring
 	order  []int // groups of all members, by rank: the order of gathered keys
 	counts []int // float32 of keys contributed by each rank
+
+	exchange *exchange // of a spread queue, made by the first step
 }
 
 // round runs one round: state, ring, then step after step until the
@@ -78,6 +80,10 @@ func (r *Replica) report(ctx context.Context, m *membership, err error) error {
 	if errors.As(err, new(*ringError)) {
 		f.Fatal = false
 	}
+	var damaged *damagedError
+	if errors.As(err, &damaged) {
+		f.Fatal, f.Damaged = false, []int{damaged.shard}
+	}
 	var transient *stateError
 	if errors.As(err, &transient) {
 		f.Fatal, f.NoState = false, !r.session.ready
@@ -95,6 +101,9 @@ func (r *Replica) runRound(ctx context.Context, m *membership) error {
 			return errSuperseded
 		}
 		return err
+	}
+	if m.Save {
+		return r.save(attempt, m)
 	}
 	s := r.session
 	s.loader.Reset()
@@ -124,6 +133,10 @@ func (r *Replica) runRound(ctx context.Context, m *membership) error {
 func (r *Replica) prepare(ctx context.Context, m *membership) error {
 	s := r.session
 	r.setPhase(m.Round.Round, m.Step, "preparing")
+	if m.Members[m.rank].State != protocol.FromSelf {
+		s.ready = false // until it has all of it
+	}
+	s.place(m)
 	switch m.Members[m.rank].State {
 	case protocol.FromSeed:
 		s.initialise()
@@ -142,6 +155,9 @@ func (r *Replica) prepare(ctx context.Context, m *membership) error {
 	var err error
 	if m.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.cfg.Wire); err != nil {
 		return &ringError{err}
+	}
+	if err := s.transfer(ctx, m); err != nil {
+		return err
 	}
 	if m.Donor >= 0 {
 		if err := s.recover(ctx, m); err != nil {
@@ -180,29 +196,52 @@ func (s *session) load(blob []byte) error {
 	return s.restore(c)
 }
 
+// loadModel takes a state withoutQueue, and where the queue stands.
+func (s *session) loadModel(blob []byte, ptr int, filled int64) error {
+	c, err := checkpoint.Read(bytes.NewReader(blob))
+	if err != nil {
+		return err
+	}
+	if err := c.Matches(s.net, 1, s.cfg.Dim); err != nil {
+		return err
+	}
+	if err := s.queue.SetPosition(ptr, filled); err != nil {
+		return err
+	}
+	s.restoreModel(c)
+	return nil
+}
+
 // recoveryPiece is how much of the state travels in one broadcast.
 const recoveryPiece = 16 << 20
 
 // recover streams the donor's state (in the checkpoint format) around the
-// ring; members that are current pass it on and ignore it.
+// ring; members that are current pass it on and ignore it. A spread queue is
+// not part of it, but for its position.
 func (s *session) recover(ctx context.Context, m *membership) error {
 	start := time.Now()
 	tag := allreduce.Tag{Step: uint64(m.Step), Bucket: recoveryTag}
 	var blob []byte
 	if m.rank == m.Donor {
 		var buf bytes.Buffer
-		if err := checkpoint.Write(&buf, s.snapshot()); err != nil {
+		state := s.withoutQueue()
+		if m.Holders == nil {
+			state = s.snapshot(s.queue.Keys(), s.queue.Labels())
+		}
+		if err := checkpoint.Write(&buf, state); err != nil {
 			return fmt.Errorf("write the state for a joiner: %w", err)
 		}
 		blob = buf.Bytes()
 	}
-	size := make([]byte, 8)
-	binary.LittleEndian.PutUint64(size, uint64(len(blob)))
-	if err := m.ring.Broadcast(ctx, tag, m.Donor, size); err != nil {
+	head := make([]byte, 24) // length, queue pointer, keys enqueued
+	binary.LittleEndian.PutUint64(head, uint64(len(blob)))
+	binary.LittleEndian.PutUint64(head[8:], uint64(s.queue.Ptr()))
+	binary.LittleEndian.PutUint64(head[16:], uint64(s.queue.Filled()))
+	if err := m.ring.Broadcast(ctx, tag, m.Donor, head); err != nil {
 		return fmt.Errorf("receive the state from %s: %w", m.Members[m.Donor].Name, err)
 	}
 	if m.rank != m.Donor {
-		blob = make([]byte, binary.LittleEndian.Uint64(size))
+		blob = make([]byte, binary.LittleEndian.Uint64(head))
 	}
 	for lo := 0; lo < len(blob); lo += recoveryPiece {
 		tag.Bucket++
@@ -213,7 +252,13 @@ func (s *session) recover(ctx context.Context, m *membership) error {
 	if m.Members[m.rank].State != protocol.FromPeer {
 		return nil
 	}
-	if err := s.load(blob); err != nil {
+	load := s.load
+	if m.Holders != nil {
+		load = func(blob []byte) error {
+			return s.loadModel(blob, int(binary.LittleEndian.Uint64(head[8:])), int64(binary.LittleEndian.Uint64(head[16:])))
+		}
+	}
+	if err := load(blob); err != nil {
 		return fmt.Errorf("the state received from %s (%d bytes in %v): %w", m.Members[m.Donor].Name, len(blob), time.Since(start).Round(time.Millisecond), err)
 	}
 	return nil

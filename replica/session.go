@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"mochi/coordinator/protocol"
@@ -26,6 +27,7 @@ type session struct {
 	state   engine.State
 	moco    *model.MoCo
 	queue   *queue.Queue
+	hold    []int // shards held once the round has committed a step; nil: all
 	data    data.Dataset
 	sampler *sampler.Sampler
 	loader  *data.Loader
@@ -88,7 +90,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 	}
 	s := &session{
 		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco,
-		queue:   queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards),
+		queue:   queue.NewEmpty(cfg.Queue, cfg.Dim, cfg.QueueShards, queue.FP32),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
 		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
@@ -105,7 +107,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 func ModelConfig(c protocol.Config) model.Config {
 	return model.Config{
 		BNGroup: c.BNGroup,
-		Queue:   c.Queue,
+		Queue:   c.Queue, LossBatch: c.Batch,
 		Loss: loss.Config{
 			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
 			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,
@@ -135,17 +137,20 @@ func (s *session) position() *protocol.Position {
 	if !s.ready {
 		return nil
 	}
-	return &protocol.Position{Step: s.step, Digest: s.digest()}
+	s.queue.Audit(math.MaxInt) // it may be long before the next comparison
+	shards := s.queue.Digests()
+	for _, v := range s.queue.Damaged() {
+		shards[v] = ""
+	}
+	return &protocol.Position{Step: s.step, Digest: s.digest(), Shards: shards}
 }
 
-// digest covers everything that must be equal on all replicas.
+// digest covers everything that must be equal on all replicas: all but the
+// queue, whose shards have their own.
 func (s *session) digest() string {
 	parts := ""
 	for _, v := range engine.Vectors {
 		parts += checkpoint.Digest(s.state.Host(v))
-	}
-	for _, d := range s.queue.Digests() {
-		parts += d
 	}
 	return checkpoint.DigestString(parts)
 }
@@ -159,6 +164,7 @@ func (s *session) parametersDigest() string {
 // statistics, queue, cursor.
 func (s *session) apply(c protocol.Commit) error {
 	v := s.reduce
+	s.release()
 	if err := s.moco.Apply(v.grads(), v.queryStatistics(), v.keyStatistics(), c.LR); err != nil {
 		return fmt.Errorf("apply step %d: %w", c.Step, err)
 	}
@@ -171,8 +177,9 @@ func (s *session) apply(c protocol.Commit) error {
 	return nil
 }
 
-// snapshot is the whole state as a checkpoint.
-func (s *session) snapshot() *checkpoint.State {
+// snapshot is the state as a checkpoint, with the queue as given: keys [K, d]
+// and labels [K].
+func (s *session) snapshot(keys []float32, labels []int32) *checkpoint.State {
 	return &checkpoint.State{
 		Arch: s.cfg.Arch, Step: s.step, Epoch: s.sampler.Epoch(s.cursor), Cursor: s.cursor,
 		Seed: s.cfg.Seed, Config: s.yaml, Net: s.net,
@@ -180,8 +187,16 @@ func (s *session) snapshot() *checkpoint.State {
 		Momentum:     s.state.Host(engine.Momentum),
 		QueryBuffers: s.state.Host(engine.QueryBuffers), KeyBuffers: s.state.Host(engine.KeyBuffers),
 		K: s.cfg.Queue, Dim: s.cfg.Dim,
-		Queue: s.queue.Keys(), QueueLabels: s.queue.Labels(), QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
+		Queue: keys, QueueLabels: labels, QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
 	}
+}
+
+// withoutQueue is the state for a joiner that gets its shards on their own.
+// The format wants a queue: it has one key.
+func (s *session) withoutQueue() *checkpoint.State {
+	c := s.snapshot(make([]float32, s.cfg.Dim), []int32{queue.Unlabelled})
+	c.K, c.QueuePtr = 1, 0
+	return c
 }
 
 // restore replaces the whole state.
@@ -189,16 +204,21 @@ func (s *session) restore(c *checkpoint.State) error {
 	if err := c.Matches(s.net, s.cfg.Queue, s.cfg.Dim); err != nil {
 		return err
 	}
+	if err := s.queue.Set(c.Queue, c.QueueLabels, c.QueuePtr, c.QueueFilled); err != nil {
+		return err
+	}
+	s.restoreModel(c)
+	return nil
+}
+
+// restoreModel replaces all but the queue.
+func (s *session) restoreModel(c *checkpoint.State) {
 	s.state.Set(engine.QueryParams, c.QueryParams)
 	s.state.Set(engine.KeyParams, c.KeyParams)
 	s.state.Set(engine.Momentum, c.Momentum)
 	s.state.Set(engine.QueryBuffers, c.QueryBuffers)
 	s.state.Set(engine.KeyBuffers, c.KeyBuffers)
-	if err := s.queue.Set(c.Queue, c.QueueLabels, c.QueuePtr, c.QueueFilled); err != nil {
-		return err
-	}
 	s.step, s.cursor, s.pending, s.ready = c.Step, c.Cursor, nil, true
-	return nil
 }
 
 // negatives are the shards that this replica holds, as the loss wants them.

@@ -56,7 +56,7 @@ func (r *Replica) step(ctx context.Context, m *membership) (protocol.Commit, err
 	if err != nil {
 		return protocol.Commit{}, err
 	}
-	return commit, r.finish(m, commit)
+	return commit, r.finish(ctx, m, commit)
 }
 
 // compute is a step up to the vote: keys, loss, gradients, all-reduce. It
@@ -84,13 +84,24 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 	// Backward of the last local group makes parameters final; their buckets
 	// leave while it runs.
 	final := make(chan int, len(s.reduce.buckets))
-	reduced := make(chan error, 1)
-	go func() { reduced <- s.reduce.run(ctx, m.ring, step, local, final) }()
-	reports, err := s.queries(ctx, m, step, batch.Query, local, final)
+	var reduced chan error
+	reduce := func() {
+		reduced = make(chan error, 1)
+		go func() { reduced <- s.reduce.run(ctx, m.ring, step, local, final) }()
+	}
+	var reports []protocol.GroupReport
+	if m.Holders == nil {
+		reduce()
+		reports, err = s.queries(ctx, m, step, batch.Query, local, final)
+	} else {
+		reports, err = s.exchanged(ctx, m, step, batch.Query, local, final, reduce)
+	}
 	close(final)
 	t.end("query")
-	if rerr := <-reduced; err == nil {
-		err = rerr
+	if reduced != nil {
+		if rerr := <-reduced; err == nil {
+			err = rerr
+		}
 	}
 	t.end("reduce")
 	if err != nil {
@@ -145,7 +156,6 @@ func (s *session) keys(ctx context.Context, m *membership, step int64, images []
 // queries runs query forward, loss and backward of this member's groups and
 // announces on final which buckets are complete.
 func (s *session) queries(ctx context.Context, m *membership, step int64, images, local [][]float32, final chan<- int) ([]protocol.GroupReport, error) {
-	refs := s.sampler.Batch(s.cursor, s.cfg.Batch)
 	epoch := s.sampler.Epoch(s.cursor)
 	b, d := s.cfg.BNGroup, s.cfg.Dim
 	p := s.net.NumParams()
@@ -158,18 +168,12 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 		in := model.StepInput{
 			Images:    images[i],
 			Positives: s.stage.keys[group*b*d : (group+1)*b*d],
-			Samples:   make([]int, b),
 			Shards:    shards,
 			Step:      step,
 			BatchSize: s.cfg.Batch,
 			Mix:       epoch >= s.cfg.MoCHiWarmup,
 		}
-		for j, ref := range refs[group*b : (group+1)*b] {
-			in.Samples[j] = ref.Sample
-			if s.cfg.Oracle {
-				in.Labels = append(in.Labels, s.data.Label(ref.Sample))
-			}
-		}
+		in.Samples, in.Labels = s.groupSamples(group)
 		var ready func(int)
 		if i == len(m.groups)-1 {
 			ready = s.reduce.countdown(final)
@@ -180,14 +184,33 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 		}
 		reports = append(reports, protocol.GroupReport{Group: group, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard})
 	}
+	s.announce(m, final)
+	return reports, nil
+}
+
+// groupSamples are the samples of a group, and with the class oracle their
+// classes.
+func (s *session) groupSamples(group int) (samples []int, labels []int32) {
+	b := s.cfg.BNGroup
+	for _, ref := range s.sampler.Batch(s.cursor, s.cfg.Batch)[group*b : (group+1)*b] {
+		samples = append(samples, ref.Sample)
+		if s.cfg.Oracle {
+			labels = append(labels, s.data.Label(ref.Sample))
+		}
+	}
+	return samples, labels
+}
+
+// announce says that the statistics are final, and of a member without groups
+// all there is.
+func (s *session) announce(m *membership, final chan<- int) {
 	if len(m.groups) == 0 {
 		for i := range s.reduce.buckets {
 			final <- i
 		}
-		return reports, nil
+		return
 	}
-	final <- len(s.reduce.buckets) - 1 // the statistics
-	return reports, nil
+	final <- len(s.reduce.buckets) - 1
 }
 
 // countdown returns a callback for final parameters that announces each
@@ -239,7 +262,7 @@ func (r *Replica) awaitCommit(m *membership, step int64) (protocol.Commit, error
 }
 
 // finish applies a commit and reports the state it leads to.
-func (r *Replica) finish(m *membership, c protocol.Commit) error {
+func (r *Replica) finish(ctx context.Context, m *membership, c protocol.Commit) error {
 	s := r.session
 	if c.Digest != s.pending.digest {
 		s.ready, s.pending = false, nil
@@ -250,17 +273,19 @@ func (r *Replica) finish(m *membership, c protocol.Commit) error {
 		return err
 	}
 	s.applyMS = time.Since(start).Seconds() * 1e3
+	s.queue.Audit(auditBytes)
 	applied := protocol.Applied{
 		Round: c.Round, Step: c.Step,
 		Digest:      s.parametersDigest(),
 		StateDigest: s.digest(),
 		Shards:      s.queue.Digests(),
+		Damaged:     s.queue.Damaged(),
 	}
 	if err := r.send(m.run, protocol.Message{Applied: &applied}); err != nil {
 		return err
 	}
-	if c.Checkpoint && m.rank == 0 {
-		return r.uploadCheckpoint(m.run)
+	if c.Checkpoint && (m.rank == 0 || m.Holders != nil) {
+		return r.uploadCheckpoint(ctx, m)
 	}
 	return nil
 }
@@ -272,7 +297,7 @@ func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) error {
 	if s.pending == nil || s.pending.step != c.Step {
 		return nil
 	}
-	err := r.finish(&membership{run: ctx, rank: -1}, c)
+	err := r.finish(ctx, &membership{run: ctx, rank: -1}, c)
 	if errors.As(err, new(*stateError)) {
 		return r.hello(ctx)
 	}

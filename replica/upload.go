@@ -5,19 +5,40 @@ import (
 	"context"
 	"fmt"
 
+	"mochi/coordinator/protocol"
 	"mochi/replica/checkpoint"
 )
 
 // uploadCheckpoint sends the state after a commit to the coordinator, which
 // keeps the run's files. The state is encoded now and travels while training
 // goes on; one upload is in flight at a time.
-func (r *Replica) uploadCheckpoint(ctx context.Context) error {
+//
+// Members of a round whose queue is spread all take part, and rank 0 uploads;
+// m is nil outside a round, where one replica holds everything. ctx ends the
+// gathering, not the upload.
+func (r *Replica) uploadCheckpoint(ctx context.Context, m *membership) error {
 	s := r.session
+	keys, labels, err := s.whole(ctx, m)
+	if err != nil {
+		if m.rank == 0 {
+			// Said at once and of no round: the next one may have begun.
+			f := protocol.Failed{Step: s.step + 1, Unsaved: s.step, Error: err.Error()}
+			if serr := r.send(m.run, protocol.Message{Failed: &f}); serr != nil {
+				return serr
+			}
+		}
+		return err
+	}
+	if m != nil {
+		if ctx = m.run; m.rank != 0 {
+			return nil
+		}
+	}
 	if err := s.waitUpload(ctx); err != nil {
 		return err
 	}
 	var buf bytes.Buffer
-	if err := checkpoint.Write(&buf, s.snapshot()); err != nil {
+	if err := checkpoint.Write(&buf, s.snapshot(keys, labels)); err != nil {
 		return fmt.Errorf("write the checkpoint of step %d: %w", s.step, err)
 	}
 	step := s.step

@@ -28,7 +28,7 @@ func settings() []setting {
 		{"bn-group", "g", "samples that share BatchNorm statistics; the unit of work"},
 		{"queue", "K", "length of the negative queue, keys"},
 		{"queue-shards", "V", "virtual shards of the queue"},
-		{"queue-copies", "R", "copies of each shard: all"},
+		{"queue-copies", "R", "copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"},
 		{"dim", "d", "embedding dimension"},
 		{"temperature", "T", "softmax temperature"},
 		{"momentum", "m", "momentum of the key encoder"},

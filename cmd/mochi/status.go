@@ -38,6 +38,9 @@ func runStatus(args []string, out, errs io.Writer) error {
 	if s.Step > 0 {
 		fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
 	}
+	if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {
+		fmt.Fprintf(out, "queue: copies %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, len(q.Shards), q.Moved, q.Repairs)
+	}
 	if len(s.Replicas) > 0 {
 		fmt.Fprintf(out, "\n%-24s %-10s %-8s %5s %7s %10s\n", "REPLICA", "ENGINE", "STATE", "RANK", "GROUPS", "STEP MS")
 	}

@@ -61,6 +61,15 @@ type MoCHi struct {
 	S2 int `json:"s2"`
 }
 
+// Copies is R, how many replicas hold each shard of the queue; 0: all do.
+func (c Config) Copies() int {
+	r, err := strconv.Atoi(c.QueueCopies)
+	if err != nil {
+		return 0
+	}
+	return r
+}
+
 // Groups is the number of BatchNorm groups of a global batch.
 func (c Config) Groups() int { return c.Batch / c.BNGroup }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -58,8 +59,10 @@ func (c Config) checkNames(fs *Faults) {
 	if c.Optimizer == "lars" {
 		fs.add("optimizer", "lars is planned and not there yet; use sgd")
 	}
-	if c.QueueCopies != "all" {
-		fs.add("queue-copies", "%q: only \"all\" (every replica holds the whole queue) is there yet; a number of copies is planned", c.QueueCopies)
+	if r, err := strconv.Atoi(c.QueueCopies); c.QueueCopies != "all" && (err != nil || r < 1) {
+		fs.add("queue-copies", "%q is neither \"all\" (every replica holds the whole queue) nor a number of copies, 2 or more", c.QueueCopies)
+	} else if err == nil && r < 2 {
+		fs.add("queue-copies", "%d: a replica that is lost would take its part of the queue with it; at least 2, or all", r)
 	}
 }
 

@@ -67,7 +67,10 @@ type Data struct {
 // Position is where a state stands: after how many commits, and what it is.
 type Position struct {
 	Step   int64  `json:"step"`   // commits applied
-	Digest string `json:"digest"` // of parameters, momentum, key encoder, buffers and queue
+	Digest string `json:"digest"` // of parameters, momentum, key encoder and buffers
+
+	// Shards is the digest of each queue shard held and sound, "" for the others.
+	Shards []string `json:"shards,omitempty"`
 }
 
 // Pending is a step that a replica voted Ready for and has not seen committed:
@@ -142,6 +145,24 @@ type Round struct {
 	Donor      int      `json:"donor"`      // rank that broadcasts the state, −1 when nobody needs it
 	Checkpoint string   `json:"checkpoint"` // name to download for FromCheckpoint
 	Reason     string   `json:"reason"`     // for people: "replica b lost: connection closed"
+
+	// Holders is who holds each queue shard in this round, by shard: ranks, the
+	// owner first, who evaluates it. nil: every member holds and evaluates all.
+	Holders [][]int `json:"holders,omitempty"`
+	// Transfers are the copies to be made before the first step, in this order.
+	// What a member holds no longer it keeps until that step is committed.
+	Transfers []Transfer `json:"transfers,omitempty"`
+	// Save: there is no step; the members store their state as the checkpoint
+	// of Step−1 and wait for another message.
+	Save bool `json:"save,omitempty"`
+}
+
+// Transfer brings a queue shard to members that lack it.
+type Transfer struct {
+	Shard  int    `json:"shard"`
+	From   int    `json:"from"` // rank
+	To     []int  `json:"to"`   // ranks
+	Digest string `json:"digest"`
 }
 
 // GroupReport is what one BatchNorm group contributed to a step.
@@ -184,9 +205,10 @@ type Commit struct {
 type Applied struct {
 	Round       int64    `json:"round"`
 	Step        int64    `json:"step"`
-	Digest      string   `json:"digest"`       // of the query parameters
-	StateDigest string   `json:"state_digest"` // of everything, as Position.Digest
-	Shards      []string `json:"shards"`       // digest of each queue shard
+	Digest      string   `json:"digest"`            // of the query parameters
+	StateDigest string   `json:"state_digest"`      // of everything but the queue, as Position.Digest
+	Shards      []string `json:"shards"`            // digest of each queue shard, "" where it is not held
+	Damaged     []int    `json:"damaged,omitempty"` // shards that no longer match their own checksums
 }
 
 // Failed reports that a step could not be finished; nothing was applied.
@@ -197,6 +219,14 @@ type Failed struct {
 	Fatal   bool   `json:"fatal"`              // trying again would not help (divergence, data, a bug)
 	NoState bool   `json:"no_state,omitempty"` // it holds no usable state any more: the next round must bring one
 	Error   string `json:"error"`
+
+	// Damaged are queue shards that it was to send and that no longer match
+	// their own checksums.
+	Damaged []int `json:"damaged,omitempty"`
+
+	// Unsaved is the step whose checkpoint this replica was to upload and could
+	// not put together, 0 when none. It counts whatever Round is.
+	Unsaved int64 `json:"unsaved,omitempty"`
 }
 
 // Leaving announces an orderly leave: the member takes part until a Commit
@@ -256,7 +286,22 @@ type Status struct {
 	ImagesPS  float64        `json:"images_per_s"`
 	Data      Data           `json:"data"`
 	Replicas  []ReplicaState `json:"replicas"`
+	Queue     QueueState     `json:"queue"`
 	StartedAt string         `json:"started_at"` // RFC 3339
+}
+
+// QueueState is the negative queue in a Status.
+type QueueState struct {
+	Copies  string       `json:"copies"`           // all, or R
+	Shards  []ShardState `json:"shards,omitempty"` // by shard; none when every member holds all, or between rounds
+	Repairs int          `json:"repairs"`          // copies that differed and were replaced, since this coordinator started
+	Moved   int          `json:"moved"`            // copies sent because members came and went, likewise
+}
+
+// ShardState is who holds a shard of the queue, by id.
+type ShardState struct {
+	Owner  string   `json:"owner"`
+	Copies []string `json:"copies"`
 }
 
 // ReplicaState is one replica in a Status.

@@ -37,20 +37,28 @@ func (q *Queue) Audit(bytes int) {
 	for range q.held {
 		s := q.held[q.audit]
 		q.audit = (q.audit + 1) % len(q.held)
-		for row := range s.Labels {
-			if h := q.hash.of(s, row, s.Index+row*len(q.shards)); h != s.hashes[row] {
-				s.sum += h - s.hashes[row]
-				s.hashes[row] = h
-				s.bad = true
-			}
-		}
+		q.Sound(s.Index)
 		if bytes -= 4*len(s.Keys) + 2*len(s.BF16); bytes <= 0 {
 			return
 		}
 	}
 }
 
-// Damaged lists the shards in which an Audit found a change, nil when none.
+// Sound audits one shard that is held.
+func (q *Queue) Sound(shard int) bool {
+	s := q.shards[shard]
+	for row := range s.Labels {
+		if h := q.hash.of(s, row, s.Index+row*len(q.shards)); h != s.hashes[row] {
+			s.sum += h - s.hashes[row]
+			s.hashes[row] = h
+			s.bad = true
+		}
+	}
+	return !s.bad
+}
+
+// Damaged lists the shards in which an Audit found a change, or that were never
+// filled; nil when there is none.
 func (q *Queue) Damaged() []int {
 	var list []int
 	for _, s := range q.held {

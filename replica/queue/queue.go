@@ -57,16 +57,22 @@ func New(k, dim, shards int) *Queue { return NewStored(k, dim, shards, FP32) }
 
 // NewStored is New with a choice of storage.
 func NewStored(k, dim, shards int, storage Storage) *Queue {
-	if k < 1 || dim < 1 || shards < 1 {
-		panic(fmt.Sprintf("queue: K = %d, d = %d, V = %d; each must be at least 1", k, dim, shards))
-	}
-	q := &Queue{k: k, dim: dim, storage: storage, shards: make([]*Shard, shards)}
+	q := NewEmpty(k, dim, shards, storage)
 	q.Hold(nil)
 	return q
 }
 
+// NewEmpty is NewStored without any shard held.
+func NewEmpty(k, dim, shards int, storage Storage) *Queue {
+	if k < 1 || dim < 1 || shards < 1 {
+		panic(fmt.Sprintf("queue: K = %d, d = %d, V = %d; each must be at least 1", k, dim, shards))
+	}
+	return &Queue{k: k, dim: dim, storage: storage, shards: make([]*Shard, shards)}
+}
+
 // Hold changes which shards are held, by index; nil: all. Those held before
-// keep their contents, others begin as zero keys without class (see Import).
+// keep their contents, others begin as zero keys without class and count as
+// Damaged until Init, Set or Import fills them.
 func (q *Queue) Hold(shards []int) {
 	if shards == nil {
 		for v := range q.shards {
@@ -78,6 +84,7 @@ func (q *Queue) Hold(shards []int) {
 	for _, v := range shards {
 		if q.shards[v] = before[v]; before[v] == nil {
 			q.shards[v] = q.newShard(v)
+			q.shards[v].bad = true
 		}
 	}
 	for _, s := range q.shards {
@@ -86,6 +93,9 @@ func (q *Queue) Hold(shards []int) {
 		}
 	}
 }
+
+// Holds says whether a shard is held.
+func (q *Queue) Holds(shard int) bool { return q.shards[shard] != nil }
 
 // Held are the shards held, ascending: for reading, valid until the next Hold.
 // Their contents change with Enqueue, Init, Set and Import.

@@ -17,7 +17,7 @@ type Shard struct {
 	dim    int
 	hashes []uint64 // of each row
 	sum    uint64   // of the hashes
-	bad    bool     // an audit found rows that changed by themselves
+	bad    bool     // an audit found rows that changed by themselves, or nothing came yet
 }
 
 func (q *Queue) newShard(v int) *Shard {
@@ -90,6 +90,25 @@ func (q *Queue) Export(shard int, dst []byte) {
 	for _, h := range s.BF16 {
 		binary.LittleEndian.PutUint16(dst, h)
 		dst = dst[2:]
+	}
+}
+
+// Unpack writes what another queue of the same shape and storage exported into
+// a slot-major queue, keys [K, d] and labels [K], without holding it.
+func (q *Queue) Unpack(shard int, src []byte, keys []float32, labels []int32) {
+	n := max(q.slotsBelow(q.k, shard), 0)
+	body := src[4*n:]
+	for row := range n {
+		slot := shard + row*len(q.shards)
+		labels[slot] = int32(binary.LittleEndian.Uint32(src[4*row:]))
+		key := keys[slot*q.dim : (slot+1)*q.dim]
+		for i := range key {
+			if at := row*q.dim + i; q.storage == BF16 {
+				key[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(body[2*at:])) << 16)
+			} else {
+				key[i] = math.Float32frombits(binary.LittleEndian.Uint32(body[4*at:]))
+			}
+		}
 	}
 }
 

@@ -56,6 +56,15 @@ func TestPartsAreTheWhole(t *testing.T) {
 				t.Fatalf("%d digests", n)
 			}
 		}
+		keys, labels := parts[0].Keys(), parts[0].Labels()
+		for _, v := range []int{1} { // what the first lacks, without holding it
+			blob := make([]byte, parts[1].ExportSize(v))
+			parts[1].Export(v, blob)
+			parts[0].Unpack(v, blob, keys, labels)
+		}
+		if !slices.Equal(keys, whole.Keys()) || !slices.Equal(labels, whole.Labels()) {
+			t.Error("unpacked they are not the whole")
+		}
 		if !slices.Equal(sum(parts[0].Keys(), parts[1].Keys(), 2, shards, dim), whole.Keys()) {
 			t.Error("the parts are not the whole")
 		}
