@@ -254,7 +254,7 @@ func (c *Core) take(e Event) {
 	case StoreFailed:
 		c.storeFailed(e)
 	case Tick:
-		c.tick()
+		c.tick(e.Stood)
 	case StopRequested:
 		if c.stop == "" {
 			c.stop = e.Reason

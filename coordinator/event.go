@@ -1,6 +1,10 @@
 package coordinator
 
-import "mochi/coordinator/protocol"
+import (
+	"time"
+
+	"mochi/coordinator/protocol"
+)
 
 // Event is something that happened. The types below are all there are.
 type Event interface{ event() }
@@ -40,8 +44,10 @@ type StoreFailed struct {
 	Error string
 }
 
-// Tick lets time pass.
-type Tick struct{}
+// Tick lets time pass. Stood is how long the coordinator itself stood still
+// since the last one (a suspended or starved process): in that time it heard
+// nothing, so nobody's silence counts.
+type Tick struct{ Stood time.Duration }
 
 // StopRequested asks for an orderly stop: finish the step, store a
 // checkpoint, end the job.

@@ -115,9 +115,13 @@ func (c *Core) awaits(m *replica) bool {
 	return r.ending == "" && r.votes[m.id()] == nil
 }
 
-// tick gives up replicas that have been silent for too long.
-func (c *Core) tick() {
+// tick gives up replicas that have been silent for too long, not counting the
+// time that the coordinator itself stood still.
+func (c *Core) tick(stood time.Duration) {
 	for _, m := range c.sorted() {
+		if m.seen = m.seen.Add(stood); m.seen.After(c.now) {
+			m.seen = c.now
+		}
 		silent := c.now.Sub(m.seen)
 		switch l := c.cfg.Limits; {
 		case silent >= l.Silent:

@@ -223,8 +223,12 @@ func (s *scenario) command(line string) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
+		stood, err := time.ParseDuration(s.str("stood", "0s"))
+		if err != nil {
+			s.t.Fatal(err)
+		}
 		s.now = s.now.Add(d)
-		s.step(Tick{})
+		s.step(Tick{Stood: stood})
 	case "stored":
 		s.step(Stored{Name: "step-" + who, Step: int64(must(strconv.Atoi(who)))})
 	case "store-failed":

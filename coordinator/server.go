@@ -44,6 +44,11 @@ type Config struct {
 // tickEvery is how often time passes for the core.
 const tickEvery = 100 * time.Millisecond
 
+// stoodStill is how late a tick must be for the coordinator to conclude that
+// it was not running: well above what a busy machine's scheduler does, below
+// the shortest silence that counts (Limits.SilentHinted).
+const stoodStill = 500 * time.Millisecond
+
 // Times of the server itself.
 const (
 	logTimeout = 3 * time.Second // one attempt at the log
@@ -186,6 +191,7 @@ func (s *Server) load(ctx context.Context) error {
 func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	ticked := time.Now()
 	hints := s.cfg.Hints
 	finished := s.handle(ctx, Tick{})
 	for finished == nil {
@@ -217,8 +223,13 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 			finished = s.handle(ctx, h)
 		case <-tick.C:
 			// Silence is measured on what has arrived, not on what was read.
+			stood := time.Since(ticked) - tickEvery
+			if stood < stoodStill {
+				stood = 0
+			}
+			ticked = time.Now()
 			if finished = s.drain(ctx); finished == nil {
-				finished = s.handle(ctx, Tick{})
+				finished = s.handle(ctx, Tick{Stood: stood})
 			}
 		case reason := <-s.stop:
 			finished = s.handle(ctx, StopRequested{reason})
