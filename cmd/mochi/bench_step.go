@@ -130,8 +130,9 @@ type stepBencher struct {
 	queue  *queue.Queue
 	images [][]float32 // two views a group
 	keys   []float32
-	sum    []float32
-	group  []float32
+	sum    []float32 // gradients, query and key statistics, over the groups
+	group  []float32 // the same of one group
+	loss   float64   // mean of the last step
 }
 
 func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
@@ -219,12 +220,14 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 	}
 	g, d := b.cfg.BNGroup, b.cfg.Dim
 	p, nb := b.net.NumParams(), b.net.NumBuffers()
-	clear(b.sum)
-	for i := range b.cfg.Groups() {
-		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], b.group[p+nb:]); err != nil {
+	groups := b.cfg.Groups()
+	b.loss = 0
+	for i := range groups {
+		into := b.into(i)[p+nb:]
+		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], into); err != nil {
 			return nil, err
 		}
-		addInto(b.sum[p+nb:], b.group[p+nb:])
+		b.gather(i, p+nb, len(b.sum))
 	}
 	end("key_forward")
 	samples := make([]int, g)
@@ -232,7 +235,7 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 	for _, h := range b.queue.Held() {
 		shards = append(shards, loss.Shard{Index: h.Index, Keys: h.Keys})
 	}
-	for i := range b.cfg.Groups() {
+	for i := range groups {
 		for j := range samples {
 			samples[j] = i*g + j
 		}
@@ -240,16 +243,23 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
 			Shards: shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
 		}
-		report, err := b.moco.Step(in, b.group[:p], b.group[p:p+nb], nil)
+		into := b.into(i)
+		report, err := b.moco.Step(in, into[:p], into[p:p+nb], nil)
 		if err != nil {
 			return nil, err
 		}
-		addInto(b.sum[:p+nb], b.group[:p+nb])
+		last = time.Now()
+		b.gather(i, 0, p+nb)
+		end("accumulate")
+		b.loss += report.Loss / float64(b.cfg.Batch)
 		ms["query_forward"] += report.Forward.Seconds() * 1e3
 		ms["loss"] += report.Criterion.Seconds() * 1e3
 		ms["backward"] += report.Backward.Seconds() * 1e3
 	}
 	last = time.Now()
+	for i := range b.sum[p:] {
+		b.sum[p+i] /= float32(groups) // of statistics, the mean
+	}
 	if err := b.moco.Apply(b.sum[:p], b.sum[p:p+nb], b.sum[p+nb:], b.cfg.LR); err != nil {
 		return nil, err
 	}
@@ -261,8 +271,21 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 	return ms, nil
 }
 
-func addInto(dst, src []float32) {
-	for i, x := range src {
-		dst[i] += x
+// into is where group i's results go: the first group's are the sum so far.
+func (b *stepBencher) into(i int) []float32 {
+	if i == 0 {
+		return b.sum
+	}
+	return b.group
+}
+
+// gather adds what into got from group i, elements lo to hi.
+func (b *stepBencher) gather(i, lo, hi int) {
+	if i == 0 {
+		return
+	}
+	dst, src := b.sum[lo:hi], b.group[lo:hi]
+	for j, x := range src {
+		dst[j] += x
 	}
 }
