@@ -2,6 +2,12 @@
 # mochi status. make images builds it, also where no base image can be pulled.
 
 FROM golang:1.26-bookworm AS build
+# What make build takes where the libraries are installed; empty: pure Go.
+ARG ENGINES="onednn turbojpeg"
+RUN test -z "$ENGINES" || test -e /usr/include/dnnl.h -a -e /usr/include/jpeglib.h || { \
+      apt-get update && \
+      apt-get install -y --no-install-recommends libdnnl-dev libjpeg62-turbo-dev && \
+      rm -rf /var/lib/apt/lists/*; }
 # Empty: Go's defaults.
 ARG GOPROXY=
 ARG GOSUMDB=
@@ -12,13 +18,14 @@ ARG VENDORED=
 RUN test -n "$VENDORED" || go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /mochi ./cmd/mochi
+RUN CGO_ENABLED=$(test -z "$ENGINES" && echo 0 || echo 1) go build -tags "$ENGINES" -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" -o /mochi ./cmd/mochi
 
 FROM debian:bookworm-slim
-# The demonstration data, unless the base image has it.
-RUN test -d /usr/share/datasets/fashion-mnist || { \
+# The libraries of the engines and the demonstration data, unless the base
+# image has them.
+RUN test -d /usr/share/datasets/fashion-mnist -a -e /usr/lib/*/libdnnl.so.2 -a -e /usr/lib/*/libjpeg.so.62 || { \
       apt-get update && \
-      apt-get install -y --no-install-recommends dataset-fashion-mnist && \
+      apt-get install -y --no-install-recommends libdnnl2 libjpeg62-turbo dataset-fashion-mnist && \
       rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /mochi /usr/local/bin/mochi
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state mochi && \

@@ -1,8 +1,12 @@
 # make help lists the targets.
 
-# Build tags of engines besides gorgonia, which is always in. Empty: pure Go,
-# without cgo.
-ENGINES ?=
+# Build tags of what needs cgo: onednn (the fast CPU engine) and turbojpeg
+# (JPEG and augmentation in C). Those whose libraries are installed, unless
+# given; `make build ENGINES=` is pure Go, without cgo.
+has = $(shell printf '\#include <stdio.h>\n\#include <$(1)>\n' | $${CC:-gcc} -E -x c - >/dev/null 2>&1 && echo $(2))
+ifeq ($(origin ENGINES),undefined)
+ENGINES := $(strip $(call has,dnnl.h,onednn) $(call has,jpeglib.h,turbojpeg))
+endif
 
 # Same source and version, same bytes: replicas of another build than the
 # coordinator's are refused.
@@ -18,9 +22,12 @@ RACE := ./allreduce/... ./coordinator/... ./replica/...
 # Of the whole-program tests, those in which most happens at once.
 RACE_PROGRAM := ReplicasAgree|KilledMemberAndJoiner|CoordinatorRestarts|RoundsLeaveNothingBehind
 
+# Of the whole-program tests, those with an engine of this machine.
+ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help deps build demo test lint bench images compose-test clean
+.PHONY: help deps build demo test test-engines lint bench images compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -35,14 +42,25 @@ build: ## bin/mochi
 OUT  ?= runs/demo
 DATA ?= fashion-mnist
 
-demo: deps build ## train on Fashion-MNIST with two replicas, kNN before and after (a few minutes)
+demo: deps ## train on Fashion-MNIST with two replicas, kNN before and after (a few minutes)
+	@$(MAKE) --no-print-directory build # now that deps may have brought an engine
 	bin/mochi train --preset demo --data $(DATA) --replicas 2 --resume never --out $(OUT)
 
-test: deps ## everything without cgo, then what is concurrent under the race detector
+test: deps ## everything without cgo, what is concurrent under the race detector, then what needs cgo
 	CGO_ENABLED=0 go build ./...
 	CGO_ENABLED=0 go test -timeout 10m ./...
 	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
 	CGO_ENABLED=1 go test -race -timeout 10m -run '$(RACE_PROGRAM)' ./cmd/...
+	$(MAKE) --no-print-directory test-engines
+
+# With the tags of this machine: the packages that hold C, then the programs in
+# which they meet.
+test-engines:
+ifneq ($(ENGINES),)
+	CGO_ENABLED=1 go vet -tags '$(ENGINES)' ./...
+	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' ./model/engine/... ./replica/data/... ./replica/augment/...
+	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
+endif
 
 bench: build ## one training step, the loss, the all-reduce and the input pipeline
 	bin/mochi bench step --arch resnet8 --image-size 28 --batch 32 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10

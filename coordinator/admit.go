@@ -72,7 +72,7 @@ func (c *Core) welcome(id string) {
 func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 	const sameBuild = "run the same build of mochi on every host"
 	const sameData = "give every replica the same data set (same files, same order)"
-	const sameNumerics = "replicas agree to the bit only if they round alike: start all with the same --engine, on processors with the same instruction sets"
+	const sameNumerics = "replicas agree to the bit only if they round alike: start all with the same --engine and --threads, on processors with the same instruction sets"
 	have, want := h.Data, c.data
 	numerics := h.Numerics
 	if peers := c.sorted(); len(peers) > 0 && peers[0].id() != h.ID {

@@ -22,6 +22,8 @@ need git command -v git
 need gcc command -v gcc # go test -race links with it
 need libc6-dev have_libc
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
+need libdnnl-dev test -e /usr/include/dnnl.h # --engine onednn
+need libjpeg62-turbo-dev test -e /usr/include/jpeglib.h # JPEG
 need dataset-fashion-mnist test -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 if [ "${1:-}" = images ]; then
   need docker.io command -v docker

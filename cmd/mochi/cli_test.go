@@ -85,7 +85,7 @@ func TestEveryFaultAtOnce(t *testing.T) {
 		"--arch", "foo", "--replicas", "0", "--threads", "-1", "--workers", "0", "--resume", "sometimes", "--engine", "foo", "--steps", "x"},
 		"11 faults", `steps: "x" is not a whole number`, `arch: "foo"`, "temperature: -1", "batch: 100 is not a multiple of bn-group 32",
 		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is 0", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
-	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "1", "--precision", "bf16", "--replicas", "9"},
+	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "1", "--engine", "gorgonia", "--precision", "bf16", "--replicas", "9"},
 		"mochi: 0,5,5", "image-size: 16 is too small for resnet50", "queue-copies", "precision:", "replicas: is 9, but a batch of 128 has only 4 groups", "data: missing")
 	refused(t, 2, []string{"coordinator", "--state", run, "--listen", "here", "--max-replicas", "x", "--min-replicas", "5", "--engine", "cuda"},
 		`listen: "here"`, "max-replicas:", "min-replicas: 5", "engine: cuda is not part of this build")

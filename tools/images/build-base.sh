@@ -6,6 +6,9 @@
 #   debian:bookworm-slim    a minimal Debian 12
 #   golang:1.26-bookworm    the same with a C compiler and Go
 #
+# Where containers reach no package mirror, both also get what the Dockerfile
+# would install: the libraries of the engines, and the demonstration data.
+#
 # DEBIAN_MIRROR chooses the mirror; the default is the one this machine uses,
 # else debootstrap's.
 # Needs root or sudo (debootstrap), docker, debootstrap and Go.
@@ -16,7 +19,15 @@ suite=bookworm
 debian=debian:$suite-slim
 golang=golang:1.26-$suite
 
-have() { docker image inspect "$1" >/dev/null 2>&1; }
+# What the images made here are labelled with; another word when they are to
+# hold something else, so that those of before are made again.
+contents=engines
+
+have() { # IMAGE is here: an official one, or made here with these contents
+  local label
+  label=$(docker image inspect -f '{{with .Config.Labels}}{{index . "mochi.base"}}{{end}}' "$1" 2>/dev/null) || return 1
+  [ -z "$label" ] || [ "$label" = "$contents" ]
+}
 pull() { timeout 300 docker pull -q "$1" >/dev/null 2>&1; }
 
 missing=0
@@ -59,7 +70,7 @@ import() { # import IMAGE CHANGE…: the root becomes IMAGE
   for c in "$@"; do changes+=(--change "$c"); done
   "${sudo[@]}" tar -C "$root" --numeric-owner --one-file-system \
     --exclude='./var/cache/apt/archives/*.deb' --exclude='./var/lib/apt/lists/*_*' --exclude='./proc/*' --exclude='./sys/*' -c . |
-    docker import "${changes[@]}" --change 'LABEL mochi.base=local' - "$image" >/dev/null
+    docker import "${changes[@]}" --change "LABEL mochi.base=$contents" - "$image" >/dev/null
   echo "images: $image built from Debian packages"
 }
 
@@ -70,17 +81,15 @@ rm -f "$root.log"
 
 if ! have "$debian"; then
   import "$debian" 'CMD ["bash"]'
-  # Containers without a network cannot install the demonstration data
-  # themselves.
   if ! timeout 60 docker run --rm "$debian" apt-get -qq -o Acquire::Retries=0 -o APT::Update::Error-Mode=any update >/dev/null 2>&1; then
-    echo "images: containers have no package mirror; adding dataset-fashion-mnist to $debian"
-    install dataset-fashion-mnist
+    echo "images: containers have no package mirror; adding the engines' libraries and dataset-fashion-mnist to $debian"
+    install libdnnl2 libjpeg62-turbo dataset-fashion-mnist
     import "$debian" 'CMD ["bash"]'
   fi
 fi
 
 if ! have "$golang"; then
-  install gcc libc6-dev
+  install gcc libc6-dev libdnnl-dev libjpeg62-turbo-dev
   "${sudo[@]}" mkdir -p "$root/usr/local/go" "$root/go"
   "${sudo[@]}" cp -a "$(go env GOROOT)/." "$root/usr/local/go/"
   # Modules are fetched during the build: trust whom this machine trusts. The
