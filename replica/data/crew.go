@@ -5,6 +5,10 @@ import "time"
 // crew decides how many of a loader's workers load at a time. While somebody
 // waits for a batch all do, since the cores are idle; otherwise only as many
 // as the loads of late have needed. It is pure: times are arguments.
+//
+// (A lower priority of the system's, nice, was tried for the workers and made
+// things worse: beside an engine that has all cores, or another program, a nice
+// worker does not get on, and then the engine waits for seconds.)
 type crew struct {
 	workers int  // there are
 	fixed   bool // all of them work, always

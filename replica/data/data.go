@@ -25,7 +25,7 @@
 //
 // Loader decodes and augments on its own goroutines, at most Depth steps
 // ahead, and reports how long the engine waited for it. Beside an engine
-// (LoaderConfig.Share) they give way to it; crew.go says how many work.
+// (LoaderConfig.Share) no more of them work than are needed: see crew.go.
 //
 // Cost: IDX and CIFAR data are held in memory as they are on disk (47 MB for
 // Fashion-MNIST, 184 MB for CIFAR-10); a folder or shards cost their listing,

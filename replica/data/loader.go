@@ -28,8 +28,8 @@ type LoaderConfig struct {
 	Strict  bool         // a corrupt sample is an error of Next
 	Log     *slog.Logger // one line for each corrupt sample, unless the data set reports them itself (Lenient); default none
 
-	// Share is for a loader beside an engine on the same cores: its threads
-	// yield to others, and no more of them work than keep Next from waiting.
+	// Share is for a loader beside an engine on the same cores: no more of the
+	// workers load than keep Next from waiting (see crew.go).
 	Share bool
 }
 
@@ -278,15 +278,7 @@ func (l *Loader) Stats() LoaderStats {
 	return s
 }
 
-// niceness of a sharing loader's threads: low enough to leave the engine its
-// cores, high enough to get on beside it (a sixth of a core's time against one
-// busy thread).
-const niceness = 8
-
 func (l *Loader) worker() {
-	if l.config.Share {
-		yieldCores(niceness)
-	}
 	w := augment.NewWorker(l.recipe)
 	d := NewDecoder()
 	defer d.Close()
