@@ -1,9 +1,12 @@
 package loss
 
 import (
+	"flag"
 	"fmt"
 	"testing"
 )
+
+var benchOn = flag.String("kernels", "avx512", "kernels of the benchmark: avx512, avx2, generic, onednn")
 
 // BenchmarkLoss: queries against 65,536 slots on the gorgonia engine's kernels.
 // allocs/op must be 0.
@@ -18,7 +21,7 @@ func BenchmarkLoss(b *testing.B) {
 			{N: 1024, S: 1024, S2: 128, Temperature: 0.2, Shards: 16, Threads: 2},
 		} {
 			b.Run(fmt.Sprintf("B=%d,N=%d,threads=%d", batch, cfg.N, cfg.Threads), func(b *testing.B) {
-				l, err := New(cfg, d, batch, k, best)
+				l, err := New(cfg, d, batch, k, contrasts[*benchOn])
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"mochi/model/engine"
 )
 
 func mustNew(t testing.TB, cfg Config, d, b, k int) *Loss {
@@ -43,12 +45,23 @@ func (in *problem) split(l *Loss) {
 // rounding, 1e-7, divided by τ.
 func checkAgainstPlain(t testing.TB, cfg Config, d int, in problem) {
 	t.Helper()
+	for name, c := range contrasts {
+		checkContrast(t, name, c, cfg, d, in)
+	}
+}
+
+func checkContrast(t testing.TB, name string, contrast engine.Contrast, cfg Config, d int, in problem) {
+	t.Helper()
 	b, k := len(in.Samples), len(in.Queue)/d
-	got := mustCompute(t, mustNew(t, cfg, d, b, k), in)
-	want, dq := plainLoss{cfg, d, similarities(best, in, d)}.compute(in)
+	l, err := New(cfg, d, b, k, contrast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := mustCompute(t, l, in)
+	want, dq := plainLoss{cfg, d, similarities(contrast, in, d)}.compute(in)
 	tolerance := 1e-6 + 4e-6/cfg.Temperature
 	if math.Abs(got.Loss-want.Loss) > tolerance*float64(b)+1e-6*want.Loss {
-		t.Errorf("loss %.9g, plain %.9g", got.Loss, want.Loss)
+		t.Errorf("%s: loss %.9g, plain %.9g", name, got.Loss, want.Loss)
 	}
 	largest := 0.0
 	for _, x := range dq {
@@ -56,7 +69,7 @@ func checkAgainstPlain(t testing.TB, cfg Config, d int, in problem) {
 	}
 	for i := range dq {
 		if diff := math.Abs(float64(got.DQ[i]) - dq[i]); !(diff <= 1e-9+(tolerance+2e-5)*(largest+in.Scale)) {
-			t.Fatalf("dq[%d] = %g, plain %g (largest %g)", i, got.DQ[i], dq[i], largest)
+			t.Fatalf("%s: dq[%d] = %g, plain %g (largest %g)", name, i, got.DQ[i], dq[i], largest)
 		}
 	}
 	for _, c := range []struct {
@@ -64,7 +77,7 @@ func checkAgainstPlain(t testing.TB, cfg Config, d int, in problem) {
 		got, want float64
 	}{{"PosSim", got.PosSim, want.PosSim}, {"NegSim", got.NegSim, want.NegSim}, {"HardSim", got.HardSim, want.HardSim}, {"HardestSim", got.HardestSim, want.HardestSim}} {
 		if math.Abs(c.got-c.want) > 1e-6*float64(b) {
-			t.Errorf("%s %g, plain %g", c.name, c.got, c.want)
+			t.Errorf("%s: %s %g, plain %g", name, c.name, c.got, c.want)
 		}
 	}
 	if got.ProxyHard > got.Proxy {

@@ -7,6 +7,7 @@ import (
 
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/nearest"
 )
 
 // problem is an input with its queue in the order of slots.
@@ -21,12 +22,21 @@ type kernels struct{ isa kernel.ISA }
 
 func (k kernels) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanelFor(k.isa, dim, hard) }
 
-// best are the kernels of this CPU.
-var best = kernels{kernel.Available()[0]}
+// best are the kernels of this CPU; contrasts are all there are.
+var (
+	best      engine.Contrast = kernels{kernel.Available()[0]}
+	contrasts                 = map[string]engine.Contrast{}
+)
+
+func init() {
+	for _, isa := range kernel.Available() {
+		contrasts[string(isa)] = kernels{isa}
+	}
+}
 
 // similarities are q·n [b, K] as the kernels round them: ranks, and with them
 // draws, hang on the last bit.
-func similarities(k kernels, in problem, d int) []float32 {
+func similarities(k engine.Contrast, in problem, d int) []float32 {
 	b, n := len(in.Samples), len(in.Queue)/d
 	out := make([]float32, b*n)
 	for from := 0; from < b; from += engine.PanelQueries {
@@ -38,7 +48,7 @@ func similarities(k kernels, in problem, d int) []float32 {
 			p.Scan(in.Queue[r*d:min(r+engine.PanelRows, n)*d], nil, r)
 		}
 		for i := from; i < to; i++ {
-			for _, key := range p.Hardest(i-from, nil) {
+			for _, key := range p.Hardest(i-from, make([]nearest.Key, 0, n)) {
 				out[i*n+int(key.Index())] = key.Similarity()
 			}
 		}

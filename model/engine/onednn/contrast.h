@@ -1,0 +1,58 @@
+// The kernels of the loss: engine.Panel for AVX-512 (contrast_amd64.c).
+// Everything works on the calling thread; a panel serves one at a time.
+#ifndef MOCHI_CONTRAST_H
+#define MOCHI_CONTRAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CT_LANES = 32, CT_ROWS = 128 }; // engine.PanelQueries, engine.PanelRows
+
+// The scalars of a part, as engine.Part….
+enum { CT_TOP, CT_SUM, CT_QUERY, CT_REAL, CT_POINT, CT_SIM, CT_COUNT, CT_HARD, CT_HARD_SIM, CT_SCALARS };
+
+#define CT_NONE (-3e38f) // engine.NoSimilarity
+
+typedef struct ct_panel ct_panel;
+
+// ct_open allocates a panel; NULL when memory is short.
+ct_panel *ct_open(int dim, int hard);
+void ct_close(ct_panel *p);
+
+// See engine.Panel. labels may be NULL.
+void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int rank);
+void ct_begin(ct_panel *p);
+void ct_scan(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t first);
+void ct_end(const ct_panel *p, int i, float *dst);
+// ct_hardest writes the hard negatives of query i as nearest.Key and returns
+// how many, at most room.
+int ct_hardest(ct_panel *p, int i, uint64_t *dst, int room);
+void ct_widen(float *dst, const uint16_t *src, size_t n);
+
+// See engine.Mixture. One of f32 and bf16 is NULL.
+void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride, const int32_t *rows,
+            const float *sims, int n, const int32_t *first, const int32_t *second, const float *alpha, int s,
+            const int32_t *partner, const float *beta, int s2, float inv_t, float *part);
+
+struct ct_panel {
+    int dim, hard, b, wide, ranking, by_class;
+    float per_two;        // 1/(τ ln 2): exponentials are powers of two
+    float *q, *sum;       // [dim][CT_LANES] queries transposed; Σ e·n
+    float *e;             // [CT_ROWS][CT_LANES] similarities, then exponentials
+    float top[CT_LANES];  // largest similarity of the part
+    float line[CT_LANES]; // the threshold of candidates
+    double z[CT_LANES], sims[CT_LANES];
+    int32_t counted[CT_LANES], labels[CT_LANES];
+
+    int room;             // candidates a lane
+    uint64_t *candidates; // [CT_LANES][room]
+    uint64_t *spare;      // [room]
+    int found[CT_LANES];
+
+    // Scratch of ct_mix, grown as needed.
+    float *rows, *weights, *wi, *wj, *dots;
+    double *point;
+    size_t rows_room, points_room;
+};
+
+#endif

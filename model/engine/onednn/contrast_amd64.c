@@ -1,0 +1,526 @@
+//go:build onednn
+
+// One pass over a queue for a panel of 32 queries: engine.Panel for AVX-512.
+//
+// A block of keys [n][dim] meets the transposed queries [dim][32]: similarities
+// and their exponentials are [n][32], the weighted sum of keys [dim][32]. All
+// that belongs to a query stays in its lane, so no result depends on the other
+// queries; keys are read where they lie; both products are 8 × 32 tiles of
+// broadcast keys. Sums of a block start from zero and are added to the part, so
+// that a long shard loses no digits.
+#include "contrast.h"
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,bmi,bmi2,popcnt")))
+#define INLINE static inline __attribute__((always_inline)) AVX512
+
+static void *memory(size_t bytes) {
+    void *p = NULL;
+    return posix_memalign(&p, 64, (bytes + 63) & ~(size_t)63) ? NULL : p;
+}
+
+ct_panel *ct_open(int dim, int hard) {
+    ct_panel *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    p->dim = dim, p->hard = hard;
+    p->room = 2 * hard + CT_ROWS + 8; // and a vector's overhang
+    p->q = memory(sizeof(float) * dim * CT_LANES);
+    p->sum = memory(sizeof(float) * dim * CT_LANES);
+    p->e = memory(sizeof(float) * CT_ROWS * CT_LANES);
+    if (hard) {
+        p->candidates = memory(sizeof(uint64_t) * CT_LANES * p->room);
+        p->spare = memory(sizeof(uint64_t) * p->room);
+    }
+    if (!p->q || !p->sum || !p->e || (hard && (!p->candidates || !p->spare))) {
+        ct_close(p);
+        return NULL;
+    }
+    return p;
+}
+
+void ct_close(ct_panel *p) {
+    free(p->q), free(p->sum), free(p->e), free(p->candidates), free(p->spare);
+    free(p->rows), free(p->weights), free(p->wi), free(p->wj), free(p->dots), free(p->point);
+    free(p);
+}
+
+void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int rank) {
+    p->b = b, p->wide = b > 16, p->ranking = rank && p->hard > 0, p->by_class = labels != NULL;
+    p->per_two = (float)((double)inv_t / M_LN2);
+    memset(p->q, 0, sizeof(float) * p->dim * CT_LANES);
+    for (int i = 0; i < b; i++)
+        for (int x = 0; x < p->dim; x++) p->q[x * CT_LANES + i] = q[i * p->dim + x];
+    for (int i = 0; i < CT_LANES; i++) {
+        p->labels[i] = labels && i < b ? labels[i] : -1;
+        p->line[i] = p->ranking && i < b ? CT_NONE : INFINITY;
+        p->found[i] = 0;
+    }
+}
+
+void ct_begin(ct_panel *p) {
+    memset(p->sum, 0, sizeof(float) * p->dim * CT_LANES);
+    for (int i = 0; i < CT_LANES; i++) p->top[i] = CT_NONE, p->z[i] = p->sims[i] = 0, p->counted[i] = 0;
+}
+
+// exp2_below is 2^x for x ≤ 0, to 2e-7 (Moshier's Cephes, exp2f); 0 below 2^−126.
+INLINE __m512 exp2_below(__m512 x) {
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 f = _mm512_sub_ps(x, n);
+    __m512 r = _mm512_set1_ps(1.535336188319500e-4f);
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(1.339887440266574e-3f));
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(9.618437357674640e-3f));
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(5.550332471162809e-2f));
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(2.402264791363012e-1f));
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(6.931472028550421e-1f));
+    r = _mm512_fmadd_ps(r, f, _mm512_set1_ps(1.0f));
+    __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126), _CMP_GE_OQ);
+    return _mm512_maskz_scalef_ps(normal, r, n);
+}
+
+// ordered maps similarities to numbers that fall as similarity rises: the
+// upper half of a nearest.Key.
+INLINE __m512i ordered(__m512 c) {
+    __m512i bits = _mm512_castps_si512(_mm512_add_ps(c, _mm512_setzero_ps())); // −0 counts as 0
+    __m512i sign = _mm512_srai_epi32(bits, 31);
+    // negative: ~bits, else bits | sign bit; then all inverted
+    __m512i up = _mm512_xor_si512(bits, _mm512_or_si512(sign, _mm512_set1_epi32((int)0x80000000)));
+    return _mm512_xor_si512(up, _mm512_set1_epi32(-1));
+}
+
+static float similarity(uint64_t key) {
+    uint32_t bits = ~(uint32_t)(key >> 32);
+    bits = bits >> 31 ? bits & 0x7fffffff : ~bits;
+    float c;
+    memcpy(&c, &bits, 4);
+    return c;
+}
+
+// keep moves the n smallest of a's `have` keys, which differ, to the front: a
+// quickselect whose partition compresses vectors.
+AVX512 static void keep(uint64_t *a, int have, int n, uint64_t *spare) {
+    while (have > n && n > 0) {
+        if (have <= 24) {
+            for (int i = 1; i < have; i++) {
+                uint64_t k = a[i];
+                int j = i;
+                for (; j > 0 && a[j - 1] > k; j--) a[j] = a[j - 1];
+                a[j] = k;
+            }
+            return;
+        }
+        // The pivot's rank in an evenly spaced sample is the wanted one's in all.
+        uint64_t sample[16];
+        for (int i = 0; i < 16; i++) {
+            uint64_t k = a[(size_t)i * (have - 1) / 15];
+            int j = i;
+            for (; j > 0 && sample[j - 1] > k; j--) sample[j] = sample[j - 1];
+            sample[j] = k;
+        }
+        uint64_t pivot = sample[(int)((size_t)n * 15 / have)];
+        if (pivot == sample[0]) pivot = sample[1]; // the smallest of all would part nothing
+        __m512i p = _mm512_set1_epi64((long long)pivot);
+        int left = 0, right = 0;
+        for (int i = 0; i < have; i += 8) {
+            __mmask8 valid = have - i >= 8 ? 0xff : (__mmask8)((1u << (have - i)) - 1);
+            __m512i v = _mm512_loadu_si512(a + i);
+            __mmask8 less = _mm512_mask_cmplt_epu64_mask(valid, v, p), rest = valid & (__mmask8)~less;
+            _mm512_storeu_si512(a + left, _mm512_maskz_compress_epi64(less, v)); // never past what was read
+            _mm512_storeu_si512(spare + right, _mm512_maskz_compress_epi64(rest, v));
+            left += __builtin_popcount(less), right += __builtin_popcount(rest);
+        }
+        if (left >= n) {
+            have = left; // the others are out
+        } else {
+            a += left, n -= left, have = right;
+            memcpy(a, spare, sizeof(uint64_t) * right);
+        }
+    }
+}
+
+// cut keeps the best candidates of a lane and raises its threshold.
+AVX512 static void cut(ct_panel *p, int i) {
+    uint64_t *a = p->candidates + (size_t)i * p->room;
+    if (p->found[i] <= p->hard) return;
+    keep(a, p->found[i], p->hard, p->spare);
+    p->found[i] = p->hard;
+    uint64_t worst = 0;
+    for (int j = 0; j < p->hard; j++) worst = a[j] > worst ? a[j] : worst;
+    p->line[i] = similarity(worst);
+}
+
+// offer appends the lanes of one key to their candidates.
+INLINE void offer(ct_panel *p, __mmask16 lanes, __m512 c, int from, uint32_t number) {
+    uint32_t high[16];
+    _mm512_storeu_si512(high, ordered(c));
+    unsigned m = lanes;
+    do {
+        int lane = __builtin_ctz(m), i = from + lane;
+        p->candidates[(size_t)i * p->room + p->found[i]++] = (uint64_t)high[lane] << 32 | number;
+        m &= m - 1;
+    } while (m);
+}
+
+// What a block adds up, for 16 lanes.
+typedef struct {
+    __m512 top, sim, line;
+} block;
+
+// similarities computes R keys against 16·W lanes, keeps what the block adds
+// up, and stores them.
+INLINE void similarities(const int R, const int W, ct_panel *p, const float *keys, const int32_t *labels, int row,
+                         uint32_t number, block *b) {
+    __m512 c[8][2];
+    const int dim = p->dim;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+        for (int w = 0; w < W; w++) c[r][w] = _mm512_setzero_ps();
+    const float *q = p->q;
+    for (int x = 0; x < dim; x++, q += CT_LANES) {
+        __m512 q0 = _mm512_load_ps(q), q1 = W > 1 ? _mm512_load_ps(q + 16) : q0;
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            __m512 n = _mm512_set1_ps(keys[(size_t)r * dim + x]);
+            c[r][0] = _mm512_fmadd_ps(n, q0, c[r][0]);
+            if (W > 1) c[r][1] = _mm512_fmadd_ps(n, q1, c[r][1]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 2
+        for (int w = 0; w < W; w++) {
+            __m512 v = c[r][w];
+            if (labels) {
+                __mmask16 dropped = labels[r] < 0 ? 0
+                    : _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(p->labels + 16 * w), _mm512_set1_epi32(labels[r]));
+                b[w].sim = _mm512_mask_add_ps(b[w].sim, (__mmask16)~dropped, b[w].sim, v);
+                __m512i *counted = (__m512i *)(p->counted + 16 * w);
+                _mm512_storeu_si512(counted, _mm512_mask_add_epi32(_mm512_loadu_si512(counted), (__mmask16)~dropped,
+                                                                   _mm512_loadu_si512(counted), _mm512_set1_epi32(1)));
+                v = _mm512_mask_mov_ps(v, dropped, _mm512_set1_ps(-INFINITY));
+            } else {
+                b[w].sim = _mm512_add_ps(b[w].sim, v);
+            }
+            b[w].top = _mm512_max_ps(b[w].top, v);
+            _mm512_store_ps(p->e + (size_t)(row + r) * CT_LANES + 16 * w, v);
+            __mmask16 above = _mm512_cmp_ps_mask(v, b[w].line, _CMP_GT_OQ);
+            if (__builtin_expect(above != 0, 0)) offer(p, above, v, 16 * w, number + row + r);
+        }
+    }
+}
+
+// weighted adds Σ_j e_j·n_j of a block for R dimensions from x.
+INLINE void weighted(const int R, const int W, ct_panel *p, const float *keys, int n, int x) {
+    __m512 s[8][2];
+    const int dim = p->dim;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+        for (int w = 0; w < W; w++) s[r][w] = _mm512_setzero_ps();
+    const float *e = p->e, *k = keys + x;
+    for (int j = 0; j < n; j++, e += CT_LANES, k += dim) {
+        __m512 e0 = _mm512_load_ps(e), e1 = W > 1 ? _mm512_load_ps(e + 16) : e0;
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            __m512 v = _mm512_set1_ps(k[r]);
+            s[r][0] = _mm512_fmadd_ps(v, e0, s[r][0]);
+            if (W > 1) s[r][1] = _mm512_fmadd_ps(v, e1, s[r][1]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 2
+        for (int w = 0; w < W; w++) {
+            float *to = p->sum + (size_t)(x + r) * CT_LANES + 16 * w;
+            _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), s[r][w]));
+        }
+}
+
+INLINE void scan(const int W, ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t number) {
+    const int dim = p->dim;
+    block b[2];
+    for (int w = 0; w < W; w++) {
+        b[w].top = _mm512_set1_ps(CT_NONE);
+        b[w].sim = _mm512_setzero_ps();
+        b[w].line = _mm512_loadu_ps(p->line + 16 * w);
+    }
+    int j = 0;
+#define KEYS(R) similarities(R, W, p, keys + (size_t)j * dim, labels ? labels + j : NULL, j, number, b)
+    for (; j + 8 <= n; j += 8) KEYS(8);
+    if (n - j >= 4) KEYS(4), j += 4;
+    for (; j < n; j++) KEYS(1);
+#undef KEYS
+
+    __m512 per_two = _mm512_set1_ps(p->per_two), top[2], z[2];
+    for (int w = 0; w < W; w++) {
+        __m512 old = _mm512_loadu_ps(p->top + 16 * w);
+        top[w] = _mm512_max_ps(old, b[w].top);
+        __mmask16 rises = _mm512_cmp_ps_mask(top[w], old, _CMP_GT_OQ);
+        if (rises) {
+            __m512 scale = exp2_below(_mm512_mul_ps(_mm512_sub_ps(old, top[w]), per_two));
+            for (int x = 0; x < dim; x++) {
+                float *s = p->sum + (size_t)x * CT_LANES + 16 * w;
+                _mm512_store_ps(s, _mm512_mul_ps(_mm512_load_ps(s), scale));
+            }
+            float f[16];
+            _mm512_storeu_ps(f, scale);
+            for (int i = 0; i < 16; i++) p->z[16 * w + i] *= f[i];
+            _mm512_storeu_ps(p->top + 16 * w, top[w]);
+        }
+        z[w] = _mm512_setzero_ps();
+    }
+    for (j = 0; j < n; j++)
+        for (int w = 0; w < W; w++) {
+            float *c = p->e + (size_t)j * CT_LANES + 16 * w;
+            __m512 v = exp2_below(_mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(c), top[w]), per_two));
+            _mm512_store_ps(c, v);
+            z[w] = _mm512_add_ps(z[w], v);
+        }
+    for (int w = 0; w < W; w++) {
+        float zs[16], sims[16];
+        _mm512_storeu_ps(zs, z[w]), _mm512_storeu_ps(sims, b[w].sim);
+        for (int i = 0; i < 16; i++) p->z[16 * w + i] += zs[i], p->sims[16 * w + i] += sims[i];
+    }
+
+    int x = 0;
+    for (; x + 8 <= dim; x += 8) weighted(8, W, p, keys, n, x);
+    if (dim - x >= 4) weighted(4, W, p, keys, n, x), x += 4;
+    for (; x < dim; x++) weighted(1, W, p, keys, n, x);
+}
+
+AVX512 static void scan16(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t number) {
+    scan(1, p, keys, n, labels, number);
+}
+
+AVX512 static void scan32(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t number) {
+    scan(2, p, keys, n, labels, number);
+}
+
+void ct_scan(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t first) {
+    if (n == 0) return;
+    if (p->ranking)
+        for (int i = 0; i < p->b; i++)
+            if (p->found[i] + n > p->room - 8) cut(p, i);
+    if (!p->by_class) {
+        labels = NULL;
+        for (int i = 0; i < p->b; i++) p->counted[i] += n;
+    }
+    if (p->wide)
+        scan32(p, keys, n, labels, first);
+    else
+        scan16(p, keys, n, labels, first);
+}
+
+void ct_end(const ct_panel *p, int i, float *dst) {
+    for (int x = 0; x < p->dim; x++) dst[x] = p->sum[x * CT_LANES + i];
+    float *s = dst + p->dim;
+    memset(s, 0, sizeof(float) * CT_SCALARS);
+    s[CT_TOP] = s[CT_REAL] = p->top[i];
+    s[CT_POINT] = CT_NONE;
+    s[CT_SUM] = (float)p->z[i];
+    s[CT_SIM] = (float)p->sims[i];
+    s[CT_COUNT] = (float)p->counted[i];
+}
+
+int ct_hardest(ct_panel *p, int i, uint64_t *dst, int room) {
+    cut(p, i);
+    const int n = p->found[i] < room ? p->found[i] : room;
+    memcpy(dst, p->candidates + (size_t)i * p->room, sizeof(uint64_t) * n);
+    return n;
+}
+
+AVX512 void ct_widen(float *dst, const uint16_t *src, size_t n) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(dst + i, _mm512_castsi512_ps(_mm512_slli_epi32(
+                                      _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(src + i))), 16)));
+    for (; i < n; i++) {
+        uint32_t bits = (uint32_t)src[i] << 16;
+        memcpy(dst + i, &bits, 4);
+    }
+}
+
+// ---- Mixing ----
+
+static int room(float **f, size_t n) {
+    free(*f);
+    return (*f = memory(sizeof(float) * n)) != NULL;
+}
+
+// gather copies the hard negatives' rows to where they lie together, in
+// float32, padded with zeros to whole vectors.
+AVX512 static void gather(float *to, size_t width, int dim, const float *f32, const uint16_t *bf16, size_t stride,
+                          const int32_t *rows, int n) {
+    enum { AHEAD = 6 };
+    const size_t bytes = (size_t)dim * (bf16 ? 2 : 4);
+    for (int i = 0; i < n; i++, to += width) {
+        if (i + AHEAD < n) {
+            size_t at = (size_t)rows[i + AHEAD] * stride * dim;
+            const char *next = bf16 ? (const char *)(bf16 + at) : (const char *)(f32 + at);
+            for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(next + b, _MM_HINT_T0);
+        }
+        size_t at = (size_t)rows[i] * stride * dim;
+        if (bf16)
+            ct_widen(to, bf16 + at, dim);
+        else
+            memcpy(to, f32 + at, sizeof(float) * dim);
+        for (size_t x = dim; x < width; x++) to[x] = 0;
+    }
+}
+
+AVX512 static float dot(const float *x, const float *y, size_t width) {
+    __m512 a = _mm512_setzero_ps(), b = a;
+    size_t i = 0;
+    for (; i + 32 <= width; i += 32) {
+        a = _mm512_fmadd_ps(_mm512_load_ps(x + i), _mm512_load_ps(y + i), a);
+        b = _mm512_fmadd_ps(_mm512_load_ps(x + i + 16), _mm512_load_ps(y + i + 16), b);
+    }
+    if (i < width) a = _mm512_fmadd_ps(_mm512_load_ps(x + i), _mm512_load_ps(y + i), a);
+    return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
+}
+
+// cancelled is ρ² and ρ·similarity of a·x + (1−a)·y, element by element.
+static void cancelled(double a, const float *q, const float *x, const float *y, int dim, double *rho2, double *sim) {
+    *rho2 = *sim = 0;
+    for (int i = 0; i < dim; i++) {
+        double h = a * x[i] + (1 - a) * y[i];
+        *rho2 += h * h;
+        *sim += q[i] * h;
+    }
+}
+
+
+// points computes the similarity and the coefficients of s pairs, or of points
+// with the query (first NULL), from index `to` on.
+AVX512 static void points(ct_panel *p, const float *query, const float *sims, const int32_t *first,
+                          const int32_t *second, const float *weight, const float *dots, int s, int to, size_t width) {
+    const __m512d one = _mm512_set1_pd(1);
+    for (int t = 0; t < s; t += 8) {
+        __mmask8 m = s - t >= 8 ? 0xff : (__mmask8)((1u << (s - t)) - 1);
+        __m256i j = _mm256_maskz_loadu_epi32(m, second + t);
+        __m512d cj = _mm512_cvtps_pd(_mm256_mmask_i32gather_ps(_mm256_setzero_ps(), m, j, sims, 4));
+        __m512d ci = one, xy = cj;
+        if (first) {
+            __m256i i = _mm256_maskz_loadu_epi32(m, first + t);
+            ci = _mm512_cvtps_pd(_mm256_mmask_i32gather_ps(_mm256_setzero_ps(), m, i, sims, 4));
+            xy = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, dots + t));
+        }
+        __m512d a = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, weight + t)), b = _mm512_sub_pd(one, a);
+        __m512d rho2 = _mm512_add_pd(_mm512_add_pd(_mm512_mul_pd(a, a), _mm512_mul_pd(b, b)),
+                                     _mm512_mul_pd(_mm512_mul_pd(_mm512_add_pd(a, a), b), xy));
+        __m512d sim = _mm512_add_pd(_mm512_mul_pd(a, ci), _mm512_mul_pd(b, cj));
+        __mmask8 cancels = _mm512_mask_cmp_pd_mask(m, rho2, _mm512_set1_pd(0.25), _CMP_LT_OQ); // engine.Cancels
+        if (cancels) {
+            double r[8], c[8];
+            _mm512_storeu_pd(r, rho2), _mm512_storeu_pd(c, sim);
+            for (int l = 0; l < 8; l++)
+                if (cancels >> l & 1)
+                    cancelled(weight[t + l], query, first ? p->rows + first[t + l] * width : query,
+                              p->rows + second[t + l] * width, p->dim, r + l, c + l);
+            rho2 = _mm512_loadu_pd(r), sim = _mm512_loadu_pd(c);
+        }
+        __m512d rho = _mm512_max_pd(_mm512_sqrt_pd(rho2), _mm512_set1_pd(1e-3)); // engine.MinNorm
+        __m512d inverse = _mm512_div_pd(one, rho);
+        _mm512_mask_storeu_pd(p->point + to + t, m, _mm512_mul_pd(sim, inverse));
+        _mm256_mask_storeu_ps(p->wi + to + t, m, _mm512_cvtpd_ps(_mm512_mul_pd(a, inverse)));
+        _mm256_mask_storeu_ps(p->wj + to + t, m, _mm512_cvtpd_ps(_mm512_mul_pd(b, inverse)));
+    }
+}
+
+AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride,
+                   const int32_t *rows, const float *sims, int n, const int32_t *first, const int32_t *second,
+                   const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t,
+                   float *part) {
+    const int dim = p->dim, all = s + s2;
+    const size_t width = ((size_t)dim + 15) & ~(size_t)15;
+    float *scalar = part + dim, hard = 0;
+    for (int i = 0; i < n; i++) hard += sims[i];
+    scalar[CT_HARD_SIM] += hard;
+    scalar[CT_HARD] += (float)n;
+    if (all == 0) return;
+    if ((size_t)n > p->rows_room) {
+        p->rows_room = n + 64;
+        if (!room(&p->rows, p->rows_room * width) || !room(&p->weights, p->rows_room)) abort();
+    }
+    if ((size_t)all > p->points_room) {
+        p->points_room = all + 64;
+        free(p->point);
+        p->point = memory(sizeof(double) * p->points_room);
+        if (!p->point || !room(&p->wi, p->points_room) || !room(&p->wj, p->points_room) || !room(&p->dots, p->points_room))
+            abort();
+    }
+    gather(p->rows, width, dim, f32, bf16, stride, rows, n);
+    for (int t = 0; t < s; t++) p->dots[t] = dot(p->rows + first[t] * width, p->rows + second[t] * width, width);
+    points(p, query, sims, first, second, alpha, p->dots, s, 0, width);
+    points(p, query, sims, NULL, partner, beta, NULL, s2, s, width);
+
+    double hardest = CT_NONE;
+    for (int t = 0; t < all; t++) hardest = p->point[t] > hardest ? p->point[t] : hardest;
+    scalar[CT_POINT] = (float)hardest;
+
+    // Exponentials relative to the new top.
+    const double per_two = (double)inv_t / M_LN2;
+    const float old = scalar[CT_TOP], top = (float)hardest > old ? (float)hardest : old;
+    float lowered[16];
+    _mm512_storeu_ps(lowered, exp2_below(_mm512_set1_ps((float)((old - top) * per_two))));
+    scalar[CT_TOP] = top;
+    float *e = p->dots; // no longer needed
+    __m512 total = _mm512_setzero_ps();
+    for (int t = 0; t < all; t += 16) {
+        __mmask16 m = all - t >= 16 ? 0xffff : (__mmask16)((1u << (all - t)) - 1);
+        __m512d lo = _mm512_maskz_loadu_pd((__mmask8)m, p->point + t);
+        __m512d hi = _mm512_maskz_loadu_pd((__mmask8)(m >> 8), p->point + t + 8);
+        __m512d tops = _mm512_set1_pd(top), by = _mm512_set1_pd(per_two);
+        __m256 x0 = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_sub_pd(lo, tops), by));
+        __m256 x1 = _mm512_cvtpd_ps(_mm512_mul_pd(_mm512_sub_pd(hi, tops), by));
+        __m512 x = _mm512_insertf32x8(_mm512_castps256_ps512(x0), x1, 1);
+        __m512 v = _mm512_maskz_mov_ps(m, exp2_below(_mm512_min_ps(x, _mm512_setzero_ps())));
+        _mm512_mask_storeu_ps(e + t, m, v);
+        total = _mm512_add_ps(total, v);
+    }
+    scalar[CT_SUM] = scalar[CT_SUM] * lowered[0] + _mm512_reduce_add_ps(total);
+
+    float *w = p->weights, on_query = 0;
+    memset(w, 0, sizeof(float) * n);
+    for (int t = 0; t < s; t++) {
+        w[first[t]] += e[t] * p->wi[t];
+        w[second[t]] += e[t] * p->wj[t];
+    }
+    for (int t = 0; t < s2; t++) {
+        on_query += e[s + t] * p->wi[s + t];
+        w[partner[t]] += e[s + t] * p->wj[s + t];
+    }
+    scalar[CT_QUERY] = on_query;
+
+    // part·lowered + Σ w·row
+    __m512 scale = _mm512_set1_ps(lowered[0]);
+    for (size_t x = 0; x < width; x += 64) {
+        __m512 v[4];
+        const int parts = width - x >= 64 ? 4 : (int)(width - x) / 16;
+        __mmask16 m[4];
+        for (int c = 0; c < parts; c++) {
+            size_t left = dim - x - 16 * c;
+            m[c] = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+            v[c] = _mm512_mul_ps(_mm512_maskz_loadu_ps(m[c], part + x + 16 * c), scale);
+        }
+        if (parts == 4) {
+            __m512 a = v[0], b = v[1], c = v[2], d = v[3];
+            const float *r = p->rows + x;
+            for (int i = 0; i < n; i++, r += width) {
+                __m512 k = _mm512_set1_ps(w[i]);
+                a = _mm512_fmadd_ps(k, _mm512_load_ps(r), a);
+                b = _mm512_fmadd_ps(k, _mm512_load_ps(r + 16), b);
+                c = _mm512_fmadd_ps(k, _mm512_load_ps(r + 32), c);
+                d = _mm512_fmadd_ps(k, _mm512_load_ps(r + 48), d);
+            }
+            v[0] = a, v[1] = b, v[2] = c, v[3] = d;
+        } else {
+            for (int i = 0; i < n; i++)
+                for (int c = 0; c < parts; c++)
+                    v[c] = _mm512_fmadd_ps(_mm512_set1_ps(w[i]), _mm512_load_ps(p->rows + i * width + x + 16 * c), v[c]);
+        }
+        for (int c = 0; c < parts; c++) _mm512_mask_storeu_ps(part + x + 16 * c, m[c], v[c]);
+    }
+}

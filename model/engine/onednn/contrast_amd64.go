@@ -1,0 +1,116 @@
+//go:build onednn
+
+package onednn
+
+/*
+#cgo noescape ct_scan
+#cgo nocallback ct_scan
+#cgo noescape ct_mix
+#cgo nocallback ct_mix
+#cgo noescape ct_end
+#cgo nocallback ct_end
+#cgo noescape ct_load
+#cgo nocallback ct_load
+#cgo noescape ct_widen
+#cgo nocallback ct_widen
+#cgo noescape ct_hardest
+#cgo nocallback ct_hardest
+#include "contrast.h"
+#include "kernels.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/nearest"
+)
+
+// contrast makes panels: in C with AVX-512, else those of package kernel,
+// which have AVX2 and plain Go.
+type contrast struct{}
+
+// NewContrast is the arithmetic of the loss on this CPU.
+func NewContrast() engine.Contrast { return contrast{} }
+
+func (contrast) NewPanel(dim, hard int) engine.Panel {
+	if C.mk_level_now() < C.MK_AVX512 {
+		return kernel.NewPanel(dim, hard)
+	}
+	p := &panel{c: C.ct_open(C.int(dim), C.int(hard)), dim: dim}
+	if p.c == nil {
+		panic(fmt.Sprintf("onednn: no memory for the loss (%d hard negatives of 32 queries × %d)", hard, dim))
+	}
+	runtime.AddCleanup(p, func(c *C.ct_panel) { C.ct_close(c) }, p.c)
+	return p
+}
+
+// panel is engine.Panel in C: see contrast.h.
+type panel struct {
+	c   *C.ct_panel
+	dim int
+}
+
+func floats(x []float32) *C.float { return (*C.float)(unsafe.SliceData(x)) }
+func ints(x []int32) *C.int32_t   { return (*C.int32_t)(unsafe.SliceData(x)) }
+func halves(x []uint16) *C.uint16_t {
+	return (*C.uint16_t)(unsafe.SliceData(x))
+}
+
+func (p *panel) Load(q []float32, labels []int32, invT float32, rank bool) {
+	r := C.int(0)
+	if rank {
+		r = 1
+	}
+	C.ct_load(p.c, floats(q), C.int(len(q)/p.dim), ints(labels), C.float(invT), r)
+	runtime.KeepAlive(p)
+}
+
+func (p *panel) Begin() { C.ct_begin(p.c) }
+
+func (p *panel) Scan(keys []float32, labels []int32, first int) {
+	n := len(keys) / p.dim
+	if len(keys) != n*p.dim || n > engine.PanelRows || labels != nil && len(labels) != n {
+		panic(fmt.Sprintf("onednn: panel: %d values of keys × %d with %d labels", len(keys), p.dim, len(labels)))
+	}
+	C.ct_scan(p.c, floats(keys), C.int(n), ints(labels), C.uint32_t(first))
+	runtime.KeepAlive(p)
+}
+
+func (p *panel) End(i int, dst []float32) {
+	_ = dst[p.dim+engine.PartScalars-1]
+	C.ct_end(p.c, C.int(i), floats(dst))
+	runtime.KeepAlive(p)
+}
+
+func (p *panel) Hardest(i int, dst []nearest.Key) []nearest.Key {
+	if cap(dst) == 0 {
+		return dst
+	}
+	n := C.ct_hardest(p.c, C.int(i), (*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(dst))), C.int(cap(dst)))
+	runtime.KeepAlive(p)
+	return dst[:n]
+}
+
+func (p *panel) Widen(dst []float32, src []uint16) {
+	if len(src) == 0 {
+		return
+	}
+	_ = dst[len(src)-1]
+	C.ct_widen(floats(dst), halves(src), C.size_t(len(src)))
+}
+
+func (p *panel) Mix(m *engine.Mixture) {
+	n, s, s2 := len(m.Rows), len(m.First), len(m.Partner)
+	if len(m.Sims) != n || len(m.Second) != s || len(m.Alpha) != s || len(m.Beta) != s2 || len(m.Part) != p.dim+engine.PartScalars {
+		panic("onednn: panel: a mixture's lengths do not match")
+	}
+	C.ct_mix(p.c, floats(m.Query), floats(m.Keys), halves(m.BF16), C.size_t(m.Stride), ints(m.Rows), floats(m.Sims), C.int(n),
+		ints(m.First), ints(m.Second), floats(m.Alpha), C.int(s), ints(m.Partner), floats(m.Beta), C.int(s2),
+		C.float(m.InvT), floats(m.Part))
+	runtime.KeepAlive(p)
+}
