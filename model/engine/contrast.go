@@ -41,9 +41,14 @@ const NoSimilarity = -3e38
 // what the panel did before. No slice is kept after a call.
 type Panel interface {
 	// Load takes queries [b, dim], b ≤ PanelQueries, their classes ([b], or nil
-	// without class oracle) and 1/τ, and forgets all hard negatives. rank says
-	// whether they are wanted from now on.
-	Load(q []float32, labels []int32, invT float32, rank bool)
+	// without class oracle) and 1/τ, and forgets all hard negatives. From now
+	// on the keep most similar keys of each query are kept, 0 ≤ keep ≤ hard.
+	Load(q []float32, labels []int32, invT float32, keep int)
+	// Raise keeps more than Load said, but from now on only keys more similar
+	// than the least of those kept so far, if there are as many: after a sample
+	// of all keys, a guess at the final threshold. When it was too high, fewer
+	// than keep come out of Hardest.
+	Raise(keep int)
 	// Begin starts a part: that of one virtual shard.
 	Begin()
 	// Scan adds up to PanelRows keys [n, dim] to the part of every query, and
@@ -54,7 +59,7 @@ type Panel interface {
 	// End writes the part of query i to dst [dim+PartScalars].
 	End(i int, dst []float32)
 	// Hardest writes the hard negatives of query i since Load, in no order, to
-	// dst (capacity ≥ hard) and returns it resliced.
+	// dst (capacity ≥ hard), and returns it resliced.
 	Hardest(i int, dst []nearest.Key) []nearest.Key
 
 	// Widen turns bfloat16 into float32, exactly.

@@ -17,6 +17,7 @@ func BenchmarkLoss(b *testing.B) {
 		in.store(16)
 		for _, cfg := range []Config{
 			{Temperature: 0.2, Shards: 16, Threads: 1},
+			{Temperature: 0.2, Shards: 16, Threads: 2},
 			{N: 1024, S: 1024, S2: 128, Temperature: 0.2, Shards: 16, Threads: 1},
 			{N: 1024, S: 1024, S2: 128, Temperature: 0.2, Shards: 16, Threads: 2},
 		} {

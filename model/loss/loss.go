@@ -192,6 +192,7 @@ type Loss struct {
 	b       int   // queries
 	perItem int   // panels that scan a block together
 	pieces  int   // parts that the shards are cut into, to occupy all threads
+	guess   int   // see guessRank; 0 = none
 	held    []int // [V] index of a shard in shards, −1 when it is not there
 
 	parts  []float32     // [shards, b, d+PartScalars]

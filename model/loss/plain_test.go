@@ -42,7 +42,7 @@ func similarities(k engine.Contrast, in problem, d int) []float32 {
 	for from := 0; from < b; from += engine.PanelQueries {
 		to := min(from+engine.PanelQueries, b)
 		p := k.NewPanel(d, n)
-		p.Load(in.Q[from*d:to*d], nil, 1, true)
+		p.Load(in.Q[from*d:to*d], nil, 1, n)
 		p.Begin()
 		for r := 0; r < n; r += engine.PanelRows {
 			p.Scan(in.Queue[r*d:min(r+engine.PanelRows, n)*d], nil, r)

@@ -21,22 +21,40 @@ type Key uint64
 
 // Selection keeps the N most similar candidates seen since Reset.
 type Selection struct {
-	n         int
+	size      int     // N
+	n         int     // how many to keep: N, or fewer for a while
 	keys      []Key   // capacity 2N
 	threshold float32 // the N-th best so far; −∞ until known
 }
 
 // New makes a selection of the n most similar, n ≥ 1.
 func New(n int) *Selection {
-	s := &Selection{n: n, keys: make([]Key, 0, 2*n)}
+	s := &Selection{size: n, n: n, keys: make([]Key, 0, 2*n)}
 	s.Reset()
 	return s
 }
 
 // Reset forgets all candidates.
 func (s *Selection) Reset() {
+	s.ResetFor(s.size)
+}
+
+// ResetFor forgets all candidates and keeps only n ≤ N, until Raise or Reset.
+func (s *Selection) ResetFor(n int) {
+	s.n = n
 	s.keys = s.keys[:0]
 	s.threshold = float32(math.Inf(-1))
+}
+
+// Raise keeps n ≤ N from now on, but only candidates above the least similar of
+// those kept so far, when there are as many as were to be kept: a guess at the
+// final threshold after a sample. It returns the threshold.
+func (s *Selection) Raise(n int) float32 {
+	if len(s.keys) >= s.n {
+		s.shrink()
+	}
+	s.n = n
+	return s.threshold
 }
 
 // Scan offers row[i] as candidate first+i. Calls between two Resets must come
@@ -62,7 +80,7 @@ func (s *Selection) Offer(c float32, i int) float32 {
 }
 
 func (s *Selection) push(c float32, i int) {
-	if len(s.keys) == cap(s.keys) {
+	if len(s.keys) == 2*s.n {
 		s.shrink()
 		if !(c > s.threshold) {
 			return

@@ -20,7 +20,8 @@ ct_panel *ct_open(int dim, int hard);
 void ct_close(ct_panel *p);
 
 // See engine.Panel. labels may be NULL.
-void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int rank);
+void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int keep);
+void ct_raise(ct_panel *p, int keep);
 void ct_begin(ct_panel *p);
 void ct_scan(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t first);
 void ct_end(const ct_panel *p, int i, float *dst);
@@ -35,7 +36,7 @@ void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *b
             const int32_t *partner, const float *beta, int s2, float inv_t, float *part);
 
 struct ct_panel {
-    int dim, hard, b, wide, ranking, by_class;
+    int dim, hard, b, wide, keep, by_class; // keep: hard negatives wanted now
     float per_two;        // 1/(τ ln 2): exponentials are powers of two
     float *q, *sum;       // [dim][CT_LANES] queries transposed; Σ e·n
     float *e;             // [CT_ROWS][CT_LANES] similarities, then exponentials

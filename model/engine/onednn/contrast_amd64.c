@@ -48,15 +48,15 @@ void ct_close(ct_panel *p) {
     free(p);
 }
 
-void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int rank) {
-    p->b = b, p->wide = b > 16, p->ranking = rank && p->hard > 0, p->by_class = labels != NULL;
+void ct_load(ct_panel *p, const float *q, int b, const int32_t *labels, float inv_t, int keep) {
+    p->b = b, p->wide = b > 16, p->keep = keep, p->by_class = labels != NULL;
     p->per_two = (float)((double)inv_t / M_LN2);
     memset(p->q, 0, sizeof(float) * p->dim * CT_LANES);
     for (int i = 0; i < b; i++)
         for (int x = 0; x < p->dim; x++) p->q[x * CT_LANES + i] = q[i * p->dim + x];
     for (int i = 0; i < CT_LANES; i++) {
         p->labels[i] = labels && i < b ? labels[i] : -1;
-        p->line[i] = p->ranking && i < b ? CT_NONE : INFINITY;
+        p->line[i] = keep > 0 && i < b ? CT_NONE : INFINITY;
         p->found[i] = 0;
     }
 }
@@ -144,11 +144,11 @@ AVX512 static void keep(uint64_t *a, int have, int n, uint64_t *spare) {
 // cut keeps the best candidates of a lane and raises its threshold.
 AVX512 static void cut(ct_panel *p, int i) {
     uint64_t *a = p->candidates + (size_t)i * p->room;
-    if (p->found[i] <= p->hard) return;
-    keep(a, p->found[i], p->hard, p->spare);
-    p->found[i] = p->hard;
+    if (p->found[i] < p->keep) return;
+    keep(a, p->found[i], p->keep, p->spare);
+    p->found[i] = p->keep;
     uint64_t worst = 0;
-    for (int j = 0; j < p->hard; j++) worst = a[j] > worst ? a[j] : worst;
+    for (int j = 0; j < p->keep; j++) worst = a[j] > worst ? a[j] : worst;
     p->line[i] = similarity(worst);
 }
 
@@ -300,9 +300,9 @@ AVX512 static void scan32(ct_panel *p, const float *keys, int n, const int32_t *
 
 void ct_scan(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t first) {
     if (n == 0) return;
-    if (p->ranking)
+    if (p->keep)
         for (int i = 0; i < p->b; i++)
-            if (p->found[i] + n > p->room - 8) cut(p, i);
+            if (p->found[i] >= 2 * p->keep) cut(p, i);
     if (!p->by_class) {
         labels = NULL;
         for (int i = 0; i < p->b; i++) p->counted[i] += n;
@@ -322,6 +322,11 @@ void ct_end(const ct_panel *p, int i, float *dst) {
     s[CT_SUM] = (float)p->z[i];
     s[CT_SIM] = (float)p->sims[i];
     s[CT_COUNT] = (float)p->counted[i];
+}
+
+void ct_raise(ct_panel *p, int keep) {
+    for (int i = 0; i < p->b; i++) cut(p, i);
+    p->keep = keep;
 }
 
 int ct_hardest(ct_panel *p, int i, uint64_t *dst, int room) {

@@ -61,14 +61,12 @@ func halves(x []uint16) *C.uint16_t {
 	return (*C.uint16_t)(unsafe.SliceData(x))
 }
 
-func (p *panel) Load(q []float32, labels []int32, invT float32, rank bool) {
-	r := C.int(0)
-	if rank {
-		r = 1
-	}
-	C.ct_load(p.c, floats(q), C.int(len(q)/p.dim), ints(labels), C.float(invT), r)
+func (p *panel) Load(q []float32, labels []int32, invT float32, keep int) {
+	C.ct_load(p.c, floats(q), C.int(len(q)/p.dim), ints(labels), C.float(invT), C.int(keep))
 	runtime.KeepAlive(p)
 }
+
+func (p *panel) Raise(keep int) { C.ct_raise(p.c, C.int(keep)) }
 
 func (p *panel) Begin() { C.ct_begin(p.c) }
 

@@ -80,7 +80,7 @@ func NewPanelFor(isa ISA, dim, hard int) *Panel {
 }
 
 // Load implements engine.Panel.
-func (p *Panel) Load(q []float32, labels []int32, invT float32, rank bool) {
+func (p *Panel) Load(q []float32, labels []int32, invT float32, keep int) {
 	p.b = len(q) / p.dim
 	need("panel", "q", len(q), p.b*p.dim)
 	p.width = panelLanes
@@ -95,7 +95,7 @@ func (p *Panel) Load(q []float32, labels []int32, invT float32, rank bool) {
 	}
 	p.tau, p.invT = invT, float32(float64(invT)/math.Ln2)
 	p.lane.invT = p.invT
-	p.byClass, p.ranking = labels != nil, rank && p.hard > 0
+	p.byClass, p.ranking = labels != nil, keep > 0
 	for i := range p.labels {
 		p.labels[i] = -1
 	}
@@ -103,9 +103,16 @@ func (p *Panel) Load(q []float32, labels []int32, invT float32, rank bool) {
 	for i := range panelLanes {
 		p.lane.threshold[i] = math.MaxFloat32
 		if i < p.b && p.ranking {
-			p.hardest[i].Reset()
+			p.hardest[i].ResetFor(keep)
 			p.lane.threshold[i] = engine.NoSimilarity
 		}
+	}
+}
+
+// Raise implements engine.Panel.
+func (p *Panel) Raise(keep int) {
+	for i := range p.b {
+		p.lane.threshold[i] = p.hardest[i].Raise(keep)
 	}
 }
 
