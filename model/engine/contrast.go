@@ -84,6 +84,12 @@ type Mixture struct {
 	Partner       []int32   // [s′] index into Rows
 	Beta          []float32 // [s′] weight of the query
 
+	// The shard and rows that the next call will mix, if known: they may be
+	// fetched meanwhile.
+	NextKeys []float32
+	NextBF16 []uint16
+	NextRows []int32
+
 	InvT float32   // 1/τ
 	Part []float32 // [dim+PartScalars], updated: every scalar but PartReal, PartSim and PartRows
 }

@@ -209,10 +209,15 @@ func (w *worker) mix(i int) {
 			Partner: w.other[w.pointsAt[s]:w.pointsAt[s+1]], Beta: w.beta[w.pointsAt[s]:w.pointsAt[s+1]],
 			InvT: float32(1 / l.cfg.Temperature), Part: l.part(s, i),
 		}
+		at += found
+		if s+1 < len(l.shards) {
+			next := &l.shards[s+1]
+			n := starts[next.Index+1] - starts[next.Index]
+			m.NextKeys, m.NextBF16, m.NextRows = next.Keys, next.BF16, l.hard.rows[at:at+n]
+		}
 		if count > 0 {
 			w.mixer.Mix(m)
 		}
-		at += found
 	}
 }
 

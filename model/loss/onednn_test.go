@@ -2,6 +2,13 @@
 
 package loss
 
-import "mochi/model/engine/onednn"
+import (
+	"mochi/model/engine"
+	"mochi/model/engine/onednn"
+)
 
-func init() { contrasts["onednn"] = onednn.NewContrast() }
+func init() {
+	if eng, err := onednn.New(engine.Config{Threads: 1}); err == nil {
+		contrasts["onednn"] = eng.Contrast()
+	}
+}

@@ -153,11 +153,11 @@ func Select(keys []Key, n int) []Key {
 	return keys[:n]
 }
 
-// Sort sorts keys, most similar first, in linear time: by radix, 11 bits of the
-// similarity at a time, then, where similarities are equal, by index. It
-// returns scratch, grown as needed, for the next call.
+// Sort sorts keys, most similar first, in linear time: by radix, the upper 22
+// bits of the similarity in two passes, then by insertion the few that these
+// do not tell apart. It returns scratch, grown as needed, for the next call.
 func Sort(keys, scratch []Key) []Key {
-	const digit = 11
+	const digit, mask = 11, 1<<11 - 1
 	if len(keys) < 64 {
 		slices.Sort(keys)
 		return scratch
@@ -165,43 +165,44 @@ func Sort(keys, scratch []Key) []Key {
 	if cap(scratch) < len(keys) {
 		scratch = make([]Key, len(keys))
 	}
-	from, to := keys, scratch[:len(keys)]
-	var counts [3][1 << digit]uint32
-	for _, k := range from {
-		counts[0][k>>32&(1<<digit-1)]++
-		counts[1][k>>(32+digit)&(1<<digit-1)]++
-		counts[2][k>>(32+2*digit)&(1<<digit-1)]++
+	other := scratch[:len(keys)]
+	var low, high [1 << digit]uint32
+	for _, k := range keys {
+		low[k>>(64-2*digit)&mask]++
+		high[k>>(64-digit)]++
 	}
-	for pass := range counts {
-		shift := 32 + pass*digit
-		count := &counts[pass]
-		if count[from[0]>>shift&(1<<digit-1)] == uint32(len(keys)) {
-			continue // all in one place
-		}
-		var at uint32
-		for i, n := range count {
-			count[i] = at
-			at += n
-		}
-		for _, k := range from {
-			place := &count[k>>shift&(1<<digit-1)]
-			to[*place] = k
-			*place++
-		}
-		from, to = to, from
+	var atLow, atHigh uint32
+	for i := range low {
+		l, h := low[i], high[i]
+		low[i], high[i] = atLow, atHigh
+		atLow += l
+		atHigh += h
 	}
-	if &from[0] != &keys[0] {
-		copy(keys, from)
+	for _, k := range keys {
+		place := &low[k>>(64-2*digit)&mask]
+		other[*place] = k
+		*place++
 	}
-	for i := 0; i < len(keys); {
-		j := i + 1
-		for j < len(keys) && keys[j]>>32 == keys[i]>>32 {
-			j++
+	for _, k := range other {
+		place := &high[k>>(64-digit)]
+		keys[*place] = k
+		*place++
+	}
+	// Runs that 22 bits do not tell apart; long ones (a queue of equal keys)
+	// not by insertion.
+	for i := 1; i < len(keys); i++ {
+		if keys[i] >= keys[i-1] {
+			continue
 		}
-		if j > i+1 {
-			slices.Sort(keys[i:j])
+		first, end := i-1, i+1
+		for first > 0 && keys[first-1]>>(64-2*digit) == keys[i]>>(64-2*digit) {
+			first--
 		}
-		i = j
+		for end < len(keys) && keys[end]>>(64-2*digit) == keys[i]>>(64-2*digit) {
+			end++
+		}
+		slices.Sort(keys[first:end])
+		i = end - 1
 	}
 	return scratch
 }

@@ -354,6 +354,10 @@ static int room(float **f, size_t n) {
     return (*f = memory(sizeof(float) * n)) != NULL;
 }
 
+static void fetch(const char *at, size_t bytes) {
+    for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
+}
+
 // gather copies the hard negatives' rows to where they lie together, in
 // float32, padded with zeros to whole vectors.
 AVX512 static void gather(float *to, size_t width, int dim, const float *f32, const uint16_t *bf16, size_t stride,
@@ -363,8 +367,7 @@ AVX512 static void gather(float *to, size_t width, int dim, const float *f32, co
     for (int i = 0; i < n; i++, to += width) {
         if (i + AHEAD < n) {
             size_t at = (size_t)rows[i + AHEAD] * stride * dim;
-            const char *next = bf16 ? (const char *)(bf16 + at) : (const char *)(f32 + at);
-            for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(next + b, _MM_HINT_T0);
+            fetch(bf16 ? (const char *)(bf16 + at) : (const char *)(f32 + at), bytes);
         }
         size_t at = (size_t)rows[i] * stride * dim;
         if (bf16)
@@ -435,8 +438,8 @@ AVX512 static void points(ct_panel *p, const float *query, const float *sims, co
 }
 
 AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride,
-                   const int32_t *rows, const float *sims, int n, const int32_t *first, const int32_t *second,
-                   const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t,
+                   const int32_t *rows, const float *sims, int n, const void *next, const int32_t *next_rows, int next_n,
+                   const int32_t *first, const int32_t *second, const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t,
                    float *part) {
     const int dim = p->dim, all = s + s2;
     const size_t width = ((size_t)dim + 15) & ~(size_t)15;
@@ -457,7 +460,14 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
             abort();
     }
     gather(p->rows, width, dim, f32, bf16, stride, rows, n);
-    for (int t = 0; t < s; t++) p->dots[t] = dot(p->rows + first[t] * width, p->rows + second[t] * width, width);
+    const size_t row_bytes = (size_t)dim * (bf16 ? 2 : 4);
+    int fetched = 0;
+    for (int t = 0; t < s; t++) {
+        // A row of the next mixture a pair: they come while this one is computed.
+        if (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
+        p->dots[t] = dot(p->rows + first[t] * width, p->rows + second[t] * width, width);
+    }
+    while (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
     points(p, query, sims, first, second, alpha, p->dots, s, 0, width);
     points(p, query, sims, NULL, partner, beta, NULL, s2, s, width);
 

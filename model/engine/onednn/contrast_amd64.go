@@ -34,9 +34,6 @@ import (
 // which have AVX2 and plain Go.
 type contrast struct{}
 
-// NewContrast is the arithmetic of the loss on this CPU.
-func NewContrast() engine.Contrast { return contrast{} }
-
 func (contrast) NewPanel(dim, hard int) engine.Panel {
 	if C.mk_level_now() < C.MK_AVX512 {
 		return kernel.NewPanel(dim, hard)
@@ -107,7 +104,11 @@ func (p *panel) Mix(m *engine.Mixture) {
 	if len(m.Sims) != n || len(m.Second) != s || len(m.Alpha) != s || len(m.Beta) != s2 || len(m.Part) != p.dim+engine.PartScalars {
 		panic("onednn: panel: a mixture's lengths do not match")
 	}
-	C.ct_mix(p.c, floats(m.Query), floats(m.Keys), halves(m.BF16), C.size_t(m.Stride), ints(m.Rows), floats(m.Sims), C.int(n),
+	next := unsafe.Pointer(unsafe.SliceData(m.NextKeys))
+	if m.BF16 != nil {
+		next = unsafe.Pointer(unsafe.SliceData(m.NextBF16))
+	}
+	C.ct_mix(p.c, floats(m.Query), floats(m.Keys), halves(m.BF16), C.size_t(m.Stride), ints(m.Rows), floats(m.Sims), C.int(n), next, ints(m.NextRows), C.int(len(m.NextRows)),
 		ints(m.First), ints(m.Second), floats(m.Alpha), C.int(s), ints(m.Partner), floats(m.Beta), C.int(s2),
 		C.float(m.InvT), floats(m.Part))
 	runtime.KeepAlive(p)

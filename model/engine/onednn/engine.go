@@ -19,7 +19,6 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
 	"mochi/model/network"
 )
 
@@ -89,11 +88,6 @@ func (e *cpuEngine) NewState(net *network.Network) (engine.State, error) {
 func (e *cpuEngine) Products() engine.Products { return products{e} }
 
 func (e *cpuEngine) Contrast() engine.Contrast { return contrast{} }
-
-// contrast makes panels; they run on the goroutines of their callers.
-type contrast struct{}
-
-func (contrast) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanel(dim, hard) }
 
 // KernelTime is the time spent in convolutions and matrix products since the
 // engine was made, of all its states together, the mean over threads.
