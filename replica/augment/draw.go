@@ -14,11 +14,18 @@ const (
 // Seed returns the generator of one view: a PCG whose state is a hash of the
 // job's seed, the epoch, the sample's index and the view.
 func Seed(seed uint64, epoch, index, view int) *rand.Rand {
+	var pcg rand.PCG
+	Reseed(&pcg, seed, epoch, index, view)
+	return rand.New(&pcg)
+}
+
+// Reseed gives a generator that is used again the state of Seed's.
+func Reseed(pcg *rand.PCG, seed uint64, epoch, index, view int) {
 	h := mix(seed)
 	h = mix(h ^ uint64(epoch))
 	h = mix(h ^ uint64(index))
 	h = mix(h ^ uint64(view))
-	return rand.New(rand.NewPCG(h, mix(h)))
+	pcg.Seed(h, mix(h))
 }
 
 // mix is the finaliser of SplitMix64 (Steele, Lea & Flood 2014) after one
@@ -32,6 +39,23 @@ func mix(x uint64) uint64 {
 
 // Rect is a rectangle in the source image, pixels.
 type Rect struct{ Top, Left, Height, Width int }
+
+// Union is the smallest rectangle that holds both; one without pixels does
+// not count.
+func (r Rect) Union(o Rect) Rect {
+	if r.Height < 1 || r.Width < 1 {
+		return o
+	}
+	if o.Height < 1 || o.Width < 1 {
+		return r
+	}
+	top, left := min(r.Top, o.Top), min(r.Left, o.Left)
+	return Rect{
+		Top: top, Left: left,
+		Height: max(r.Top+r.Height, o.Top+o.Height) - top,
+		Width:  max(r.Left+r.Width, o.Left+o.Width) - left,
+	}
+}
 
 // The parts of ColorJitter, in Params.Order.
 const (

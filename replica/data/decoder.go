@@ -7,6 +7,7 @@ import (
 	"image/png"
 
 	"mochi/replica/augment"
+	"mochi/replica/data/turbojpeg"
 )
 
 // Decoder decodes images to RGB, upright. It reuses its buffers, so it serves
@@ -21,7 +22,6 @@ type Decoder struct {
 
 	content []byte
 	image   augment.Image
-	jpeg    jpegDecoder
 }
 
 // kept is the largest buffer that a Decoder keeps for later use, bytes: one
@@ -31,8 +31,8 @@ const kept = 32 << 20
 // NewDecoder makes a decoder; Close it after use.
 func NewDecoder() *Decoder { return &Decoder{} }
 
-// Close releases what the garbage collector does not see.
-func (d *Decoder) Close() { d.jpeg.close() }
+// Close lets go of the buffers, of which an image may still hold one.
+func (d *Decoder) Close() { d.content, d.image = nil, augment.Image{} }
 
 // Content returns n bytes to read a file into.
 func (d *Decoder) Content(n int) []byte {
@@ -57,7 +57,7 @@ var errEmpty = errors.New("the file is empty")
 
 // Decode decodes a JPEG or PNG image of at most maxPixels.
 func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) {
-	head, err := ReadHeader(content)
+	head, err := readSize(content)
 	if err != nil {
 		return nil, err
 	}
@@ -91,4 +91,16 @@ func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) 
 		region(head.Width, head.Height)
 	}
 	return upright(img, head.Orientation), nil
+}
+
+// readSize is ReadHeader without the colours; for JPEG it allocates nothing.
+func readSize(content []byte) (Header, error) {
+	if formatOf(content) != jpegFormat {
+		return ReadHeader(content)
+	}
+	w, h, err := turbojpeg.Size(content)
+	if err != nil {
+		return Header{}, cut(err)
+	}
+	return Header{Format: JPEG, Width: w, Height: h, Orientation: orientationOf(content)}, nil
 }

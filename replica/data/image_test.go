@@ -114,7 +114,7 @@ func TestCorruptFilesAreNamed(t *testing.T) {
 	}{
 		"text":           {[]byte("not an image at all"), "neither JPEG nor PNG"},
 		"empty":          {nil, "empty"},
-		"truncated JPEG": {photo[:len(photo)/2], "short Huffman data"},
+		"truncated JPEG": {photo[:len(photo)/2], "short"},
 		"JPEG header":    {photo[:10], "cut short"},
 		"truncated PNG":  {drawing[:len(drawing)/2], "not enough pixel data"},
 		"too many":       {jpegBytes(t, picture(60, 60, 1)), "60×60 pixels"},

@@ -1,3 +1,5 @@
+//go:build !turbojpeg
+
 package data
 
 import (
@@ -7,15 +9,11 @@ import (
 	"mochi/replica/augment"
 )
 
-// jpegDecoder is what a Decoder keeps for JPEG images: nothing.
-type jpegDecoder struct{}
-
-func (jpegDecoder) close() {}
-
-// decodeJPEG decodes a JPEG image of w×h pixels into d's image.
+// decodeJPEG decodes a JPEG image of w×h pixels into d's image, by the
+// standard library, all of it whatever d.Region wants.
 func decodeJPEG(d *Decoder, content []byte, w, h int) (*augment.Image, error) {
 	if d.Region != nil {
-		d.Region(w, h) // all of it is decoded
+		d.Region(w, h)
 	}
 	m, err := jpeg.Decode(bytes.NewReader(content))
 	if err != nil {

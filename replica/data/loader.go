@@ -279,9 +279,8 @@ func (l *Loader) Stats() LoaderStats {
 }
 
 func (l *Loader) worker() {
-	w := augment.NewWorker(l.recipe)
-	d := NewDecoder()
-	defer d.Close()
+	v := newViewer(l.data, l.recipe, l.config.Seed)
+	defer v.decoder.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for {
@@ -298,7 +297,7 @@ func (l *Loader) worker() {
 		l.crew.busy++
 		start := time.Now()
 		l.mu.Unlock()
-		views, err := l.load(w, d, t, j.batch)
+		views, err := v.load(t, j.batch)
 		l.mu.Lock()
 		l.crew.busy--
 		l.crew.worked += time.Since(start)
@@ -360,25 +359,6 @@ func (l *Loader) recycle(b *Batch) {
 		}
 	}
 	b.Query, b.Key = nil, nil
-}
-
-// load decodes one sample and writes its views to their places.
-func (l *Loader) load(w *augment.Worker, d *Decoder, t task, b *Batch) (views int, err error) {
-	img, err := l.data.Decode(t.ref.Sample, d)
-	if err != nil {
-		return 0, err
-	}
-	write := func(groups [][]float32, at place, view int) {
-		if at.group < 0 {
-			return
-		}
-		n := l.recipe.ViewLen()
-		w.View(img, augment.Seed(l.config.Seed, t.ref.Epoch, t.ref.Sample, view), groups[at.group][at.index*n:(at.index+1)*n])
-		views++
-	}
-	write(b.Query, t.query, augment.QueryView)
-	write(b.Key, t.key, augment.KeyView)
-	return views, nil
 }
 
 // fail ends a job early: the tasks that nobody took are dropped. A job that

@@ -61,13 +61,14 @@ static void refuse_many_scans(j_common_ptr info) {
 static void nothing(j_decompress_ptr info) { (void)info; }
 
 static boolean ended(j_decompress_ptr info) {
-	ERREXIT(info, JERR_INPUT_EOF);
-	return FALSE;
+	struct decoder *d = (struct decoder *)info->client_data;
+	snprintf(d->message, message_len, "the file is cut short");
+	longjmp(d->failed, 1);
 }
 
 static void skip(j_decompress_ptr info, long n) {
 	if (n <= 0) return;
-	if ((unsigned long)n > info->src->bytes_in_buffer) ERREXIT(info, JERR_INPUT_EOF);
+	if ((unsigned long)n > info->src->bytes_in_buffer) ended(info);
 	info->src->next_input_byte += n;
 	info->src->bytes_in_buffer -= n;
 }
