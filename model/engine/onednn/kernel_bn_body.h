@@ -119,7 +119,12 @@ typedef struct {
 
 // one_row adds channels c.. of a row to the sums of the panel that begins at p.
 INLINE void FN(one_row)(int type, int mask, int n, const FN(sums_args) * a, size_t at, size_t c, vec *sg, vec *s0, vec *s1) {
+    size_t bytes = at * (type == MK_BF16 ? 2 : 4);
     vec g = FN(load)(type, a->dy, at);
+    V_AHEAD((const char *)a->dy + bytes);
+    if (n > 0) V_AHEAD((const char *)a->branches[0].x + bytes);
+    if (n > 1) V_AHEAD((const char *)a->branches[1].x + bytes);
+    if (mask == MK_MASK_OUTPUT) V_AHEAD((const char *)a->y + bytes);
     if (a->add) {
         g = V_ADD(g, FN(load)(type, a->add, at));
         if (type == MK_BF16) g = V_ROUNDH(g);

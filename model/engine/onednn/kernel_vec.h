@@ -8,6 +8,8 @@
 //	V_FMA(a,b,c)   a·b + c; V_RELU(v) max(v, 0), NaN stays
 //	V_POSITIVE(m, v)  v where m > 0, else 0
 //	V_ROUNDH(v)    v rounded to bf16
+//	V_AHEAD(p)     asks for memory soon to be read: two rows read side by side
+//	               are too much for the hardware's own guess
 #undef FN
 #undef W
 #undef vec
@@ -23,6 +25,12 @@
 #undef V_RELU
 #undef V_POSITIVE
 #undef V_ROUNDH
+#undef V_AHEAD
+
+#define V_AHEAD(p) __builtin_prefetch((const char *)(p) + MK_AHEAD)
+#ifndef MK_AHEAD
+#define MK_AHEAD 2048 // bytes
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -145,4 +153,36 @@ INLINE __m256i FN(mk_to_bf16)(__m512 v) {
 INLINE __m256i FN(mk_to_bf16)(__m512 v) { return (__m256i)_mm512_cvtneps_pbh(v); }
 
 #endif
+
+// transpose: r[i] lane j becomes r[j] lane i.
+INLINE void FN(transpose)(__m512 r[16]) {
+    __m512 t[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            r[i + 2 * j] = (__m512)_mm512_unpacklo_pd((__m512d)t[i + j], (__m512d)t[i + 2 + j]);
+            r[i + 2 * j + 1] = (__m512)_mm512_unpackhi_pd((__m512d)t[i + j], (__m512d)t[i + 2 + j]);
+        }
+#pragma GCC unroll 16
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+        r[i + 4] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
 #endif

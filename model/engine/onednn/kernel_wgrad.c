@@ -1,17 +1,18 @@
 //go:build onednn
 
-// Weight gradients on bf16 dot products (vdpbf16ps: every fp32 lane adds two
-// products of neighbouring bf16 values).
+// Weight gradients, in bf16 by dot products (vdpbf16ps: every fp32 lane adds
+// two products of neighbouring bf16 values), in fp32 by multiply-adds.
 //
 // The sum runs over pixels, but nhwc has channels side by side, so operands
-// are packed into panels of 64 channels: [channels/64][pair][64][2]. A pair is
-// two pixels of the output (1×1 kernels), or the same pixel of two images
-// (larger kernels): then all taps see aligned pairs, only shifted by whole
-// pixels of an input with a border of zeros. One register tile is 6 input × 64
-// output channels; a block of about 128 pairs of output gradients (32 KB)
-// stays in the first-level cache for all taps and tiles.
+// are packed into panels of 64 channels, [channels/64][unit][64]. A unit is 4
+// bytes a channel. In fp32 it is a pixel; in bf16 it is a pair: two pixels of
+// the output (1×1 kernels), or the same pixel of two images (larger kernels),
+// so that all taps see aligned pairs, only shifted by whole pixels of an input
+// with a border of zeros. One register tile is 6 input × 64 output channels; a
+// block of about 128 units of output gradients (32 KB) stays in the first-level
+// cache for all taps and tiles.
 //
-// 900 GFLOP/s on two cores where oneDNN 2.6 reaches 540 to 880; and sums grow
+// About 92 % of a core's peak, where oneDNN 2.6 has 40 to 85 %; and sums grow
 // over slices, which oneDNN cannot do.
 #include "kernels.h"
 
@@ -19,7 +20,7 @@
 
 enum {
     PANEL = 64,       // channels
-    BLOCK_PAIRS = 128,
+    BLOCK_UNITS = 128,
     MAX_RUNS = 64,    // runs of a block
 };
 
@@ -37,17 +38,17 @@ typedef struct {
     const mk_conv *conv;
     int images, input; // input: x is packed, else dy
     int kind;
-    size_t channels, pairs;
-    const uint16_t *src; // values; for GRADIENT the gradient behind the BatchNorm
+    size_t channels, units;
+    const void *src; // values; for GRADIENT the gradient of BatchNorm's output
     const mk_bn *bn;
-    mk_mask mask;            // GRADIENT only, as are the next three
-    const uint16_t *x, *y;
-    uint16_t *dx;
-    uint16_t *dst;
+    mk_mask mask; // GRADIENT only, as are the next three
+    const void *x, *y;
+    void *dx;
+    int32_t *dst; // units
 } pack_args;
 
-// tile_args is a block of pairs: runs of output pixels, whose first input
-// pixels are at x_run (in pairs of values from the panel's tap).
+// tile_args is a block of units: runs of output pixels, whose first input
+// pixels are at x_run from that of the first run.
 typedef struct {
     size_t x_width, dy_width, x_step;
     int runs, run, begin;
@@ -60,10 +61,10 @@ static inline size_t input_pixel(const mk_conv *g, size_t i) {
     return (image * g->ih + p / g->ow * g->stride) * g->iw + p % g->ow * g->stride;
 }
 
-static void zero_pairs(const pack_args *p, size_t first, size_t n) {
+static void zero_units(const pack_args *p, size_t first, size_t n) {
     for (size_t c = 0; n && c < p->channels; c += PANEL) {
         size_t width = panel_width(p->channels, c);
-        memset(p->dst + 2 * (p->pairs * c + first * width), 0, n * width * 4);
+        memset(p->dst + p->units * c + first * width, 0, n * width * sizeof *p->dst);
     }
 }
 
@@ -72,45 +73,57 @@ static void zero_pairs(const pack_args *p, size_t first, size_t n) {
 
 int mk_wgrad_accepts(const mk_conv *c) {
     if (c->kernel == 1) return c->pad == 0;
-    return c->kernel % 2 == 1 && c->kernel <= 7 && c->pad == c->kernel / 2 && c->ow <= BLOCK_PAIRS;
+    return c->kernel % 2 == 1 && c->kernel <= 7 && c->pad == c->kernel / 2 && c->ow <= BLOCK_UNITS;
 }
 
 // A first layer of 3 channels would waste most of a panel.
 int mk_wgrad_fits(const mk_conv *c) {
-    return mk_level_now() == MK_AVX512_BF16 && mk_wgrad_accepts(c) && c->in >= 16 && c->out >= 16;
+    mk_level need = c->type == MK_BF16 ? MK_AVX512_BF16 : MK_AVX512;
+    return mk_level_now() >= need && mk_wgrad_accepts(c) && c->in >= 16 && c->out >= 16;
 }
 
-static size_t x_pairs(const mk_conv *c, int images) {
-    if (c->kernel == 1) return ((size_t)images * c->oh * c->ow + 1) / 2;
-    return (size_t)(images + 1) / 2 * (c->ih + 2 * c->pad) * (c->iw + 2 * c->pad);
+// grouped is how many units n values take.
+static size_t grouped(const mk_conv *c, size_t n) { return c->type == MK_BF16 ? (n + 1) / 2 : n; }
+
+static size_t x_units(const mk_conv *c, int images) {
+    if (c->kernel == 1) return grouped(c, (size_t)images * c->oh * c->ow);
+    return grouped(c, images) * (c->ih + 2 * c->pad) * (c->iw + 2 * c->pad);
 }
 
-static size_t dy_pairs(const mk_conv *c, int images) {
-    if (c->kernel == 1) return x_pairs(c, images);
-    return (size_t)(images + 1) / 2 * c->oh * c->ow;
+static size_t dy_units(const mk_conv *c, int images) {
+    if (c->kernel == 1) return x_units(c, images);
+    return grouped(c, images) * c->oh * c->ow;
 }
 
-size_t mk_wgrad_x_bytes(const mk_conv *c, int images) { return x_pairs(c, images) * padded(c->in) * 4; }
+size_t mk_wgrad_x_bytes(const mk_conv *c, int images) { return x_units(c, images) * padded(c->in) * 4; }
 
-size_t mk_wgrad_dy_bytes(const mk_conv *c, int images) { return dy_pairs(c, images) * padded(c->out) * 4; }
+size_t mk_wgrad_dy_bytes(const mk_conv *c, int images) { return dy_units(c, images) * padded(c->out) * 4; }
 
 size_t mk_wgrad_sum_bytes(const mk_conv *c) {
     return padded(c->in) * padded(c->out) * c->kernel * c->kernel * sizeof(float);
 }
 
 static void pack(const pack_args *p) {
+    int half = p->conv->type == MK_BF16;
 #if defined(__x86_64__)
-    // The vector form does whole vectors of channels only.
-    if (mk_level_now() == MK_AVX512_BF16 && p->channels % 16 == 0) {
-        pack_avx512bf16(p);
+    // The vector forms do whole vectors of channels only.
+    if (p->channels % 16 == 0 && half && mk_level_now() == MK_AVX512_BF16) {
+        pack_half_avx512bf16(p);
+        return;
+    }
+    if (p->channels % 16 == 0 && !half && mk_level_now() >= MK_AVX512) {
+        pack_full_avx512(p);
         return;
     }
 #endif
-    pack_plain(p);
+    if (half)
+        pack_half_plain(p);
+    else
+        pack_full_plain(p);
 }
 
 void mk_wgrad_pack_x(const mk_conv *c, int images, const void *x, const mk_bn *bn, int relu, void *packed) {
-    pack_args p = {.conv = c, .images = images, .input = 1, .channels = c->in, .pairs = x_pairs(c, images)};
+    pack_args p = {.conv = c, .images = images, .input = 1, .channels = c->in, .units = x_units(c, images)};
     p.kind = !bn ? AS_IS_plain : relu ? NORMAL_RELU_plain : NORMAL_plain;
     p.src = x;
     p.bn = bn;
@@ -119,7 +132,7 @@ void mk_wgrad_pack_x(const mk_conv *c, int images, const void *x, const mk_bn *b
 }
 
 void mk_wgrad_pack_dy(const mk_conv *c, int images, const void *dy, void *packed) {
-    pack_args p = {.conv = c, .images = images, .channels = c->out, .pairs = dy_pairs(c, images)};
+    pack_args p = {.conv = c, .images = images, .channels = c->out, .units = dy_units(c, images)};
     p.kind = AS_IS_plain;
     p.src = dy;
     p.dst = packed;
@@ -128,7 +141,7 @@ void mk_wgrad_pack_dy(const mk_conv *c, int images, const void *dy, void *packed
 
 void mk_wgrad_pack_bn_dy(const mk_conv *c, int images, const void *dy, mk_mask mask, const void *y,
                          const mk_bn_branch *branch, void *packed) {
-    pack_args p = {.conv = c, .images = images, .channels = c->out, .pairs = dy_pairs(c, images)};
+    pack_args p = {.conv = c, .images = images, .channels = c->out, .units = dy_units(c, images)};
     p.kind = GRADIENT_plain;
     p.src = dy;
     p.bn = branch->bn;
@@ -140,17 +153,17 @@ void mk_wgrad_pack_bn_dy(const mk_conv *c, int images, const void *dy, mk_mask m
     pack(&p);
 }
 
-// next_block fills in the runs from output row (or, for 1×1, pair) at, and
-// returns the row or pair after them. rows are counted through all images.
+// next_block fills in the runs from output row (or, for 1×1, unit) at, and
+// returns the row or unit after them. rows are counted through all images.
 static size_t next_block(const mk_conv *c, size_t at, size_t end, tile_args *t) {
     if (c->kernel == 1) {
-        size_t n = end - at < BLOCK_PAIRS ? end - at : BLOCK_PAIRS;
+        size_t n = end - at < BLOCK_UNITS ? end - at : BLOCK_UNITS;
         t->runs = 1;
         t->run = (int)n;
         t->x_run[0] = 0;
         return at + n;
     }
-    size_t rows = BLOCK_PAIRS / c->ow, line = (c->iw + 2 * c->pad) * t->x_width;
+    size_t rows = BLOCK_UNITS / c->ow, line = (c->iw + 2 * c->pad) * t->x_width;
     if (rows > MAX_RUNS) rows = MAX_RUNS;
     if (rows > end - at) rows = end - at;
     t->runs = (int)rows;
@@ -167,11 +180,13 @@ static size_t next_block(const mk_conv *c, size_t at, size_t end, tile_args *t) 
 
 // sums are [out panels][in panels][taps][in width][out width].
 void mk_wgrad_add(const mk_conv *c, int images, const void *x_packed, const void *dy_packed, int begin, float *sums) {
-    size_t xp = x_pairs(c, images), dp = dy_pairs(c, images), taps = c->kernel * c->kernel;
-    size_t end = c->kernel == 1 ? dp : (size_t)(images + 1) / 2 * c->oh;
-    void (*tiles)(const tile_args *, const int32_t *, const int32_t *, float *) = tiles_plain;
+    size_t xp = x_units(c, images), dp = dy_units(c, images), taps = c->kernel * c->kernel;
+    size_t end = c->kernel == 1 ? dp : grouped(c, images) * c->oh;
+    int half = c->type == MK_BF16;
+    void (*tiles)(const tile_args *, const int32_t *, const int32_t *, float *) = half ? tiles_plain : tiles_full_plain;
 #if defined(__x86_64__)
-    if (mk_level_now() == MK_AVX512_BF16) tiles = tiles_avx512bf16;
+    if (half && mk_level_now() == MK_AVX512_BF16) tiles = tiles_avx512bf16;
+    if (!half && mk_level_now() >= MK_AVX512) tiles = tiles_avx512;
 #endif
     tile_args t;
     for (size_t o = 0; o < (size_t)c->out; o += PANEL)
@@ -198,9 +213,10 @@ void mk_wgrad_add(const mk_conv *c, int images, const void *x_packed, const void
         }
 }
 
-void mk_wgrad_store(const mk_conv *c, int o0, int o1, int n, const float *const *sums, float *dw) {
+// store_plain writes output channels [o0, o1), any.
+static void store_plain(const mk_conv *c, size_t o0, size_t o1, int n, const float *const *sums, float *dw) {
     size_t taps = c->kernel * c->kernel;
-    for (size_t o = o0; o < (size_t)o1; o++) {
+    for (size_t o = o0; o < o1; o++) {
         size_t op = o / PANEL * PANEL, wide = panel_width(c->out, op);
         for (size_t i = 0; i < (size_t)c->in; i++) {
             size_t ip = i / PANEL * PANEL, deep = panel_width(c->in, ip);
@@ -212,4 +228,20 @@ void mk_wgrad_store(const mk_conv *c, int o0, int o1, int n, const float *const 
             }
         }
     }
+}
+
+void mk_wgrad_store(const mk_conv *c, int o0, int o1, int n, const float *const *sums, float *dw) {
+    size_t from = o0, to = o1;
+#if defined(__x86_64__)
+    size_t first = padded(from), last = to / 16 * 16;
+    if (mk_level_now() >= MK_AVX512 && c->in % 16 == 0 && first < last) {
+        store_plain(c, from, first, n, sums, dw);
+        if (mk_level_now() == MK_AVX512)
+            store_panels_avx512(c, first, last, n, sums, dw);
+        else
+            store_panels_avx512bf16(c, first, last, n, sums, dw);
+        from = last;
+    }
+#endif
+    store_plain(c, from, to, n, sums, dw);
 }

@@ -19,7 +19,7 @@ var wgradCases = []struct {
 	images int
 }{
 	{conv(64, 64, 1, 1, 7, 9), 1},
-	{conv(64, 256, 1, 1, 14, 56), 1},
+	{conv(64, 256, 1, 1, 14, 20), 1},
 	{conv(80, 48, 1, 1, 5, 5), 3},
 	{conv(16, 32, 1, 2, 8, 8), 2},
 	{conv(128, 64, 1, 2, 7, 5), 3},
@@ -29,7 +29,7 @@ var wgradCases = []struct {
 	{conv(16, 16, 3, 1, 28, 28), 2},
 	{conv(32, 16, 3, 1, 5, 4), 1},
 	{conv(96, 112, 3, 2, 9, 8), 4},
-	{conv(64, 128, 3, 2, 56, 20), 2},
+	{conv(64, 128, 3, 2, 30, 20), 2},
 	{conv(5, 70, 3, 1, 6, 6), 3},
 	{conv(16, 16, 5, 1, 6, 7), 2},
 }
@@ -59,7 +59,7 @@ func wgradReference(s mkConv, images int, x, dy []float64, dw []float64) {
 	}
 }
 
-func widen(x []uint16) []float64 {
+func widen[T mkActivation](x []T) []float64 {
 	y := make([]float64, len(x))
 	for i, v := range x {
 		y[i] = get(v)
@@ -67,16 +67,21 @@ func widen(x []uint16) []float64 {
 	return y
 }
 
-func TestWeightGradient(t *testing.T) {
+func testWgrad[T mkActivation](t *testing.T) {
 	for _, c := range wgradCases {
 		s := c.mkConv
+		_, s.bf16 = any(*new(T)).(uint16)
 		nx, ny := c.images*s.ih*s.iw*s.in, c.images*s.oh*s.ow*s.out
 		// Two threads: the first does two slices, the second one.
-		var x, dy [3][]uint16
+		var x, dy [3][]T
 		want := make([]float64, s.out*s.in*s.kernel*s.kernel)
 		for i := range x {
-			x[i], dy[i] = random[uint16](seeded(nx, i), nx, 0.3, 1), random[uint16](seeded(ny, i, 1), ny, 0.1, 1)
+			x[i], dy[i] = random[T](seeded(nx, i), nx, 0.3, 1), random[T](seeded(ny, i, 1), ny, 0.1, 1)
 			wgradReference(s, c.images, widen(x[i]), widen(dy[i]), want)
+		}
+		var largest float64
+		for _, v := range want {
+			largest = max(largest, v, -v)
 		}
 		eachLevel(t, func(t *testing.T, _ int) {
 			if !mkWgradAccepts(s) {
@@ -88,8 +93,8 @@ func TestWeightGradient(t *testing.T) {
 				sums[i] = 1e30 // begin must overwrite
 			}
 			for i := range x {
-				xp, checkX := guarded[uint16](px)
-				yp, checkY := guarded[uint16](py)
+				xp, checkX := guarded[T](px)
+				yp, checkY := guarded[T](py)
 				mkWgradPackX(s, c.images, x[i], nil, false, xp)
 				mkWgradPackDY(s, c.images, dy[i], yp)
 				mkWgradAdd(s, c.images, xp, yp, i != 1, sums[i/2*ps:])
@@ -99,10 +104,6 @@ func TestWeightGradient(t *testing.T) {
 			dw, check := guarded[float32](len(want))
 			mkWgradStore(s, 2, sums, dw)
 			check(t, "dw")
-			var largest float64
-			for _, v := range want {
-				largest = max(largest, v, -v)
-			}
 			for i := range dw {
 				near(t, shapeName(s, " dw ", i), float64(dw[i]), want[i], 0, 1e-5*largest)
 			}
@@ -110,14 +111,18 @@ func TestWeightGradient(t *testing.T) {
 	}
 }
 
-// The fused forms pack what BatchNorm's passes and the plain form do, to the
-// bit where both are plain or both in whole vectors.
-func TestWeightGradientFusedPacking(t *testing.T) {
+func TestWeightGradient(t *testing.T) {
+	t.Run("fp32", testWgrad[float32])
+	t.Run("bf16", testWgrad[uint16])
+}
+
+func testFusedPacking[T mkActivation](t *testing.T) {
 	for _, c := range wgradCases {
 		s := c.mkConv
+		_, s.bf16 = any(*new(T)).(uint16)
 		nx, ny := c.images*s.ih*s.iw*s.in, c.images*s.oh*s.ow*s.out
-		x, z := random[uint16](seeded(nx), nx, 0.3, 1), random[uint16](seeded(ny, 2), ny, 0.5, 2)
-		dy, y := random[uint16](seeded(ny, 3), ny, 0, 1), random[uint16](seeded(ny, 4), ny, 0, 1)
+		x, z := random[T](seeded(nx), nx, 0.3, 1), random[T](seeded(ny, 2), ny, 0.5, 2)
+		dy, y := random[T](seeded(ny, 3), ny, 0, 1), random[T](seeded(ny, 4), ny, 0, 1)
 		bn := newBN(s.in, 1)
 		foldOf(c.images*s.ih*s.iw, s.in, x, bn)
 		rows := c.images * s.oh * s.ow
@@ -126,38 +131,49 @@ func TestWeightGradientFusedPacking(t *testing.T) {
 		part := make([]float64, 2*s.out)
 		eachLevel(t, func(t *testing.T, level int) {
 			px, py, _ := mkWgradSizes(s, c.images)
-			compare := func(what string, channels int, got, want []uint16) {
+			compare := func(what string, channels int, got, want []T) {
 				t.Helper()
-				if level == mkPlain || level == mkAVX512BF16 && channels%16 == 0 {
+				vectors := mkAVX512
+				if s.bf16 {
+					vectors = mkAVX512BF16
+				}
+				if level == mkPlain || level >= vectors && channels%16 == 0 {
 					same(t, what, got, want)
 				}
 				for i := range want {
-					near(t, what, get(got[i]), get(want[i]), 1.0/128, 1e-5)
+					near(t, what, get(got[i]), get(want[i]), 2*precision[T](), 1e-5)
 				}
 			}
 			for _, relu := range []bool{false, true} {
-				normal := make([]uint16, nx)
+				normal := make([]T, nx)
 				mkBNApply(c.images*s.ih*s.iw, s.in, x, bn, nil, nil, relu, normal)
-				want, got := make([]uint16, px), make([]uint16, px)
+				want, got := make([]T, px), make([]T, px)
 				mkWgradPackX(s, c.images, normal, nil, false, want)
 				mkWgradPackX(s, c.images, x, bn, relu, got)
 				compare(shapeName(s, " x ", relu), s.in, got, want)
 			}
 			for mask := mkMaskNone; mask <= mkMaskOutput; mask++ {
-				b := mkBranch[uint16]{bn: dbn, x: z, dx: make([]uint16, ny), part: part}
-				mkBNGrad(false, rows, s.out, dy, nil, mask, y, nil, []mkBranch[uint16]{b}, true)
+				b := mkBranch[T]{bn: dbn, x: z, dx: make([]T, ny), part: part}
+				mkBNGrad(false, rows, s.out, dy, nil, mask, y, nil, []mkBranch[T]{b}, true)
 				mkBNGradFold(dbn, s.out, part, 1, rows, make([]float32, s.out), make([]float32, s.out))
-				mkBNGrad(true, rows, s.out, dy, nil, mask, y, nil, []mkBranch[uint16]{b}, false)
-				want, got := make([]uint16, py), make([]uint16, py)
+				mkBNGrad(true, rows, s.out, dy, nil, mask, y, nil, []mkBranch[T]{b}, false)
+				want, got := make([]T, py), make([]T, py)
 				mkWgradPackDY(s, c.images, b.dx, want)
 				wantDX := b.dx
-				b.dx = make([]uint16, ny)
+				b.dx = make([]T, ny)
 				mkWgradPackBNDY(s, c.images, dy, mask, y, b, got)
 				compare(shapeName(s, " dy ", mask), s.out, got, want)
 				compare(shapeName(s, " dx ", mask), s.out, b.dx, wantDX)
 			}
 		})
 	}
+}
+
+// The fused forms pack what BatchNorm's passes and the plain form do, to the
+// bit where both are plain or both in whole vectors.
+func TestWeightGradientFusedPacking(t *testing.T) {
+	t.Run("fp32", testFusedPacking[float32])
+	t.Run("bf16", testFusedPacking[uint16])
 }
 
 func same[T mkActivation](t *testing.T, what string, got, want []T) {
@@ -182,10 +198,13 @@ func TestWeightGradientRefuses(t *testing.T) {
 	}
 	best := mkSetLevel(mkAVX512BF16)
 	defer mkSetLevel(best)
-	if got := mkWgradFits(conv(64, 64, 3, 1, 8, 8)); got != (best == mkAVX512BF16) {
-		t.Errorf("at level %d it fits: %v", best, got)
-	}
-	if mkSetLevel(mkAVX2); mkWgradFits(conv(64, 64, 3, 1, 8, 8)) {
-		t.Error("it fits without dot products")
+	full := conv(64, 64, 3, 1, 8, 8)
+	half := full
+	half.bf16 = true
+	for level := mkPlain; level <= best; level++ {
+		mkSetLevel(level)
+		if mkWgradFits(full) != (level >= mkAVX512) || mkWgradFits(half) != (level >= mkAVX512BF16) {
+			t.Errorf("at level %d fp32 fits: %v, bf16: %v", level, mkWgradFits(full), mkWgradFits(half))
+		}
 	}
 }

@@ -115,12 +115,11 @@ void mk_bn_grad_fold(const mk_bn *bn, size_t channels, size_t c0, size_t c1, int
 void mk_bn_grad_apply(mk_type type, size_t rows, size_t channels, const void *dy, mk_mask mask, const void *y, int n,
                       const mk_bn_branch *branches);
 
-// ---- Weight gradients in bf16 (kernel_wgrad.c) ----
+// ---- Weight gradients (kernel_wgrad.c) ----
 //
 //	dW[o][i][r][s] = Σ over images and output pixels of dy[o]·x[i] under tap (r, s)
 //
-// Both operands are first packed so that two values to be multiplied and added
-// lie side by side; then sums grow in fp32 over the slices of a thread, in an
+// Both operands are first packed; then sums grow in fp32 over the slices of a thread, in an
 // own layout, and are written out once, summed over threads.
 
 // mk_conv is the geometry of a convolution on a slice: heights and widths are
@@ -128,14 +127,16 @@ void mk_bn_grad_apply(mk_type type, size_t rows, size_t channels, const void *dy
 // pixels).
 typedef struct {
     int in, out;        // channels
-    int kernel;         // 1 or 3, square
+    int kernel;         // square
     int stride, pad;    // pad is kernel/2
     int ih, iw, oh, ow; // pixels
+    mk_type type;       // of x and dy; packed operands too
 } mk_conv;
 
 // mk_wgrad_fits says whether these kernels do this convolution, and faster
-// than the library at the level in force (bf16 dot products). All below works
-// at every level where the geometry is accepted, mk_wgrad_accepts.
+// than the library at the level in force: bf16 needs MK_AVX512_BF16, fp32
+// MK_AVX512. All below works at every level where the geometry is accepted,
+// mk_wgrad_accepts.
 int mk_wgrad_fits(const mk_conv *c);
 int mk_wgrad_accepts(const mk_conv *c);
 
@@ -144,9 +145,10 @@ size_t mk_wgrad_x_bytes(const mk_conv *c, int images);
 size_t mk_wgrad_dy_bytes(const mk_conv *c, int images);
 size_t mk_wgrad_sum_bytes(const mk_conv *c);
 
-// mk_wgrad_pack_x packs x [images][ih][iw][in] bf16, as it is (bn NULL) or
-// normalised on the way: [relu](x·scale + shift), rounded to bf16 as
-// mk_bn_apply does.
+// mk_wgrad_pack_x packs x [images][ih][iw][in], as it is (bn NULL) or
+// normalised on the way: [relu](x·scale + shift), rounded as mk_bn_apply
+// does. In bf16 a slice of larger kernels should have an even number of images:
+// they are summed in pairs.
 void mk_wgrad_pack_x(const mk_conv *c, int images, const void *x, const mk_bn *bn, int relu, void *packed);
 
 // mk_wgrad_pack_dy packs the gradient of the output, dy [images][oh][ow][out].

@@ -181,11 +181,18 @@ func mkBNGradFold(bn []float32, channels int, parts []float64, n, rows int, dgam
 }
 
 // mkConv is mk_conv.
-type mkConv struct{ in, out, kernel, stride, pad, ih, iw, oh, ow int }
+type mkConv struct {
+	in, out, kernel, stride, pad, ih, iw, oh, ow int
+	bf16                                         bool
+}
 
 func (s mkConv) c() *C.mk_conv {
+	t := C.mk_type(C.MK_F32)
+	if s.bf16 {
+		t = C.MK_BF16
+	}
 	return &C.mk_conv{C.int(s.in), C.int(s.out), C.int(s.kernel), C.int(s.stride), C.int(s.pad),
-		C.int(s.ih), C.int(s.iw), C.int(s.oh), C.int(s.ow)}
+		C.int(s.ih), C.int(s.iw), C.int(s.oh), C.int(s.ow), t}
 }
 
 func mkWgradFits(s mkConv) bool    { return C.mk_wgrad_fits(s.c()) != 0 }
@@ -194,24 +201,28 @@ func mkWgradAccepts(s mkConv) bool { return C.mk_wgrad_accepts(s.c()) != 0 }
 // mkWgradSizes are the elements of the packed operands (uint16) and of the sums.
 func mkWgradSizes(s mkConv, images int) (x, dy, sums int) {
 	c := s.c()
-	return int(C.mk_wgrad_x_bytes(c, C.int(images))) / 2, int(C.mk_wgrad_dy_bytes(c, C.int(images))) / 2,
+	size := 4
+	if s.bf16 {
+		size = 2
+	}
+	return int(C.mk_wgrad_x_bytes(c, C.int(images))) / size, int(C.mk_wgrad_dy_bytes(c, C.int(images))) / size,
 		int(C.mk_wgrad_sum_bytes(c)) / 4
 }
 
-func mkWgradPackX(s mkConv, images int, x []uint16, bn []float32, relu bool, packed []uint16) {
+func mkWgradPackX[T mkActivation](s mkConv, images int, x []T, bn []float32, relu bool, packed []T) {
 	C.bridge_pack_x(s.c(), C.int(images), mkAt(x), mkFloats(bn), mkTruth(relu), mkAt(packed))
 }
 
-func mkWgradPackDY(s mkConv, images int, dy, packed []uint16) {
+func mkWgradPackDY[T mkActivation](s mkConv, images int, dy, packed []T) {
 	C.mk_wgrad_pack_dy(s.c(), C.int(images), mkAt(dy), mkAt(packed))
 }
 
-func mkWgradPackBNDY(s mkConv, images int, dy []uint16, mask int, y []uint16, branch mkBranch[uint16], packed []uint16) {
+func mkWgradPackBNDY[T mkActivation](s mkConv, images int, dy []T, mask int, y []T, branch mkBranch[T], packed []T) {
 	C.bridge_pack_bn_dy(s.c(), C.int(images), mkAt(dy), C.mk_mask(mask), mkAt(y), mkFloats(branch.bn), mkAt(branch.x),
 		mkAt(branch.dx), mkAt(packed))
 }
 
-func mkWgradAdd(s mkConv, images int, x, dy []uint16, begin bool, sums []float32) {
+func mkWgradAdd[T mkActivation](s mkConv, images int, x, dy []T, begin bool, sums []float32) {
 	C.mk_wgrad_add(s.c(), C.int(images), mkAt(x), mkAt(dy), mkTruth(begin), mkFloats(sums))
 }
 
