@@ -101,6 +101,7 @@ static void FN(bn_apply)(mk_type type, bn_span s, const void *x, const mk_bn *bn
     CASES(MK_F32)
     CASES(MK_BF16)
 #undef CASES
+#undef CASE_0
 #undef CASE
 }
 
@@ -196,31 +197,64 @@ INLINE void FN(grad_of)(int type, int mask, int n, bn_span s, const void *dy, co
         }
 }
 
+// At the levels that are there for a type (fp32 AVX-512, bf16 with its own
+// instructions) each mask and number of branches has a loop of its own; others
+// decide inside. fp32 needs nothing of level 3.
 #define CASE(T, M, N) \
     if (type == T && mask == M && n == N) { RUN(T, M, N); return; }
+#define GENERAL(T) \
+    if (type == T) { RUN(T, mask, n); return; }
+#if MK_LEVEL < 2
+#define CASES(T) GENERAL(T)
+#else
 #define CASES(T)                                                                           \
+    CASE_0(T, MK_MASK_NONE) CASE_0(T, MK_MASK_OUTPUT)                                      \
     CASE(T, MK_MASK_NONE, 1) CASE(T, MK_MASK_SELF, 1) CASE(T, MK_MASK_OUTPUT, 1)           \
     CASE(T, MK_MASK_NONE, 2) CASE(T, MK_MASK_SELF, 2) CASE(T, MK_MASK_OUTPUT, 2)
+#endif
 
 static void FN(bn_grad_sums)(mk_type type, bn_span s, const void *dy, const void *add, mk_mask mask, const void *y,
                              void *gout, int n, const mk_bn_branch *branches) {
     FN(sums_args) a = {dy, add, y, gout, branches};
+#define CASE_0(T, M) CASE(T, M, 0)
 #define RUN(T, M, N) FN(sums_of)(T, M, N, s, &a)
+#if MK_LEVEL == 3
+    if (type == MK_F32) {
+        bn_grad_sums_avx512(type, s, dy, add, mask, y, gout, n, branches);
+        return;
+    }
+#else
     CASES(MK_F32)
+#endif
+#if MK_LEVEL == 2
+    GENERAL(MK_BF16)
+#else
     CASES(MK_BF16)
-    CASE(MK_F32, MK_MASK_NONE, 0)
-    CASE(MK_F32, MK_MASK_OUTPUT, 0)
-    CASE(MK_BF16, MK_MASK_NONE, 0)
-    CASE(MK_BF16, MK_MASK_OUTPUT, 0)
+#endif
 #undef RUN
+#undef CASE_0
+#define CASE_0(T, M)
 }
 
 static void FN(bn_grad_apply)(mk_type type, bn_span s, const void *dy, mk_mask mask, const void *y, int n,
                               const mk_bn_branch *branches) {
 #define RUN(T, M, N) FN(grad_of)(T, M, N, s, dy, y, branches)
+#if MK_LEVEL == 3
+    if (type == MK_F32) {
+        bn_grad_apply_avx512(type, s, dy, mask, y, n, branches);
+        return;
+    }
+#else
     CASES(MK_F32)
+#endif
+#if MK_LEVEL == 2
+    GENERAL(MK_BF16)
+#else
     CASES(MK_BF16)
+#endif
 #undef RUN
 }
 #undef CASES
+#undef CASE_0
 #undef CASE
+#undef GENERAL

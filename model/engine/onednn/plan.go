@@ -18,11 +18,11 @@ import (
 
 // ownWeightGrad says whether the own kernel takes a layer's weight gradient.
 func (e *cpuEngine) ownWeightGrad(l schedule.Layer) bool {
-	if e.kind != C.MK_BF16 || l.Pad != l.Kernel/2 {
+	if l.Linear || l.Pad != l.Kernel/2 {
 		return false
 	}
 	c := C.mk_conv{in: C.int(l.In), out: C.int(l.Out), kernel: C.int(l.Kernel), stride: C.int(l.Stride), pad: C.int(l.Pad),
-		ih: C.int(l.IH), iw: C.int(l.IW), oh: C.int(l.OH), ow: C.int(l.OW)}
+		ih: C.int(l.IH), iw: C.int(l.IW), oh: C.int(l.OH), ow: C.int(l.OW), _type: C.mk_type(l.Type)}
 	return C.mk_wgrad_fits(&c) != 0
 }
 

@@ -59,7 +59,8 @@ static inline int ox_to(const ox_plan *p, int lane) { return (int)((int64_t)(lan
 // ox_conv is a layer's geometry on a part of a sample.
 static inline mk_conv ox_conv(const ox_layer *l, int split) {
     return (mk_conv){.in = l->in, .out = l->out, .kernel = l->kernel, .stride = l->stride, .pad = l->pad,
-                     .ih = l->ih / split, .iw = l->iw, .oh = l->oh / split, .ow = l->ow};
+                     .ih = l->ih / split, .iw = l->iw, .oh = l->oh / split, .ow = l->ow,
+                     .type = (mk_type)l->type};
 }
 
 // Kinds of package schedule, in its order.
