@@ -3,7 +3,7 @@
 //
 // A replica knows the coordinator (through a Link), the ring of its round
 // (an allreduce.Group), the method (model.MoCo over an engine.State), its
-// input (data.Loader) and its copy of the negative queue. It decides nothing
+// input (data.Loader) and its shards of the negative queue. It decides nothing
 // about membership: it runs the step it was dealt, holds the reduced
 // gradients, votes READY, and changes its state only when a COMMIT arrives.
 // So a step either happened on every replica or on none, and whatever

@@ -1,0 +1,38 @@
+package replica
+
+import (
+	"math"
+
+	"mochi/replica/data"
+)
+
+// What the tests of a whole cluster (package replica_test) need from here.
+
+var (
+	TestConfig     = testConfig
+	OpenTestEngine = openTestEngine
+)
+
+// Pictures is a data set in memory.
+func Pictures(n, size int) data.Dataset { return pictures{n: n, size: size} }
+
+// FlipBit changes a bit of a queue shard, as faulty memory would. It must be
+// called from the replica's own goroutine.
+func (r *Replica) FlipBit(shard, row int) {
+	for _, s := range r.session.queue.Held() {
+		if s.Index == shard {
+			x := &s.Keys[row*r.session.cfg.Dim+3]
+			*x = math.Float32frombits(math.Float32bits(*x) ^ 1<<20)
+			return
+		}
+	}
+	panic("the shard is not held")
+}
+
+// QueueBytes is the memory of the keys held.
+func (r *Replica) QueueBytes() (n int) {
+	for _, s := range r.session.queue.Held() {
+		n += 4 * len(s.Keys)
+	}
+	return n
+}

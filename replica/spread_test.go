@@ -1,0 +1,295 @@
+package replica_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mochi/allreduce"
+	"mochi/allreduce/allreducetest"
+	"mochi/coordinator"
+	"mochi/coordinator/protocol"
+	"mochi/replica"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data"
+)
+
+// cluster is a job in memory: the coordinator's core, replicas, rings.
+type cluster struct {
+	t     *testing.T
+	cfg   protocol.Config
+	mu    sync.Mutex
+	core  *coordinator.Core
+	links map[string]*link
+	rings map[int64][]allreduce.Transport
+	saved map[int64][]byte
+
+	events []string // "name shard=…"
+	losses []float64
+	failed string
+	over   chan struct{}
+}
+
+// link is one replica's way to the core.
+type link struct {
+	*cluster
+	id      string
+	in      chan protocol.Message
+	round   protocol.Round // the last it was sent
+	rank    int
+	applied func(l *link, step int64) // on the replica's goroutine, after each commit
+	most    int                       // shards held, by the digests it reported
+}
+
+// runCluster trains with n replicas until the job is over.
+func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
+	t.Helper()
+	set := &data.Set{Train: replica.Pictures(30, 12), Info: protocol.Data{Kind: "test", Train: 30}}
+	cfg.MinReplicas = n
+	c := &cluster{
+		t: t, cfg: cfg, links: map[string]*link{}, rings: map[int64][]allreduce.Transport{},
+		saved: map[int64][]byte{}, over: make(chan struct{}),
+		core: coordinator.NewCore(coordinator.CoreConfig{
+			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(int) float64 { return cfg.LR },
+		}),
+	}
+	var running sync.WaitGroup
+	for i := range n {
+		l := &link{cluster: c, id: fmt.Sprintf("r%d", i), in: make(chan protocol.Message, 256), rank: -1}
+		c.links[l.id] = l
+		r := replica.New(replica.Config{
+			ID: l.id, Name: l.id, Engine: replica.OpenTestEngine, Data: set, Link: l, Ring: c.ring,
+		})
+		if applied != nil {
+			l.applied = func(l *link, step int64) { applied(r, l, step) }
+		}
+		running.Go(func() {
+			if err := r.Run(t.Context()); err != nil {
+				t.Errorf("%s: %v", l.id, err)
+			}
+		})
+	}
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ticks.C:
+			c.step(coordinator.Tick{})
+		case <-c.over:
+			waiting = false
+		}
+	}
+	running.Wait()
+	if c.failed != "" {
+		t.Fatal(c.failed)
+	}
+	return c
+}
+
+func (c *cluster) step(e coordinator.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for events := []coordinator.Event{e}; len(events) > 0; events = events[1:] {
+		for _, a := range c.core.Step(time.Now(), events[0]).Actions {
+			switch a := a.(type) {
+			case coordinator.Send:
+				l := c.links[a.To]
+				if r := a.Message.Round; r != nil {
+					l.round, l.rank = *r, slices.IndexFunc(r.Members, func(m protocol.Member) bool { return m.ID == l.id })
+				}
+				l.in <- a.Message
+			case coordinator.Append:
+				events = append(events, coordinator.Appended{Step: a.Commit.Step})
+			case coordinator.Record:
+				c.losses = append(c.losses, a.Loss)
+			case coordinator.Report:
+				c.events = append(c.events, fmt.Sprintf("%s shard=%v replica=%v", a.Name, a.Fields["shard"], a.Fields["replica"]))
+			case coordinator.Finish:
+				if a.Failed {
+					c.failed = a.Reason
+				}
+				close(c.over)
+			}
+		}
+	}
+}
+
+func (c *cluster) ring(ctx context.Context, round protocol.Round, rank int, _ string) (replica.Ring, error) {
+	c.mu.Lock()
+	if c.rings[round.Round] == nil {
+		c.rings[round.Round] = allreducetest.NewNetwork("test", round.Round, len(round.Members), allreducetest.Plan{}).Transports()
+	}
+	t := c.rings[round.Round][rank]
+	c.mu.Unlock()
+	g, err := allreduce.NewGroup(t, allreduce.DefaultConfig())
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Connect(ctx)
+}
+
+func (c *cluster) count(event string) (n int) {
+	for _, e := range c.events {
+		if strings.HasPrefix(e, event+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// last is the last checkpoint.
+func (c *cluster) last() *checkpoint.State {
+	c.t.Helper()
+	s, err := checkpoint.Read(strings.NewReader(string(c.saved[c.cfg.Steps])))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+func (l *link) Messages() <-chan protocol.Message { return l.in }
+
+func (l *link) Send(_ context.Context, m protocol.Message) error {
+	if m.Applied != nil {
+		held := 0
+		for _, d := range m.Applied.Shards {
+			if d != "" {
+				held++
+			}
+		}
+		l.most = max(l.most, held)
+	}
+	l.step(coordinator.Received{Message: m})
+	if m.Applied != nil && l.applied != nil {
+		l.applied(l, m.Applied.Step)
+	}
+	return nil
+}
+
+func (l *link) Upload(_ context.Context, step int64, state []byte) error {
+	l.mu.Lock()
+	l.saved[step] = slices.Clone(state)
+	l.mu.Unlock()
+	l.step(coordinator.Stored{Name: fmt.Sprint(step), Step: step})
+	return nil
+}
+
+func (l *link) Download(_ context.Context, name string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for step, blob := range l.saved {
+		if fmt.Sprint(step) == name {
+			return blob, nil
+		}
+	}
+	return nil, fmt.Errorf("no checkpoint %s", name)
+}
+
+func spreadConfig(copies string) protocol.Config {
+	cfg := replica.TestConfig()
+	cfg.Batch, cfg.BNGroup = 12, 2
+	cfg.QueueShards, cfg.QueueCopies, cfg.MoCHiWarmup = 6, copies, 0
+	cfg.Steps, cfg.CheckpointEvery, cfg.KNNEvery = 12, 5, 0
+	return cfg
+}
+
+// A bit flips in a copy that nobody evaluates: found at the next commit,
+// replaced, reported, counted, and nothing of it is left: losses and state are
+// those of a run without. A bit flips in the owner's copy, in one that all
+// hold, once more in another: found and replaced alike, and the step before
+// the comparison is the only one that saw it.
+func TestFlippedBitIsRepaired(t *testing.T) {
+	calm := runCluster(t, spreadConfig("2"), 3, nil)
+	for _, c := range []struct {
+		name, copies string
+		owner        bool
+	}{{"copy", "2", false}, {"owner", "2", true}, {"all", "all", true}, {"one of three", "3", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			flips := 0
+			var flipped []string
+			got := runCluster(t, spreadConfig(c.copies), 3, func(r *replica.Replica, l *link, step int64) {
+				if l.rank < 0 || l.rank != int(step/3)%3 || step%3 != 1 || step > 7 {
+					return
+				}
+				l.mu.Lock()
+				holders := l.round.Holders
+				l.mu.Unlock()
+				shard := int(step) % 6
+				for v, h := range holders {
+					if slices.Contains(h, l.rank) && (h[0] == l.rank) == c.owner {
+						shard = v
+					}
+				}
+				r.FlipBit(shard, 5) // a slot that the next batch does not overwrite
+				l.mu.Lock()
+				flips++
+				flipped = append(flipped, fmt.Sprintf("shard mismatch shard=%d replica=%s", shard, l.id))
+				l.mu.Unlock()
+			})
+			var found []string
+			for _, e := range got.events {
+				if strings.HasPrefix(e, "shard mismatch") {
+					found = append(found, e)
+				}
+			}
+			if flips == 0 || !slices.Equal(found, flipped) {
+				t.Errorf("flipped %q, found %q", flipped, found)
+			}
+			if q := got.core.Status().Queue; q.Repairs != flips || got.count("digest mismatch") > 0 || got.count("rolled back") > 0 {
+				t.Errorf("%d flips: %+v; %q", flips, q, got.events)
+			}
+			if !c.owner {
+				if !slices.Equal(got.losses, calm.losses) {
+					t.Errorf("losses %v, want %v", got.losses, calm.losses)
+				}
+				equalStates(t, got.last(), calm.last())
+			}
+		})
+	}
+}
+
+// With one member there is no other copy: the job goes back to its checkpoint
+// and ends as if nothing had been.
+func TestFlippedBitWithoutACopy(t *testing.T) {
+	calm := runCluster(t, spreadConfig("all"), 1, nil)
+	flipped := false
+	got := runCluster(t, spreadConfig("all"), 1, func(r *replica.Replica, l *link, step int64) {
+		if step == 8 && !flipped {
+			flipped = true
+			r.FlipBit(3, 1)
+		}
+	})
+	if got.count("shards lost") != 1 || got.count("rolled back") != 1 {
+		t.Errorf("%q", got.events)
+	}
+	equalStates(t, got.last(), calm.last())
+}
+
+// A member holds R/P of the queue, give or take a shard.
+func TestSpreadQueueIsSpread(t *testing.T) {
+	c := runCluster(t, spreadConfig("2"), 3, func(r *replica.Replica, l *link, step int64) {
+		if want := 4 * 7 * 16 * 4; r.QueueBytes() > want { // K = 37: a shard has 6 or 7 rows
+			t.Errorf("%s holds %d bytes of keys after step %d, want at most %d", l.id, r.QueueBytes(), step, want)
+		}
+	})
+	for _, l := range c.links {
+		if l.most != 4 {
+			t.Errorf("%s held %d of 6 shards, want 4", l.id, l.most)
+		}
+	}
+}
+
+func equalStates(t *testing.T, a, b *checkpoint.State) {
+	t.Helper()
+	if x, y := checkpoint.Digest(a.QueryParams, a.KeyParams, a.Momentum, a.QueryBuffers, a.KeyBuffers, a.Queue),
+		checkpoint.Digest(b.QueryParams, b.KeyParams, b.Momentum, b.QueryBuffers, b.KeyBuffers, b.Queue); x != y {
+		t.Error("the states differ")
+	}
+	if !slices.Equal(a.QueueLabels, b.QueueLabels) || a.QueuePtr != b.QueuePtr || a.Step != b.Step {
+		t.Error("labels or positions differ")
+	}
+}
