@@ -82,16 +82,16 @@ func TestWrongUsage(t *testing.T) {
 func TestEveryFaultAtOnce(t *testing.T) {
 	run := filepath.Join(t.TempDir(), "run")
 	refused(t, 2, []string{"train", "--data", "/nowhere", "--out", run, "--batch", "100", "--mochi", "99999,1,1", "--temperature", "-1",
-		"--arch", "foo", "--replicas", "0", "--threads", "-1", "--workers", "0", "--resume", "sometimes", "--engine", "foo", "--steps", "x"},
+		"--arch", "foo", "--replicas", "0", "--threads", "-1", "--workers", "-1", "--resume", "sometimes", "--engine", "foo", "--steps", "x"},
 		"11 faults", `steps: "x" is not a whole number`, `arch: "foo"`, "temperature: -1", "batch: 100 is not a multiple of bn-group 32",
-		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is 0", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
+		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is -1", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
 	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "1", "--engine", "gorgonia", "--precision", "bf16", "--replicas", "9"},
 		"mochi: 0,5,5", "image-size: 16 is too small for resnet50", "queue-copies", "precision:", "replicas: is 9, but a batch of 128 has only 4 groups", "data: missing")
 	refused(t, 2, []string{"coordinator", "--state", run, "--listen", "here", "--max-replicas", "x", "--min-replicas", "5", "--engine", "cuda"},
 		`listen: "here"`, "max-replicas:", "min-replicas: 5", "engine: cuda is not part of this build")
 	refused(t, 2, []string{"coordinator", "--listen", "127.0.0.1:99999"}, "state: missing", `port "99999"`)
 	refused(t, 2, []string{"bench", "loss", "--batch", "0", "--iterations", "0", "--mochi", "0,1,1"}, "3 faults")
-	refused(t, 2, []string{"bench", "input", "--size", "0", "--seconds", "0", "--workers", "0"}, "4 faults")
+	refused(t, 2, []string{"bench", "input", "--size", "0", "--seconds", "0", "--workers", "-1"}, "4 faults")
 	refused(t, 2, []string{"bench", "step", "--steps", "0", "--warmup", "-1", "--batch", "33", "--bn-group", "32"}, "3 faults")
 	refused(t, 2, []string{"bench", "allreduce", "--world", "0", "--bytes", "-1", "--wire", "x", "--iterations", "0"}, "world", "bytes", "wire", "iterations")
 	refused(t, 2, []string{"bench", "allreduce", "--processes"}, "--transport nats")
