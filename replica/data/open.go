@@ -57,6 +57,11 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if shards.IsPattern(path) {
 		return openShards(path, o)
 	}
+	for _, packed := range []string{".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip"} {
+		if strings.HasSuffix(path, packed) {
+			return nil, fmt.Errorf("data %s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar", path)
+		}
+	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -20,6 +20,7 @@ func TestOpenNamesTheFault(t *testing.T) {
 		"nowhere":          "no such folder",
 		"file":             "give the folder",
 		"empty":            "holds no JPEG or PNG image",
+		"x.tar.gz":         "unpack it",
 		"texts":            "holds no JPEG or PNG image",
 		"valonly":          "no folder train",
 		"x-{000..003}.tar": "4 of the 4 files it names do not exist",
