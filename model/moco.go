@@ -177,6 +177,8 @@ type Report struct {
 	PosSim    float64 // Σ q·k
 	NegSim    float64 // Σ mean of q·n over the real negatives
 	HardSim   float64 // Σ mean of q·n over the N hardest; 0 without mixing
+	Hardest   float64 // Σ largest q·n over the real negatives
+	Spread    float64 // Σ of the group's spread (see loss.Output): 1 = as on a whole sphere, 0 = collapsed
 
 	Forward, Criterion, Backward time.Duration // of the query encoder, the loss, the query encoder
 }
@@ -190,6 +192,8 @@ func (r *Report) Add(o Report) {
 	r.PosSim += o.PosSim
 	r.NegSim += o.NegSim
 	r.HardSim += o.HardSim
+	r.Hardest += o.Hardest
+	r.Spread += o.Spread
 	r.Forward += o.Forward
 	r.Criterion += o.Criterion
 	r.Backward += o.Backward
@@ -227,6 +231,7 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 	return Report{
 		Samples: len(in.Samples), Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
 		PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
+		Hardest: out.HardestSim, Spread: out.Spread,
 		Forward: forward.Sub(start), Criterion: criterion.Sub(forward), Backward: time.Since(criterion),
 	}, nil
 }

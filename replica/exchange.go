@@ -127,7 +127,10 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		if err := s.moco.Backward(dq, local[wave][:p], ready); err != nil {
 			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
 		}
-		reports = append(reports, protocol.GroupReport{Group: group, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard})
+		reports = append(reports, protocol.GroupReport{
+			Group: group, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
+			PosSim: out.PosSim, NegSim: out.NegSim, Hardest: out.HardestSim, HardSim: out.HardSim, Spread: out.Spread,
+		})
 	}
 	s.announce(m, final)
 	return reports, nil

@@ -182,7 +182,10 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 		if err != nil {
 			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
 		}
-		reports = append(reports, protocol.GroupReport{Group: group, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard})
+		reports = append(reports, protocol.GroupReport{
+			Group: group, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard,
+			PosSim: report.PosSim, NegSim: report.NegSim, Hardest: report.Hardest, HardSim: report.HardSim, Spread: report.Spread,
+		})
 	}
 	s.announce(m, final)
 	return reports, nil

@@ -24,7 +24,8 @@ type recorder struct {
 	cfg      protocol.Config
 	progress *progress
 	samples  atomic.Pointer[sampler.Sampler] // once the data is known
-	broken   bool                            // the log could not be written: said once
+	health   health
+	broken   bool // the log could not be written: said once
 }
 
 // know tells the recorder what the job trains on.
@@ -39,6 +40,8 @@ func (r *recorder) Committed(c coordinator.CommitRecord) {
 	line := logLine{
 		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
 		Loss: c.Loss, LR: c.Commit.LR, Proxy: c.ProxyAcc, ProxyHard: c.ProxyHard,
+		PosSim: c.Health.PosSim, NegSim: c.Health.NegSim, Hardest: c.Health.Hardest, HardSim: c.Health.HardSim,
+		Spread: c.Health.Spread, QueueAge: queueAge(c.Commit.Step, r.cfg),
 		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
 	}
 	r.note(r.dir.step(r.dir.log, line.Step, line))
@@ -55,6 +58,10 @@ func (r *recorder) Committed(c coordinator.CommitRecord) {
 		steps = totalSteps(r.cfg, s)
 	}
 	r.progress.step(line, steps)
+	if text := r.health.look(line); text != "" {
+		r.progress.say("%s", text)
+		r.note(r.dir.event("collapse", map[string]any{"step": line.Step, "spread": line.Spread}))
+	}
 }
 
 // Event implements coordinator.Observer.

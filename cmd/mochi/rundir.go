@@ -32,6 +32,12 @@ type logLine struct {
 	LR        float64            `json:"lr"`
 	Proxy     float64            `json:"proxy_acc"`
 	ProxyHard float64            `json:"proxy_acc_hard"`
+	PosSim    float64            `json:"pos_sim"`     // mean similarity with the key,
+	NegSim    float64            `json:"neg_sim"`     // with negatives,
+	Hardest   float64            `json:"hardest_sim"` // with the hardest one,
+	HardSim   float64            `json:"hard_sim"`    // with the N hardest
+	Spread    float64            `json:"spread"`      // of embeddings: 1 = whole sphere, 0 = collapsed
+	QueueAge  float64            `json:"queue_age"`   // steps, mean of the keys that are samples'
 	ImagesPS  float64            `json:"images_per_s"`
 	StepMS    float64            `json:"step_ms"`
 	Time      string             `json:"time"`

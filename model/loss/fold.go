@@ -49,6 +49,7 @@ func (l *Loss) Fold(in Fold, out *Output) error {
 		}
 		out.add(r)
 	}
+	out.Spread = float64(b) * spread(in.Q, l.dim)
 	return nil
 }
 
@@ -155,4 +156,22 @@ func dot64(x, y []float32) float64 {
 		s += float64(x[i]) * float64(y[i])
 	}
 	return s
+}
+
+// spread is that of Output, of embeddings [g, d]; 0 for a single one.
+func spread(q []float32, d int) float64 {
+	g := len(q) / d
+	if g < 2 {
+		return 0
+	}
+	var total float64
+	for x := range d {
+		var sum, squares float64
+		for at := x; at < len(q); at += d {
+			sum += float64(q[at])
+			squares += float64(q[at]) * float64(q[at])
+		}
+		total += math.Sqrt(max(0, squares-sum*sum/float64(g)) / float64(g-1))
+	}
+	return total / float64(d) * math.Sqrt(float64(d))
 }

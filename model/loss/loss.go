@@ -174,6 +174,11 @@ type Output struct {
 	NegSim     float64 // Σ mean over the real negatives of q·n
 	HardSim    float64 // Σ mean over the N hardest of q·n; 0 without mixing
 	HardestSim float64 // Σ largest q·n over the real negatives
+
+	// b times the spread of the queries: their standard deviation per dimension,
+	// the mean over dimensions, against 1/√d: 1 when spread over the whole
+	// sphere, √(1 − mean cosine) in general, 0 when all are alike (collapse).
+	Spread float64
 }
 
 // Loss computes losses for one shape. It owns its scratch; it is not safe for
