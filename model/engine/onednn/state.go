@@ -24,6 +24,7 @@ type state struct {
 	c        *C.ox_state
 	vectors  map[engine.Vector][]float32
 	programs []*program
+	sgd      C.mk_sgd // of the update under way; here, because C's arguments escape
 }
 
 func newState(e *cpuEngine, net *network.Network) (*state, error) {
@@ -80,9 +81,9 @@ func (s *state) Update(u engine.Update) error {
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	sgd := C.mk_sgd{lr: C.float(u.LR), momentum: C.float(u.SGDMomentum), weight_decay: C.float(u.WeightDecay),
+	s.sgd = C.mk_sgd{lr: C.float(u.LR), momentum: C.float(u.SGDMomentum), weight_decay: C.float(u.WeightDecay),
 		ema: C.float(u.EncoderMomentum)}
-	C.ox_state_update(s.c, &sgd, pointer(u.Grads), 1-network.BatchNormMomentum, network.BatchNormMomentum,
+	C.ox_state_update(s.c, &s.sgd, pointer(u.Grads), 1-network.BatchNormMomentum, network.BatchNormMomentum,
 		pointer(u.QueryStatistics), pointer(u.KeyStatistics))
 	return nil
 }

@@ -18,11 +18,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Some 50 µs: longer than slices differ, shorter than a time slice.
-enum { SPINS = 2000 };
+// Some 500 µs: longer than slices differ and than it takes to wake a sleeper,
+// shorter than a time slice.
+enum { SPINS = 20000 };
 
 struct ox_team {
-    int threads, spins;
+    int threads, spins, pin;
     pthread_t *handles;
     ox_job job;
     void *arg;
@@ -59,9 +60,29 @@ static void await(_Atomic uint32_t *word, uint32_t value, int spins) {
     while (atomic_load_explicit(word, memory_order_acquire) == value) sleep_while(word, value);
 }
 
+static int cores(cpu_set_t *set) {
+    CPU_ZERO(set);
+    return sched_getaffinity(0, sizeof *set, set) == 0 ? CPU_COUNT(set) : 1;
+}
+
+// pin ties the calling thread to the core number me of those it may use. A
+// scheduler that wakes a thread where its waker runs puts two of a team on one
+// core, and each barrier then waits for a time slice.
+static void pin(int me) {
+    cpu_set_t all, one;
+    cores(&all);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &all) && me-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            pthread_setaffinity_np(pthread_self(), sizeof one, &one);
+        }
+}
+
 static void *work(void *arg) {
     ox_team *t = arg;
     int me = (int)atomic_fetch_add(&t->next, 1);
+    if (t->pin) pin(me);
     // The library decides by this how many threads a primitive is made for. It
     // is a property of the calling thread in OpenMP; other runtimes lack it.
     void (*one)(int) = (void (*)(int))dlsym(RTLD_DEFAULT, "omp_set_num_threads");
@@ -75,15 +96,14 @@ static void *work(void *arg) {
     }
 }
 
-static int cores(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 ox_team *ox_team_open(int threads) {
     ox_team *t = NULL;
     if (posix_memalign((void **)&t, 64, sizeof *t)) return NULL;
-    *t = (ox_team){.threads = 0, .spins = threads > cores() ? 0 : SPINS};
+    // Only a team that has every core to itself knows which thread belongs
+    // where; a smaller one would meet another's on the same core.
+    cpu_set_t set;
+    int all = cores(&set);
+    *t = (ox_team){.spins = threads > all ? 0 : SPINS, .pin = threads == all && threads > 1};
     t->handles = calloc((size_t)threads, sizeof *t->handles);
     for (; t->handles && t->threads < threads; t->threads++)
         if (pthread_create(&t->handles[t->threads], NULL, work, t)) break;
