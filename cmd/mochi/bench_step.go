@@ -130,9 +130,14 @@ type stepBencher struct {
 	queue  *queue.Queue
 	images [][]float32 // two views a group
 	keys   []float32
-	sum    []float32 // gradients, query and key statistics, over the groups
-	group  []float32 // the same of one group
-	loss   float64   // mean of the last step
+	sum    []float32          // gradients, query and key statistics, over the groups
+	group  []float32          // the same of one group
+	loss   float64            // mean of the last step
+	phases map[string]float64 // of the last step, ms
+
+	samples []int
+	labels  []int32
+	shards  []loss.Shard
 }
 
 func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
@@ -158,6 +163,9 @@ func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error
 	b.keys = make([]float32, cfg.Batch*cfg.Dim)
 	b.sum = make([]float32, net.NumParams()+2*net.NumBuffers())
 	b.group = make([]float32, len(b.sum))
+	b.phases = map[string]float64{}
+	b.samples = make([]int, cfg.BNGroup)
+	b.labels = make([]int32, cfg.Batch)
 	return b, nil
 }
 
@@ -172,46 +180,44 @@ func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) 
 	phases := map[string][]float64{}
 	var before, after runtime.MemStats
 	for i := range warmup + steps {
-		if i == warmup {
-			runtime.ReadMemStats(&before)
-		}
+		runtime.ReadMemStats(&before)
 		var k0 time.Duration
 		if timer != nil {
 			k0 = timer.KernelTime()
 		}
 		start := time.Now()
-		ms, err := b.step(int64(i + 1))
-		if err != nil {
+		if err := b.step(int64(i + 1)); err != nil {
 			return r, err
 		}
 		took := time.Since(start)
 		if i < warmup {
 			continue
 		}
+		runtime.ReadMemStats(&after)
+		r.Allocs += float64(after.Mallocs-before.Mallocs) / float64(steps)
 		total = append(total, took.Seconds()*1e3)
 		if timer != nil {
 			kernel = append(kernel, (timer.KernelTime()-k0).Seconds()*1e3)
 		}
-		for name, v := range ms {
+		for name, v := range b.phases {
 			phases[name] = append(phases[name], v)
 		}
 		fmt.Fprintf(errs, "step %d/%d: %.1f ms\n", i-warmup+1, steps, took.Seconds()*1e3)
 	}
-	runtime.ReadMemStats(&after)
 	r.StepP50, r.StepP99 = percentile(total, 50), percentile(total, 99)
 	r.ImagesPS = float64(b.cfg.Batch) / r.StepP50 * 1e3
 	r.KernelMS = percentile(kernel, 50)
 	for name, v := range phases {
 		r.Phases[name] = percentile(v, 50)
 	}
-	r.Allocs = float64(after.Mallocs-before.Mallocs) / float64(steps)
 	r.PeakRSS = peakRSS()
 	return r, nil
 }
 
-// step is one step of one replica that has all groups: the phases in ms.
-func (b *stepBencher) step(step int64) (map[string]float64, error) {
-	ms := map[string]float64{}
+// step is one step of one replica that has all groups.
+func (b *stepBencher) step(step int64) error {
+	ms := b.phases
+	clear(ms)
 	last := time.Now()
 	end := func(name string) {
 		now := time.Now()
@@ -225,15 +231,15 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 	for i := range groups {
 		into := b.into(i)[p+nb:]
 		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], into); err != nil {
-			return nil, err
+			return err
 		}
 		b.gather(i, p+nb, len(b.sum))
 	}
 	end("key_forward")
-	samples := make([]int, g)
-	var shards []loss.Shard
+	samples := b.samples
+	b.shards = b.shards[:0]
 	for _, h := range b.queue.Held() {
-		shards = append(shards, loss.Shard{Index: h.Index, Keys: h.Keys})
+		b.shards = append(b.shards, loss.Shard{Index: h.Index, Keys: h.Keys})
 	}
 	for i := range groups {
 		for j := range samples {
@@ -241,12 +247,12 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 		}
 		in := model.StepInput{
 			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
-			Shards: shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
+			Shards: b.shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
 		}
 		into := b.into(i)
 		report, err := b.moco.Step(in, into[:p], into[p:p+nb], nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		last = time.Now()
 		b.gather(i, 0, p+nb)
@@ -261,14 +267,14 @@ func (b *stepBencher) step(step int64) (map[string]float64, error) {
 		b.sum[p+i] /= float32(groups) // of statistics, the mean
 	}
 	if err := b.moco.Apply(b.sum[:p], b.sum[p:p+nb], b.sum[p+nb:], b.cfg.LR); err != nil {
-		return nil, err
+		return err
 	}
 	end("update")
-	if err := b.queue.Enqueue(b.keys, make([]int32, b.cfg.Batch)); err != nil {
-		return nil, err
+	if err := b.queue.Enqueue(b.keys, b.labels); err != nil {
+		return err
 	}
 	end("enqueue")
-	return ms, nil
+	return nil
 }
 
 // into is where group i's results go: the first group's are the sum so far.
