@@ -19,7 +19,7 @@ typedef struct {
 
 typedef struct {
     const run *r;
-    int thread, lane;
+    int thread, lane, turn; // turn: of the sums
     const ox_phase *phase;
     ox_slice slice;
     int begin; // the lane's first slice
@@ -68,7 +68,7 @@ static int weight_grad(const place *at, int index, const ox_op *op) {
     const ox_program *p = at->r->p;
     const ox_layer *l = &p->plan.layer[op->layer];
     const ox_room *r = &p->room[at->thread];
-    float *sums = p->weight_sums[at->lane];
+    float *sums = p->weight_sums[at->turn * p->plan.lanes + at->lane];
     void *x = address(at, op->in[0]), *dy = address(at, op->in[1]);
     if (l->own) {
         mk_conv c = ox_conv(l, at->phase->split);
@@ -176,7 +176,7 @@ static int step(const place *at, int index) {
         mk_bias(type(at, out), rows(at, out), channels(at, out), x, params + l->bias, 0, y);
         break;
     case OX_BIAS_GRAD:
-        mk_bias_grad(type(at, in), rows(at, in), channels(at, in), x, at->begin, p->bias_sums[at->lane]);
+        mk_bias_grad(type(at, in), rows(at, in), channels(at, in), x, at->begin, p->bias_sums[at->turn * p->plan.lanes + at->lane]);
         break;
     case OX_NORMALIZE:
         mk_l2norm(rows(at, in), channels(at, in), x, y, address(at, op->out[1]));
@@ -192,12 +192,13 @@ static int step(const place *at, int index) {
 }
 
 // store sums a weight gradient over lanes, output channels [o0, o1).
-static void store(const ox_program *p, int layer, int o0, int o1, float *dw) {
+static void store(const ox_program *p, int turn, int layer, int o0, int o1, float *dw) {
     const ox_layer *l = &p->plan.layer[layer];
+    float **all = p->weight_sums + turn * p->plan.lanes;
     if (l->own) {
         mk_conv c = ox_conv(l, 1);
         const float *sums[p->live];
-        for (int i = 0; i < p->live; i++) sums[i] = p->weight_sums[p->lane[i]];
+        for (int i = 0; i < p->live; i++) sums[i] = all[p->lane[i]];
         mk_wgrad_store(&c, o0, o1, p->live, sums, dw);
         return;
     }
@@ -208,50 +209,63 @@ static void store(const ox_program *p, int layer, int o0, int o1, float *dw) {
             for (int t = 0; t < taps; t++) {
                 size_t at = (size_t)(s->fo[o] + s->fi[i] + s->ft[t]);
                 float sum = 0;
-                for (int k = 0; k < p->live; k++) sum += p->weight_sums[p->lane[k]][at];
+                for (int k = 0; k < p->live; k++) sum += all[p->lane[k]][at];
                 dw[((size_t)o * (size_t)l->in + (size_t)i) * (size_t)taps + (size_t)t] = sum;
             }
 }
 
-// tail does a thread's share of what ends a phase.
-static void tail(const run *r, const ox_tail *t, int thread) {
+// fold completes a norm, or its gradients.
+static void fold(const run *r, const ox_tail *t) {
     ox_program *p = r->p;
     const ox_plan *plan = &p->plan;
-    int c0, c1;
-    switch (t->kind) {
-    case OX_FOLD:
-    case OX_GRAD_FOLD: {
-        const ox_norm *n = &plan->norm[t->index];
-        const double *parts[p->live];
-        size_t count[p->live];
-        double **from = (t->kind == OX_FOLD ? p->stats : p->sums) + (size_t)t->index * (size_t)plan->lanes;
-        for (int i = 0; i < p->live; i++) {
-            parts[i] = from[p->lane[i]];
-            count[i] = (size_t)(ox_to(plan, p->lane[i]) - ox_from(plan, p->lane[i])) * (size_t)n->pixels;
-        }
-        ox_share(n->channels, thread, p->e->threads, &c0, &c1);
-        size_t c = (size_t)n->channels;
-        if (c1 <= c0) break;
-        if (t->kind == OX_FOLD)
-            mk_bn_fold(&p->bn[t->index], c, (size_t)c0, (size_t)c1, p->live, parts, count, plan->epsilon,
-                       p->statistics + n->mean, p->statistics + n->var);
-        else
-            mk_bn_grad_fold(&p->bn[t->index], c, (size_t)c0, (size_t)c1, p->live, parts,
-                            (size_t)plan->batch * (size_t)n->pixels, r->grads + n->gamma, r->grads + n->beta);
-        break;
+    const ox_norm *n = &plan->norm[t->index];
+    const double *parts[p->live];
+    size_t count[p->live], c = (size_t)n->channels;
+    double **from = (t->kind == OX_FOLD ? p->stats : p->sums) + (size_t)t->index * (size_t)plan->lanes;
+    for (int i = 0; i < p->live; i++) {
+        parts[i] = from[p->lane[i]];
+        count[i] = (size_t)(ox_to(plan, p->lane[i]) - ox_from(plan, p->lane[i])) * (size_t)n->pixels;
     }
-    case OX_STORE_WEIGHTS:
-        ox_share(plan->layer[t->index].out, thread, p->e->threads, &c0, &c1);
-        if (c1 > c0) store(p, t->index, c0, c1, r->grads + plan->layer[t->index].weight);
-        break;
-    case OX_STORE_BIAS:
-        ox_share(plan->layer[t->index].out, thread, p->e->threads, &c0, &c1);
+    if (t->kind == OX_FOLD)
+        mk_bn_fold(&p->bn[t->index], c, 0, c, p->live, parts, count, plan->epsilon, p->statistics + n->mean,
+                   p->statistics + n->var);
+    else
+        mk_bn_grad_fold(&p->bn[t->index], c, 0, c, p->live, parts, (size_t)plan->batch * (size_t)n->pixels,
+                        r->grads + n->gamma, r->grads + n->beta);
+}
+
+// What the last thread to end a phase does before any goes on: the folds,
+// some microseconds.
+typedef struct {
+    const run *r;
+    const ox_phase *phase;
+} ending;
+
+static void folds(void *arg) {
+    const ending *e = arg;
+    const ox_tail *tails = e->r->p->plan.tail + e->phase->tail;
+    for (int t = 0; t < e->phase->tails; t++)
+        if (tails[t].kind == OX_FOLD || tails[t].kind == OX_GRAD_FOLD) fold(e->r, &tails[t]);
+}
+
+// stores writes a thread's share of the gradients that a phase has completed.
+static void stores(const run *r, const ox_phase *ph, int turn, int thread) {
+    const ox_program *p = r->p;
+    for (int i = 0; i < ph->tails; i++) {
+        const ox_tail *t = &p->plan.tail[ph->tail + i];
+        if (t->kind != OX_STORE_WEIGHTS && t->kind != OX_STORE_BIAS) continue;
+        const ox_layer *l = &p->plan.layer[t->index];
+        int c0, c1;
+        ox_share(l->out, thread, p->e->threads, &c0, &c1);
+        if (t->kind == OX_STORE_WEIGHTS) {
+            if (c1 > c0) store(p, turn, t->index, c0, c1, r->grads + l->weight);
+            continue;
+        }
         for (int c = c0; c < c1; c++) {
             float sum = 0;
-            for (int i = 0; i < p->live; i++) sum += p->bias_sums[p->lane[i]][c];
-            r->grads[plan->layer[t->index].bias + c] = sum;
+            for (int k = 0; k < p->live; k++) sum += p->bias_sums[turn * p->plan.lanes + p->lane[k]][c];
+            r->grads[l->bias + c] = sum;
         }
-        break;
     }
 }
 
@@ -265,23 +279,23 @@ static void run_job(void *arg, int thread) {
             const ox_norm *n = &plan->norm[i];
             mk_bn_fold_eval(&p->bn[i], (size_t)n->channels, buffers + n->mean, buffers + n->var, plan->epsilon);
         }
-        ox_team_barrier(p->e->team);
+        ox_team_barrier(p->e->team, NULL, NULL);
     }
     for (int i = r->from; i < r->to; i++) {
         const ox_phase *ph = &plan->phase[i];
         for (int lane = thread; lane < plan->lanes; lane += p->e->threads) {
             const int32_t *bounds = plan->lane_slice + ph->slice;
             for (int s = bounds[lane]; s < bounds[lane + 1]; s++) {
-                place at = {r, thread, lane, ph, plan->slice[s], s == bounds[lane]};
+                place at = {r, thread, lane, i % 2, ph, plan->slice[s], s == bounds[lane]};
                 for (int op = ph->op; op < ph->op + ph->ops; op++) {
                     int status = step(&at, op);
                     if (status && !__atomic_exchange_n(&p->status, status, __ATOMIC_RELAXED)) p->status_op = op;
                 }
             }
         }
-        ox_team_barrier(p->e->team);
-        for (int t = ph->tail; t < ph->tail + ph->tails; t++) tail(r, &plan->tail[t], thread);
-        if (ph->tails && i + 1 < r->to) ox_team_barrier(p->e->team);
+        ending e = {r, ph};
+        ox_team_barrier(p->e->team, folds, &e);
+        stores(r, ph, i % 2, thread);
     }
 }
 

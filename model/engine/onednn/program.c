@@ -199,9 +199,10 @@ static int rooms(ox_program *p, const sizes *z) {
         r->part = block(z->part);
         if (!r->scratch || !r->library || !r->x_packed || !r->dy_packed || !r->part) return -1;
     }
-    p->weight_sums = calloc((size_t)plan->lanes, sizeof *p->weight_sums);
-    p->bias_sums = calloc((size_t)plan->lanes, sizeof *p->bias_sums);
-    for (int l = 0; l < plan->lanes; l++)
+    size_t turns = 2 * (size_t)plan->lanes;
+    p->weight_sums = calloc(turns, sizeof *p->weight_sums);
+    p->bias_sums = calloc(turns, sizeof *p->bias_sums);
+    for (size_t l = 0; l < turns; l++)
         if (!(p->weight_sums[l] = block(z->weights)) || !(p->bias_sums[l] = block(z->bias))) return -1;
     return 0;
 }
@@ -266,7 +267,7 @@ void ox_program_close(ox_program *p) {
         ox_room *r = &p->room[t];
         free(r->scratch), free(r->library), free(r->x_packed), free(r->dy_packed), free(r->part);
     }
-    for (int l = 0; p->weight_sums && p->bias_sums && l < plan->lanes; l++) free(p->weight_sums[l]), free(p->bias_sums[l]);
+    for (int l = 0; p->weight_sums && p->bias_sums && l < 2 * plan->lanes; l++) free(p->weight_sums[l]), free(p->bias_sums[l]);
     free(p->weight_sums), free(p->bias_sums), free(p->room), free(p->bound), free(p->stored), free(p->lane);
     free(p->bn), free(p->bn_values), free(p->partials), free(p->stats), free(p->sums);
     free(p->kept), free(p->statistics);

@@ -45,8 +45,8 @@ struct ox_program {
     float *bn_values;
     double **stats, **sums; // by norm·lanes + lane
     double *partials;
-    float **weight_sums; // by lane
-    float **bias_sums;
+    float **weight_sums; // by turn·lanes + lane: phases take turns, so that
+    float **bias_sums;   // a store may still read while the next phase adds
     float *statistics;
     int live, *lane; // lanes that hold samples
     int status, status_op;

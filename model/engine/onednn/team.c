@@ -18,9 +18,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Some 500 µs: longer than slices differ and than it takes to wake a sleeper,
+// Some 1 ms: longer than slices differ and than it takes to wake a sleeper,
 // shorter than a time slice.
-enum { SPINS = 20000 };
+enum { SPINS = 50000 };
 
 struct ox_team {
     int threads, spins, pin;
@@ -132,9 +132,10 @@ void ox_team_run(ox_team *t, ox_job job, void *arg) {
     for (uint32_t left; (left = atomic_load(&t->running)) != 0;) sleep_while(&t->running, left);
 }
 
-void ox_team_barrier(ox_team *t) {
+void ox_team_barrier(ox_team *t, void (*then)(void *arg), void *arg) {
     uint32_t passed = atomic_load(&t->passed);
     if (atomic_fetch_add(&t->arrived, 1) + 1 == (uint32_t)t->threads) {
+        if (then) then(arg);
         atomic_store(&t->arrived, 0);
         atomic_fetch_add(&t->passed, 1);
         if (t->threads > 1) wake(&t->passed);

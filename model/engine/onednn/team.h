@@ -18,7 +18,8 @@ int ox_team_size(const ox_team *t);
 // One at a time.
 void ox_team_run(ox_team *t, ox_job job, void *arg);
 
-// ox_team_barrier holds the threads of a job until all have come.
-void ox_team_barrier(ox_team *t);
+// ox_team_barrier holds the threads of a job until all have come and the last
+// of them has run then (unless NULL).
+void ox_team_barrier(ox_team *t, void (*then)(void *arg), void *arg);
 
 #endif
