@@ -126,8 +126,9 @@ func TestBF16AgreesWithFP32(t *testing.T) {
 		}
 		for _, p := range net.Params {
 			g, w := got.grads[p.Offset:p.Offset+p.Size], want.grads[p.Offset:p.Offset+p.Size]
-			// Some 0.97 to 0.99 with these initial weights, in every layer alike;
-			// a misplaced value or tap leaves less than 0.9.
+			// Seen: 0.97 to 0.99 with these initial weights. The bound was 0.985,
+			// failed, and was lowered to 0.95; that the difference is rounding,
+			// and that a fault would fall below 0.95, has not been shown.
 			if c := cosine(g, w); !(c > 0.95) {
 				t.Errorf("batch %d: gradient of %s: cosine %v", batch, p.Name, c)
 			}
