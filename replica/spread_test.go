@@ -57,7 +57,7 @@ func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replic
 			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(int) float64 { return cfg.LR },
 		}),
 	}
-	var running sync.WaitGroup
+	var replicas []*replica.Replica // all are known before the first one speaks
 	for i := range n {
 		l := &link{cluster: c, id: fmt.Sprintf("r%d", i), in: make(chan protocol.Message, 256), rank: -1}
 		c.links[l.id] = l
@@ -67,9 +67,13 @@ func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replic
 		if applied != nil {
 			l.applied = func(l *link, step int64) { applied(r, l, step) }
 		}
+		replicas = append(replicas, r)
+	}
+	var running sync.WaitGroup
+	for i, r := range replicas {
 		running.Go(func() {
 			if err := r.Run(t.Context()); err != nil {
-				t.Errorf("%s: %v", l.id, err)
+				t.Errorf("r%d: %v", i, err)
 			}
 		})
 	}
@@ -212,15 +216,15 @@ func TestFlippedBitIsRepaired(t *testing.T) {
 			flips := 0
 			var flipped []string
 			got := runCluster(t, spreadConfig(c.copies), 3, func(r *replica.Replica, l *link, step int64) {
-				if l.rank < 0 || l.rank != int(step/3)%3 || step%3 != 1 || step > 7 {
+				l.mu.Lock()
+				rank, holders := l.rank, l.round.Holders
+				l.mu.Unlock()
+				if rank < 0 || rank != int(step/3)%3 || step%3 != 1 || step > 7 {
 					return
 				}
-				l.mu.Lock()
-				holders := l.round.Holders
-				l.mu.Unlock()
 				shard := int(step) % 6
 				for v, h := range holders {
-					if slices.Contains(h, l.rank) && (h[0] == l.rank) == c.owner {
+					if slices.Contains(h, rank) && (h[0] == rank) == c.owner {
 						shard = v
 					}
 				}
