@@ -19,8 +19,10 @@ import (
 //	MOCHI_PARITY=DIR MOCHI_PARITY_ENGINE=onednn go test -tags onednn -run Parity -v ./cmd/mochi
 //
 // In fp32, every gradient has a cosine of at least 0.9999 with PyTorch's; in
-// bf16, at least that of PyTorch's own bf16 minus 0.005, tensor by tensor and
-// on average.
+// bf16, at least that of one pass of PyTorch's own bf16 minus 0.005, tensor by
+// tensor and on average; for those that lie below, the log says whether they
+// reach the lowest of four passes (a weaker bar, not the one to meet). ResNet-34
+// and -50 do not meet it in bf16 yet.
 // The same goes for embeddings and batch statistics. The losses of ten training
 // steps are within 1e-3 (fp32) and 2e-2 (bf16) of PyTorch's fp32, relatively.
 func TestParity(t *testing.T) {
@@ -58,8 +60,9 @@ func parityOfNetwork(t *testing.T, eng engine.Engine, path string, precision eng
 	var s struct {
 		Arch, Head       string
 		Size, Dim, Batch int
-		BF16             map[string]float64
-		Mean             float64 `json:"bf16_mean"` // over gradients
+		BF16             map[string]float64 // of one pass
+		Lowest           map[string]float64 `json:"bf16_lowest"` // of four, three with images moved by 1e-3
+		Mean             float64            `json:"bf16_mean"`   // over gradients
 	}
 	g := openTensors(t, path, &s)
 	net, err := network.Build(s.Arch, network.Options{Channels: 3, ImageSize: s.Size, Dim: s.Dim, Head: s.Head})
@@ -99,6 +102,9 @@ func parityOfNetwork(t *testing.T, eng engine.Engine, path string, precision eng
 		}
 		if !(c >= want) {
 			t.Errorf("%s: cosine %.5f with PyTorch's fp32, want at least %.5f", name, c, want)
+			if precision == engine.BF16 {
+				t.Logf("%s: four passes of PyTorch's bf16 go down to %.5f", name, s.Lowest[name])
+			}
 		}
 	}
 	check("embedding", embeddings)

@@ -9,10 +9,10 @@ A file a network (safetensors layout): torchvision's initial weights, images,
 a cotangent u, and PyTorch's fp32 embeddings, batch statistics and gradients of
 sum(embeddings * u). The metadata holds, for each of them, the cosine of
 PyTorch's own bf16 (autocast) with its fp32: the yardstick of an engine's bf16.
-It is the worst of four passes, three of them with images moved by 1e-3: in
-ResNet-50, PyTorch's own figure for a tensor then moves by 0.005 (median) to
-0.05, that of one pass would be luck. Their mean over tensors moves by 0.0007
-only and is held as well.
+Beside that of one pass, which is the bar, stands the lowest of four, three of
+them with images moved by 1e-3, to be read with it: in ResNet-50, PyTorch's own
+figure for a tensor then moves by 0.005 (median) to 0.05. The mean over tensors
+and passes moves by 0.0007 only and is held as well.
 resnet18-cifar-steps holds ten training steps of MoCo, losses in fp32 and bf16.
 
 Images are smooth shapes, not noise, and the last BatchNorm weight of every
@@ -113,11 +113,11 @@ def whole_network(arch):
         moved = views * (1 + 1e-3 * rng.randn(*views.shape)).astype(np.float32)
         a, b = (one_pass(net, channels_last(moved), torch.from_numpy(u), bf16) for bf16 in (False, True))
         passes.append({n: cosine(a[n], b[n]) for n in a})
-    bf16 = {n: min(p[n] for p in passes) for n in exact}
+    bf16, lowest = passes[0], {n: min(p[n] for p in passes) for n in exact}
     mean = float(np.mean([p[n] for p in passes for n in p if n.startswith("grad.")]))
     worst = min(bf16, key=bf16.get)
     print(f"{arch}: PyTorch's bf16 against its fp32: embeddings {bf16['embedding']:.5f}, gradients {mean:.4f}, worst {bf16[worst]:.4f} ({worst})", flush=True)
-    return {**tensors, **exact, "images": views, "u": u}, {"arch": arch, **spec, "bf16": bf16, "bf16_mean": mean}
+    return {**tensors, **exact, "images": views, "u": u}, {"arch": arch, **spec, "bf16": bf16, "bf16_lowest": lowest, "bf16_mean": mean}
 
 
 def ten_steps():
