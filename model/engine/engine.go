@@ -11,6 +11,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 
 	"mochi/model/network"
 )
@@ -136,6 +137,23 @@ type Update struct {
 	SGDMomentum     float32 // 0.9
 	WeightDecay     float32
 	EncoderMomentum float32 // m
+}
+
+// Validate reports a vector that does not have the network's length.
+func (u Update) Validate(net *network.Network) error {
+	for _, v := range []struct {
+		name      string
+		got, want int
+	}{
+		{"gradients", len(u.Grads), net.NumParams()},
+		{"query statistics", len(u.QueryStatistics), net.NumBuffers()},
+		{"key statistics", len(u.KeyStatistics), net.NumBuffers()},
+	} {
+		if v.got != v.want {
+			return fmt.Errorf("%d %s, %s has %d", v.got, v.name, net.Arch, v.want)
+		}
+	}
+	return nil
 }
 
 // Program is one compiled network. It owns its activations.

@@ -71,17 +71,8 @@ func (s *state) Close() error { return nil }
 const updateChunk = 1 << 14
 
 func (s *state) Update(u engine.Update) error {
-	for _, c := range []struct {
-		name      string
-		got, want int
-	}{
-		{"gradients", len(u.Grads), s.net.NumParams()},
-		{"query statistics", len(u.QueryStatistics), s.net.NumBuffers()},
-		{"key statistics", len(u.KeyStatistics), s.net.NumBuffers()},
-	} {
-		if c.got != c.want {
-			return fmt.Errorf("engine gorgonia: update: %d %s, %s has %d", c.got, c.name, s.net.Arch, c.want)
-		}
+	if err := u.Validate(s.net); err != nil {
+		return fmt.Errorf("engine gorgonia: update: %w", err)
 	}
 	query, key, momentum := s.vectors[engine.QueryParams], s.vectors[engine.KeyParams], s.vectors[engine.Momentum]
 	s.chunks(len(query), func(from, to int) {

@@ -67,17 +67,8 @@ func (s *state) Update(u engine.Update) error {
 	if s.c == nil {
 		return fmt.Errorf("engine onednn: update %s: the state is closed", s.net.Arch)
 	}
-	for _, c := range []struct {
-		name      string
-		got, want int
-	}{
-		{"gradients", len(u.Grads), s.net.NumParams()},
-		{"query statistics", len(u.QueryStatistics), s.net.NumBuffers()},
-		{"key statistics", len(u.KeyStatistics), s.net.NumBuffers()},
-	} {
-		if c.got != c.want {
-			return fmt.Errorf("engine onednn: update: %d %s, %s has %d", c.got, c.name, s.net.Arch, c.want)
-		}
+	if err := u.Validate(s.net); err != nil {
+		return fmt.Errorf("engine onednn: update: %w", err)
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
