@@ -221,15 +221,19 @@ func (s *session) restoreModel(c *checkpoint.State) {
 	s.step, s.cursor, s.pending, s.ready = c.Step, c.Cursor, nil, true
 }
 
-// negatives are the shards that this replica holds, as the loss wants them.
-func (s *session) negatives() []loss.Shard {
-	var list []loss.Shard
-	for _, h := range s.queue.Held() {
+// negatives are the shards held, as the loss wants them.
+func (s *session) negatives() []loss.Shard { return AppendShards(nil, s.queue, s.cfg.Oracle) }
+
+// AppendShards appends the shards that a queue holds, as the loss wants them:
+// with their classes where the class oracle is on. They are the queue's, as
+// queue.Queue.Held.
+func AppendShards(dst []loss.Shard, q *queue.Queue, oracle bool) []loss.Shard {
+	for _, h := range q.Held() {
 		shard := loss.Shard{Index: h.Index, Keys: h.Keys, BF16: h.BF16}
-		if s.cfg.Oracle {
+		if oracle {
 			shard.Labels = h.Labels
 		}
-		list = append(list, shard)
+		dst = append(dst, shard)
 	}
-	return list
+	return dst
 }

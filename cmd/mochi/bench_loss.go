@@ -10,6 +10,8 @@ import (
 	"mochi/coordinator/protocol"
 	"mochi/model/engine"
 	"mochi/model/loss"
+	"mochi/replica"
+	"mochi/replica/queue"
 )
 
 // lossBench is the JSON object of mochi bench loss.
@@ -55,7 +57,8 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	case mix.N == 0 && mix.S+mix.S2 > 0:
 		f.add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
 	}
-	if *storage != "fp32" && *storage != "bf16" {
+	format, known := map[string]queue.Storage{"fp32": queue.FP32, "bf16": queue.BF16}[*storage]
+	if !known {
 		f.add("queue-storage", "%q; use fp32 or bf16", *storage)
 	}
 	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
@@ -71,9 +74,11 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 
 	rng := rand.New(rand.NewPCG(1, 2))
 	q, pos := unitRows(rng, *batch, *dim), unitRows(rng, *batch, *dim)
-	queue := benchQueue(rng, *k, *dim, min(benchShards, *k), *storage == "bf16")
+	negatives := queue.NewStored(*k, *dim, min(benchShards, *k), format)
+	negatives.Init(1)
+	shards := replica.AppendShards(nil, negatives, false)
 	base := peakRSS()
-	mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, queue)
+	mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, shards)
 	if err != nil {
 		return err
 	}
@@ -81,7 +86,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 		return err
 	}
 	extra := max(0, peakRSS()-base)
-	moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, queue)
+	moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, shards)
 	if err != nil {
 		return err
 	}
@@ -129,31 +134,6 @@ func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos
 			Pos:     pos, Shards: shards, Scale: 1 / float64(batch),
 		}, &out)
 	}, nil
-}
-
-// benchQueue is k random keys in v shards. Never more than one key is held in
-// another format, so that the memory in use is the queue's.
-func benchQueue(rng *rand.Rand, k, dim, v int, bf16 bool) []loss.Shard {
-	shards := make([]loss.Shard, v)
-	for i := range shards {
-		rows := (k - i + v - 1) / v
-		s := loss.Shard{Index: i}
-		if bf16 {
-			s.BF16 = make([]uint16, 0, rows*dim)
-		} else {
-			s.Keys = make([]float32, 0, rows*dim)
-		}
-		for range rows {
-			key := unitRows(rng, 1, dim)
-			if bf16 {
-				s.BF16 = loss.AppendBF16(s.BF16, key)
-			} else {
-				s.Keys = append(s.Keys, key...)
-			}
-		}
-		shards[i] = s
-	}
-	return shards
 }
 
 // unitRows makes n random rows of length 1.

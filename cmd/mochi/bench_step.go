@@ -237,10 +237,7 @@ func (b *stepBencher) step(step int64) error {
 	}
 	end("key_forward")
 	samples := b.samples
-	b.shards = b.shards[:0]
-	for _, h := range b.queue.Held() {
-		b.shards = append(b.shards, loss.Shard{Index: h.Index, Keys: h.Keys})
-	}
+	b.shards = replica.AppendShards(b.shards[:0], b.queue, false)
 	for i := range groups {
 		for j := range samples {
 			samples[j] = i*g + j

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"mochi/replica/augment"
@@ -63,18 +62,12 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 	for _, e := range corrupt {
 		fmt.Fprintf(errs, "shown red: %v\n", e)
 	}
-	to, err := os.CreateTemp(filepath.Dir(*path), ".sheet-*.png")
-	if err != nil {
-		return fmt.Errorf("write the sheet: %w", err)
+	var sheetPNG bytes.Buffer
+	if err := png.Encode(&sheetPNG, picture); err != nil {
+		return fmt.Errorf("draw the sheet: %w", err)
 	}
-	defer os.Remove(to.Name()) // nothing is there after the renaming
-	buffered := bufio.NewWriter(to)
-	err = errors.Join(png.Encode(buffered, picture), buffered.Flush(), to.Chmod(0o644), to.Close())
-	if err == nil {
-		err = os.Rename(to.Name(), *path)
-	}
-	if err != nil {
-		return fmt.Errorf("write the sheet: %w", err)
+	if err := writeFile(*path, sheetPNG.Bytes()); err != nil {
+		return err
 	}
 	fmt.Fprintf(out, "%s: %s, each with its query view and its key view (%s, %d×%d pixels)\n", *path, count(min(*images, set.Train.Len()), "image"), *recipeName, *size, *size)
 	return nil

@@ -125,19 +125,6 @@ func Split(queue []float32, labels []int32, dim, v int) []Shard {
 	return shards
 }
 
-// AppendBF16 appends values rounded to bfloat16, to the nearest, ties to even.
-func AppendBF16(dst []uint16, values []float32) []uint16 {
-	for _, x := range values {
-		bits := math.Float32bits(x)
-		if x != x {
-			dst = append(dst, uint16(bits>>16)|1<<6) // stays NaN
-			continue
-		}
-		dst = append(dst, uint16((bits+0x7fff+bits>>16&1)>>16))
-	}
-	return dst
-}
-
 // Queries is one batch of queries. Slices belong to the caller and are only
 // read. All vectors have length 1.
 type Queries struct {
