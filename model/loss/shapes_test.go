@@ -1,0 +1,58 @@
+package loss
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// Random shapes, settings and queues against the plain oracle, on all kernels
+// of this CPU: MOCHI_SHAPES=10000 for many.
+func TestRandomShapes(t *testing.T) {
+	count := 150
+	if n, err := strconv.Atoi(os.Getenv("MOCHI_SHAPES")); err == nil {
+		count = n
+	}
+	for i := range count {
+		r := rand.New(rand.NewPCG(99, uint64(i)))
+		batch, dim, length := 1+r.IntN(9), 1+r.IntN(40), 1+r.IntN(200)
+		if i%50 == 0 {
+			batch, length = 1+r.IntN(70), 1+r.IntN(1500)
+		}
+		cfg := Config{N: 1 + r.IntN(length), S: r.IntN(200), S2: r.IntN(200), Shards: r.IntN(18), Seed: r.Uint64(),
+			Temperature: []float64{0.2, 0.07, 0.01, 1}[r.IntN(4)], Threads: 1 + r.IntN(3)}
+		switch r.IntN(6) {
+		case 0:
+			cfg.N = length
+		case 1:
+			cfg.S = 0
+		case 2:
+			cfg.S2 = 0
+		case 3:
+			cfg.N, cfg.S, cfg.S2 = 0, 0, 0
+		}
+		in := example(uint64(i), batch, dim, length)
+		switch r.IntN(4) {
+		case 0: // duplicates: ties
+			for j := 1; j < length; j++ {
+				if from := r.IntN(j); r.IntN(2) == 0 {
+					copy(in.Queue[j*dim:(j+1)*dim], in.Queue[from*dim:(from+1)*dim])
+				}
+			}
+		case 1: // all alike, or opposite
+			for j := 1; j < length; j++ {
+				sign := float32(1 - 2*r.IntN(2))
+				for x := range dim {
+					in.Queue[j*dim+x] = sign * in.Queue[x]
+				}
+			}
+		case 2: // the query itself
+			copy(in.Queue[:dim], in.Q[:dim])
+		}
+		checkAgainstPlain(t, cfg, dim, in)
+		if t.Failed() {
+			t.Fatalf("shape %d: B=%d d=%d K=%d %+v", i, batch, dim, length, cfg)
+		}
+	}
+}
