@@ -75,6 +75,35 @@ func cases(t testing.TB) []testCase {
 		return b.Conv("a", b.MaxPool(0, 2, 1, 0), 4, 3, 1, 0)
 	})
 
+	// Channels enough for kernels that work on blocks of 16 to 64 of them. One
+	// convolution between two BatchNorms each, for in bf16 a single value that
+	// rounds the other way moves hundreds in the next layer.
+	wide := func(name string, batch, channels, size int, describe func(b *network.Builder) int) {
+		b := network.NewBuilder(name, channels, size)
+		x := b.GlobalAvgPool(describe(b))
+		net, err := b.Build(x, b.L2Normalize(x))
+		add(name, batch, net, err)
+	}
+	wide("wide 7x7 stride 2 and max pool", 2, 3, 32, func(b *network.Builder) int {
+		return b.MaxPool(b.BatchNorm("bn", b.Conv("a", 0, 64, 7, 2, 3), true), 3, 2, 1)
+	})
+	wide("wide 1x1", 3, 64, 7, func(b *network.Builder) int {
+		return b.BatchNorm("bn2", b.Conv("a", b.BatchNorm("bn1", 0, true), 128, 1, 1, 0), true)
+	})
+	wide("wide 3x3", 3, 64, 7, func(b *network.Builder) int {
+		return b.BatchNorm("bn2", b.Conv("a", b.BatchNorm("bn1", 0, true), 64, 3, 1, 1), true)
+	})
+	wide("wide 3x3 stride 2", 3, 64, 8, func(b *network.Builder) int {
+		return b.BatchNorm("bn2", b.Conv("a", b.BatchNorm("bn1", 0, true), 128, 3, 2, 1), true)
+	})
+	wide("wide 1x1 stride 2 and add", 3, 64, 8, func(b *network.Builder) int {
+		x := b.BatchNorm("bn1", 0, true)
+		return b.Add(b.BatchNorm("bn2", b.Conv("a", x, 128, 3, 2, 1), false), b.BatchNorm("bn3", b.Conv("b", x, 128, 1, 2, 0), false), true)
+	})
+	wide("wide add", 3, 64, 7, func(b *network.Builder) int {
+		return b.Add(b.BatchNorm("bn2", b.Conv("a", 0, 64, 3, 1, 1), false), 0, true)
+	})
+
 	b := network.NewBuilder("linear", 3, 4)
 	x := b.GlobalAvgPool(0)
 	y := b.Linear("fc.2", b.ReLU(b.Linear("fc.0", x, 7)), 5)

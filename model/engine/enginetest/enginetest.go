@@ -10,6 +10,7 @@ package enginetest
 import (
 	"errors"
 	"math"
+	"slices"
 	"testing"
 
 	"mochi/model/engine"
@@ -20,6 +21,11 @@ import (
 // float64 reference, relative to the largest magnitude of the tensor.
 const Tolerance = 1e-4
 
+// ToleranceBF16 is the same for bf16, where the reference rounds as the engine
+// does: one unit of bf16's last place, which is what a value that falls on the
+// other side of a tie moves the largest of its tensor by.
+const ToleranceBF16 = 1.0 / 256
+
 // New makes the engine under test.
 type New func(engine.Config) (engine.Engine, error)
 
@@ -28,6 +34,8 @@ type Promise struct {
 	// SameBits is the largest number of threads with which the engine gives
 	// the bits of one thread; 0 = any number. Of run to run it is always asked.
 	SameBits int
+	// Precision of feature maps: FP32 unless given.
+	Precision engine.Precision
 }
 
 // Run runs the whole suite in subtests of t, on an engine whose bits do not
@@ -55,6 +63,27 @@ func RunPromise(t *testing.T, newEngine func(engine.Config) (engine.Engine, erro
 	t.Run("nan", s.nan)
 }
 
+// tolerance is that of the precision under test.
+func (s suite) tolerance() float64 {
+	if s.promise.Precision == engine.BF16 {
+		return ToleranceBF16
+	}
+	return Tolerance
+}
+
+// cases are those that can be compared with the reference: in bf16 all but the
+// one that multiplies the smallest difference by a hundred thousand.
+func (s suite) cases(t testing.TB) []testCase {
+	all := cases(t)
+	if s.promise.Precision == engine.BF16 {
+		all = slices.DeleteFunc(all, func(c testCase) bool { return c.tolerance != Tolerance })
+		for i := range all {
+			all[i].tolerance = ToleranceBF16
+		}
+	}
+	return all
+}
+
 type suite struct {
 	new     New
 	promise Promise
@@ -62,6 +91,9 @@ type suite struct {
 
 func (s suite) engine(t testing.TB, cfg engine.Config) engine.Engine {
 	t.Helper()
+	if cfg.Precision == "" {
+		cfg.Precision = s.promise.Precision
+	}
 	e, err := s.new(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +164,7 @@ func run(t testing.TB, p engine.Program, net *network.Network, f fixture) result
 // training compares everything of a training step with the reference.
 func (s suite) training(t *testing.T) {
 	e := s.engine(t, engine.Config{Threads: 2})
-	for _, c := range cases(t) {
+	for _, c := range s.cases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(c, 1)
 			st := s.state(t, e, c.net, f)
@@ -145,7 +177,7 @@ func (s suite) training(t *testing.T) {
 			}{{engine.Query, f.query, f.queryBuffers}, {engine.Key, f.key, f.keyBuffers}} {
 				p := compile(t, st, engine.Spec{Encoder: enc.encoder, Batch: c.batch, Mode: engine.Train})
 				got := run(t, p, c.net, f)
-				want := newReference(c.net, c.batch, engine.Train, enc.params, enc.buffers)
+				want := s.reference(c.net, c.batch, engine.Train, enc.params, enc.buffers)
 				compare(t, "embeddings", c.tolerance, got.embeddings, want.forward(widen(f.images)))
 				compare(t, "features", c.tolerance, got.features, want.values[c.net.Feature])
 				compareTensors(t, "statistic", c.tolerance, c.net.Buffers, got.statistics, want.statistics)
@@ -159,7 +191,7 @@ func (s suite) training(t *testing.T) {
 // eval uses the running statistics.
 func (s suite) eval(t *testing.T) {
 	e := s.engine(t, engine.Config{Threads: 2})
-	for _, c := range cases(t) {
+	for _, c := range s.cases(t) {
 		f := newFixture(c, 2)
 		st := s.state(t, e, c.net, f)
 		for _, enc := range []struct {
@@ -168,7 +200,7 @@ func (s suite) eval(t *testing.T) {
 		}{{engine.Query, f.query, f.queryBuffers}, {engine.Key, f.key, f.keyBuffers}} {
 			p := compile(t, st, engine.Spec{Encoder: enc.encoder, Batch: c.batch, Mode: engine.Eval})
 			got := run(t, p, c.net, f)
-			want := newReference(c.net, c.batch, engine.Eval, enc.params, enc.buffers)
+			want := s.reference(c.net, c.batch, engine.Eval, enc.params, enc.buffers)
 			compare(t, c.name+": embeddings", c.tolerance, got.embeddings, want.forward(widen(f.images)))
 			compare(t, c.name+": features", c.tolerance, got.features, want.values[c.net.Feature])
 		}
@@ -200,14 +232,14 @@ func (s suite) farStatistics(t *testing.T) {
 	x := b.GlobalAvgPool(b.BatchNorm("bn", 0, true))
 	net, err := b.Build(x, b.L2Normalize(x))
 	check(t, err)
-	c := testCase{"far", net, 3, Tolerance}
+	c := testCase{"far", net, 3, s.tolerance()}
 	f := newFixture(c, 4)
 	for i := range f.images {
 		f.images[i] += 100
 	}
 	st := s.state(t, s.engine(t, engine.Config{}), net, f)
 	got := run(t, compile(t, st, engine.Spec{Batch: c.batch, Mode: engine.Train}), net, f)
-	want := newReference(net, c.batch, engine.Train, f.query, f.queryBuffers)
+	want := s.reference(net, c.batch, engine.Train, f.query, f.queryBuffers)
 	compare(t, "embeddings", c.tolerance, got.embeddings, want.forward(widen(f.images)))
 	compareTensors(t, "statistic", c.tolerance, net.Buffers, got.statistics, want.statistics)
 }

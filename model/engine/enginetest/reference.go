@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"math"
+	"slices"
 
 	"mochi/model/engine"
 	"mochi/model/network"
@@ -9,10 +10,16 @@ import (
 
 // reference executes a network in float64, one obvious loop a layer. It is
 // slow and is meant to be right by inspection.
+//
+// With bf16 it rounds what an engine of that precision stores: weights of
+// convolutions, feature maps, and the gradients of feature maps, each when it
+// is complete. BatchNorm, addition and ReLU in a row are one operation, rounded
+// once. Vectors, statistics and the gradients of parameters are not rounded.
 type reference struct {
 	net     *network.Network
 	batch   int
 	mode    engine.Mode
+	bf16    bool
 	params  []float64
 	buffers []float64
 
@@ -20,15 +27,63 @@ type reference struct {
 	statistics []float64   // as net.Buffers; modes Train and Forward
 }
 
+func (s suite) reference(net *network.Network, batch int, mode engine.Mode, params, buffers []float32) *reference {
+	r := newReference(net, batch, mode, params, buffers)
+	if r.bf16 = s.promise.Precision == engine.BF16; r.bf16 {
+		for i := range net.Nodes {
+			if n := &net.Nodes[i]; n.Op == network.OpConv {
+				r.round(r.param(n, 0))
+			}
+		}
+	}
+	return r
+}
+
 func newReference(net *network.Network, batch int, mode engine.Mode, params, buffers []float32) *reference {
 	return &reference{net: net, batch: batch, mode: mode, params: widen(params), buffers: widen(buffers),
 		statistics: make([]float64, net.NumBuffers())}
 }
 
+// round rounds to bf16, ties to even.
+func (r *reference) round(v []float64) {
+	for i, x := range v {
+		bits := math.Float32bits(float32(x))
+		bits += 0x7fff + bits>>16&1
+		v[i] = float64(math.Float32frombits(bits &^ 0xffff))
+	}
+}
+
+// stored says whether node i is a feature map that is rounded: not a BatchNorm
+// that an addition takes in.
+func (r *reference) stored(i int) bool {
+	n := &r.net.Nodes[i]
+	if !r.bf16 || len(n.Out) != 3 {
+		return false
+	}
+	if n.Op != network.OpBatchNorm || n.ReLU {
+		return true
+	}
+	readers, adds := 0, 0
+	for j := range r.net.Nodes {
+		for _, in := range r.net.Nodes[j].Inputs {
+			if in == i {
+				readers++
+				if r.net.Nodes[j].Op == network.OpAdd {
+					adds++
+				}
+			}
+		}
+	}
+	return readers != 1 || adds != 1
+}
+
 // forward returns embeddings [batch, Dim] of images [batch, C, H, W].
 func (r *reference) forward(images []float64) []float64 {
 	r.values = make([][]float64, len(r.net.Nodes))
-	r.values[0] = images
+	r.values[0] = slices.Clone(images)
+	if r.stored(0) {
+		r.round(r.values[0])
+	}
 	for i := 1; i < len(r.net.Nodes); i++ {
 		n := &r.net.Nodes[i]
 		x := r.values[n.Inputs[0]]
@@ -82,6 +137,9 @@ func (r *reference) forward(images []float64) []float64 {
 				y[j] = math.Max(y[j], 0)
 			}
 		}
+		if r.stored(i) {
+			r.round(y)
+		}
 	}
 	return r.values[r.net.Output]
 }
@@ -94,10 +152,24 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 	for i := range d {
 		d[i] = make([]float64, len(r.values[i]))
 	}
+	// A sum of more than two gradients is stored after every addition.
+	arrived := make([]int, len(d))
+	arrive := func(at int, part []float64) {
+		if r.bf16 && len(r.net.Nodes[at].Out) == 3 {
+			r.round(part)
+			if arrived[at]++; arrived[at] > 2 {
+				r.round(d[at])
+			}
+		}
+		for j, v := range part {
+			d[at][j] += v
+		}
+	}
 	copy(d[r.net.Output], dEmbeddings)
 	for i := len(r.net.Nodes) - 1; i > 0; i-- {
 		n := &r.net.Nodes[i]
-		x, dx := r.values[n.Inputs[0]], d[n.Inputs[0]]
+		from := n.Inputs[0]
+		x, dx := r.values[from], make([]float64, len(d[from]))
 		y, dy := r.values[i], d[i]
 		in := r.net.Nodes[n.Inputs[0]].Out
 		grad := func(j int) []float64 {
@@ -111,6 +183,9 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 				}
 			}
 		}
+		if r.bf16 && len(n.Out) == 3 {
+			r.round(dy)
+		}
 		switch n.Op {
 		case network.OpConv:
 			r.eachTap(n, in, func(b, o, c, yi, xi, wi int) {
@@ -120,10 +195,8 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 		case network.OpBatchNorm:
 			r.backwardBatchNorm(n, in, x, dy, dx, grad(0), grad(1))
 		case network.OpAdd:
-			for j, v := range dy {
-				dx[j] += v
-				d[n.Inputs[1]][j] += v
-			}
+			copy(dx, dy)
+			arrive(n.Inputs[1], slices.Clone(dy))
 		case network.OpMaxPool:
 			taken := make([]bool, len(dy)) // the first maximum of a window gets it all
 			r.eachWindow(n, in, func(yi, xi int) {
@@ -149,9 +222,7 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 				}
 			}
 		case network.OpReLU:
-			for j, v := range dy {
-				dx[j] += v
-			}
+			copy(dx, dy)
 		case network.OpL2Normalize:
 			w := n.Out[0]
 			for b := range r.batch {
@@ -169,6 +240,7 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 				}
 			}
 		}
+		arrive(from, dx)
 	}
 	return grads
 }
