@@ -1,0 +1,122 @@
+//go:build gpu
+
+package driver
+
+import (
+	"fmt"
+	"unsafe"
+
+	"gorgonia.org/cu"
+)
+
+// Stream is a queue of work on the device. It does not wait for the default
+// stream.
+type Stream struct{ s cu.Stream }
+
+// NewStream makes a stream.
+func (d *Device) NewStream() (Stream, error) {
+	s, err := cu.MakeStream(cu.NonBlocking)
+	if err != nil {
+		return Stream{}, fmt.Errorf("make a stream: %w", err)
+	}
+	return Stream{s}, nil
+}
+
+// Handle is the stream for a C library.
+func (s Stream) Handle() unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&s.s)) }
+
+// Synchronize waits for all work of the stream, and reports what failed in it.
+func (s Stream) Synchronize() error {
+	if err := s.s.Synchronize(); err != nil {
+		return fmt.Errorf("wait for the device: %w", err)
+	}
+	return nil
+}
+
+// Upload copies values to the device in the stream's order. src must stay as
+// it is until the copy is done; the copy is asynchronous if it is pinned.
+func (s Stream) Upload(dst Pointer, src []float32) error {
+	if len(src) == 0 {
+		return nil
+	}
+	return copied("to", len(src), cu.MemcpyHtoDAsync(cu.DevicePtr(dst), unsafe.Pointer(&src[0]), int64(4*len(src)), s.s))
+}
+
+// Download copies values from the device in the stream's order.
+func (s Stream) Download(dst []float32, src Pointer) error {
+	if len(dst) == 0 {
+		return nil
+	}
+	return copied("from", len(dst), cu.MemcpyDtoHAsync(unsafe.Pointer(&dst[0]), cu.DevicePtr(src), int64(4*len(dst)), s.s))
+}
+
+// UploadBytes copies bytes to the device, and returns when they are there.
+func (s Stream) UploadBytes(dst Pointer, src []byte) error {
+	if len(src) == 0 {
+		return nil
+	}
+	if err := cu.MemcpyHtoDAsync(cu.DevicePtr(dst), unsafe.Pointer(&src[0]), int64(len(src)), s.s); err != nil {
+		return fmt.Errorf("copy %d bytes to the device: %w", len(src), err)
+	}
+	return s.Synchronize()
+}
+
+func copied(where string, n int, err error) error {
+	if err != nil {
+		return fmt.Errorf("copy %d values %s the device: %w", n, where, err)
+	}
+	return nil
+}
+
+// Zero clears bytes, a multiple of 4, in the stream's order.
+func (s Stream) Zero(p Pointer, bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
+	if err := cu.MemsetD32Async(cu.DevicePtr(p), 0, int64(bytes/4), s.s); err != nil {
+		return fmt.Errorf("clear %d bytes: %w", bytes, err)
+	}
+	return nil
+}
+
+// Wait lets the stream's next work wait for the event.
+func (s Stream) Wait(e Event) error {
+	if err := s.s.Wait(e.e, 0); err != nil {
+		return fmt.Errorf("wait for an event: %w", err)
+	}
+	return nil
+}
+
+// Close destroys the stream.
+func (s *Stream) Close() error { return s.s.Destroy() }
+
+// Event marks a point in a stream.
+type Event struct{ e cu.Event }
+
+// NewEvent makes an event without a clock.
+func (d *Device) NewEvent() (Event, error) {
+	e, err := cu.MakeEvent(cu.DisableTiming)
+	if err != nil {
+		return Event{}, fmt.Errorf("make an event: %w", err)
+	}
+	return Event{e}, nil
+}
+
+// Record marks the end of all work that the stream has now.
+func (e Event) Record(s Stream) error {
+	if err := e.e.Record(s.s); err != nil {
+		return fmt.Errorf("record an event: %w", err)
+	}
+	return nil
+}
+
+// Synchronize waits on the host until the event has happened.
+func (e Event) Synchronize() error {
+	if err := e.e.Synchronize(); err != nil {
+		return fmt.Errorf("wait for an event: %w", err)
+	}
+	return nil
+}
+
+// Close destroys the event.
+func (e *Event) Close() error { return cu.DestroyEvent(&e.e) }

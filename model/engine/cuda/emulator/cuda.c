@@ -1,0 +1,355 @@
+//go:build ignore
+
+// An emulated libcuda.so.1: device memory is host memory between guards, and
+// streams run their work as late as is allowed, when somebody waits for it, so
+// that a missing wait shows in the results. Kernels come from libkernels.so
+// beside it.
+#define _GNU_SOURCE
+#include "emu.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500 };
+
+// ---- Log and lock ----
+
+static pthread_mutex_t mutex;
+static FILE *log_file;
+static __thread void *current; // context
+
+__attribute__((constructor)) static void start(void) {
+    pthread_mutexattr_t a;
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&mutex, &a);
+}
+
+void emu_lock(void) { pthread_mutex_lock(&mutex); }
+void emu_unlock(void) { pthread_mutex_unlock(&mutex); }
+
+// The log is opened when it is first named, so that a test may begin one later.
+static void line(const char *before, const char *format, va_list args) {
+    emu_lock();
+    if (!log_file && getenv("MOCHI_EMULATOR_LOG")) log_file = fopen(getenv("MOCHI_EMULATOR_LOG"), "a");
+    if (log_file) {
+        fputs(before, log_file);
+        vfprintf(log_file, format, args);
+        fputc('\n', log_file);
+        fflush(log_file);
+    }
+    emu_unlock();
+}
+
+void emu_log(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    line("", format, args);
+    va_end(args);
+}
+
+int emu_fault(int status, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    line("FAULT ", format, args);
+    va_end(args);
+    return status;
+}
+
+// ---- Device and context ----
+
+static int devices(void) {
+    const char *n = getenv("MOCHI_EMULATOR_DEVICES");
+    return n ? atoi(n) : 2;
+}
+static int context_of[64];
+
+int cuInit(unsigned flags) { return flags ? INVALID_VALUE : OK; }
+int cuDriverGetVersion(int *v) { *v = 12040; return OK; }
+int cuDeviceGetCount(int *n) { *n = devices(); return OK; }
+int cuDeviceGet(int *d, int i) {
+    if (i < 0 || i >= devices()) return INVALID_DEVICE;
+    *d = i;
+    return OK;
+}
+int cuDeviceGetName(char *name, int n, int d) { snprintf(name, (size_t)n, "Emulated GPU %d", d); return OK; }
+static size_t capacity(void) {
+    const char *m = getenv("MOCHI_EMULATOR_MEMORY");
+    return m ? strtoull(m, NULL, 10) : (size_t)4 << 30;
+}
+int cuDeviceTotalMem_v2(size_t *n, int d) { (void)d; *n = capacity(); return OK; }
+int cuDeviceGetAttribute(int *v, int attribute, int d) {
+    (void)d;
+    *v = attribute == 75 ? 8 : attribute == 76 ? 0 : 0; // compute capability 8.0
+    return OK;
+}
+int cuDevicePrimaryCtxRetain(void **c, int d) { emu_lock(); context_of[d]++; emu_unlock(); *c = &context_of[d]; return OK; }
+int cuDevicePrimaryCtxRelease_v2(int d) {
+    emu_lock();
+    int left = --context_of[d];
+    emu_unlock();
+    return left < 0 ? emu_fault(INVALID_CONTEXT, "context of device %d released too often", d) : OK;
+}
+int cuCtxSetCurrent(void *c) { current = c; return OK; }
+int cuCtxGetCurrent(void **c) { *c = current; return OK; }
+int cuGetErrorName(int e, const char **s) { *s = e == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR"; return OK; }
+int cuGetErrorString(int e, const char **s) { (void)e; *s = "emulated"; return OK; }
+
+#define HERE(what) \
+    if (!current) return emu_fault(INVALID_CONTEXT, what ": no context is current on this thread");
+
+// ---- Memory ----
+
+enum { GUARD = 512 };
+typedef struct block { struct block *next; char *at; size_t bytes; int pinned; } block;
+static block *blocks;
+static size_t used;
+
+static int take(void **p, size_t bytes, int pinned) {
+    emu_lock();
+    if (!pinned && used + bytes > capacity()) { emu_unlock(); return OUT_OF_MEMORY; }
+    block *b = calloc(1, sizeof *b);
+    char *raw = aligned_alloc(512, (bytes + 2 * GUARD + 511) / 512 * 512);
+    if (!b || !raw) abort();
+    memset(raw, 0xd5, GUARD);
+    memset(raw + GUARD, 0xff, bytes); // NaN, until somebody writes
+    memset(raw + GUARD + bytes, 0xd5, GUARD);
+    *b = (block){blocks, raw + GUARD, bytes, pinned};
+    blocks = b;
+    if (!pinned) used += bytes;
+    *p = b->at;
+    emu_unlock();
+    return OK;
+}
+
+static block *find(const void *p) {
+    for (block *b = blocks; b; b = b->next)
+        if ((const char *)p >= b->at && (const char *)p < b->at + b->bytes) return b;
+    return NULL;
+}
+
+static void run_all(void);
+
+static int give(void *p, int pinned) {
+    emu_lock();
+    run_all();
+    for (block **at = &blocks; *at; at = &(*at)->next) {
+        block *b = *at;
+        if (b->at != p || b->pinned != pinned) continue;
+        for (int i = 0; i < GUARD; i++)
+            if ((unsigned char)b->at[-1 - i] != 0xd5 || (unsigned char)b->at[b->bytes + (size_t)i] != 0xd5) {
+                emu_fault(0, "a block of %zu bytes was written outside, %d bytes away", b->bytes, i);
+                break;
+            }
+        *at = b->next;
+        if (!pinned) used -= b->bytes;
+        free(b->at - GUARD);
+        free(b);
+        emu_unlock();
+        return OK;
+    }
+    emu_unlock();
+    return emu_fault(INVALID_VALUE, "free of %p, which is no block", p);
+}
+
+int emu_device(const void *p, size_t bytes, size_t align) {
+    emu_lock();
+    block *b = find(p);
+    int ok = b && !b->pinned && (const char *)p + bytes <= b->at + b->bytes && (uintptr_t)p % align == 0;
+    emu_unlock();
+    return ok;
+}
+
+int cuMemAlloc_v2(void **p, size_t bytes) { HERE("cuMemAlloc"); return bytes ? take(p, bytes, 0) : INVALID_VALUE; }
+int cuMemFree_v2(void *p) { HERE("cuMemFree"); return give(p, 0); }
+int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) { (void)flags; HERE("cuMemHostAlloc"); return take(p, bytes, 1); }
+int cuMemFreeHost(void *p) { return give(p, 1); }
+int cuMemGetInfo_v2(size_t *free_, size_t *total) { *total = capacity(); *free_ = *total - used; return OK; }
+
+int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
+    HERE("cuMemsetD8");
+    if (!emu_device(p, n, 1)) return emu_fault(INVALID_VALUE, "cuMemsetD8 of %zu bytes outside device memory", n);
+    memset(p, v, n);
+    return OK;
+}
+
+// ---- Streams ----
+
+typedef struct item { struct item *next; void (*run)(void *); max_align_t argument[]; } item;
+typedef struct stream { struct stream *next; item *head, **tail; unsigned long long queued, done; int running; } stream;
+typedef struct { stream *s; unsigned long long upto; } event;
+static stream *streams;
+
+static int known(void *s) {
+    for (stream *t = streams; t; t = t->next)
+        if (t == s) return 1;
+    return 0;
+}
+
+static void run_until(stream *s, unsigned long long upto) {
+    while (s->done < upto && s->head) {
+        item *i = s->head;
+        s->head = i->next;
+        if (!s->head) s->tail = &s->head;
+        i->run(i->argument);
+        free(i);
+        s->done++;
+    }
+}
+
+static void run_all(void) {
+    for (stream *s = streams; s; s = s->next) run_until(s, s->queued);
+}
+
+int emu_enqueue(void *handle, void (*run)(void *), const void *argument, size_t bytes) {
+    emu_lock();
+    if (!known(handle)) { emu_unlock(); return emu_fault(INVALID_HANDLE, "work for a stream that does not exist"); }
+    stream *s = handle;
+    item *i = malloc(sizeof *i + bytes);
+    i->next = NULL;
+    i->run = run;
+    memcpy(i->argument, argument, bytes);
+    *s->tail = i;
+    s->tail = &i->next;
+    s->queued++;
+    emu_unlock();
+    return OK;
+}
+
+int cuStreamCreate(void **out, unsigned flags) {
+    HERE("cuStreamCreate");
+    if (flags != 1) return emu_fault(INVALID_VALUE, "a stream that waits for the default stream");
+    stream *s = calloc(1, sizeof *s);
+    s->tail = &s->head;
+    emu_lock();
+    s->next = streams;
+    streams = s;
+    emu_unlock();
+    *out = s;
+    return OK;
+}
+int cuStreamSynchronize(void *s) {
+    emu_lock();
+    int ok = known(s);
+    if (ok) run_until(s, ((stream *)s)->queued);
+    emu_unlock();
+    if (ok) emu_log("synchronize stream");
+    return ok ? OK : emu_fault(INVALID_HANDLE, "cuStreamSynchronize of no stream");
+}
+int cuStreamDestroy_v2(void *handle) {
+    emu_lock();
+    for (stream **at = &streams; *at; at = &(*at)->next)
+        if (*at == handle) {
+            stream *s = *at;
+            run_until(s, s->queued);
+            *at = s->next;
+            free(s);
+            emu_unlock();
+            return OK;
+        }
+    emu_unlock();
+    return emu_fault(INVALID_HANDLE, "cuStreamDestroy of no stream");
+}
+
+// ---- Events ----
+
+int cuEventCreate(void **out, unsigned flags) { (void)flags; HERE("cuEventCreate"); *out = calloc(1, sizeof(event)); return OK; }
+int cuEventDestroy_v2(void *e) { free(e); return OK; }
+int cuEventRecord(void *e, void *s) {
+    if (!known(s)) return emu_fault(INVALID_HANDLE, "cuEventRecord in no stream");
+    *(event *)e = (event){s, ((stream *)s)->queued};
+    return OK;
+}
+static void wait_for(void *argument) {
+    event *e = argument;
+    if (e->s && known(e->s)) run_until(e->s, e->upto);
+}
+int cuEventSynchronize(void *e) { emu_lock(); wait_for(e); emu_unlock(); emu_log("synchronize event"); return OK; }
+int cuStreamWaitEvent(void *s, void *e, unsigned flags) { (void)flags; return emu_enqueue(s, wait_for, e, sizeof(event)); }
+
+// ---- Copies ----
+
+typedef struct { char *to; const char *from; size_t bytes; } copy;
+static void do_copy(void *argument) { copy *c = argument; memcpy(c->to, c->from, c->bytes); }
+static void do_copy_staged(void *argument) { copy *c = argument; memcpy(c->to, c->from, c->bytes); free((void *)c->from); }
+
+static int pinned(const void *p, size_t bytes) {
+    block *b = find(p);
+    return b && b->pinned && (const char *)p + bytes <= b->at + b->bytes;
+}
+
+int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *s) {
+    HERE("cuMemcpyHtoDAsync");
+    if (!emu_device(to, bytes, 1)) return emu_fault(INVALID_VALUE, "upload of %zu bytes outside device memory", bytes);
+    copy c = {to, from, bytes};
+    emu_log("upload %zu %s", bytes, pinned(from, bytes) ? "pinned" : "staged");
+    if (pinned(from, bytes)) return emu_enqueue(s, do_copy, &c, sizeof c);
+    char *staged = malloc(bytes);
+    memcpy(staged, from, bytes);
+    c.from = staged;
+    return emu_enqueue(s, do_copy_staged, &c, sizeof c);
+}
+int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, void *s) {
+    HERE("cuMemcpyDtoHAsync");
+    if (!emu_device(from, bytes, 1)) return emu_fault(INVALID_VALUE, "download of %zu bytes outside device memory", bytes);
+    copy c = {to, from, bytes};
+    emu_log("download %zu %s", bytes, pinned(to, bytes) ? "pinned" : "waits");
+    int status = emu_enqueue(s, do_copy, &c, sizeof c);
+    if (!status && !pinned(to, bytes)) status = cuStreamSynchronize(s);
+    return status;
+}
+
+typedef struct { unsigned *to; unsigned v; size_t n; } fill;
+static void do_fill(void *argument) { fill *f = argument; for (size_t i = 0; i < f->n; i++) f->to[i] = f->v; }
+int cuMemsetD32Async(void *p, unsigned v, size_t n, void *s) {
+    HERE("cuMemsetD32Async");
+    if (!emu_device(p, 4 * n, 4)) return emu_fault(INVALID_VALUE, "cuMemsetD32 of %zu values outside device memory", n);
+    fill f = {p, v, n};
+    return emu_enqueue(s, do_fill, &f, sizeof f);
+}
+
+// ---- Kernels ----
+
+static const emu_kernel *kernels;
+
+int cuModuleLoadData(void **module, const void *image) {
+    HERE("cuModuleLoadData");
+    if (strncmp(image, "emulated ", 9)) return emu_fault(INVALID_IMAGE, "a module that the emulated NVRTC did not make");
+    Dl_info self;
+    char path[4096];
+    if (!kernels && dladdr((void *)cuModuleLoadData, &self)) {
+        snprintf(path, sizeof path, "%s", self.dli_fname);
+        *(strrchr(path, '/') + 1) = 0;
+        strncat(path, "libkernels.so", sizeof path - strlen(path) - 1);
+        void *l = dlopen(path, RTLD_NOW);
+        kernels = l ? dlsym(l, "emu_kernels") : NULL;
+        if (!kernels) return emu_fault(INVALID_IMAGE, "%s: %s", path, dlerror());
+    }
+    *module = (void *)kernels;
+    return OK;
+}
+int cuModuleUnload(void *m) { return m ? OK : INVALID_HANDLE; }
+int cuModuleGetFunction(void **f, void *m, const char *name) {
+    for (const emu_kernel *k = m; k->name; k++)
+        if (!strcmp(k->name, name)) { *f = (void *)k; return OK; }
+    return NOT_FOUND;
+}
+
+typedef struct { const emu_kernel *k; unsigned grid[3], block[3], shared; unsigned long long arguments[32]; } launch;
+static void do_launch(void *argument) { launch *l = argument; l->k->run(l->arguments, l->grid, l->block, l->shared); }
+
+int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+                   void *s, void **parameters, void **extra) {
+    HERE("cuLaunchKernel");
+    launch l = {f, {gx, gy, gz}, {bx, by, bz}, shared, {0}};
+    if (extra || bx * by * bz > 1024 || !gx || !gy || !gz || gy > 65535 || gz > 65535 || shared > 48 << 10)
+        return emu_fault(INVALID_VALUE, "launch of %s: grid %u×%u×%u, block %u×%u×%u, %u bytes", l.k->name, gx, gy, gz, bx, by, bz, shared);
+    for (int i = 0; i < l.k->parameters; i++) memcpy(&l.arguments[i], parameters[i], 8);
+    emu_log("launch %s", l.k->name);
+    return emu_enqueue(s, do_launch, &l, sizeof l);
+}
