@@ -45,7 +45,7 @@ func settings() []setting {
 		{"precision", "P", "fp32, or bf16 where the engine has it"},
 		{"wire", "W", "gradients on the network: fp32 (exact sums), bf16 (half the bytes)"},
 		{"seed", "n", "seed of initial weights, order, augmentation, mixing"},
-		{"knn-every", "EPOCHS", "evaluate kNN every so many epochs; 0 = never"},
+		{"knn-every", "EPOCHS", "evaluate kNN, alignment and uniformity every so many epochs; 0 = never"},
 		{"checkpoint-every", "STEPS", "write a checkpoint every so many steps; 0 = only at the end"},
 		{"keep", "n", "checkpoints to keep besides the latest"},
 		{"sample-log", "", "write samples.jsonl: the sample indices of every step"},
@@ -89,7 +89,7 @@ func addTrainingFlags(fs *flagSet, use func(name string) bool) *trainingConfig {
 // processKeys are the keys of a --config file that belong to this process,
 // not to the job: a RUN's config.yaml does not have them, a hand-written file
 // may.
-var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device"}
+var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device", "knn-images"}
 
 // config is the effective configuration, adjusted by the command and checked
 // as a whole; what is wrong with it goes to f. fs receives the process keys of

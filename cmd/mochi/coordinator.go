@@ -25,6 +25,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	jobName := fs.String("job", defaultJob, "`NAME` of the job")
 	dataPath := fs.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
 	engineName := fs.String("engine", "auto", engineFlag+", for --knn-every")
+	knnImages := fs.Int("knn-images", 0, knnImagesFlag)
 	resume := fs.String("resume", "auto", resumeFlag)
 	verbose := fs.Bool("verbose", false, "log more")
 	training := addTrainingFlags(fs, func(string) bool { return true })
@@ -45,6 +46,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		needs.Precision = engine.FP32
 		f.checkEngine(*engineName, needs)
 	}
+	f.atLeast(0, "knn-images", *knnImages)
 	start := f.resume(*resume, cfg)
 	var set *data.Set
 	var info protocol.Data
@@ -88,7 +90,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		return err
 	}
 	defer nats.Shutdown()
-	knn := newEvaluator(cfg, set, *engineName, j.rec)
+	knn := newEvaluator(cfg, set, *engineName, *knnImages, j.rec)
 	j.store.saved = knn.saved(ctx, j.from)
 	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {

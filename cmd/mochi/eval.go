@@ -73,10 +73,9 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 		return err
 	}
 	defer state.Close()
-	state.Set(engine.QueryParams, st.QueryParams)
-	state.Set(engine.QueryBuffers, st.QueryBuffers)
-	result, err := knn(context.Background(), eng, state, set, knnOptions{
-		k: *k, temperature: *temp, feature: *feature, train: *limitTrain, test: *limitTest, progress: errs,
+	fill(state, st)
+	results, err := knn(context.Background(), eng, state, set, knnOptions{
+		k: *k, temperature: *temp, features: []eval.Feature{eval.Feature(*feature)}, train: *limitTrain, test: *limitTest, progress: errs,
 		corrupt: func(e *data.CorruptError) {
 			fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
 		},
@@ -84,6 +83,7 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
+	result := results[0]
 	if *asJSON {
 		return printJSON(out, result)
 	}
@@ -140,8 +140,14 @@ func (e *encoderFlags) load() (*checkpoint.State, *network.Network, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	params, buffers := net.Init(e.seed)
-	return &checkpoint.State{QueryParams: params, QueryBuffers: buffers}, net, nil
+	return initialState(e.config(net), net), net, nil
+}
+
+// config is what an untrained encoder would be trained with.
+func (e *encoderFlags) config(net *network.Network) protocol.Config {
+	cfg := protocol.DefaultConfig()
+	cfg.Arch, cfg.Head, cfg.ImageSize, cfg.Dim, cfg.Seed = net.Arch, e.head, net.ImageSize, net.Dim, e.seed
+	return cfg
 }
 
 // loadCheckpoint reads a checkpoint and builds its network from the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
@@ -14,23 +15,28 @@ import (
 	"mochi/replica/data"
 )
 
-// evaluator measures kNN accuracy during a run, with an engine of its own.
+// evaluator measures kNN accuracy and geometry during a run, with an engine of
+// its own.
 type evaluator struct {
 	cfg    protocol.Config
 	set    *data.Set
 	rec    *recorder
 	engine string
+	images int // training images that vote in kNN at most, 0 = all
 
 	busy sync.Mutex // one evaluation at a time
 	wg   sync.WaitGroup
 }
 
+// knnImagesFlag is what --knn-images says in help.
+const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
+
 // newEvaluator returns nil where there is nothing to evaluate on.
-func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, rec *recorder) *evaluator {
-	if cfg.KNNEvery == 0 || notEvaluated(set) != "" {
+func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, images int, rec *recorder) *evaluator {
+	if cfg.KNNEvery == 0 || set == nil {
 		return nil
 	}
-	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName}
+	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName, images: images}
 }
 
 // notEvaluated says why kNN accuracy cannot be measured on a data set, "" when
@@ -54,7 +60,7 @@ func (e *evaluator) untrained(ctx context.Context) error {
 	if e == nil {
 		return nil
 	}
-	return e.evaluate(ctx, "before training", 0, runtime.NumCPU(), nil)
+	return e.evaluate(ctx, "before training", runtime.NumCPU(), nil)
 }
 
 // trained evaluates the newest checkpoint of a run that is over, on all cores.
@@ -66,7 +72,7 @@ func (e *evaluator) trained(ctx context.Context, s *store) error {
 	if err != nil {
 		return err
 	}
-	return e.evaluate(ctx, "after training", found.State.Step, runtime.NumCPU(), found.State)
+	return e.evaluate(ctx, "after training", runtime.NumCPU(), found.State)
 }
 
 // saved returns what a store calls for every new checkpoint: the first one
@@ -89,8 +95,8 @@ func (e *evaluator) saved(ctx context.Context, from *checkpoint.State) func(st *
 		done = due
 		e.wg.Go(func() {
 			when := fmt.Sprintf("after epoch %d", st.Epoch)
-			if err := e.evaluate(ctx, when, st.Step, 1, st); err != nil && ctx.Err() == nil {
-				e.rec.progress.say("kNN %s not measured: %v", when, err)
+			if err := e.evaluate(ctx, when, 1, st); err != nil && ctx.Err() == nil {
+				e.rec.progress.say("the encoder %s was not evaluated: %v", when, err)
 			}
 		})
 	}
@@ -102,8 +108,8 @@ func (e *evaluator) wait() {
 	}
 }
 
-// evaluate measures the query encoder of a checkpoint, nil for the initial one.
-func (e *evaluator) evaluate(ctx context.Context, when string, step int64, threads int, st *checkpoint.State) error {
+// evaluate measures the encoders of a checkpoint, nil for the initial ones.
+func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *checkpoint.State) error {
 	e.busy.Lock()
 	defer e.busy.Unlock()
 	net, err := network.Build(e.cfg.Arch, network.Options{Channels: 3, ImageSize: e.cfg.ImageSize, Dim: e.cfg.Dim, Head: e.cfg.Head})
@@ -121,18 +127,54 @@ func (e *evaluator) evaluate(ctx context.Context, when string, step int64, threa
 	}
 	defer state.Close()
 	if st == nil {
-		params, buffers := net.Init(e.cfg.Seed)
-		st = &checkpoint.State{QueryParams: params, QueryBuffers: buffers}
+		st = initialState(e.cfg, net)
 	}
-	state.Set(engine.QueryParams, st.QueryParams)
-	state.Set(engine.QueryBuffers, st.QueryBuffers)
-	r, err := knn(ctx, eng, state, e.set, knnOptions{k: eval.DefaultK, temperature: eval.DefaultTemperature, feature: string(eval.Backbone)})
+	fill(state, st)
+	if notEvaluated(e.set) == "" {
+		if err := e.knn(ctx, eng, state, st, when); err != nil {
+			return err
+		}
+	}
+	r, err := geometry(ctx, eng, state, st, e.cfg, e.set, geometryOptions{
+		images: geometryImages, mochi: e.cfg.MoCHi, oracle: e.cfg.Oracle, seed: e.cfg.Seed,
+	})
 	if err != nil {
 		return err
 	}
-	e.rec.progress.say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images)",
-		when, step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test)
-	return e.rec.dir.event("knn", map[string]any{
-		"step": step, "when": when, "knn_top1": r.Top1, "knn_top5": r.Top5, "train": r.Train, "test": r.Test, "feature": r.Feature,
+	r.SpreadOf = nil // too long for a log
+	e.rec.progress.say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
+		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
+	return e.event("geometry", when, st, r)
+}
+
+// knn measures both features and logs one event, its unmarked figures those of
+// the backbone.
+func (e *evaluator) knn(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, when string) error {
+	results, err := knn(ctx, eng, state, e.set, knnOptions{
+		k: eval.DefaultK, temperature: eval.DefaultTemperature, features: []eval.Feature{eval.Backbone, eval.Embedding}, train: e.images,
 	})
+	if err != nil {
+		return err
+	}
+	r, head := results[0], results[1]
+	e.rec.progress.say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
+		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
+	return e.event("knn", when, st, struct {
+		knnResult
+		Top1 float64 `json:"knn_top1_embedding"`
+		Top5 float64 `json:"knn_top5_embedding"`
+	}{r, head.Top1, head.Top5})
+}
+
+// event logs a result of the state st.
+func (e *evaluator) event(name, when string, st *checkpoint.State, result any) error {
+	text, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	fields := map[string]any{"step": st.Step, "epoch": st.Epoch, "when": when}
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return err
+	}
+	return e.rec.dir.event(name, fields)
 }

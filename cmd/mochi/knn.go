@@ -24,7 +24,7 @@ type knnResult struct {
 type knnOptions struct {
 	k           int
 	temperature float64
-	feature     string
+	features    []eval.Feature
 	train, test int // 0 = all
 	progress    io.Writer
 	corrupt     func(*data.CorruptError)
@@ -43,37 +43,19 @@ func limit(ds data.Dataset, n int, corrupt func(*data.CorruptError)) data.Datase
 const evalBatch = 100
 
 // knn evaluates the query encoder of state on a labelled data set with a test
-// split.
-func knn(ctx context.Context, eng engine.Engine, state engine.State, set *data.Set, o knnOptions) (knnResult, error) {
-	r := knnResult{Feature: o.feature}
-	feature := eval.Feature(o.feature)
+// split: one result for each of the features, all of one pass over the images.
+func knn(ctx context.Context, eng engine.Engine, state engine.State, set *data.Set, o knnOptions) ([]knnResult, error) {
 	net := state.Network()
-	dim, err := feature.Len(net)
-	if err != nil {
-		return r, err
-	}
 	prog, err := state.Compile(engine.Spec{Encoder: engine.Query, Batch: evalBatch, Mode: engine.Eval})
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	defer prog.Close()
-	worker := augment.NewWorker(augment.Eval(net.ImageSize))
-	decoder := data.NewDecoder()
-	defer decoder.Close()
-	extract := func(name string, ds data.Dataset) ([]float32, []int32, error) {
+	extract := func(name string, ds data.Dataset) ([][]float32, []int32, error) {
 		start, last := time.Now(), time.Now()
-		size := 3 * net.ImageSize * net.ImageSize
-		images := func(first, count int, dst []float32) error {
-			for i := range count {
-				img, err := ds.Decode(first+i, decoder)
-				if err != nil {
-					return err
-				}
-				worker.View(img, nil, dst[i*size:(i+1)*size])
-			}
-			return nil
-		}
-		f, err := eval.Features(ctx, prog, net, feature, ds.Len(), images, func(done int) {
+		images, done := viewer(ds, augment.Eval(net.ImageSize), nil)
+		defer done()
+		f, err := eval.Features(ctx, prog, net, o.features, ds.Len(), images, func(done int) {
 			if o.progress != nil && (time.Since(last) > 2*time.Second || done == ds.Len()) {
 				last = time.Now()
 				fmt.Fprintf(o.progress, "features of the %s images: %d/%d, %.0f images/s\n", name, done, ds.Len(), float64(done)/time.Since(start).Seconds())
@@ -91,13 +73,21 @@ func knn(ctx context.Context, eng engine.Engine, state engine.State, set *data.S
 	train, test := limit(set.Train, o.train, o.corrupt), limit(set.Test, o.test, o.corrupt)
 	trainF, trainL, err := extract("training", train)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	testF, testL, err := extract("test", test)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	r.Train, r.Test = train.Len(), test.Len()
-	r.Top1, r.Top5 = eval.KNN(eng.Products(), trainF, trainL, testF, testL, dim, set.Train.Classes(), o.k, o.temperature)
-	return r, nil
+	var results []knnResult
+	for i, feature := range o.features {
+		dim, err := feature.Len(net)
+		if err != nil {
+			return nil, err
+		}
+		r := knnResult{Train: train.Len(), Test: test.Len(), Feature: string(feature)}
+		r.Top1, r.Top5 = eval.KNN(eng.Products(), trainF[i], trainL, testF[i], testL, dim, set.Train.Classes(), o.k, o.temperature)
+		results = append(results, r)
+	}
+	return results, nil
 }

@@ -32,6 +32,7 @@ func commands() []command {
 		{"replica", "join a cluster as a replica", runReplica},
 		{"status", "show what a job is doing", runStatus},
 		{"eval knn", "evaluate a checkpoint with a k-nearest-neighbour classifier", runEvalKNN},
+		{"eval geometry", "measure alignment, uniformity, proxy-task accuracy and spread of a checkpoint", runEvalGeometry},
 		{"inspect", "show what a checkpoint holds", runInspect},
 		{"diff", "compare two checkpoints", runDiff},
 		{"data inspect", "show what a data set holds: counts, classes, sizes, corrupt and duplicate images", runDataInspect},

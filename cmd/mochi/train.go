@@ -34,6 +34,7 @@ func runTrain(args []string, out, errs io.Writer) error {
 	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
 	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
 	fs.IntVar(&l.workers, "workers", 0, workersFlag)
+	fs.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
 	fs.StringVar(&l.resume, "resume", "auto", resumeFlag)
 	verbose := fs.Bool("verbose", false, "log more")
 	// All replicas are there from the start, so there is nothing to wait for.
@@ -67,6 +68,7 @@ type local struct {
 	errs                       io.Writer
 	data, run, engine, resume  string
 	replicas, threads, workers int
+	knnImages                  int
 	cfg                        protocol.Config
 
 	info            engine.Info // but for the threads
@@ -87,6 +89,7 @@ func (l *local) check(f *faults) {
 	}
 	f.atLeast(0, "threads", l.threads)
 	f.atLeast(0, "workers", l.workers)
+	f.atLeast(0, "knn-images", l.knnImages)
 	l.info = f.checkEngine(l.engine, engineConfig(l.cfg, 1, 0))
 	l.start = f.resume(l.resume, l.cfg)
 	if l.set = f.openData(l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
@@ -127,7 +130,7 @@ func (l *local) train() error {
 	corrupt := j.rec.watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	knn := newEvaluator(l.cfg, l.set, l.engine, j.rec)
+	knn := newEvaluator(l.cfg, l.set, l.engine, l.knnImages, j.rec)
 	j.store.saved = knn.saved(ctx, j.from)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

@@ -158,6 +158,7 @@ func TestGeometryAgainstFormulas(t *testing.T) {
 	for name, f := range map[string]func(){
 		"alignment":  func() { Alignment(same, same[2:], 2) },
 		"uniformity": func() { Uniformity(products{}, same[:2], 2) },
+		"spread":     func() { Spread(same[:1], 2) },
 	} {
 		func() {
 			defer func() {
@@ -167,6 +168,50 @@ func TestGeometryAgainstFormulas(t *testing.T) {
 			}()
 			f()
 		}()
+	}
+}
+
+// Spread is 0 in a dimension where all agree; √(1 − mean cosine) is the root
+// of the mean of its squares.
+func TestSpreadAgainstItsFormula(t *testing.T) {
+	const n, d = 200, 6
+	r := rand.New(rand.NewPCG(5, 5))
+	x := randomUnit(r, n, d)
+	for i := range n {
+		x[i*d+2] = 0.5
+		if err := normalise(x[i*d : (i+1)*d]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var squares float64
+	for c, got := range Spread(x, d) {
+		var mean, variance float64
+		for i := range n {
+			mean += float64(x[i*d+c]) / n
+		}
+		for i := range n {
+			variance += (float64(x[i*d+c]) - mean) * (float64(x[i*d+c]) - mean) / n
+		}
+		if want := math.Sqrt(variance * d); math.Abs(got-want) > 1e-6 {
+			t.Errorf("dimension %d: %g, want %g", c, got, want)
+		}
+		squares += got * got / d
+	}
+	var cosine float64
+	for i := range n {
+		for j := range n {
+			for c := range d {
+				cosine += float64(x[i*d+c]) * float64(x[j*d+c]) / (n * n)
+			}
+		}
+	}
+	if math.Abs(squares-(1-cosine)) > 1e-6 {
+		t.Errorf("mean square %g, want 1 − the mean cosine = %g", squares, 1-cosine)
+	}
+	for c, s := range Spread([]float32{0.6, 0.8, 0.6, 0.8}, 2) {
+		if s != 0 {
+			t.Errorf("one point twice: spread %g in dimension %d", s, c)
+		}
 	}
 }
 
@@ -207,25 +252,27 @@ func TestFeatures(t *testing.T) {
 		}
 		return nil
 	}
-	for _, c := range []struct {
-		feature Feature
-		length  int
-	}{{Backbone, 3}, {Embedding, 2}} {
-		var done []int
-		got, err := Features(context.Background(), program, net, c.feature, 10, images, func(n int) { done = append(done, n) })
-		if err != nil || fmt.Sprint(done) != "[4 8 10]" {
-			t.Fatalf("%s: %v, progress %v", c.feature, err, done)
+	var done []int
+	features := []Feature{Backbone, Embedding}
+	got, err := Features(context.Background(), program, net, features, 10, images, func(n int) { done = append(done, n) })
+	if err != nil || fmt.Sprint(done) != "[4 8 10]" || len(got) != 2 {
+		t.Fatalf("%d features, %v, progress %v", len(got), err, done)
+	}
+	for f, length := range []int{3, 2} {
+		alone, err := Features(context.Background(), program, net, features[f:f+1], 10, images, nil)
+		if err != nil || fmt.Sprint(alone[0]) != fmt.Sprint(got[f]) {
+			t.Errorf("%s alone is not what it is beside the other: %v", features[f], err)
 		}
 		for i := range 10 {
-			want := make([]float32, c.length)
+			want := make([]float32, length)
 			for x := range want {
 				want[x] = float32((i*12 + x) % 7)
 			}
 			if err := normalise(want); err != nil {
 				t.Fatal(err)
 			}
-			if fmt.Sprint(got[i*c.length:(i+1)*c.length]) != fmt.Sprint(want) {
-				t.Errorf("%s of sample %d: %v, want %v", c.feature, i, got[i*c.length:(i+1)*c.length], want)
+			if fmt.Sprint(got[f][i*length:(i+1)*length]) != fmt.Sprint(want) {
+				t.Errorf("%s of sample %d: %v, want %v", features[f], i, got[f][i*length:(i+1)*length], want)
 			}
 		}
 	}
@@ -260,7 +307,7 @@ func TestFeaturesRefusals(t *testing.T) {
 		{"sample 0: it is not finite", context.Background(), engine.Eval, nil, Backbone, fill(float32(math.NaN()), nil)},
 	} {
 		program := &echo{spec: engine.Spec{Batch: 4, Mode: c.mode}, net: net, fail: c.fail}
-		_, err := Features(c.ctx, program, net, c.feature, 10, c.images, nil)
+		_, err := Features(c.ctx, program, net, []Feature{c.feature}, 10, c.images, nil)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error %v, want %q", err, c.want)
 		}

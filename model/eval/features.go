@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"mochi/model/engine"
 	"mochi/model/network"
@@ -30,26 +31,32 @@ func (f Feature) Len(net *network.Network) (int, error) {
 	return 0, fmt.Errorf("feature: unknown %q; known are %s, %s", f, Backbone, Embedding)
 }
 
-// Features extracts the features of n samples with a program compiled in mode
-// Eval: a new slice [n, length], rows scaled to length 1. images fills dst,
-// [count, C, H, W], with the samples first … first+count−1; the last batch may
-// be smaller than the program's. progress, if not nil, is told the number of
-// samples done after every batch. ctx is asked between batches.
-func Features(ctx context.Context, program engine.Program, net *network.Network, feature Feature, n int,
-	images func(first, count int, dst []float32) error, progress func(done int)) ([]float32, error) {
-	length, err := feature.Len(net)
-	if err != nil {
-		return nil, err
-	}
+// Features extracts features of n samples with a program compiled in mode
+// Eval, in one pass: for each of features a new slice [n, length], rows scaled
+// to length 1. images fills dst, [count, C, H, W], with the samples first …
+// first+count−1; the last batch may be smaller than the program's. progress,
+// if not nil, is told the number of samples done after every batch. ctx is
+// asked between batches.
+func Features(ctx context.Context, program engine.Program, net *network.Network, features []Feature, n int,
+	images func(first, count int, dst []float32) error, progress func(done int)) ([][]float32, error) {
 	spec := program.Spec()
 	if spec.Mode != engine.Eval {
 		return nil, fmt.Errorf("features: the program is compiled for training, not for evaluation")
 	}
-	pixels := net.Channels * net.ImageSize * net.ImageSize
-	batch := make([]float32, spec.Batch*pixels)
 	embeddings := make([]float32, spec.Batch*net.Dim)
 	backbone := make([]float32, spec.Batch*net.FeatureDim)
-	out := make([]float32, n*length)
+	out, from := make([][]float32, len(features)), make([][]float32, len(features))
+	for i, f := range features {
+		length, err := f.Len(net)
+		if err != nil {
+			return nil, err
+		}
+		if out[i], from[i] = make([]float32, n*length), embeddings; f == Backbone {
+			from[i] = backbone
+		}
+	}
+	pixels := net.Channels * net.ImageSize * net.ImageSize
+	batch := make([]float32, spec.Batch*pixels)
 	for first := 0; first < n; first += spec.Batch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -62,16 +69,17 @@ func Features(ctx context.Context, program engine.Program, net *network.Network,
 		if err := program.Forward(batch, embeddings); err != nil {
 			return nil, fmt.Errorf("features of samples %d to %d: %w", first, first+count-1, err)
 		}
-		from := embeddings
-		if feature == Backbone {
+		if slices.Contains(features, Backbone) {
 			program.Features(backbone)
-			from = backbone
 		}
-		dst := out[first*length : (first+count)*length]
-		copy(dst, from)
-		for i := range count {
-			if err := normalise(dst[i*length : (i+1)*length]); err != nil {
-				return nil, fmt.Errorf("feature of sample %d: %w", first+i, err)
+		for i := range features {
+			length := len(from[i]) / spec.Batch
+			dst := out[i][first*length : (first+count)*length]
+			copy(dst, from[i])
+			for s := range count {
+				if err := normalise(dst[s*length : (s+1)*length]); err != nil {
+					return nil, fmt.Errorf("feature of sample %d: %w", first+s, err)
+				}
 			}
 		}
 		if progress != nil {

@@ -55,3 +55,27 @@ func Uniformity(products engine.Products, x []float32, dim int) float64 {
 	}
 	return math.Log(total / (float64(n) * float64(n-1) / 2))
 }
+
+// Spread is the standard deviation of each dimension of x [n, dim], rows of
+// length 1, against that of a point evenly on the sphere, 1/√dim: 1 in each
+// dimension when x covers the sphere, 0 in one that is not used. The mean of
+// its squares is 1 − the mean cosine between rows. It panics when lengths do
+// not match.
+func Spread(x []float32, dim int) []float64 {
+	if dim < 1 || len(x)%dim != 0 || len(x) == 0 {
+		panic(fmt.Sprintf("eval: spread of %d values × %d", len(x), dim))
+	}
+	n := float64(len(x) / dim)
+	sums, spread := make([]float64, dim), make([]float64, dim)
+	for i, v := range x {
+		sums[i%dim] += float64(v)
+	}
+	for i, v := range x { // of the differences: sums of squares would cancel near collapse
+		diff := float64(v) - sums[i%dim]/n
+		spread[i%dim] += diff * diff
+	}
+	for c, s := range spread {
+		spread[c] = math.Sqrt(s / n * float64(dim))
+	}
+	return spread
+}

@@ -1,5 +1,5 @@
 // Package eval measures a trained encoder: weighted k-nearest-neighbour
-// accuracy, alignment and uniformity (Wang and Isola 2020), on features that
+// accuracy, alignment, uniformity (Wang and Isola 2020) and spread, on features that
 // Features extracts.
 //
 // Cost of kNN for n training and m test features of length d: one m×n×d

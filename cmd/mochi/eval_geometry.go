@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"mochi/coordinator/protocol"
+	"mochi/model/engine"
+	"mochi/model/loss"
+	"mochi/model/network"
+	"mochi/replica/augment"
+	"mochi/replica/data"
+)
+
+func runEvalGeometry(args []string, out, errs io.Writer) error {
+	fs := newFlags("eval geometry", "alignment and uniformity of the embeddings (Wang & Isola 2020), proxy-task accuracy against the checkpoint's queue, and spread per dimension",
+		"mochi eval geometry --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --json\n"+
+			"mochi eval geometry --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --mochi 1024,1024,128 --oracle", out)
+	var e encoderFlags
+	fs.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder and a queue of random vectors")
+	dataPath := fs.String("data", "", "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
+	images := fs.Int("images", geometryImages, "images to measure on, evenly spaced; 0 = all")
+	mix := protocol.MoCHi{}
+	mixed := false
+	fs.Func("mochi", "`N,s,s2` of proxy_acc_hard (default the checkpoint's)", func(v string) (err error) {
+		mix, err = protocol.ParseMoCHi(v)
+		mixed = true
+		return err
+	})
+	oracle := fs.Bool("oracle", false, "leave keys of the image's own class out of the proxy task, as a checkpoint trained with --oracle does")
+	recipe := fs.String("recipe", "", "`R` that draws the two views (default the checkpoint's)")
+	fs.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH; 0 = the data set's own size, at most 224")
+	fs.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: linear, mlp")
+	fs.Uint64Var(&e.seed, "seed", 1, "seed of the views and of the mixing, and for random:ARCH")
+	engineName := fs.String("engine", "auto", engineFlag)
+	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	asJSON := fs.Bool("json", false, "print one JSON object")
+	if _, err := fs.parse(args); err != nil {
+		return err
+	}
+	var f faults
+	f.atLeast(0, "images", *images)
+	f.atLeast(0, "threads", *threads)
+	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
+	set := f.openData(*dataPath, errs)
+	e.check(&f, set)
+	if err := f.err(); err != nil {
+		return err
+	}
+	st, net, err := e.load()
+	if err != nil {
+		return err
+	}
+	cfg := e.config(net)
+	if st.Config != "" {
+		if cfg, err = protocol.ParseConfig([]byte(st.Config)); err != nil {
+			return fmt.Errorf("%s: its config: %w", e.path, err)
+		}
+	}
+	// What depends on the checkpoint's settings.
+	if *recipe != "" {
+		cfg.Recipe = *recipe
+	}
+	if !mixed {
+		mix = cfg.MoCHi
+	}
+	cfg.Oracle = cfg.Oracle || *oracle
+	f.addErr("mochi", loss.Config{N: mix.N, S: mix.S, S2: mix.S2, Temperature: 1}.Validate(st.K))
+	_, err = augment.New(cfg.Recipe, net.ImageSize)
+	f.addErr("recipe", err)
+	if cfg.Oracle && set.Train.Classes() == 0 {
+		f.add("oracle", "needs labelled data; %s has no classes", *dataPath)
+	}
+	if err := f.err(); err != nil {
+		return err
+	}
+	fmt.Fprintln(errs, set.Announce)
+	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	fmt.Fprintln(errs, why)
+	state, err := eng.NewState(net)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	fill(state, st)
+	r, err := geometry(context.Background(), eng, state, st, cfg, set, geometryOptions{
+		images: *images, mochi: mix, oracle: cfg.Oracle, seed: e.seed,
+		report: func(text string) { fmt.Fprintln(errs, text) },
+		corrupt: func(e *data.CorruptError) {
+			fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(out, r)
+	}
+	fmt.Fprintf(out, `alignment   %7.4f   mean ‖x−y‖² of two views of an image; 0 = alike, 2 = unrelated
+uniformity  %7.4f   log mean e^{−2‖x−x′‖²} over images; 0 = one point, near −4 = evenly on the sphere
+proxy task  %6.2f %%   of %d queries find their key among %d of the queue
+            %6.2f %%   and among the synthetic negatives of MoCHi (%s)
+similarity  %7.4f   with the key, %.4f with negatives, %.4f with the hardest
+spread      %7.4f   per dimension %.4f to %.4f; 1 = as on the whole sphere, 0 = unused
+`, r.Alignment, r.Uniformity, 100*r.Proxy, r.Images, r.Queue, 100*r.ProxyHard, r.MoCHi, r.PosSim, r.NegSim, r.Hardest, r.Spread, r.SpreadMin, r.SpreadMax)
+	return nil
+}
