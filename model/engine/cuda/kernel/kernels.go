@@ -23,7 +23,8 @@
 package kernel
 
 import (
-	_ "embed"
+	"embed"
+	"fmt"
 	"strings"
 )
 
@@ -100,20 +101,19 @@ type Kernel struct {
 var Table = []Kernel{
 	// ---- BatchNorm (bn.cu) ----
 	{"bn_stats", true, "Sums(t, groups, rows, channels, 2)",
-		"Partial sums of a group's rows: Σ(x−s), Σ(x−s)², s the group's first row.", []Param{
+		"Mean and Σ(x−mean)² of every chunk of a group's rows.", []Param{
 			{"x", InT, "[groups][rows][channels]"},
 			{"rows", Long, "of one group"},
 			{"channels", Int, ""},
 			{"chunk", Int, "Tile.Chunk, rows a block"},
 			{"part", OutF, "[groups][chunks][2][channels]"},
 		}},
-	{"bn_fold", true, "Fold(groups, channels)",
-		"Statistics and coefficients from the partial sums: y = x·scale + shift.", []Param{
-			{"x", InT, "[groups][rows][channels], for its first rows"},
+	{"bn_fold", false, "Fold(groups, channels)",
+		"Statistics and coefficients from those of the chunks: y = x·scale + shift.", []Param{
 			{"part", InF, "[groups][chunks][2][channels]"},
 			{"rows", Long, "of one group, ≥ 2"},
 			{"channels", Int, ""},
-			{"chunks", Int, "Tile.Chunks of bn_stats"},
+			{"chunk", Int, "Tile.Chunk of bn_stats"},
 			{"gamma", InF, "[channels]"},
 			{"beta", InF, "[channels]"},
 			{"eps", Float, ""},
@@ -174,7 +174,7 @@ var Table = []Kernel{
 			{"part", InF, "[groups][chunks][1+branches][channels]"},
 			{"rows", Long, "of one group"},
 			{"channels", Int, ""},
-			{"chunks", Int, "Tile.Chunks of bn_grad_sums"},
+			{"chunk", Int, "Tile.Chunk of bn_grad_sums"},
 			{"branches", Int, "1 or 2, as there"},
 			{"branch", Int, "0 or 1"},
 			{"gamma", InF, "[channels]"},
@@ -314,16 +314,21 @@ type Weight struct {
 	Padded   int32 // input channels in the copy, ≥ In
 }
 
-//go:embed common.cu
-var common string
+//go:embed *.cu
+var files embed.FS
+
+// order of the files in the program: each uses what stands before it.
+var order = []string{"common.cu", "bn.cu", "pool.cu", "move.cu", "update.cu"}
 
 // Source is the whole program, one translation unit for NVRTC.
 func Source() string {
 	var b strings.Builder
-	for _, f := range []struct{ name, text string }{
-		{"common.cu", common},
-	} {
-		b.WriteString("#line 1 \"" + f.name + "\"\n" + f.text)
+	for _, name := range order {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			panic(err) // embedded above
+		}
+		fmt.Fprintf(&b, "#line 1 %q\n%s", name, text)
 	}
 	return b.String()
 }

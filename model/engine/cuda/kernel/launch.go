@@ -66,7 +66,7 @@ func AvgPool(t Type, images, pixels, channels int) Launch {
 // Fold is the launch of kernels that add up partial sums: 32 channels a block,
 // eight threads a channel.
 func Fold(groups, channels int) Launch {
-	return Launch{Grid: [3]int{ceil(channels, 32), groups, 1}, Block: [3]int{32, threads / 32, 1}, Shared: threads * 2 * 8}
+	return Launch{Grid: [3]int{ceil(channels, 32), groups, 1}, Block: [3]int{32, threads / 32, 1}, Shared: threads * 3 * 8}
 }
 
 // Pool is one thread for every vector of channels of h×w pixels.
