@@ -67,15 +67,41 @@ func (p *progress) step(line logLine, steps int64) {
 		return
 	}
 	p.last = now
-	text := fmt.Sprintf("step %d/%d  epoch %d/%d  loss %.3f (chance %.2f)  %.0f images/s  %s left  proxy %.1f%%  %s",
-		line.Step, steps, line.Epoch+1, p.cfg.Epochs, line.Loss, p.chance(line.Epoch), p.rate, p.eta(steps-line.Step), 100*line.Proxy, count(line.World, "replica"))
+	limit := plainWidth
 	if p.live {
-		// A line that wraps could not be rewritten.
-		fmt.Fprintf(p.w, "\r\x1b[K%s", text[:min(len(text), p.width()-1)])
+		limit = p.width() - 1 // a line that wraps could not be rewritten
+	}
+	text := fitting(limit,
+		fmt.Sprintf("step %d/%d", line.Step, steps),
+		fmt.Sprintf("epoch %d/%d", line.Epoch+1, p.cfg.Epochs),
+		fmt.Sprintf("loss %.3f (chance %.2f)", line.Loss, p.chance(line.Epoch)),
+		fmt.Sprintf("%.0f images/s", p.rate),
+		p.eta(steps-line.Step)+" left",
+		fmt.Sprintf("proxy %.1f%%", 100*line.Proxy),
+		fmt.Sprintf("pos %.2f neg %.2f", line.PosSim, line.NegSim),
+		count(line.World, "replica"))
+	if p.live {
+		fmt.Fprintf(p.w, "\r\x1b[K%s", text)
 		p.shown = true
 		return
 	}
 	fmt.Fprintln(p.w, text)
+}
+
+// plainWidth is the widest a line is where there is no terminal, columns.
+const plainWidth = 119
+
+// fitting joins as many of the parts, the most important first, as limit
+// columns hold. All are ASCII.
+func fitting(limit int, parts ...string) string {
+	text := parts[0]
+	for _, part := range parts[1:] {
+		if len(text)+2+len(part) > limit {
+			break
+		}
+		text += "  " + part
+	}
+	return text[:min(len(text), limit)]
 }
 
 // say prints a line of its own, for what changes.

@@ -28,11 +28,11 @@ func TestPlainProgress(t *testing.T) {
 	var w bytes.Buffer
 	p := newProgress(&w, demo(t))
 	for step := int64(1); step <= 9; step++ {
-		p.step(logLine{Step: step, Epoch: 1, Loss: 2.5, Proxy: 0.25, ImagesPS: 64, World: 2}, 9)
+		p.step(logLine{Step: step, Epoch: 1, Loss: 2.5, Proxy: 0.25, PosSim: 0.8, NegSim: -0.014, ImagesPS: 64, World: 2}, 9)
 	}
 	p.done()
-	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  16s left  proxy 25.0%  2 replicas\n" +
-		"step 9/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  0s left  proxy 25.0%  2 replicas\n"
+	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  16s left  proxy 25.0%  pos 0.80 neg -0.01  2 replicas\n" +
+		"step 9/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  0s left  proxy 25.0%  pos 0.80 neg -0.01  2 replicas\n"
 	if w.String() != want {
 		t.Errorf("shown:\n%swant:\n%s", w.String(), want)
 	}
@@ -55,6 +55,30 @@ func TestLiveProgress(t *testing.T) {
 	for _, line := range screen {
 		if n := len(strings.TrimSuffix(line, "\n")); n > 39 {
 			t.Errorf("%d columns of 40: %q", n, line)
+		}
+	}
+}
+
+// A long job's line stays below 120 columns, and what does not fit is left out
+// as a whole, the least important first.
+func TestProgressFits(t *testing.T) {
+	var w bytes.Buffer
+	cfg := demo(t)
+	cfg.Epochs, cfg.Queue = 200, 65536
+	line := logLine{Step: 1000000, Epoch: 199, Loss: 10.957, Proxy: 1, PosSim: 0.8, NegSim: 0.76, ImagesPS: 13400, World: 12}
+	p := newProgress(&w, cfg)
+	p.step(line, 1000980)
+	if n := len(w.String()) - 1; n >= 120 || !strings.Contains(w.String(), "  proxy 100.0%") {
+		t.Errorf("%d columns: %s", n, w.String())
+	}
+	for _, c := range []struct {
+		width int
+		want  string
+	}{
+		{5, "step 1"}, {14, "step 1"}, {15, "step 1  epoch 2"}, {30, "step 1  epoch 2  loss 3  pos 4"},
+	} {
+		if got := fitting(c.width, "step 1", "epoch 2", "loss 3", "pos 4", "2 replicas"); got != c.want[:min(len(c.want), c.width)] {
+			t.Errorf("%d columns: %q, want %q", c.width, got, c.want)
 		}
 	}
 }
