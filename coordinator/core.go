@@ -325,8 +325,9 @@ func (c *Core) send(to string, m protocol.Message) {
 
 func (c *Core) report(name string, fields map[string]any) { c.do(Report{Name: name, Fields: fields}) }
 
-// Total is the number of steps of the job: Config.Steps, or as many as the
-// epochs have batches (the last one reaches over the end). 0: not known yet.
+// Total is the number of steps of the job: Config.Steps, or those up to now
+// and as many more as the epochs have batches left (the last one reaches over
+// the end): the batch may have been another before. 0: not known yet.
 func (c *Core) Total() int64 {
 	t := c.cfg.Training
 	switch {
@@ -335,7 +336,12 @@ func (c *Core) Total() int64 {
 	case c.data.Train == 0 || t.Batch == 0:
 		return 0
 	}
-	return int64(math.Ceil(float64(t.Epochs) * float64(c.data.Train) / float64(t.Batch)))
+	cursor, ok := c.cursorAfter(c.at)
+	if !ok {
+		cursor = c.at * int64(t.Batch)
+	}
+	left := int64(t.Epochs)*int64(c.data.Train) - cursor
+	return c.at + int64(math.Ceil(float64(left)/float64(t.Batch)))
 }
 
 // cursorAfter is how many samples are committed after a step, false when that

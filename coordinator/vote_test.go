@@ -31,3 +31,22 @@ func TestEvaluatedCommits(t *testing.T) {
 		}
 	}
 }
+
+// A job that goes on with another batch has as many steps more as the samples
+// that are left fill; one that does not, as many as ever.
+func TestTotalCountsSamplesLeft(t *testing.T) {
+	for _, c := range []struct {
+		step, cursor int64
+		batch        int
+		want         int64
+	}{{0, 0, 16, 19}, {2, 32, 16, 19}, {19, 304, 16, 19}, {2, 32, 12, 25}, {2, 32, 300, 3}, {18, 288, 1, 30}} {
+		core := NewCore(CoreConfig{
+			Training:   protocol.Config{Batch: c.batch, Epochs: 3},
+			Data:       protocol.Data{Kind: "idx", Train: 100},
+			Checkpoint: &Checkpoint{Step: c.step, Cursor: c.cursor},
+		})
+		if got := core.Total(); got != c.want {
+			t.Errorf("%+v: %d steps in all", c, got)
+		}
+	}
+}

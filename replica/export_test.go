@@ -21,7 +21,12 @@ func Pictures(n, size int) data.Dataset { return pictures{n: n, size: size} }
 func (r *Replica) FlipBit(shard, row int) {
 	for _, s := range r.session.queue.Held() {
 		if s.Index == shard {
-			x := &s.Keys[row*r.session.cfg.Dim+3]
+			at := row*r.session.cfg.Dim + 3
+			if s.BF16 != nil {
+				s.BF16[at] ^= 1 << 4
+				return
+			}
+			x := &s.Keys[at]
 			*x = math.Float32frombits(math.Float32bits(*x) ^ 1<<20)
 			return
 		}
@@ -32,7 +37,7 @@ func (r *Replica) FlipBit(shard, row int) {
 // QueueBytes is the memory of the keys held.
 func (r *Replica) QueueBytes() (n int) {
 	for _, s := range r.session.queue.Held() {
-		n += 4 * len(s.Keys)
+		n += 4*len(s.Keys) + 2*len(s.BF16)
 	}
 	return n
 }

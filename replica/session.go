@@ -90,7 +90,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 	}
 	s := &session{
 		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco,
-		queue:   queue.NewEmpty(cfg.Queue, cfg.Dim, cfg.QueueShards, queue.FP32),
+		queue:   queue.NewEmpty(cfg.Queue, cfg.Dim, cfg.QueueShards, QueueStorage(cfg)),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
 		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
@@ -116,6 +116,14 @@ func ModelConfig(c protocol.Config) model.Config {
 		SGDMomentum: c.SGDMomentum,
 		WeightDecay: c.WeightDecay,
 	}
+}
+
+// QueueStorage is how a job's queue keeps its keys.
+func QueueStorage(c protocol.Config) queue.Storage {
+	if c.Storage() == "bf16" {
+		return queue.BF16
+	}
+	return queue.FP32
 }
 
 func (s *session) close() {
@@ -199,12 +207,17 @@ func (s *session) withoutQueue() *checkpoint.State {
 	return c
 }
 
-// restore replaces the whole state.
+// restore replaces the whole state. A queue of another length becomes one of
+// this length (queue.Resized).
 func (s *session) restore(c *checkpoint.State) error {
-	if err := c.Matches(s.net, s.cfg.Queue, s.cfg.Dim); err != nil {
+	if err := c.Matches(s.net, c.K, s.cfg.Dim); err != nil {
 		return err
 	}
-	if err := s.queue.Set(c.Queue, c.QueueLabels, c.QueuePtr, c.QueueFilled); err != nil {
+	saved := queue.Saved{Keys: c.Queue, Labels: c.QueueLabels, Ptr: c.QueuePtr, Filled: c.QueueFilled}
+	if c.K != s.cfg.Queue {
+		saved = saved.Resized(s.cfg.Queue, s.cfg.Dim, s.cfg.Seed)
+	}
+	if err := s.queue.Set(saved.Keys, saved.Labels, saved.Ptr, saved.Filled); err != nil {
 		return err
 	}
 	s.restoreModel(c)

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -271,6 +272,62 @@ func TestFlippedBitWithoutACopy(t *testing.T) {
 		t.Errorf("%q", got.events)
 	}
 	equalStates(t, got.last(), calm.last())
+}
+
+// A queue stored as bf16: spread, on all members or on one, the losses and the
+// state are the same bits, and not those of fp32. The keys of its checkpoint
+// are bfloat16. A flipped bit is found and replaced.
+func TestQueueInBF16(t *testing.T) {
+	config := func(copies, storage string) protocol.Config {
+		cfg := spreadConfig(copies)
+		cfg.QueueStorage = storage
+		return cfg
+	}
+	one := runCluster(t, config("all", "bf16"), 1, nil)
+	for i, x := range one.last().Queue {
+		if math.Float32bits(x)&0xffff != 0 {
+			t.Fatalf("element %d of the queue is %v, not a bfloat16", i, x)
+		}
+	}
+	for _, copies := range []string{"all", "2"} {
+		flipped := false
+		got := runCluster(t, config(copies, "bf16"), 3, func(r *replica.Replica, l *link, step int64) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if step != 4 || l.rank != 2 || flipped {
+				return
+			}
+			flipped = true
+			for v, h := range l.round.Holders {
+				if slices.Contains(h, l.rank) && h[0] != l.rank {
+					r.FlipBit(v, 5)
+					return
+				}
+			}
+			r.FlipBit(3, 5)
+		})
+		if q := got.core.Status().Queue; q.Repairs != 1 {
+			t.Errorf("copies %s: %+v; %q", copies, q, got.events)
+		}
+		if copies == "2" { // nobody evaluates the copy that was flipped
+			if !slices.Equal(got.losses, one.losses) {
+				t.Errorf("copies %s: losses %v, want %v", copies, got.losses, one.losses)
+			}
+			equalStates(t, got.last(), one.last())
+		}
+	}
+	if calm := runCluster(t, config("all", "bf16"), 3, nil); !slices.Equal(calm.losses, one.losses) {
+		t.Errorf("copies all: losses %v, want %v", calm.losses, one.losses)
+	}
+	exact := runCluster(t, config("all", "auto"), 1, nil) // so short a queue is fp32
+	if slices.Equal(exact.losses, one.losses) {
+		t.Error("fp32 and bf16 give the same losses: is it stored as asked?")
+	}
+	for i := range exact.losses {
+		if math.Abs(exact.losses[i]-one.losses[i]) > 0.05*exact.losses[i] {
+			t.Errorf("step %d: loss %g in bf16, %g in fp32", i+1, one.losses[i], exact.losses[i])
+		}
+	}
 }
 
 // A member holds R/P of the queue, give or take a shard.

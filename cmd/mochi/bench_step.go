@@ -87,7 +87,7 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 
 // stepSettings are the settings that change how long a step takes.
 func stepSettings() []string {
-	return []string{"arch", "head", "image-size", "batch", "bn-group", "queue", "queue-shards", "dim", "temperature", "momentum", "mochi", "precision", "seed"}
+	return []string{"arch", "head", "image-size", "batch", "bn-group", "queue", "queue-shards", "queue-storage", "dim", "temperature", "momentum", "mochi", "precision", "seed"}
 }
 
 // fitStep lets what was not given follow what was, where neither a preset nor
@@ -149,7 +149,7 @@ func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error
 	if err != nil {
 		return nil, err
 	}
-	b := &stepBencher{cfg: cfg, eng: eng, net: net, moco: moco, queue: queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)}
+	b := &stepBencher{cfg: cfg, eng: eng, net: net, moco: moco, queue: queue.NewStored(cfg.Queue, cfg.Dim, cfg.QueueShards, replica.QueueStorage(cfg))}
 	moco.InitState(cfg.Seed)
 	b.queue.Init(cfg.Seed)
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))

@@ -29,6 +29,7 @@ func settings() []setting {
 		{"queue", "K", "length of the negative queue, keys"},
 		{"queue-shards", "V", "virtual shards of the queue"},
 		{"queue-copies", "R", "copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"},
+		{"queue-storage", "S", fmt.Sprintf("format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to %d MiB, then bf16)", protocol.ExactQueueBytes>>20)},
 		{"dim", "d", "embedding dimension"},
 		{"temperature", "T", "softmax temperature"},
 		{"momentum", "m", "momentum of the key encoder"},

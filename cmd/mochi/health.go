@@ -41,12 +41,13 @@ func (h *health) look(line logLine) string {
 		h.spread, line.Step, line.Loss)
 }
 
-// queueAge is the mean age, in steps, of the queue's keys that are samples':
-// those of the step before are 1 step old, and a full queue's oldest K/B.
-func queueAge(step int64, c protocol.Config) float64 {
-	filled := float64(step-1) * float64(c.Batch)
-	if step <= 1 || c.Batch < 1 {
+// queueAge is the mean age, in steps, of the queue's keys that are samples', in
+// the step that follows so many committed samples: those of the step before
+// are 1 step old, and a full queue's oldest K/B. (After a change of K or B it
+// is that of a queue filled with the new ones.)
+func queueAge(samples int64, c protocol.Config) float64 {
+	if samples < 1 || c.Batch < 1 {
 		return 0
 	}
-	return (min(filled, float64(c.Queue))/float64(c.Batch) + 1) / 2
+	return (min(float64(samples), float64(c.Queue))/float64(c.Batch) + 1) / 2
 }

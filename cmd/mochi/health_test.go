@@ -32,9 +32,9 @@ func TestCollapseIsToldOnce(t *testing.T) {
 
 func TestQueueAge(t *testing.T) {
 	c := protocol.Config{Batch: 4, Queue: 12}
-	for step, want := range map[int64]float64{1: 0, 2: 1, 3: 1.5, 4: 2, 5: 2, 1000: 2} {
-		if got := queueAge(step, c); got != want {
-			t.Errorf("before step %d: %g steps, want %g", step, got, want)
+	for samples, want := range map[int64]float64{0: 0, 4: 1, 8: 1.5, 12: 2, 16: 2, 4000: 2} {
+		if got := queueAge(samples, c); got != want {
+			t.Errorf("after %d samples: %g steps, want %g", samples, got, want)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (r *recorder) Committed(c coordinator.CommitRecord) {
 		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
 		Loss: c.Loss, LR: c.Commit.LR, Proxy: c.ProxyAcc, ProxyHard: c.ProxyHard,
 		PosSim: c.Health.PosSim, NegSim: c.Health.NegSim, Hardest: c.Health.Hardest, HardSim: c.Health.HardSim,
-		Spread: c.Health.Spread, QueueAge: queueAge(c.Commit.Step, r.cfg),
+		Spread: c.Health.Spread, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
 		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
 	}
 	r.note(r.dir.step(r.dir.log, line.Step, line))
@@ -55,7 +55,7 @@ func (r *recorder) Committed(c coordinator.CommitRecord) {
 	}
 	var steps int64
 	if s != nil {
-		steps = totalSteps(r.cfg, s)
+		steps = totalSteps(r.cfg, s, line.Step, c.Commit.Cursor+int64(c.Commit.Batch))
 	}
 	r.progress.step(line, steps)
 	if text := r.health.look(line); text != "" {
@@ -116,12 +116,13 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// totalSteps is the length of the whole job in steps.
-func totalSteps(c protocol.Config, s *sampler.Sampler) int64 {
+// totalSteps is the length in steps of a job that has made so many and
+// committed the samples before cursor (see coordinator.Core.Total).
+func totalSteps(c protocol.Config, s *sampler.Sampler, step, cursor int64) int64 {
 	if c.Steps > 0 {
 		return c.Steps
 	}
-	return s.Steps(c.Epochs, c.Batch)
+	return step + s.Steps(c.Epochs, c.Batch, cursor)
 }
 
 // store keeps a RUN's checkpoints for the coordinator.

@@ -122,7 +122,11 @@ func (l *local) train() error {
 	}
 	defer j.close()
 	j.rec.know(l.set.Info)
-	total := totalSteps(l.cfg, j.rec.samples.Load())
+	var step, cursor int64
+	if j.from != nil {
+		step, cursor = j.from.Step, j.from.Cursor
+	}
+	total := totalSteps(l.cfg, j.rec.samples.Load(), step, cursor)
 	if j.from != nil && j.from.Step >= total {
 		l.progress.say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.from.Step, total)
 		return nil

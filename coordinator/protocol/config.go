@@ -22,15 +22,16 @@ type Config struct {
 	Batch   int `yaml:"batch" json:"batch"`       // global, samples
 	BNGroup int `yaml:"bn-group" json:"bn_group"` // samples; batch must be a multiple
 
-	Queue       int     `yaml:"queue" json:"queue"`               // K
-	QueueShards int     `yaml:"queue-shards" json:"queue_shards"` // V
-	QueueCopies string  `yaml:"queue-copies" json:"queue_copies"` // all, or a number
-	Dim         int     `yaml:"dim" json:"dim"`                   // d
-	Temperature float64 `yaml:"temperature" json:"temperature"`   // τ
-	Momentum    float64 `yaml:"momentum" json:"momentum"`         // m, of the key encoder
-	MoCHi       MoCHi   `yaml:"mochi" json:"mochi"`               // N,s,s′
-	MoCHiWarmup int     `yaml:"mochi-warmup" json:"mochi_warmup"` // epochs without synthesis
-	Oracle      bool    `yaml:"oracle" json:"oracle"`             // drop same-class negatives (needs labels)
+	Queue        int     `yaml:"queue" json:"queue"`                 // K
+	QueueShards  int     `yaml:"queue-shards" json:"queue_shards"`   // V
+	QueueCopies  string  `yaml:"queue-copies" json:"queue_copies"`   // all, or a number
+	QueueStorage string  `yaml:"queue-storage" json:"queue_storage"` // auto | fp32 | bf16
+	Dim          int     `yaml:"dim" json:"dim"`                     // d
+	Temperature  float64 `yaml:"temperature" json:"temperature"`     // τ
+	Momentum     float64 `yaml:"momentum" json:"momentum"`           // m, of the key encoder
+	MoCHi        MoCHi   `yaml:"mochi" json:"mochi"`                 // N,s,s′
+	MoCHiWarmup  int     `yaml:"mochi-warmup" json:"mochi_warmup"`   // epochs without synthesis
+	Oracle       bool    `yaml:"oracle" json:"oracle"`               // drop same-class negatives (needs labels)
 
 	Epochs      int     `yaml:"epochs" json:"epochs"`
 	Steps       int64   `yaml:"steps" json:"steps"` // stop after that many commits in all; 0 = all epochs
@@ -68,6 +69,24 @@ func (c Config) Copies() int {
 		return 0
 	}
 	return r
+}
+
+// ExactQueueBytes is up to which size, in bytes of float32, --queue-storage
+// auto keeps the queue exact: K = 262144 at d = 128. Every published setting
+// is far below it (K = 65536: 32 MiB), so auto changes no known result; beyond
+// it, what every replica would have to hold counts for more than 2⁻⁹ of a
+// key's component.
+const ExactQueueBytes = 128 << 20
+
+// Storage is how the queue's keys are kept: "fp32" or "bf16".
+func (c Config) Storage() string {
+	switch {
+	case c.QueueStorage != "auto":
+		return c.QueueStorage
+	case int64(c.Queue)*int64(c.Dim)*4 > ExactQueueBytes:
+		return "bf16"
+	}
+	return "fp32"
 }
 
 // Groups is the number of BatchNorm groups of a global batch.

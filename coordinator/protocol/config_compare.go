@@ -14,11 +14,17 @@ var incidental = []string{
 	"sample-log", "strict-data", "min-replicas", "max-replicas",
 }
 
-// structural are the fields that a checkpoint's tensors and sampler are made
-// for: they cannot change when a run is resumed.
-var structural = []string{
-	"arch", "head", "image-size", "batch", "bn-group", "queue", "queue-shards",
-	"dim", "optimizer", "seed",
+// structural are the fields that a checkpoint's tensors and the order of its
+// samples are made for: they cannot change when a run is resumed. The batch
+// can, for the sampler counts samples, not steps; so can the queue's length,
+// shards and storage, for a checkpoint holds its keys in the order of slots,
+// as float32.
+var structural = []string{"arch", "head", "image-size", "dim", "optimizer", "seed"}
+
+// effective is c with what auto stands for.
+func (c Config) effective() Config {
+	c.QueueStorage = c.Storage()
+	return c
 }
 
 // Digest identifies the mathematics of a job: 16 hexadecimal digits over every
@@ -26,6 +32,7 @@ var structural = []string{
 // and only if Differences finds none (but for collisions of a 64-bit hash).
 func (c Config) Digest() string {
 	h := xxhash.New()
+	c = c.effective()
 	for _, f := range fieldsOf(&c) {
 		if !slices.Contains(incidental, f.name) {
 			fmt.Fprintf(h, "%s: %v\n", f.name, f.value.Interface())
@@ -50,6 +57,7 @@ func CompatibleResume(old, new Config) []string {
 
 func differences(a, b Config, compared func(name string) bool) []string {
 	var list []string
+	a, b = a.effective(), b.effective()
 	fb := fieldsOf(&b)
 	for i, fa := range fieldsOf(&a) {
 		va, vb := fa.value.Interface(), fb[i].value.Interface()

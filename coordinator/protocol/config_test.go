@@ -197,6 +197,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"precision", func(c *Config) { c.Precision = "fp16" }, "did you mean fp32?"},
 		{"wire", func(c *Config) { c.Wire = "int8" }, "fp32, bf16"},
 		{"queue-copies", func(c *Config) { c.QueueCopies = "1" }, "at least 2"},
+		{"queue-storage", func(c *Config) { c.QueueStorage = "fp16" }, "auto, fp32, bf16"},
 		{"queue-copies", func(c *Config) { c.QueueCopies = "some" }, "nor a number"},
 		{"queue-copies", func(c *Config) { c.QueueCopies = "-2" }, "nor a number"},
 		{"image-size", func(c *Config) { c.ImageSize = 31 }, "31 is too small for resnet50; at least 32"},
@@ -277,6 +278,27 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+func TestQueueStorage(t *testing.T) {
+	for _, c := range []struct {
+		storage string
+		k, dim  int
+		want    string
+	}{
+		{"auto", 65536, 128, "fp32"}, {"auto", 1 << 18, 128, "fp32"}, {"auto", 1<<18 + 1, 128, "bf16"}, {"auto", 1 << 18, 256, "bf16"},
+		{"auto", 1 << 30, 1 << 16, "bf16"}, {"fp32", 1 << 20, 128, "fp32"}, {"bf16", 16, 16, "bf16"},
+	} {
+		cfg := DefaultConfig()
+		cfg.QueueStorage, cfg.Queue, cfg.Dim = c.storage, c.k, c.dim
+		if got := cfg.Storage(); got != c.want {
+			t.Errorf("%s, K = %d, d = %d: %s, want %s", c.storage, c.k, c.dim, got, c.want)
+		}
+		told := strings.Contains(strings.Join(cfg.Warnings(), "\n"), "kept as bf16")
+		if told != (c.storage == "auto" && c.want == "bf16") {
+			t.Errorf("%s, K = %d: told %v", c.storage, c.k, told)
+		}
+	}
+}
+
 // Changing any one field shows in Differences exactly when it shows in Digest,
 // and every structural field is one of the mathematics.
 func TestDigestAgreesWithDifferences(t *testing.T) {
@@ -315,6 +337,21 @@ func TestDigestAgreesWithDifferences(t *testing.T) {
 	other.Arch, other.Dim, other.LR, other.Keep = "resnet18", 64, 0.1, 9
 	if got := fmt.Sprint(Differences(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64 lr: 0.03 ≠ 0.1]" {
 		t.Error(got)
+	}
+	// auto is not another storage than the one that it stands for.
+	stored := base
+	stored.QueueStorage = "fp32"
+	if got := Differences(base, stored); len(got) > 0 || base.Digest() != stored.Digest() {
+		t.Errorf("auto and fp32: %q", got)
+	}
+	stored.QueueStorage = "bf16"
+	if got := fmt.Sprint(Differences(base, stored), CompatibleResume(base, stored)); got != "[queue-storage: fp32 ≠ bf16] []" {
+		t.Error(got)
+	}
+	longer := base
+	longer.Queue, longer.QueueShards, longer.Batch, longer.BNGroup = 1<<20, 32, 64, 16
+	if got := CompatibleResume(base, longer); len(got) > 0 {
+		t.Errorf("may not change on resume: %q", got)
 	}
 	if got := fmt.Sprint(CompatibleResume(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64]" {
 		t.Error(got)

@@ -49,6 +49,7 @@ func (c Config) checkNames(fs *Faults) {
 		{"optimizer", c.Optimizer, []string{"sgd", "lars"}},
 		{"precision", c.Precision, []string{"fp32", "bf16"}},
 		{"wire", c.Wire, []string{"fp32", "bf16"}},
+		{"queue-storage", c.QueueStorage, []string{"auto", "fp32", "bf16"}},
 	} {
 		if slices.Contains(f.allowed, f.value) {
 			continue
@@ -165,6 +166,9 @@ func (c Config) Warnings() []string {
 	}
 	if c.MoCHi.N > 0 && c.MoCHi.S+c.MoCHi.S2 == 0 {
 		ws = append(ws, fmt.Sprintf("mochi %s makes no synthetic negatives: this is MoCo-v2", c.MoCHi))
+	}
+	if c.QueueStorage == "auto" && c.Storage() == "bf16" {
+		ws = append(ws, fmt.Sprintf("the queue of %d keys is kept as bf16: as fp32 it would take %d MiB (--queue-storage fp32 keeps it exact)", c.Queue, int64(c.Queue)*int64(c.Dim)*4>>20))
 	}
 	return ws
 }

@@ -16,7 +16,7 @@ func Example() {
 		}
 		fmt.Println(epochs)
 	}
-	fmt.Println(s.Steps(2, 2), "steps")
+	fmt.Println(s.Steps(2, 2, 0), "steps")
 	// Output:
 	// [0 0]
 	// [0 1]

@@ -67,11 +67,12 @@ func (s *Sampler) Batch(cursor int64, size int) []Ref {
 // Epoch is the epoch of the sample at cursor, from 0.
 func (s *Sampler) Epoch(cursor int64) int { return int(cursor / int64(s.n)) }
 
-// Steps is how many steps of batch samples make the given number of epochs:
-// ⌈epochs·n/batch⌉.
-func (s *Sampler) Steps(epochs, batch int) int64 {
+// Steps is how many steps of batch samples, from the sample at cursor on, it
+// takes to the end of the given number of epochs, ⌈(epochs·n − cursor)/batch⌉;
+// 0 behind it.
+func (s *Sampler) Steps(epochs, batch int, cursor int64) int64 {
 	b := int64(batch)
-	return (int64(epochs)*int64(s.n) + b - 1) / b
+	return (max(0, int64(epochs)*int64(s.n)-cursor) + b - 1) / b
 }
 
 // Shuffle is the permutation of ShuffleBN (He et al. 2020, §3.3) for the

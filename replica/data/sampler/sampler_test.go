@@ -44,10 +44,11 @@ func TestEverySampleOnceAnEpoch(t *testing.T) {
 func TestStepsCarryTheLastBatch(t *testing.T) {
 	for _, c := range []struct {
 		n, epochs, batch int
-		want             int64
-	}{{100, 1, 10, 10}, {100, 1, 30, 4}, {100, 3, 30, 10}, {7, 2, 20, 1}, {60000, 200, 512, 23438}, {5, 0, 2, 0}} {
-		if got := New(c.n, 1).Steps(c.epochs, c.batch); got != c.want {
-			t.Errorf("n=%d, %d epochs, batch %d: %d steps, want %d", c.n, c.epochs, c.batch, got, c.want)
+		cursor, want     int64
+	}{{100, 1, 10, 0, 10}, {100, 1, 30, 0, 4}, {100, 3, 30, 0, 10}, {7, 2, 20, 0, 1}, {60000, 200, 512, 0, 23438}, {5, 0, 2, 0, 0},
+		{100, 3, 30, 60, 8}, {100, 3, 7, 60, 35}, {100, 1, 30, 99, 1}, {100, 1, 30, 100, 0}, {100, 1, 30, 120, 0}} {
+		if got := New(c.n, 1).Steps(c.epochs, c.batch, c.cursor); got != c.want {
+			t.Errorf("n=%d, %d epochs, batch %d from %d on: %d steps, want %d", c.n, c.epochs, c.batch, c.cursor, got, c.want)
 		}
 	}
 	if got := New(10, 1).Epoch(29); got != 2 {
