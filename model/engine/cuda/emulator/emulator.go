@@ -103,7 +103,7 @@ func BuildKernels(dir string) error {
 	if err := os.WriteFile(source, []byte(text.String()), 0o644); err != nil {
 		return err
 	}
-	return compile("g++", "-std=c++17", "-O2", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared",
+	return compile("g++", "-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-fPIC", "-shared",
 		"-I"+dir, "-o", filepath.Join(dir, "libkernels.so"), source)
 }
 

@@ -93,12 +93,12 @@ func (t Target) String() string {
 	return fmt.Sprintf("sm_%d", t.Arch)
 }
 
-// options of every compilation; they are part of a cached program's name.
-var options = []string{"--std=c++17"}
+// Options of every compilation; part of a cached program's name.
+var Options = []string{"--std=c++17"}
 
 // Compile compiles one translation unit. Warnings and errors are NVRTC's.
 func (c *Compiler) Compile(source string, t Target) ([]byte, error) {
-	list := append(slices.Clone(options), "--gpu-architecture="+t.String())
+	list := append(slices.Clone(Options), "--gpu-architecture="+t.String())
 	argv := (*[1 << 10]*C.char)(C.calloc(C.size_t(len(list)), 8))
 	defer C.free(unsafe.Pointer(argv))
 	for i, o := range list {

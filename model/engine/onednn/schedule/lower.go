@@ -115,7 +115,7 @@ func (l *lowering) virtual(i int) bool {
 	r := l.net.Nodes[l.readers[i][0]]
 	switch r.Op {
 	case network.OpConv:
-		return true
+		return !l.o.Stored
 	case network.OpMaxPool:
 		return n.ReLU
 	case network.OpAdd:

@@ -190,6 +190,10 @@ type Options struct {
 	// OwnWeightGrad says whether a layer's weight gradient reads the input of
 	// the BatchNorm in front and adds up over slices at no cost.
 	OwnWeightGrad func(Layer) bool
+	// Stored says that a BatchNorm in front of a convolution is stored, not
+	// computed again where it is read: for an engine whose convolutions come
+	// from a library and run on the whole batch (cuda).
+	Stored bool
 }
 
 // New plans a program of net.

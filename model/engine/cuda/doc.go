@@ -1,0 +1,33 @@
+// Package cuda is the GPU engine: convolutions by cuDNN, products by cuBLAS,
+// everything between them by own kernels, fp32 or bf16. It is there with the
+// build tag gpu. It has run on the emulated GPU of package emulator only, not
+// yet on a real one.
+//
+//	plan/      network → steps on the batch and their memory, in pure Go
+//	engine.go, state.go, program.go   the contract of package engine
+//	steps.go   plan → launches, made once when a program is compiled
+//	download.go  gradients to the host while backward runs
+//	kernel/    own kernels in CUDA C, compiled at start by NVRTC
+//	driver/    the CUDA driver by gorgonia.org/cu
+//	library/   cuDNN, cuBLAS and NVRTC, opened at run time
+//	emulator/  a GPU for tests
+//
+// Feature maps are NHWC. In bf16, feature maps, working copies of the weights
+// and, out of cuDNN, the convolutions' weight gradients are rounded to bf16;
+// parameters, statistics, sums, vectors (the head) and the update are fp32.
+// fp32 is without TF32.
+//
+// Promises. The same input gives the same bits from run to run on the same
+// kind of device with the same libraries: only deterministic algorithms are
+// taken, and those by cuDNN's own ranking, which depends on the device's kind
+// and the version alone, never by a measurement, which two replicas might
+// decide differently.
+//
+// Cost. Host vectors are copied when they are asked for, not at every update.
+// The arithmetic of the loss (engine.Contrast) stays on the CPU, with the
+// kernels of package gorgonia/kernel: the contract's panels are made for
+// caches, not for a GPU.
+package cuda
+
+// Name is what Info and the command line call this engine.
+const Name = "cuda"

@@ -1,0 +1,297 @@
+//go:build gpu
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"mochi/model/engine"
+	"mochi/model/engine/cuda/driver"
+	"mochi/model/engine/cuda/kernel"
+	"mochi/model/engine/cuda/library"
+	cpu "mochi/model/engine/gorgonia/kernel"
+	"mochi/model/network"
+)
+
+// gpu implements engine.Engine on one device. One call runs at a time.
+type gpu struct {
+	info engine.Info
+	kind kernel.Type // of feature maps
+
+	mu      sync.Mutex // guards all below, and the device
+	device  *driver.Device
+	work    driver.Stream // all computation
+	copies  driver.Stream // gradients to the host, beside it
+	dnn     *library.DNN
+	blas    *library.BLAS
+	kernels *driver.Module
+	space   driver.Memory // of cuDNN's algorithms, the most that any program needs
+	closed  bool
+}
+
+// New starts an engine on device number cfg.Device. It fails with
+// engine.ErrUnsupported where there is no driver, device or library, or where
+// the device lacks the precision. Config.Threads is the CPU's part, the loss.
+func New(cfg engine.Config) (engine.Engine, error) {
+	e, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("engine cuda: %w", err)
+	}
+	return e, nil
+}
+
+func open(cfg engine.Config) (opened *gpu, err error) {
+	e := &gpu{kind: kernel.F32}
+	switch cfg.Precision {
+	case "", engine.FP32:
+	case engine.BF16:
+		e.kind = kernel.BF16
+	default:
+		return nil, fmt.Errorf("precision %q: %w: there are %s and %s", cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.BF16)
+	}
+	if cfg.Threads < 0 {
+		return nil, fmt.Errorf("threads: %d; use 0 for all cores, or at least 1", cfg.Threads)
+	}
+	threads := cfg.Threads
+	if threads == 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	if e.device, err = driver.Open(cfg.Device); err != nil {
+		return nil, unsupported(err)
+	}
+	leave, err := e.device.Enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	defer func() {
+		if err != nil {
+			e.release()
+		}
+	}()
+	d := e.device.Properties
+	if e.kind == kernel.BF16 && d.Major < 8 {
+		return nil, fmt.Errorf("precision bf16: %w: it needs compute capability 8.0, %s has %d.%d; use --precision %s",
+			engine.ErrUnsupported, d.Name, d.Major, d.Minor, engine.FP32)
+	}
+	if e.work, err = e.device.NewStream(); err != nil {
+		return nil, err
+	}
+	if e.copies, err = e.device.NewStream(); err != nil {
+		return nil, err
+	}
+	if e.dnn, err = library.OpenDNN(e.work); err != nil {
+		return nil, unsupported(err)
+	}
+	if e.blas, err = library.OpenBLAS(e.work, false); err != nil {
+		return nil, unsupported(err)
+	}
+	target, note, err := e.compileKernels()
+	if err != nil {
+		return nil, unsupported(err)
+	}
+	versions := fmt.Sprintf("cuDNN %s, cuBLAS %d.%d", library.VersionDNN(e.dnn.Version), e.blas.Version/10000, e.blas.Version/100%100)
+	e.info = engine.Info{Name: Name, Threads: threads,
+		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d, driver for CUDA %d.%d, %s%s",
+			d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, d.Driver/1000, d.Driver/10%100, versions, note),
+		Numerics: fmt.Sprintf("%s %s %v %s", Name, d.Name, target, versions)}
+	return e, nil
+}
+
+// unsupported marks the errors after which another engine may do.
+func unsupported(err error) error {
+	var missing *library.Missing
+	if errors.Is(err, driver.ErrNoDriver) || errors.As(err, &missing) {
+		return fmt.Errorf("%w: %w", engine.ErrUnsupported, err)
+	}
+	return err
+}
+
+// compileKernels loads the own kernels, compiled now or before. note is for
+// Info: what could not be kept.
+func (e *gpu) compileKernels() (target library.Target, note string, err error) {
+	c, err := library.OpenCompiler()
+	if err != nil {
+		return target, "", err
+	}
+	defer c.Close()
+	if target, err = c.Target(e.device.Major, e.device.Minor); err != nil {
+		return target, "", err
+	}
+	build := func() ([]byte, error) { return c.Compile(kernel.Source(), target) }
+	var image []byte
+	if cache, cacheErr := library.UserCache(); cacheErr != nil {
+		note = "; " + cacheErr.Error()
+		image, err = build()
+	} else {
+		var kept error
+		key := fmt.Sprintf("%s NVRTC %d.%d %v\n%s", strings.Join(library.Options, " "), c.Major, c.Minor, target, kernel.Source())
+		if image, kept, err = cache.Get(key, build); kept != nil {
+			note = "; " + kept.Error()
+		}
+	}
+	if err != nil {
+		return target, note, err
+	}
+	if e.kernels, err = e.device.Load(image); err != nil {
+		return target, note, err
+	}
+	var names []string
+	for _, k := range kernel.Table {
+		names = append(names, symbols(k)...)
+	}
+	return target, note, e.kernels.Find(names)
+}
+
+// symbols are a kernel's entry points.
+func symbols(k kernel.Kernel) []string {
+	if k.Typed {
+		return []string{kernel.Name(k.Name, kernel.F32), kernel.Name(k.Name, kernel.BF16)}
+	}
+	return []string{k.Name}
+}
+
+func (e *gpu) Info() engine.Info { return e.info }
+
+// enter takes the device for one call; leave gives it back.
+func (e *gpu) enter() (leave func(), err error) {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, errors.New("the engine is closed")
+	}
+	out, err := e.device.Enter()
+	if err != nil {
+		e.mu.Unlock()
+		return nil, err
+	}
+	return func() { out(); e.mu.Unlock() }, nil
+}
+
+// reserve makes room for cuDNN's algorithms.
+func (e *gpu) reserve(bytes int) error {
+	if bytes <= e.space.Bytes {
+		return nil
+	}
+	// Another state's backward may be using it.
+	if err := e.work.Synchronize(); err != nil {
+		return err
+	}
+	if err := e.space.Release(); err != nil {
+		return err
+	}
+	var err error
+	e.space, err = e.device.Alloc(bytes)
+	return err
+}
+
+func (e *gpu) NewState(net *network.Network) (engine.State, error) {
+	leave, err := e.enter()
+	if err == nil {
+		defer leave()
+		var s *state
+		if s, err = newState(e, net); err == nil {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("engine cuda: state of %s: %w", net.Arch, err)
+}
+
+// Contrast is the CPU's: see the package comment.
+func (e *gpu) Contrast() engine.Contrast { return contrast{} }
+
+type contrast struct{}
+
+func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
+
+func (e *gpu) Products() engine.Products { return products{e} }
+
+// Close ends the engine. States and programs must be closed before.
+func (e *gpu) Close() error {
+	leave, err := e.enter()
+	if err != nil {
+		return nil // it is closed already
+	}
+	defer leave()
+	e.closed = true
+	return e.release()
+}
+
+// release frees what was made, in reverse order.
+func (e *gpu) release() error {
+	var all []error
+	all = append(all, e.space.Release())
+	if e.kernels != nil {
+		all = append(all, e.kernels.Close())
+	}
+	if e.blas != nil {
+		all = append(all, e.blas.Close())
+	}
+	if e.dnn != nil {
+		all = append(all, e.dnn.Close())
+	}
+	for _, s := range []*driver.Stream{&e.copies, &e.work} {
+		if *s != (driver.Stream{}) {
+			all = append(all, s.Close())
+		}
+	}
+	return errors.Join(append(all, e.device.Close())...)
+}
+
+// products are cuBLAS's, on copies of the operands.
+type products struct{ e *gpu }
+
+func (p products) NT(m, n, k int, a, b, c []float32) { p.run(true, m, n, k, a, b, c) }
+func (p products) NN(m, n, k int, a, b, c []float32) { p.run(false, m, n, k, a, b, c) }
+
+func (p products) run(nt bool, m, n, k int, a, b, c []float32) {
+	if len(a) < m*k || len(b) < n*k || len(c) < m*n {
+		panic(fmt.Sprintf("engine cuda: product %d×%d×%d of %d and %d values into %d", m, n, k, len(a), len(b), len(c)))
+	}
+	if err := p.try(nt, m, n, k, a[:m*k], b[:n*k], c[:m*n]); err != nil {
+		panic(fmt.Sprintf("engine cuda: product %d×%d×%d: %v", m, n, k, err))
+	}
+}
+
+func (p products) try(nt bool, m, n, k int, a, b, c []float32) (err error) {
+	if m*n*k == 0 {
+		clear(c)
+		return nil
+	}
+	leave, err := p.e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	room, err := p.e.device.Alloc(4 * (len(a) + len(b) + len(c) + 3*64))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, room.Release()) }()
+	at := func(values int) driver.Pointer { return room.Add(4 * ((values + 63) / 64 * 64)) }
+	pa, pb := room.Pointer, at(len(a))
+	pc := pb.Add(4 * ((len(b) + 63) / 64 * 64))
+	for _, step := range []func() error{
+		func() error { return p.e.work.Upload(pa, a) },
+		func() error { return p.e.work.Upload(pb, b) },
+		func() error { return p.e.blas.Product(m, n, k, pa, false, pb, nt, pc) },
+		func() error { return p.e.work.Download(c, pc) },
+		p.e.work.Synchronize,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bytesOf views values as bytes, for tables that kernels read.
+func bytesOf[T any](v []T) []byte {
+	var one T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(one)))
+}

@@ -1,0 +1,330 @@
+//go:build gpu
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"mochi/model/engine"
+	"mochi/model/engine/cuda/driver"
+	"mochi/model/engine/cuda/emulator"
+	"mochi/model/engine/enginetest"
+	"mochi/model/network"
+)
+
+func TestMain(m *testing.M) { os.Exit(emulator.Main(m, true)) }
+
+// The whole contract, in fp32, on the emulated GPU.
+func TestConformance(t *testing.T) { enginetest.Run(t, New) }
+
+func start(t testing.TB, cfg engine.Config) *gpu {
+	t.Helper()
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e.(*gpu)
+}
+
+// small is a network with both kinds of blocks, a max pooling behind a
+// BatchNorm and a head of two layers.
+func small(t testing.TB) *network.Network {
+	t.Helper()
+	b := network.NewBuilder("small", 3, 12)
+	x := b.MaxPool(b.BatchNorm("bn", b.Conv("stem", 0, 8, 5, 1, 2), true), 3, 2, 1)
+	y := b.BatchNorm("a.bn1", b.Conv("a.1", x, 8, 1, 1, 0), true)
+	y = b.BatchNorm("a.bn2", b.Conv("a.2", y, 16, 3, 1, 1), false)
+	x = b.Add(y, b.BatchNorm("a.bn3", b.Conv("a.3", x, 16, 1, 1, 0), false), true)
+	y = b.BatchNorm("b.bn1", b.Conv("b.1", x, 16, 3, 1, 1), false)
+	x = b.Add(y, x, true)
+	x = b.ReLU(b.Conv("c", x, 7, 3, 2, 1))
+	f := b.GlobalAvgPool(x)
+	net, err := b.Build(f, b.L2Normalize(b.Linear("fc.2", b.ReLU(b.Linear("fc.0", f, 9)), 5)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
+
+func values(n, seed int) []float32 {
+	v := make([]float32, n)
+	x := uint32(seed)*2654435761 + 1
+	for i := range v {
+		x = x*1664525 + 1013904223
+		v[i] = float32(x>>8)/(1<<23) - 1
+	}
+	return v
+}
+
+func ready(t testing.TB, e *gpu, net *network.Network, spec engine.Spec) (*state, *program) {
+	t.Helper()
+	st, err := e.NewState(net)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	params, buffers := net.Init(1)
+	for _, v := range []engine.Vector{engine.QueryParams, engine.KeyParams} {
+		st.Set(v, params)
+	}
+	for _, v := range []engine.Vector{engine.QueryBuffers, engine.KeyBuffers} {
+		st.Set(v, buffers)
+	}
+	p, err := st.Compile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.(*state), p.(*program)
+}
+
+// The host waits once in a forward, and in a backward only for gradients: all
+// work is in the streams before the first wait, and copies go beside it.
+func TestHostWaitsOnlyWhereItMust(t *testing.T) {
+	e, net := start(t, engine.Config{}), large(t)
+	_, p := ready(t, e, net, engine.Spec{Batch: 2})
+	images, out := values(p.inputs(), 1), make([]float32, p.outputs())
+	emulator.Record(t)
+	if err := p.Forward(images, out); err != nil {
+		t.Fatal(err)
+	}
+	record := emulator.Record(t)
+	if n := count(record, "synchronize"); n != 1 || record[len(record)-1] != "synchronize stream" {
+		t.Errorf("a forward waits %d times:\n%s", n, strings.Join(record, "\n"))
+	}
+	calls := 0
+	grads := make([]float32, net.NumParams())
+	if err := p.Backward(out, grads, func(int) { calls++ }); err != nil {
+		t.Fatal(err)
+	}
+	record = emulator.Record(t)
+	if len(p.backward) < 3 {
+		t.Fatalf("a backward of %d parts shows nothing", len(p.backward))
+	}
+	first := slices.IndexFunc(record, func(l string) bool { return strings.HasPrefix(l, "synchronize") })
+	if n := count(record, "synchronize"); n != len(p.backward) || first != len(record)-n {
+		t.Errorf("a backward of %d parts waits %d times, first at call %d of %d", len(p.backward), n, first, len(record))
+	}
+	last := slices.IndexFunc(record, func(l string) bool { return strings.HasPrefix(l, "download") })
+	if !slices.ContainsFunc(record[last:], func(l string) bool { return strings.HasPrefix(l, "conv") }) {
+		t.Error("no gradient leaves before the last convolution")
+	}
+	if count(record, "waits") > 0 || count(record, "staged") > 0 {
+		t.Error("a copy is not from or to pinned memory")
+	}
+	if calls != len(net.Params) {
+		t.Errorf("ready was called %d times for %d parameters", calls, len(net.Params))
+	}
+}
+
+func count(record []string, what string) (n int) {
+	for _, l := range record {
+		if strings.Contains(l, what) {
+			n++
+		}
+	}
+	return n
+}
+
+// large has more than one segment's worth of gradients in several layers.
+func large(t testing.TB) *network.Network {
+	t.Helper()
+	b := network.NewBuilder("large", 3, 2)
+	x := 0
+	for i := range 3 {
+		x = b.BatchNorm(fmt.Sprint("bn", i), b.Conv(fmt.Sprint("conv", i), x, 520, 1, 1, 0), true)
+	}
+	f := b.GlobalAvgPool(x)
+	net, err := b.Build(f, b.L2Normalize(b.Linear("fc", f, 600)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net
+}
+
+// Everything is given back, in any order of closing.
+func TestCloseFreesMemory(t *testing.T) {
+	e := start(t, engine.Config{Precision: engine.BF16})
+	free := func() int64 {
+		leave, err := e.enter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+		n, err := e.device.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n + int64(e.space.Bytes) // which the engine keeps
+	}
+	before := free()
+	for _, closeProgram := range []bool{true, false} {
+		st, err := e.NewState(small(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := st.Compile(engine.Spec{Batch: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if closeProgram {
+			err = p.Close()
+		}
+		if err := errors.Join(err, st.Close(), st.Close(), p.Close()); err != nil {
+			t.Error(err)
+		}
+		if after := free(); after != before {
+			t.Errorf("%d bytes are lost", before-after)
+		}
+		if err := p.Forward(make([]float32, 1), nil); err == nil {
+			t.Error("a closed program runs")
+		}
+		if err := st.Update(engine.Update{}); err == nil {
+			t.Error("a closed state is updated")
+		}
+	}
+	emulator.Record(t)
+}
+
+// A step that does not fit says what it needs and what would fit, and leaves
+// nothing behind.
+func TestOutOfMemory(t *testing.T) {
+	if os.Getenv("MOCHI_EMULATOR_MEMORY") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestOutOfMemory$", "-test.v")
+		cmd.Env = append(os.Environ(), "MOCHI_EMULATOR_MEMORY=8000000")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestOutOfMemory") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	e, net := start(t, engine.Config{}), small(t)
+	st, _ := ready(t, e, net, engine.Spec{Batch: 2})
+	const batch = 500
+	_, err := st.Compile(engine.Spec{Batch: batch})
+	var full *driver.OutOfMemory
+	if !errors.As(err, &full) {
+		t.Fatalf("a batch of %d: %v", batch, err)
+	}
+	at := strings.Index(err.Error(), "a batch of 500 needs ")
+	var need, free, fits int
+	if at < 0 {
+		t.Fatal(err)
+	}
+	if _, scanErr := fmt.Sscanf(err.Error()[at:], "a batch of 500 needs %d MiB of device memory, %d MiB are free; the largest batch that fits beside what is there is about %d:",
+		&need, &free, &fits); scanErr != nil {
+		t.Fatalf("%v: %v", scanErr, err)
+	}
+	if need <= free || fits < 1 || fits >= batch {
+		t.Errorf("needs %d MiB of %d MiB free, %d fit", need, free, fits)
+	}
+	// What is said to fit does, and much more does not.
+	if p, err := st.Compile(engine.Spec{Batch: fits - fits/20}); err != nil {
+		t.Error(err)
+	} else if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := st.Compile(engine.Spec{Batch: fits + fits/20 + 1}); !errors.As(err, &full) {
+		t.Errorf("a batch of %d: %v", fits+fits/20+1, err)
+	}
+	emulator.Record(t)
+}
+
+// Two devices give the same bits; a device that is not there is refused, but
+// not as something that another engine could do instead.
+func TestDevices(t *testing.T) {
+	net := small(t)
+	var first []float32
+	for device := range 2 {
+		e := start(t, engine.Config{Device: device})
+		if !strings.Contains(e.Info().Device, fmt.Sprintf("GPU %d: Emulated GPU %d, 4 GiB, compute capability 8.0, driver for CUDA 12.4, cuDNN 8.9.7, cuBLAS 12.1", device, device)) {
+			t.Errorf("device %q", e.Info().Device)
+		}
+		_, p := ready(t, e, net, engine.Spec{Batch: 3})
+		out := make([]float32, p.outputs())
+		if err := p.Forward(values(p.inputs(), 5), out); err != nil {
+			t.Fatal(err)
+		}
+		if first != nil && !slices.Equal(out, first) {
+			t.Error("two devices give different bits")
+		}
+		first = out
+	}
+	if _, err := New(engine.Config{Device: 2}); err == nil || errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "devices 0 to 1") {
+		t.Errorf("device 2: %v", err)
+	}
+}
+
+// Without a library the engine is not supported, and says what was looked for;
+// without a driver too.
+func TestMissingLibraries(t *testing.T) {
+	if os.Getenv("MOCHI_TEST_MISSING") != "" {
+		_, err := New(engine.Config{})
+		if !errors.Is(err, engine.ErrUnsupported) {
+			t.Errorf("%v does not wrap ErrUnsupported", err)
+		}
+		fmt.Println("says:", err)
+		return
+	}
+	for missing, says := range map[string]string{
+		"libcuda.so.1":    "cannot open",
+		"libcudnn.so.8":   "cuDNN: looked for",
+		"libcublas.so.12": "cuBLAS: looked for",
+		"libnvrtc.so.12":  "NVRTC: looked for",
+	} {
+		// The machine's own would be found instead.
+		if installed, err := exec.Command("ldconfig", "-p").Output(); err != nil || strings.Contains(string(installed), strings.Split(missing, ".")[0]+".so") {
+			t.Logf("%s is installed here, or ldconfig cannot say: not tested (%v)", missing, err)
+			continue
+		}
+		dir := t.TempDir()
+		from := os.Getenv("MOCHI_CUDA_LIBRARIES")
+		for _, name := range []string{"libcuda.so.1", "libcudnn.so.8", "libcublas.so.12", "libnvrtc.so.12", "libkernels.so"} {
+			if name == missing {
+				continue
+			}
+			if err := os.Link(from+"/"+name, dir+"/"+name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command(os.Args[0], "-test.run=^TestMissingLibraries$")
+		cmd.Env = append(os.Environ(), "MOCHI_TEST_MISSING=1", "MOCHI_CUDA_LIBRARIES="+dir)
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), says) || !strings.Contains(string(out), dir) {
+			t.Errorf("without %s: %v\n%s", missing, err, out)
+		}
+	}
+}
+
+// A launch with arguments that the table does not have panics when the program
+// is compiled.
+func TestKindsAreChecked(t *testing.T) {
+	for name, args := range map[string][]any{
+		"to_bf16":  {int32(1), driver.Pointer(0), driver.Pointer(0)},
+		"to_f32":   {int64(1), driver.Pointer(0)},
+		"no_such":  {},
+		"relu_f32": {int64(1), int64(2), driver.Pointer(0)},
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s%v does not panic", name, args)
+				}
+			}()
+			checkKinds(name, args)
+		}()
+	}
+	checkKinds("relu_f32", []any{int64(1), driver.Pointer(0), driver.Pointer(0)})
+}
