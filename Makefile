@@ -27,7 +27,7 @@ ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help deps build demo test test-engines lint bench images compose-test clean
+.PHONY: help deps build demo test test-engines test-gpu lint bench images compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -61,6 +61,22 @@ ifneq ($(ENGINES),)
 	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' ./model/engine/... ./replica/data/... ./replica/augment/...
 	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
 endif
+
+# Where CUDA's headers are: a toolkit's folder, Debian's package, or what
+# tools/deps.sh gpu unpacks. The driver is not linked (see
+# model/engine/cuda/driver).
+CUDA ?= $(firstword $(patsubst %/include/cuda.h,%,$(wildcard /usr/local/cuda/include/cuda.h /usr/include/cuda.h $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/mochi/cuda/include/cuda.h)))
+GPU = CGO_ENABLED=1 CGO_CFLAGS='-O2 -g -I$(CUDA)/include' \
+	CGO_LDFLAGS='-L$(CUDA)/lib64/stubs -L$(CUDA)/lib/x86_64-linux-gnu/stubs -Wl,--as-needed' MOCHI_TEST_GPU=1
+
+test-gpu: ## the CUDA engine, as far as it can be tested without a GPU
+	@bash tools/deps.sh gpu
+	@$(MAKE) --no-print-directory test-gpu-only # now that deps may have brought the headers
+
+.PHONY: test-gpu-only
+test-gpu-only:
+	$(GPU) go vet -tags gpu ./model/engine/cuda/...
+	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/...
 
 bench: build ## one training step, the loss, the all-reduce and the input pipeline
 	bin/mochi bench step --arch resnet8 --image-size 28 --batch 32 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10

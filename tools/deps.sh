@@ -4,6 +4,7 @@
 #
 #   tools/deps.sh            to build, train on Fashion-MNIST and run the tests
 #   tools/deps.sh images     also what `make images` and the compose test need
+#   tools/deps.sh gpu        also what `make test-gpu` needs (Debian's section non-free)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,12 +15,14 @@ need() { # need PACKAGE TEST…: PACKAGE is missing when TEST fails
   "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
+ldconfig_has() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "$1"; }
 have_compose() { docker compose version || docker-compose version; }
 have_libc() { test -e /usr/include/stdlib.h; }
 
 need make command -v make
 need git command -v git
 need gcc command -v gcc # go test -race links with it
+need g++ command -v g++ # CUDA kernels on the CPU
 need libc6-dev have_libc
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 need libdnnl-dev test -e /usr/include/dnnl.h # --engine onednn
@@ -32,7 +35,16 @@ if [ "${1:-}" = images ]; then
   need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 fi
 
-if [ ${#missing[@]} -gt 0 ]; then
+if [ "${1:-}" = gpu ]; then
+  need libnvrtc11.2 ldconfig_has libnvrtc.so
+  cuda=${XDG_CACHE_HOME:-$HOME/.cache}/mochi/cuda
+  headers=yes
+  for d in /usr/local/cuda /usr "$cuda"; do
+    [ -e "$d/include/cuda.h" ] && headers=
+  done
+fi
+
+if [ ${#missing[@]} -gt 0 ] || [ -n "${headers:-}" ]; then
   if ! command -v apt-get >/dev/null; then
     echo "deps: not a Debian or Ubuntu system; install what these packages hold: ${missing[*]}" >&2
     exit 1
@@ -42,10 +54,39 @@ if [ ${#missing[@]} -gt 0 ]; then
     command -v sudo >/dev/null || { echo "deps: run as root: apt-get install ${missing[*]}" >&2; exit 1; }
     sudo=(sudo)
   fi
-  echo "deps: installing ${missing[*]}"
   "${sudo[@]}" apt-get -qq update </dev/null
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  if [ "${1:-}" = gpu ] && [ -z "$(apt-cache madison nvidia-cuda-dev)" ]; then
+    # The section that holds CUDA, from where this machine has the others.
+    echo "deps: adding Debian's section non-free"
+    list=/etc/apt/sources.list.d/mochi-non-free
+    for f in /etc/apt/sources.list.d/*.sources; do
+      if grep -qs '^Signed-By:.*debian-archive-keyring' "$f"; then
+        sed 's/^Components:.*/Components: non-free/' "$f"
+        echo
+      fi
+    done | "${sudo[@]}" tee $list.sources >/dev/null
+    if [ -e /etc/apt/sources.list ]; then
+      sed -nE 's/^(deb .*debian[^ ]* [^ ]+) main.*/\1 non-free/p' /etc/apt/sources.list | "${sudo[@]}" tee $list.list >/dev/null
+    fi
+    "${sudo[@]}" apt-get -qq update </dev/null
+  fi
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "deps: installing ${missing[*]}"
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+      apt-get -qq install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  fi
+  if [ -n "${headers:-}" ]; then
+    # Of nvidia-cuda-dev only what the compiler and the linker read: the package
+    # itself wants 5 GB of libraries, and a driver.
+    echo "deps: unpacking headers of nvidia-cuda-dev into $cuda"
+    unpacked=$(mktemp -d)
+    (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download nvidia-cuda-dev </dev/null &&
+      dpkg-deb --fsys-tarfile nvidia-cuda-dev_*.deb | tar -x --wildcards ./usr/include '*/stubs/libcuda.so')
+    mkdir -p "$cuda/lib64"
+    cp -r "$unpacked"/usr/lib/*/stubs "$cuda/lib64/"
+    cp -r "$unpacked/usr/include" "$cuda/include"
+    rm -rf "$unpacked"
+  fi
 fi
 
 want=$(sed -n 's/^go //p' go.mod)

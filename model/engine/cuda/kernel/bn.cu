@@ -153,13 +153,14 @@ template <typename T>
 __device__ inline void masked(int mask, const tile<T> &t, const T *y, long long at, const float (&x0)[lanes<T>::n],
                               const float (&scale)[lanes<T>::n], const float (&shift)[lanes<T>::n],
                               float (&g)[lanes<T>::n]) {
+    enum { n = lanes<T>::n };
     if (mask == MASK_SELF)
-        for (int i = 0; i < t.n; i++)
+        for (int i = 0; i < n; i++)
             if (!(fmaf(x0[i], scale[i], shift[i]) > 0)) g[i] = 0;
     if (mask == MASK_OUTPUT) {
-        float out[t.n];
+        float out[n];
         load(y + at, t.left, t.whole, out);
-        for (int i = 0; i < t.n; i++)
+        for (int i = 0; i < n; i++)
             if (!(out[i] > 0)) g[i] = 0;
     }
 }

@@ -139,9 +139,9 @@ template <typename T> struct tile {
     }
 };
 
-// columns leaves the block's sums of v in shared memory, S rows of
+// columns_of_block leaves the block's sums of v in shared memory, S rows of
 // blockDim.x·N channels, and returns their width. All threads must come here.
-template <int S, int N> __device__ inline int columns(const float (&v)[S][N]) {
+template <int S, int N> __device__ inline int columns_of_block(const float (&v)[S][N]) {
     float *sums = SHARED(float);
     const int wide = blockDim.x * N, id = threadIdx.y * blockDim.x + threadIdx.x;
     for (int s = 0; s < S; s++)
@@ -160,7 +160,7 @@ template <int S, int N> __device__ inline int columns(const float (&v)[S][N]) {
 // column_sums writes the block's sums of v, times factor, to out [S][channels].
 template <int S, int N>
 __device__ inline void column_sums(const float (&v)[S][N], float factor, int channels, float *out) {
-    const int wide = columns<S, N>(v), id = threadIdx.y * blockDim.x + threadIdx.x;
+    const int wide = columns_of_block<S, N>(v), id = threadIdx.y * blockDim.x + threadIdx.x;
     for (int k = id; k < S * wide; k += blockDim.x * blockDim.y) {
         const int c = blockIdx.x * wide + k % wide;
         if (c < channels) out[(long long)(k / wide) * channels + c] = SHARED(float)[k] * factor;

@@ -20,6 +20,7 @@ import (
 // machine is a process that runs launches on the CPU: the kernels behind
 // testdata/host.h and host.cpp, compiled by g++.
 type machine struct {
+	table  []Kernel
 	cmd    *exec.Cmd
 	in     *bufio.Writer
 	out    *bufio.Reader
@@ -27,7 +28,7 @@ type machine struct {
 }
 
 // compiled is the path of that program, made once a test run.
-var compiled = sync.OnceValues(func() (string, error) { return build(Source()) })
+var compiled = sync.OnceValues(func() (string, error) { return build(Source(), Table) })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -42,7 +43,7 @@ var errNoCompiler = errors.New("no C++ compiler (g++, or $CXX): kernels are not 
 
 // build compiles a program's source into a new folder. Undefined behaviour
 // traps; nothing is fused that the source does not fuse.
-func build(source string) (string, error) {
+func build(source string, table []Kernel) (string, error) {
 	cxx := os.Getenv("CXX")
 	if cxx == "" {
 		cxx = "g++"
@@ -63,7 +64,7 @@ func build(source string) (string, error) {
 	if err := part("host.h"); err != nil {
 		return "", err
 	}
-	text.WriteString(source + dispatch() + "#line 1 \"host.cpp\"\n")
+	text.WriteString(source + dispatch(table) + "#line 1 \"host.cpp\"\n")
 	if err := part("host.cpp"); err != nil {
 		return "", err
 	}
@@ -82,10 +83,10 @@ func build(source string) (string, error) {
 
 // dispatch is C++ that finds a kernel by name. Function pointers of the
 // table's types: a parameter that differs by type does not compile.
-func dispatch() string {
+func dispatch(table []Kernel) string {
 	var b strings.Builder
 	b.WriteString("#line 1 \"dispatch\"\n#include <string>\nstatic void (*dispatch(const std::string &name))(void **) {\n")
-	for _, k := range Table {
+	for _, k := range table {
 		for name, t := range k.symbols() {
 			var kinds, args []string
 			for i, p := range k.Params {
@@ -109,8 +110,8 @@ func (k Kernel) symbols() map[string]string {
 	return map[string]string{Name(k.Name, F32): "float", Name(k.Name, BF16): "bf16"}
 }
 
-func start(program string) (*machine, error) {
-	m := &machine{cmd: exec.Command(program), stderr: &bytes.Buffer{}}
+func start(program string, table []Kernel) (*machine, error) {
+	m := &machine{table: table, cmd: exec.Command(program), stderr: &bytes.Buffer{}}
 	in, err := m.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -134,12 +135,12 @@ func newMachine(t testing.TB) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newMachineOf(t, program)
+	return newMachineOf(t, program, Table)
 }
 
-func newMachineOf(t testing.TB, program string) *machine {
+func newMachineOf(t testing.TB, program string, table []Kernel) *machine {
 	t.Helper()
-	m, err := start(program)
+	m, err := start(program, table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +166,7 @@ func (m *machine) run(t testing.TB, name string, l Launch, args ...any) {
 }
 
 func (m *machine) try(name string, l Launch, args ...any) error {
-	if err := checkKinds(name, args); err != nil {
+	if err := m.checkKinds(name, args); err != nil {
 		return err
 	}
 	var buffers [][]byte
@@ -261,8 +262,8 @@ func memory(slice any) []byte {
 }
 
 // checkKinds holds Go arguments against the table.
-func checkKinds(name string, args []any) error {
-	for _, k := range Table {
+func (m *machine) checkKinds(name string, args []any) error {
+	for _, k := range m.table {
 		t, ok := k.symbols()[name]
 		if !ok {
 			continue

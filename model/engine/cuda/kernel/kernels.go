@@ -304,6 +304,51 @@ var Table = []Kernel{
 		{"out", Int, ""}, {"in", Int, ""}, {"taps", Int, ""}, {"padded", Int, "≥ in"},
 		{"dw", InT, "[out][taps][padded]"}, {"grad", OutF, "[out][in][taps]"},
 	}},
+
+	// ---- Loss (contrast.cu) ----
+	// held: the shards on this device; b queries; V shards in all; part is [held][b][dim+9], engine.Part….
+	{"contrast_select", false, "Select(b)", "The keep hardest of those kept so far and of one run of columns, in the order of columns. Runs must come in that order; two buffers take turns.", []Param{
+		{"sims", InF, "[b][width] similarities of a run"}, {"width", Int, "columns of the run"}, {"first", Int, "its first column"},
+		{"labels", InI, "[columns] classes of keys, −1 unknown; null without class oracle"}, {"classes", InI, "[b] of queries; null without"},
+		{"keep", Int, "N"}, {"kept", InKey, "[b][N] nearest.Key, number = column; null at the first run"}, {"kept_counts", InI, "[b]; null with kept"},
+		{"found", OutKey, "like kept; another buffer"}, {"counts", OutI, "[b]"},
+	}},
+	{"contrast_scan", true, "Scan(shards of the run, b)", "Scalars of the parts of a run of whole shards, and e = 2^((c−top)·per_two) as T.", []Param{
+		{"sims", InF, "[b][width]"}, {"width", Int, ""}, {"first", Int, "first column of the run"}, {"starts", InI, "[shards of the run + 1] columns"},
+		{"labels", InI, "as in contrast_select"}, {"classes", InI, ""}, {"per_two", Float, "1/(τ ln 2)"}, {"dim", Int, ""},
+		{"e", OutT, "[b][width]; f32: may be sims"}, {"part", OutF, "[shards of the run][b][dim+9]: scalars only, Σ e·n is for cuBLAS"},
+	}},
+	{"contrast_rank", false, "Rank(b, max(N, held))", "Hard negatives of every query by shard, then rank.", []Param{
+		{"found", InKey, "[b][N]"}, {"counts", InI, "[b]"}, {"keep", Int, "N"}, {"starts", InI, "[held+1] columns"}, {"shards", Int, "held"},
+		{"values", OutF, "[b][N] q·n"}, {"columns", OutI, "[b][N]"}, {"shard_counts", OutI, "[b][held]"},
+	}},
+	{"contrast_draw", false, "Rank(b, pairs+points)", "The draws of package loss, of points whose shard is held.", []Param{
+		{"pairs", Int, "s"}, {"points", Int, "s′"}, {"drawers", InKey, "[b] hash of seed, step and sample (loss.drawer)"}, {"shards", Int, "V"},
+		{"first", InI, "[b][V+1] where each shard begins among a query's N hardest (loss.Threshold)"},
+		{"local", InI, "[b][V+1] where it begins in this device's list; first itself when all are held"}, {"held", InI, "[V] position among those held, or −1"},
+		{"shard", OutI, "[b][s+s′] position of the point's shard, −1 elsewhere"}, {"i", OutI, "[b][s+s′] place in the list, −1 for the query"},
+		{"j", OutI, "[b][s+s′]"}, {"weight", OutF, "[b][s+s′] α or β"},
+	}},
+	{"contrast_points", true, "Points(b, s+s′)", "Similarity and coefficients of every point.", []Param{
+		{"points", Int, "s+s′"}, {"queries", InF, "[b][dim]"}, {"keys", InT, "[columns][dim]"}, {"dim", Int, ""}, {"keep", Int, "N"},
+		{"values", InF, "[b][N]"}, {"columns", InI, "[b][N]"}, {"shard", InI, "[b][s+s′]"}, {"i", InI, ""}, {"j", InI, ""}, {"weight", InF, ""},
+		{"sim", OutF, "[b][s+s′]; untouched where shard is −1"}, {"wi", OutF, "α/ρ or β/ρ′"}, {"wj", OutF, ""},
+	}},
+	{"contrast_mix", false, "Mix(b, held)", "Scalars of the parts with their points, and weights of the hard negatives.", []Param{
+		{"points", Int, "s+s′"}, {"shard", InI, "[b][s+s′]"}, {"i", InI, ""}, {"j", InI, ""}, {"sim", InF, ""}, {"wi", InF, ""}, {"wj", InF, ""},
+		{"per_two", Float, ""}, {"keep", Int, "N"}, {"values", InF, "[b][N]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"},
+		{"shards", Int, "held"}, {"numbers", InI, "[held] v"}, {"dim", Int, ""}, {"part", OutF, "[held][b][dim+9]: scalars only"},
+		{"lowered", OutF, "[held][b] what the part's sums are scaled by"}, {"weights", OutKey, "[b][N] fixed point"},
+	}},
+	{"contrast_gather", true, "Gather(t, held, b, dim)", "part ← part·lowered + Σ weight·key.", []Param{
+		{"keys", InT, "[columns][dim]"}, {"dim", Int, ""}, {"keep", Int, "N"}, {"columns", InI, "[b][N]"}, {"weights", InKey, "[b][N]"},
+		{"lowered", InF, "[held][b]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"}, {"numbers", InI, "[held]"},
+		{"part", OutF, "[held][b][dim+9]: vectors only"},
+	}},
+	{"contrast_put", true, "PerRow(n)", "Keys into the slots of the queue, with wrap-around.", []Param{
+		{"n", Int, "≤ slots"}, {"dim", Int, ""}, {"from", InF, "[n][dim]"}, {"slot", Long, "of the first"}, {"slots", Long, "K"}, {"all_shards", Int, "V"},
+		{"base", InI, "[V] first column of a shard, −1 where it is not held"}, {"keys", OutT, "[columns][dim]"},
+	}},
 }
 
 // Weight is an entry of the table of kernel weights, as C lays it out.
@@ -318,7 +363,7 @@ type Weight struct {
 var files embed.FS
 
 // order of the files in the program: each uses what stands before it.
-var order = []string{"common.cu", "bn.cu", "pool.cu", "move.cu", "update.cu"}
+var order = []string{"common.cu", "bn.cu", "pool.cu", "move.cu", "update.cu", "contrast.cu"}
 
 // Source is the whole program, one translation unit for NVRTC.
 func Source() string {

@@ -102,4 +102,36 @@ func Weights(table []Weight) Launch {
 	return Launch{Grid: [3]int{min(256, ceil(largest, 4*threads)), len(table), 1}, Block: [3]int{threads, 1, 1}}
 }
 
+// Select is one block for every query, with a histogram of 2048 bins.
+func Select(queries int) Launch {
+	return Launch{Grid: [3]int{queries, 1, 1}, Block: [3]int{threads, 1, 1}, Shared: (2048 + 16) * 4}
+}
+
+// Scan is one block for every shard and query.
+func Scan(shards, queries int) Launch {
+	return Launch{Grid: [3]int{shards, queries, 1}, Block: [3]int{threads, 1, 1}, Shared: threads / 32 * 8}
+}
+
+// Rank is one thread for each of n items of every query.
+func Rank(queries, n int) Launch {
+	return Launch{Grid: [3]int{max(1, ceil(n, threads)), queries, 1}, Block: [3]int{threads, 1, 1}}
+}
+
+// Points is one warp for each of n points of every query.
+func Points(queries, n int) Launch {
+	return Launch{Grid: [3]int{max(1, ceil(n, threads/32)), queries, 1}, Block: [3]int{32, threads / 32, 1}}
+}
+
+// Mix is one block for every query, with 24 bytes for every shard held (at
+// most 2048 of them: shared memory is 48 KiB).
+func Mix(queries, shards int) Launch {
+	return Launch{Grid: [3]int{queries, 1, 1}, Block: [3]int{threads, 1, 1}, Shared: ceil(24*shards, 16) * 16}
+}
+
+// Gather is one block for some dimensions of every shard and query.
+func Gather(t Type, shards, queries, dim int) Launch {
+	lanes, deep := block(t, dim)
+	return Launch{Grid: [3]int{ceil(dim, lanes*t.Vector()), shards, queries}, Block: [3]int{lanes, deep, 1}, Shared: threads * t.Vector() * 4}
+}
+
 func ceil(n, by int) int { return (n + by - 1) / by }

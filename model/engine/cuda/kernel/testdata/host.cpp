@@ -30,11 +30,11 @@ static std::string kernel_name;
 
 // ---- Memory with a guard behind it ----
 
-enum : size_t { PAGE = 4096, SLACK = 16 };
+enum : size_t { PAGE = 4096, GUARD = 1 << 20, SLACK = 16 };
 static const unsigned char FILL = 0xff; // NaN in float, bf16 and double
 
 // A guarded buffer starts at a multiple of 16 bytes and ends less than 16
-// bytes before a page that must not be touched. What is left between, and the
+// bytes before a megabyte that must not be touched. What is left between, and the
 // page before it, hold FILL: values read there spoil results, values written
 // there are found.
 struct guarded {
@@ -43,11 +43,11 @@ struct guarded {
 
     explicit guarded(size_t n) : bytes(n) {
         size_t inner = (n + SLACK + PAGE - 1) / PAGE * PAGE + PAGE;
-        mapped = inner + PAGE;
+        mapped = inner + GUARD;
         map = (unsigned char *)mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (map == MAP_FAILED) fail("no memory for a buffer");
         memset(map, FILL, inner);
-        mprotect(map + inner, PAGE, PROT_NONE);
+        mprotect(map + inner, GUARD, PROT_NONE);
         at = map + inner - (n + SLACK - 1) / SLACK * SLACK;
     }
     guarded(guarded &&o) : map(o.map), at(o.at), mapped(o.mapped), bytes(o.bytes) { o.map = nullptr; }
@@ -55,9 +55,9 @@ struct guarded {
         if (map) munmap(map, mapped);
     }
     void check(const char *what) const {
-        for (unsigned char *p = map; p < map + mapped - PAGE; p++) {
+        for (unsigned char *p = map; p < map + mapped - GUARD; p++) {
             if (p == at) p += bytes;
-            if (p < map + mapped - PAGE && *p != FILL) {
+            if (p < map + mapped - GUARD && *p != FILL) {
                 char text[200];
                 snprintf(text, sizeof text, "%s of %zu bytes: something was written %ld bytes from its start", what, bytes,
                          (long)(p - at));
@@ -76,7 +76,7 @@ static void on_fault(int sig, siginfo_t *info, void *) {
     if (sig == SIGILL || sig == SIGTRAP) fail("undefined behaviour (a misaligned access, an overflow, a bad shift or index)");
     for (size_t i = 0; i <= buffers.size(); i++) {
         const guarded *b = i < buffers.size() ? &buffers[i] : shared_memory;
-        if (!b || p < b->map || p >= b->map + b->mapped + (1 << 16)) continue;
+        if (!b || p < b->map || p >= b->map + b->mapped) continue;
         snprintf(text, sizeof text, "touches %s %zu of %zu bytes at byte %ld", i < buffers.size() ? "buffer" : "shared memory",
                  i, b->bytes, (long)(p - b->at));
         fail(text);

@@ -1,0 +1,393 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"mochi/model/engine"
+	reference "mochi/model/engine/gorgonia/kernel"
+	"mochi/model/loss"
+	"mochi/model/nearest"
+)
+
+// The hardest of several runs of columns, against sorting: with ties, NaN,
+// infinities, dropped classes, and more wanted than there are.
+func TestSelect(t *testing.T) {
+	m := newMachine(t)
+	for _, c := range []struct {
+		b, keep, steps int // steps: similarities are multiples of 1/steps, 0 is any
+		runs           []int
+		classes        bool
+	}{
+		{1, 1, 0, []int{1}, false}, {2, 5, 0, []int{3}, false}, {3, 16, 0, []int{1000}, false}, {2, 16, 4, []int{700, 31, 1}, false},
+		{2, 300, 0, []int{257, 400, 800}, true}, {2, 40, 1, []int{90, 300}, true}, {1, 700, 3, []int{256, 256}, false}, {4, 64, 0, []int{512, 64}, true},
+	} {
+		rng := seeded(c.b, c.keep, c.steps, len(c.runs))
+		columns := 0
+		for _, w := range c.runs {
+			columns += w
+		}
+		labels, classes := make([]int32, columns), make([]int32, c.b)
+		for i := range labels {
+			labels[i] = int32(rng.IntN(5)) - 1
+		}
+		for i := range classes {
+			classes[i] = int32(rng.IntN(5)) - 1
+		}
+		want := make([][]nearest.Key, c.b)
+		var found [2][]uint64
+		var counts [2][]int32
+		for i := range found {
+			found[i], counts[i] = make([]uint64, c.b*c.keep), make([]int32, c.b)
+		}
+		first := 0
+		for run, width := range c.runs {
+			sims := random[float32](rng, c.b*width, 0, 0.3)
+			for i := range sims {
+				if c.steps > 0 {
+					sims[i] = float32(math.Round(float64(sims[i])*float64(c.steps))) / float32(c.steps)
+				}
+				if rng.IntN(20) == 0 {
+					sims[i] = float32([]float64{math.NaN(), math.Inf(-1), math.Inf(1), math.Copysign(0, -1)}[rng.IntN(4)])
+				}
+				q, column := i/width, first+i%width
+				if sims[i] > engine.NoSimilarity && !(c.classes && labels[column] >= 0 && labels[column] == classes[q]) {
+					want[q] = append(want[q], nearest.NewKey(sims[i], column))
+				}
+			}
+			args := []any{sims, width, first, nil, nil, c.keep, nil, nil, found[run%2], counts[run%2]}
+			if c.classes {
+				args[3], args[4] = labels, classes
+			}
+			if run > 0 {
+				args[6], args[7] = found[1-run%2], counts[1-run%2]
+			}
+			m.run(t, "contrast_select", Select(c.b), args...)
+			first += width
+		}
+		last := (len(c.runs) - 1) % 2
+		for q := range c.b {
+			best := nearest.Select(want[q], c.keep)
+			slices.SortFunc(best, func(a, b nearest.Key) int { return int(a.Index()) - int(b.Index()) })
+			if int(counts[last][q]) != len(best) {
+				t.Fatalf("%+v: query %d has %d, want %d", c, q, counts[last][q], len(best))
+			}
+			for i, key := range best {
+				if found[last][q*c.keep+i] != uint64(key) {
+					t.Fatalf("%+v: query %d number %d is %x, want %x", c, q, i, found[last][q*c.keep+i], uint64(key))
+				}
+			}
+		}
+	}
+}
+
+// panels are the reference's kernels for package loss.
+type panels struct{}
+
+func (panels) NewPanel(dim, hard int) engine.Panel { return reference.NewPanel(dim, hard) }
+
+// problem is queries against a queue, all shards one after the other.
+type problem[T activation] struct {
+	b, d, k, v, n, s, s2 int
+	tau                  float64
+	q                    []float32
+	keys                 []T
+	starts               []int32 // [V+1] columns
+	labels, classes      []int32 // nil without class oracle
+	held                 []int   // numbers of the shards on the device
+}
+
+func newProblem[T activation](b, d, k, v, n, s, s2 int, tau float64, oracle bool) *problem[T] {
+	p := &problem[T]{b: b, d: d, k: k, v: v, n: n, s: s, s2: s2, tau: tau}
+	rng := seeded(b, d, k, v, n)
+	row := func(to []float64) {
+		var squares float64
+		for x := range to {
+			to[x] = rng.NormFloat64()
+			squares += to[x] * to[x]
+		}
+		for x := range to {
+			to[x] /= math.Sqrt(squares)
+		}
+	}
+	one := make([]float64, d)
+	for range b {
+		row(one)
+		for _, x := range one {
+			p.q = append(p.q, float32(x))
+		}
+	}
+	for column := range k {
+		row(one)
+		for x, value := range one {
+			switch {
+			case column%7 == 3: // the opposite of its neighbour: mixtures cancel
+				value = -get(p.keys[(column-1)*d+x])
+			case column%7 == 5: // the opposite of a query
+				value = -float64(p.q[column%b*d+x])
+			}
+			p.keys = append(p.keys, put[T](value))
+		}
+	}
+	for shard := range v + 1 {
+		p.starts = append(p.starts, int32(shard*(k/v)+min(shard, k%v)))
+	}
+	if oracle {
+		for range k {
+			p.labels = append(p.labels, int32(rng.IntN(6))-1)
+		}
+		for range b {
+			p.classes = append(p.classes, int32(rng.IntN(6))-1)
+		}
+	}
+	return p
+}
+
+// shard is one of them, for package loss.
+func (p *problem[T]) shard(v int) loss.Shard {
+	rows := p.keys[int(p.starts[v])*p.d : int(p.starts[v+1])*p.d]
+	s := loss.Shard{Index: v}
+	switch rows := any(rows).(type) {
+	case []float32:
+		s.Keys = rows
+	case []uint16:
+		s.BF16 = rows
+	}
+	if p.labels != nil {
+		s.Labels = p.labels[p.starts[v]:p.starts[v+1]]
+	}
+	return s
+}
+
+// The kernels' parts of the shards held, against those of package loss on
+// the reference's kernels. E and the queue are of one type.
+func TestContrast(t *testing.T) { both(t, testContrast[float32], testContrast[uint16]) }
+
+func testContrast[T activation](t *testing.T) {
+	m := newMachine(t)
+	for _, p := range []*problem[T]{
+		newProblem[T](3, 16, 200, 4, 30, 40, 20, 0.2, false),
+		newProblem[T](2, 8, 50, 1, 50, 30, 9, 0.07, false), // N is all
+		newProblem[T](5, 33, 301, 7, 40, 100, 33, 0.2, true),
+		newProblem[T](2, 128, 1100, 3, 300, 20, 0, 0.2, false),
+		newProblem[T](1, 5, 37, 5, 10, 0, 17, 0.5, false),
+		newProblem[T](2, 520, 40, 2, 8, 5, 5, 0.2, false),
+	} {
+		all := make([]int, p.v)
+		var some []int
+		for v := range all {
+			all[v] = v
+			if v%3 != 1 {
+				some = append(some, v)
+			}
+		}
+		p.held = all
+		p.check(t, m)
+		p.held = some
+		p.check(t, m)
+	}
+}
+
+func (p *problem[T]) check(t *testing.T, m *machine) {
+	t.Helper()
+	what := fmt.Sprintf("b=%d d=%d K=%d V=%d N=%d s=%d s′=%d held=%v", p.b, p.d, p.k, p.v, p.n, p.s, p.s2, p.held)
+	const seed, step = 11, 12
+	samples := make([]int, p.b)
+	drawers := make([]uint64, p.b)
+	for i := range samples {
+		samples[i] = 100 + 7*i
+		drawers[i] = mix64(mix64(mix64(seed^0x6d6f636869)^step) ^ uint64(samples[i]))
+	}
+
+	// What package loss says, with the other shards at another holder.
+	queries := loss.Queries{Q: p.q, Samples: samples, Step: step, Mix: true, Labels: p.classes}
+	var holders []loss.Hard
+	var here *loss.Loss
+	for _, mine := range []bool{true, false} {
+		var shards []loss.Shard
+		for v := range p.v {
+			if slices.Contains(p.held, v) == mine {
+				shards = append(shards, p.shard(v))
+			}
+		}
+		if len(shards) == 0 {
+			continue
+		}
+		l, err := loss.New(loss.Config{N: p.n, S: p.s, S2: p.s2, Temperature: p.tau, Shards: p.v, Seed: seed, Threads: 1}, p.d, p.b, p.k, panels{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Scan(queries, shards); err != nil {
+			t.Fatal(err)
+		}
+		if mine {
+			here = l
+		}
+		holders = append(holders, l.Hardest())
+	}
+	first := loss.Threshold(p.n, p.v, p.b, holders)
+	if err := here.Mix(first); err != nil {
+		t.Fatal(err)
+	}
+
+	got := p.device(t, m, drawers, first, holders[0])
+	p.compare(t, what, got, here.Partials())
+}
+
+// device runs the kernels on the shards held, in two runs, and checks the hard
+// negatives on the way.
+func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []int32, hard loss.Hard) []float32 {
+	t.Helper()
+	typ, held := typeOf[T](), len(p.held)
+	keys, starts, numbers, place := []T{}, []int32{0}, make([]int32, held), make([]int32, p.v)
+	var labels []int32
+	for v := range place {
+		place[v] = -1
+	}
+	for h, v := range p.held {
+		keys = append(keys, p.keys[int(p.starts[v])*p.d:int(p.starts[v+1])*p.d]...)
+		if p.labels != nil {
+			labels = append(labels, p.labels[p.starts[v]:p.starts[v+1]]...)
+		}
+		starts = append(starts, int32(len(keys)/p.d))
+		numbers[h], place[v] = int32(v), int32(h)
+	}
+	width := p.d + engine.PartScalars
+	part := unwritten[float32](held * p.b * width)
+	perTwo := float32(1 / p.tau / math.Ln2)
+	var found, kept []uint64
+	var counts, keptCounts []int32
+	for _, run := range [][2]int{{0, held / 2}, {held / 2, held}} {
+		from, to := int(starts[run[0]]), int(starts[run[1]])
+		if run[0] == run[1] {
+			continue
+		}
+		w := to - from
+		sims := make([]float32, p.b*w)
+		for i := range sims {
+			sims[i] = float32(dot(p.q[i/w*p.d:][:p.d], keys[(from+i%w)*p.d:][:p.d]))
+		}
+		kept, keptCounts = found, counts
+		found, counts = make([]uint64, p.b*p.n), make([]int32, p.b)
+		m.run(t, "contrast_select", Select(p.b), sims, w, from, labels, p.classes, p.n, kept, keptCounts, found, counts)
+		e, runPart := unwritten[T](p.b*w), part[run[0]*p.b*width:run[1]*p.b*width]
+		m.run(t, Name("contrast_scan", typ), Scan(run[1]-run[0], p.b), sims, w, from, starts[run[0]:run[1]+1], labels, p.classes, perTwo, p.d, e, runPart)
+		for s := run[0]; s < run[1]; s++ { // in cuBLAS's place
+			for q := range p.b {
+				to := part[(s*p.b+q)*width:][:p.d]
+				for x := range to {
+					var sum float64
+					for c := starts[s]; c < starts[s+1]; c++ {
+						sum += get(e[q*w+int(c)-from]) * get(keys[int(c)*p.d+x])
+					}
+					to[x] = float32(sum)
+				}
+			}
+		}
+	}
+
+	values, columns, shardCounts := unwritten[float32](p.b*p.n), make([]int32, p.b*p.n), make([]int32, p.b*held)
+	m.run(t, "contrast_rank", Rank(p.b, max(p.n, held)), found, counts, p.n, starts, held, values, columns, shardCounts)
+	if !slices.Equal(shardCounts, hard.Counts) {
+		t.Fatalf("hard negatives by shard: %v, want %v", shardCounts, hard.Counts)
+	}
+	local := make([]int32, p.b*(p.v+1))
+	at := 0
+	for q := range p.b {
+		n := int(counts[q])
+		near(t, "hard negatives", values[q*p.n:q*p.n+n], func(i int) float64 { return float64(hard.Values[at+i]) }, 3e-7, scale0(1))
+		at += n
+		begin := int32(0)
+		for h, v := range p.held {
+			local[q*(p.v+1)+v] = begin
+			begin += shardCounts[q*held+h]
+		}
+	}
+
+	points := p.s + p.s2
+	shard, i, j, weight := make([]int32, p.b*points), make([]int32, p.b*points), make([]int32, p.b*points), unwritten[float32](p.b*points)
+	m.run(t, "contrast_draw", Rank(p.b, points), p.s, p.s2, drawers, p.v, first, local, place, shard, i, j, weight)
+	sim, wi, wj := unwritten[float32](p.b*points), unwritten[float32](p.b*points), unwritten[float32](p.b*points)
+	m.run(t, Name("contrast_points", typ), Points(p.b, points), points, p.q, keys, p.d, p.n, values, columns, shard, i, j, weight, sim, wi, wj)
+	lowered, weights := unwritten[float32](held*p.b), make([]uint64, p.b*p.n)
+	m.run(t, "contrast_mix", Mix(p.b, held), points, shard, i, j, sim, wi, wj, perTwo, p.n, values, p.v, first, local, held, numbers, p.d, part, lowered, weights)
+	m.run(t, Name("contrast_gather", typ), Gather(typ, held, p.b, p.d), keys, p.d, p.n, columns, weights, lowered, p.v, first, local, numbers, part)
+	return part
+}
+
+func (p *problem[T]) compare(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	width := p.d + engine.PartScalars
+	rounding := 3e-5 // of exponentials: similarities differ by 1e-7, and so exponents by 1e-7/τ
+	if typeOf[T]() == BF16 {
+		rounding = 2 * epsilon[T]()
+	}
+	for at := range len(want) / width {
+		g, w := got[at*width:][:width], want[at*width:][:width]
+		gs, ws := g[p.d:], w[p.d:]
+		rows := float64(ws[engine.PartRows])
+		for s, tolerance := range map[int]float64{
+			engine.PartTop: 3e-7, engine.PartReal: 3e-7, engine.PartPoint: 1e-6,
+			engine.PartSum: 3e-5 * float64(ws[engine.PartSum]), engine.PartQuery: 3e-5 * (float64(ws[engine.PartQuery]) + 1),
+			engine.PartSim: 1e-6 * rows, engine.PartRows: 0, engine.PartHard: 0, engine.PartHardSim: 1e-6 * rows,
+		} {
+			if ws[s] == engine.NoSimilarity && gs[s] == ws[s] {
+				continue
+			}
+			if d := math.Abs(float64(gs[s]) - float64(ws[s])); !(d <= tolerance) {
+				t.Fatalf("%s: part %d scalar %d is %v, want %v", what, at, s, gs[s], ws[s])
+			}
+		}
+		for x := range p.d {
+			if d := math.Abs(float64(g[x]) - float64(w[x])); !(d <= rounding*(1+float64(ws[engine.PartSum]))) {
+				t.Fatalf("%s: part %d vector[%d] is %v, want %v (Σe %v)", what, at, x, g[x], w[x], ws[engine.PartSum])
+			}
+		}
+	}
+}
+
+func dot[T activation](q []float32, n []T) (sum float64) {
+	for x, v := range q {
+		sum += float64(v) * get(n[x])
+	}
+	return sum
+}
+
+// mix64 is package loss's, whose draws are pinned there.
+func mix64(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+func TestPut(t *testing.T) { both(t, testPut[float32], testPut[uint16]) }
+
+func testPut[T activation](t *testing.T) {
+	m := newMachine(t)
+	for _, c := range [][5]int{{1, 3, 10, 1, 9}, {12, 40, 37, 5, 30}, {37, 8, 37, 4, 3}, {5, 16, 20, 4, 0}} {
+		n, d, k, v, slot := c[0], c[1], c[2], c[3], c[4]
+		from := random[float32](seeded(c[:]...), n*d, 0, 1)
+		base, columns := make([]int32, v), 0
+		for shard := range base {
+			if base[shard] = -1; shard != 1 { // shard 1 is another's
+				base[shard] = int32(columns)
+				columns += (k - shard + v - 1) / v
+			}
+		}
+		keys := unwritten[T](columns * d)
+		m.run(t, Name("contrast_put", typeOf[T]()), PerRow(n), n, d, from, int64(slot), int64(k), v, base, keys)
+		want := unwritten[T](columns * d)
+		for i := range n {
+			at := (slot + i) % k
+			if b := base[at%v]; b >= 0 {
+				for x := range d {
+					want[(int(b)+at/v)*d+x] = put[T](float64(from[i*d+x]))
+				}
+			}
+		}
+		same(t, "queue", keys, func(i int) float64 { return get(want[i]) })
+	}
+}
