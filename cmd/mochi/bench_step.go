@@ -178,6 +178,8 @@ func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) 
 	timer, _ := b.eng.(kernelTimer)
 	var total, kernel []float64
 	phases := map[string][]float64{}
+	// Counts the whole process; the embedded server's library samples the
+	// process's load once a second, at some six allocations.
 	var before, after runtime.MemStats
 	for i := range warmup + steps {
 		runtime.ReadMemStats(&before)

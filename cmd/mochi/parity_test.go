@@ -3,9 +3,12 @@ package main
 import (
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"mochi/coordinator/protocol"
@@ -18,13 +21,14 @@ import (
 //
 //	MOCHI_PARITY=DIR MOCHI_PARITY_ENGINE=onednn go test -tags onednn -run Parity -v ./cmd/mochi
 //
-// In fp32, every gradient has a cosine of at least 0.9999 with PyTorch's; in
-// bf16, at least that of one pass of PyTorch's own bf16 minus 0.005, tensor by
-// tensor and on average; for those that lie below, the log says whether they
-// reach the lowest of four passes (a weaker bar, not the one to meet). ResNet-34
-// and -50 do not meet it in bf16 yet.
-// The same goes for embeddings and batch statistics. The losses of ten training
-// steps are within 1e-3 (fp32) and 2e-2 (bf16) of PyTorch's fp32, relatively.
+// In fp32, every gradient has a cosine of at least 0.9999 with PyTorch's. In
+// bf16 the cosine with the engine's own fp32 (which stands for PyTorch's, being
+// within 1e-4 of it) is at least that of PyTorch's bf16 with its fp32 minus
+// 0.005, tensor by tensor, each the mean over the file's batches: for one batch
+// either moves by more than that. How many tensors would fall below with the
+// first batch alone is logged. The same goes for embeddings and batch
+// statistics. The losses of ten training steps are within 1e-3 (fp32) and 2e-2
+// (bf16) of PyTorch's fp32, relatively.
 func TestParity(t *testing.T) {
 	dir, name := os.Getenv("MOCHI_PARITY"), os.Getenv("MOCHI_PARITY_ENGINE")
 	if dir == "" {
@@ -36,7 +40,12 @@ func TestParity(t *testing.T) {
 	for _, precision := range []engine.Precision{engine.FP32, engine.BF16} {
 		for _, arch := range []string{"resnet18-cifar", "resnet18", "resnet34", "resnet50"} {
 			t.Run(arch+" "+string(precision), func(t *testing.T) {
-				parityOfNetwork(t, openParityEngine(t, name, precision), filepath.Join(dir, arch+".safetensors"), precision)
+				path := filepath.Join(dir, arch+".safetensors")
+				if precision == engine.FP32 {
+					parityFP32(t, openParityEngine(t, name, engine.FP32), path)
+				} else {
+					parityBF16(t, openParityEngine(t, name, engine.FP32), openParityEngine(t, name, engine.BF16), path)
+				}
 			})
 		}
 		t.Run("ten steps "+string(precision), func(t *testing.T) {
@@ -56,15 +65,77 @@ func openParityEngine(t *testing.T, name string, precision engine.Precision) eng
 	return eng
 }
 
-func parityOfNetwork(t *testing.T, eng engine.Engine, path string, precision engine.Precision) {
-	var s struct {
-		Arch, Head       string
-		Size, Dim, Batch int
-		BF16             map[string]float64 // of one pass
-		Lowest           map[string]float64 `json:"bf16_lowest"` // of four, three with images moved by 1e-3
-		Mean             float64            `json:"bf16_mean"`   // over gradients
-	}
+// paritySettings are the metadata of a network's file.
+type paritySettings struct {
+	Arch, Head               string
+	Size, Dim, Batch, Passes int
+	BF16                     map[string]float64 // mean over passes
+	First                    map[string]float64 `json:"bf16_first"`
+}
+
+// parityFP32 compares the first batch's values with PyTorch's.
+func parityFP32(t *testing.T, eng engine.Engine, path string) {
+	var s paritySettings
 	g := openTensors(t, path, &s)
+	worst, which := 2.0, ""
+	for name, got := range newParityProgram(t, eng, g, s).pass(0) {
+		c := cosine(got, g.floats(name))
+		if c < worst {
+			worst, which = c, name
+		}
+		if !(c >= 0.9999) {
+			t.Errorf("%s: cosine %.6f with PyTorch's fp32, want at least 0.9999", name, c)
+		}
+	}
+	t.Logf("lowest cosine: %.6f, %s", worst, which)
+}
+
+// parityBF16 compares how far bf16 leads from fp32, here and in PyTorch.
+func parityBF16(t *testing.T, fp32, bf16 engine.Engine, path string) {
+	var s paritySettings
+	g := openTensors(t, path, &s)
+	exact, rough := newParityProgram(t, fp32, g, s), newParityProgram(t, bf16, g, s)
+	mean := map[string]float64{}
+	below := 0
+	for i := range s.Passes {
+		want := exact.pass(i)
+		for name, got := range rough.pass(i) {
+			c := cosine(got, want[name])
+			mean[name] += c / float64(s.Passes)
+			if i == 0 && !(c >= s.First[name]-0.005) {
+				below++
+			}
+		}
+	}
+	worst, which := 2.0, ""
+	var ours, theirs float64
+	for _, name := range slices.Sorted(maps.Keys(mean)) {
+		d := mean[name] - s.BF16[name]
+		if d < worst {
+			worst, which = d, name
+		}
+		if strings.HasPrefix(name, "grad.") {
+			ours, theirs = ours+mean[name]/float64(len(exact.net.Params)), theirs+s.BF16[name]/float64(len(exact.net.Params))
+		}
+		if !(d >= -0.005) {
+			t.Errorf("%s: cosine %.5f with fp32, PyTorch's bf16 has %.5f", name, mean[name], s.BF16[name])
+		}
+	}
+	t.Logf("mean cosine of gradients over %d batches: %.5f, PyTorch's bf16 %.5f; furthest below PyTorch's: %s, by %.5f", s.Passes, ours, theirs, which, -worst)
+	t.Logf("with the first batch alone %d of %d tensors are more than 0.005 below", below, len(mean))
+}
+
+// parityProgram is a network with the file's weights.
+type parityProgram struct {
+	t       *testing.T
+	s       paritySettings
+	net     *network.Network
+	program engine.Program
+	file    *tensors
+}
+
+func newParityProgram(t *testing.T, eng engine.Engine, g *tensors, s paritySettings) *parityProgram {
+	t.Helper()
 	net, err := network.Build(s.Arch, network.Options{Channels: 3, ImageSize: s.Size, Dim: s.Dim, Head: s.Head})
 	if err != nil {
 		t.Fatal(err)
@@ -73,54 +144,38 @@ func parityOfNetwork(t *testing.T, eng engine.Engine, path string, precision eng
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer state.Close()
+	t.Cleanup(func() { state.Close() })
 	state.Set(engine.QueryParams, g.flat("param.", net.Params))
 	program, err := state.Compile(engine.Spec{Encoder: engine.Query, Batch: s.Batch, Mode: engine.Train})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer program.Close()
-	embeddings := make([]float32, s.Batch*s.Dim)
-	grads, stats := make([]float32, net.NumParams()), make([]float32, net.NumBuffers())
-	if err := program.Forward(g.floats("images"), embeddings); err != nil {
-		t.Fatal(err)
-	}
-	program.Statistics(stats)
-	if err := program.Backward(g.floats("u"), grads, nil); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { program.Close() })
+	return &parityProgram{t, s, net, program, g}
+}
 
-	worst, margin := 2.0, ""
-	mean := 0.0
-	check := func(name string, got []float32) {
-		want, c := 0.9999, cosine(got, g.floats(name))
-		if precision == engine.BF16 {
-			want = s.BF16[name] - 0.005
-		}
-		if d := c - want; d < worst {
-			worst, margin = d, name
-		}
-		if !(c >= want) {
-			t.Errorf("%s: cosine %.5f with PyTorch's fp32, want at least %.5f", name, c, want)
-			if precision == engine.BF16 {
-				t.Logf("%s: four passes of PyTorch's bf16 go down to %.5f", name, s.Lowest[name])
-			}
-		}
+// pass returns embeddings, statistics and gradients of batch i, by the names
+// they have in the file.
+func (p *parityProgram) pass(i int) map[string][]float32 {
+	p.t.Helper()
+	images, u := p.s.Batch*3*p.s.Size*p.s.Size, p.s.Batch*p.s.Dim
+	embeddings := make([]float32, u)
+	grads, stats := make([]float32, p.net.NumParams()), make([]float32, p.net.NumBuffers())
+	if err := p.program.Forward(p.file.part("images", i*images, images), embeddings); err != nil {
+		p.t.Fatal(err)
 	}
-	check("embedding", embeddings)
-	for _, p := range net.Buffers {
-		check("stat."+p.Name, stats[p.Offset:p.Offset+p.Size])
+	p.program.Statistics(stats)
+	if err := p.program.Backward(p.file.part("u", i*u, u), grads, nil); err != nil {
+		p.t.Fatal(err)
 	}
-	for _, p := range net.Params {
-		got := grads[p.Offset : p.Offset+p.Size]
-		check("grad."+p.Name, got)
-		mean += cosine(got, g.floats("grad."+p.Name)) / float64(len(net.Params))
+	out := map[string][]float32{"embedding": embeddings}
+	for _, v := range p.net.Buffers {
+		out["stat."+v.Name] = stats[v.Offset : v.Offset+v.Size]
 	}
-	if precision == engine.BF16 && !(mean >= s.Mean-0.005) {
-		t.Errorf("gradients: mean cosine %.5f with PyTorch's fp32, want at least %.5f", mean, s.Mean-0.005)
+	for _, v := range p.net.Params {
+		out["grad."+v.Name] = grads[v.Offset : v.Offset+v.Size]
 	}
-	t.Logf("gradients: mean cosine %.5f with PyTorch's fp32; PyTorch's own bf16: %.5f", mean, s.Mean)
-	t.Logf("closest to its bound: %s, %.5f above", margin, worst)
+	return out
 }
 
 func parityOfSteps(t *testing.T, eng engine.Engine, path string, precision engine.Precision) {
@@ -204,7 +259,11 @@ func openTensors(t *testing.T, path string, settings any) *tensors {
 	return f
 }
 
-func (f *tensors) floats(name string) []float32 {
+// floats returns a whole tensor.
+func (f *tensors) floats(name string) []float32 { return f.part(name, 0, -1) }
+
+// part returns n values of a tensor, from value at on; all of them if n < 0.
+func (f *tensors) part(name string, at, n int) []float32 {
 	f.t.Helper()
 	var entry struct {
 		Offsets [2]int `json:"data_offsets"`
@@ -212,9 +271,12 @@ func (f *tensors) floats(name string) []float32 {
 	if err := json.Unmarshal(f.header[name], &entry); err != nil {
 		f.t.Fatalf("%s: %v", name, err)
 	}
-	x := make([]float32, (entry.Offsets[1]-entry.Offsets[0])/4)
+	if n < 0 {
+		n = (entry.Offsets[1] - entry.Offsets[0]) / 4
+	}
+	x := make([]float32, n)
 	for i := range x {
-		x[i] = math.Float32frombits(binary.LittleEndian.Uint32(f.data[entry.Offsets[0]+4*i:]))
+		x[i] = math.Float32frombits(binary.LittleEndian.Uint32(f.data[entry.Offsets[0]+4*(at+i):]))
 	}
 	return x
 }

@@ -191,6 +191,9 @@ static int step(const place *at, int index) {
     return status;
 }
 
+// is_kernel says what count counts.
+static int is_kernel(int kind) { return kind == OX_CONV || kind == OX_DATA_GRAD || kind == OX_WEIGHT_GRAD; }
+
 // store sums a weight gradient over lanes, output channels [o0, o1).
 static void store(const ox_program *p, int turn, int layer, int o0, int o1, float *dw) {
     const ox_layer *l = &p->plan.layer[layer];
@@ -288,6 +291,7 @@ static void run_job(void *arg, int thread) {
             for (int s = bounds[lane]; s < bounds[lane + 1]; s++) {
                 place at = {r, thread, lane, i % 2, ph, plan->slice[s], s == bounds[lane]};
                 for (int op = ph->op; op < ph->op + ph->ops; op++) {
+                    if (p->kernels_only && !is_kernel(plan->op[op].kind)) continue;
                     int status = step(&at, op);
                     if (status && !__atomic_exchange_n(&p->status, status, __ATOMIC_RELAXED)) p->status_op = op;
                 }
@@ -309,3 +313,5 @@ int ox_program_run(ox_program *p, ox_program *arena, int from, int to, const flo
              p->plan.layer[p->plan.op[p->status_op].layer].out);
     return -1;
 }
+
+void ox_program_kernels_only(ox_program *p, int on) { p->kernels_only = on; }

@@ -115,6 +115,10 @@ void ox_program_close(ox_program *p);
 int ox_program_run(ox_program *p, ox_program *arena, int from, int to, const float *images, const float *gradient,
                    float *grads, char *err);
 
+// ox_program_kernels_only makes runs leave out everything but convolutions and
+// their gradients, for a benchmark: what they compute is then meaningless.
+void ox_program_kernels_only(ox_program *p, int on);
+
 const float *ox_program_kept(const ox_program *p, int tensor);
 const float *ox_program_statistics(const ox_program *p);
 

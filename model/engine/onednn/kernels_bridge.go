@@ -8,6 +8,7 @@ package onednn
 
 /*
 #cgo LDFLAGS: -lm
+#include "exec.h"
 #include "kernels.h"
 
 static mk_bn bn_of(float *v, size_t c) {
@@ -315,4 +316,13 @@ func mkL2Norm(rows, channels int, x, y, norms []float32) {
 
 func mkL2NormGrad(rows, channels int, y, norms, dy, dx []float32) {
 	C.mk_l2norm_grad(C.size_t(rows), C.size_t(channels), mkFloats(y), mkFloats(norms), mkFloats(dy), mkFloats(dx))
+}
+
+// kernelsOnly makes p time its convolutions alone: see BenchmarkKernelsAlone.
+func (p *program) kernelsOnly(on bool) {
+	v := C.int(0)
+	if on {
+		v = 1
+	}
+	C.ox_program_kernels_only(p.c, v)
 }

@@ -50,6 +50,7 @@ struct ox_program {
     float *statistics;
     int live, *lane; // lanes that hold samples
     int status, status_op;
+    int kernels_only; // a benchmark: convolutions and their gradients, nothing between them
 };
 
 // ox_from and ox_to are the samples of a lane.
