@@ -15,16 +15,19 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 		l.held[v] = v
 		l.shards = append(l.shards, Shard{Index: v})
 	}
-	w := l.workers[0]
+	l.b, l.starts, l.hard.starts = 1, start, []int32{0, 10}
+	l.hard.counts = []int32{5, 1, 2, 2}
+	l.drawn.resize(1, perQuery, perQuery, 4)
+	w, d := l.workers[0], &l.drawn
 	first, second := map[int32]int{}, map[int32]int{}
 	partner := map[int32]int{}
 	var alphas, betas, alphaSquares float64
 	for n := range draws / perQuery {
 		l.q = Queries{Samples: []int{n / 100}, Step: int64(n % 100), Mix: true}
-		w.drawAll(0, start, 10)
+		w.drawAll(0)
 		for v := range 4 {
-			for at := w.pairsAt[v]; at < w.pairsAt[v+1]; at++ {
-				i, j, alpha := start[v]+w.first[at], start[v]+w.second[at], w.alpha[at]
+			for at := d.pairsAt[v]; at < d.pairsAt[v+1]; at++ {
+				i, j, alpha := start[v]+d.first[at], start[v]+d.second[at], d.alpha[at]
 				if i >= start[v+1] || j >= start[v+1] {
 					t.Fatalf("pair (%d, %d) leaves shard %d", i, j, v)
 				}
@@ -36,12 +39,12 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 				alphas += float64(alpha)
 				alphaSquares += float64(alpha) * float64(alpha)
 			}
-			for at := w.pointsAt[v]; at < w.pointsAt[v+1]; at++ {
-				if w.beta[at] <= 0 || w.beta[at] >= 0.5 {
-					t.Fatalf("β = %g", w.beta[at])
+			for at := d.pointsAt[v]; at < d.pointsAt[v+1]; at++ {
+				if d.beta[at] <= 0 || d.beta[at] >= 0.5 {
+					t.Fatalf("β = %g", d.beta[at])
 				}
-				partner[start[v]+w.other[at]]++
-				betas += float64(w.beta[at])
+				partner[start[v]+d.partner[at]]++
+				betas += float64(d.beta[at])
 			}
 		}
 	}

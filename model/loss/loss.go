@@ -28,9 +28,9 @@
 //
 // Cost for b queries: two b×K×d products, b·K exponentials, a selection of N
 // among K, and b·s dot products of length d. Memory: V·b·(d+9)·4 bytes of
-// parts, 8·N bytes of hard negatives a query, and scratch a thread; never b×K
-// of anything. Nothing is allocated once a batch of the largest size was
-// computed.
+// parts, 8·N bytes of hard negatives and 12·s + 8·s′ of draws a query, and
+// scratch a thread; never b×K of anything. Nothing is allocated once a batch of
+// the largest size was computed.
 //
 // A query's result is a pure function of the query, its key, the queue and
 // (seed, step, sample index): it depends neither on the other queries of the
@@ -192,6 +192,7 @@ type Loss struct {
 	counts []int32       // [pieces, b] how many of each
 	hard   hardList      // of the shards scanned
 	starts []int32       // [b, V+1] where each shard begins among a query's hard negatives
+	drawn  drawn         // what is mixed
 	views  [][]float32   // [V] parts, for Compute
 	run    parallel
 
@@ -235,7 +236,7 @@ func New(cfg Config, dim, maxBatch, k int, contrast engine.Contrast) (*Loss, err
 
 // ScratchBytes is the memory that the loss holds, in bytes.
 func (l *Loss) ScratchBytes() int64 {
-	n := 4*(cap(l.parts)+cap(l.counts)+cap(l.starts)+cap(l.hard.values)+cap(l.hard.rows)+cap(l.hard.counts)) + 8*cap(l.found)
+	n := 4*(cap(l.parts)+cap(l.counts)+cap(l.starts)+cap(l.hard.values)+cap(l.hard.rows)+cap(l.hard.counts)) + 8*cap(l.found) + l.drawn.bytes()
 	for _, w := range l.workers {
 		n += w.bytes()
 	}

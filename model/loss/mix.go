@@ -21,13 +21,10 @@ type worker struct {
 	place        []placed
 	cursor       []int32
 
-	// One query's draws, by shard of the scan.
-	shardOf              []int32 // [N] shard of each hard negative, by number
-	pairs, points        []draw
-	pairsAt, pointsAt    []int32 // where each shard's begin
-	first, second, other []int32
-	alpha, beta          []float32
-	mixture              engine.Mixture
+	// One query's draws, in the order of the points.
+	shardOf       []int32 // [N] shard of each hard negative, by number
+	pairs, points []draw
+	mixture       engine.Mixture
 
 	acc []float32 // [d]
 }
@@ -47,9 +44,6 @@ func newWorker(l *Loss, contrast engine.Contrast) *worker {
 	w.cursor = make([]int32, 0, c.Shards+1)
 	w.shardOf = make([]int32, c.N)
 	w.pairs, w.points = make([]draw, 0, c.S), make([]draw, 0, c.S2)
-	w.pairsAt, w.pointsAt = make([]int32, c.Shards+1), make([]int32, c.Shards+1)
-	w.first, w.second, w.alpha = make([]int32, c.S), make([]int32, c.S), make([]float32, c.S)
-	w.other, w.beta = make([]int32, c.S2), make([]float32, c.S2)
 	w.background = func() {
 		defer l.run.wg.Done()
 		l.run.drain(w)
@@ -68,7 +62,7 @@ func (w *worker) panelsFor(n int) []engine.Panel {
 func (w *worker) bytes() int {
 	panel := engine.PanelQueries * (8*w.l.dim + 4*engine.PanelRows + 16*w.l.cfg.N)
 	return panel*len(w.panels) + 8*(cap(w.keys)+cap(w.sorted)+cap(w.place)) + 4*cap(w.rows) +
-		12*(cap(w.pairs)+cap(w.points)) + 20*cap(w.alpha)
+		12*(cap(w.pairs)+cap(w.points))
 }
 
 // Hardest is what other holders need to know of this scan's hard negatives:
@@ -155,8 +149,41 @@ func (l *Loss) Mix(starts []int32) error {
 	if err := l.checkMix(); err != nil {
 		return fmt.Errorf("loss: %w", err)
 	}
-	l.run.do(l.b, (*worker).mix)
+	l.drawn.resize(l.b, l.cfg.S, l.cfg.S2, len(l.shards))
+	l.run.do(l.b, (*worker).drawAll)
+	// Shard after shard: its rows are needed by every query, and stay near.
+	l.run.do(len(l.shards)*ceil(l.b, mixQueries), (*worker).mix)
 	return nil
+}
+
+// mixQueries is how many queries mix in one shard as one item.
+const mixQueries = 32
+
+// drawn is the draws of all queries, each query's by shard of the scan.
+type drawn struct {
+	pairs, points     int       // s, s′
+	first, second     []int32   // [b, s] indices into the hard negatives of the query in the shard
+	alpha             []float32 // [b, s]
+	partner           []int32   // [b, s′]
+	beta              []float32 // [b, s′]
+	pairsAt, pointsAt []int32   // [b, shards+1] where each shard's begin
+	hardAt            []int32   // [b, shards] where those of its hard negatives do, in hardList
+}
+
+func (d *drawn) resize(b, s, s2, shards int) {
+	d.pairs, d.points = s, s2
+	resize(&d.first, b*s)
+	resize(&d.second, b*s)
+	resize(&d.alpha, b*s)
+	resize(&d.partner, b*s2)
+	resize(&d.beta, b*s2)
+	resize(&d.pairsAt, b*(shards+1))
+	resize(&d.pointsAt, b*(shards+1))
+	resize(&d.hardAt, b*shards)
+}
+
+func (d *drawn) bytes() int {
+	return 12*cap(d.first) + 8*cap(d.beta) + 4*(cap(d.pairsAt)+cap(d.pointsAt)+cap(d.hardAt))
 }
 
 // checkMix sees that starts are those of this scan's queries, and explicit
@@ -184,38 +211,36 @@ func (l *Loss) checkMix() error {
 // [shards, b, PartialFloats()]; l's own, valid until the next Scan.
 func (l *Loss) Partials() []float32 { return l.parts }
 
-// mix draws and adds the synthetic points of query i, shard by shard.
-func (w *worker) mix(i int) {
+// mix adds the synthetic points of some queries from one shard.
+func (w *worker) mix(item int) {
 	l := w.l
-	v := l.cfg.Shards
-	starts := l.starts[i*(v+1) : (i+1)*(v+1)]
-	n := int(starts[v])
-	if n == 0 {
-		return
+	chunks := ceil(l.b, mixQueries)
+	s, lo := item/chunks, item%chunks*mixQueries
+	hi := min(lo+mixQueries, l.b)
+	shard, at, d := &l.shards[s], len(l.shards)+1, &l.drawn
+	rows := func(i int) (from, to int32) {
+		starts := l.starts[i*(l.cfg.Shards+1)+shard.Index:]
+		from = d.hardAt[i*len(l.shards)+s]
+		return from, from + starts[1] - starts[0]
 	}
-	w.drawAll(i, starts, n)
-	at := l.hard.starts[i]
-	for s := range l.shards {
-		shard := &l.shards[s]
-		count := starts[shard.Index+1] - starts[shard.Index]
-		found := l.hard.counts[i*len(l.shards)+s]
+	for i := lo; i < hi; i++ {
+		from, to := rows(i)
+		pairs, points := d.pairsAt[i*at+s:], d.pointsAt[i*at+s:]
+		p0, p1, q0, q1 := i*d.pairs+int(pairs[0]), i*d.pairs+int(pairs[1]), i*d.points+int(points[0]), i*d.points+int(points[1])
 		m := &w.mixture
 		*m = engine.Mixture{
 			Query: l.q.Q[i*l.dim : (i+1)*l.dim],
 			Keys:  shard.Keys, BF16: shard.BF16, Stride: max(shard.Stride, 1),
-			Rows: l.hard.rows[at : at+count], Sims: l.hard.values[at : at+count],
-			First: w.first[w.pairsAt[s]:w.pairsAt[s+1]], Second: w.second[w.pairsAt[s]:w.pairsAt[s+1]],
-			Alpha:   w.alpha[w.pairsAt[s]:w.pairsAt[s+1]],
-			Partner: w.other[w.pointsAt[s]:w.pointsAt[s+1]], Beta: w.beta[w.pointsAt[s]:w.pointsAt[s+1]],
+			Rows: l.hard.rows[from:to], Sims: l.hard.values[from:to],
+			First: d.first[p0:p1], Second: d.second[p0:p1], Alpha: d.alpha[p0:p1],
+			Partner: d.partner[q0:q1], Beta: d.beta[q0:q1],
 			InvT: float32(1 / l.cfg.Temperature), Part: l.part(s, i),
 		}
-		at += found
-		if s+1 < len(l.shards) {
-			next := &l.shards[s+1]
-			n := starts[next.Index+1] - starts[next.Index]
-			m.NextKeys, m.NextBF16, m.NextRows = next.Keys, next.BF16, l.hard.rows[at:at+n]
+		if i+1 < hi {
+			from, to := rows(i + 1)
+			m.NextKeys, m.NextBF16, m.NextRows = shard.Keys, shard.BF16, l.hard.rows[from:to]
 		}
-		if count > 0 {
+		if len(m.Rows) > 0 {
 			w.mixer.Mix(m)
 		}
 	}
@@ -223,8 +248,15 @@ func (w *worker) mix(i int) {
 
 // drawAll draws the points of query i that lie in this scan's shards and sorts
 // them by shard.
-func (w *worker) drawAll(i int, starts []int32, n int) {
+func (w *worker) drawAll(i int) {
 	l := w.l
+	starts := l.starts[i*(l.cfg.Shards+1) : (i+1)*(l.cfg.Shards+1)]
+	n := int(starts[l.cfg.Shards])
+	at := l.hard.starts[i]
+	for s := range l.shards {
+		l.drawn.hardAt[i*len(l.shards)+s] = at
+		at += l.hard.counts[i*len(l.shards)+s]
+	}
 	resize(&w.shardOf, n)
 	for v := range l.cfg.Shards {
 		for at := starts[v]; at < starts[v+1]; at++ {
@@ -233,64 +265,73 @@ func (w *worker) drawAll(i int, starts []int32, n int) {
 	}
 	d := newDrawer(l.cfg.Seed, l.q.Step, l.q.Samples[i])
 	explicit := l.q.Draws
-	pick := func(list *[]draw, starting *[]int32, count int, rank func(t int) int32) {
-		resize(starting, len(l.shards)+1)
-		clear(*starting)
-		*list = (*list)[:0]
-		for t := range count {
-			r := rank(t)
-			v := w.shardOf[r]
-			s := l.held[v]
-			if s < 0 {
-				continue
-			}
-			(*starting)[s+1]++
-			*list = append(*list, draw{int32(s), r - starts[v], int32(t)})
-		}
-		for s := range l.shards {
-			(*starting)[s+1] += (*starting)[s]
-		}
-		w.cursor = append(w.cursor[:0], (*starting)...)
-	}
+	parts := len(l.shards) + 1
 
-	pick(&w.pairs, &w.pairsAt, l.cfg.S, func(t int) int32 {
+	pairs := w.pairs[:0]
+	for t := 0; t < l.cfg.S && n > 0; t++ {
+		r := int32(0)
 		if explicit != nil {
-			return explicit.First[i*l.cfg.S+t]
+			r = explicit.First[i*l.cfg.S+t]
+		} else {
+			r = below(d.uniform64(drawPair, t, 0), int32(n))
 		}
-		return below(d.uniform64(drawPair, t, 0), int32(n))
-	})
-	resize(&w.first, len(w.pairs))
-	resize(&w.second, len(w.pairs))
-	resize(&w.alpha, len(w.pairs))
-	for _, p := range w.pairs {
-		at := w.cursor[p.shard]
-		w.cursor[p.shard]++
-		v := l.shards[p.shard].Index
-		w.first[at] = p.rank
+		if v := w.shardOf[r]; l.held[v] >= 0 {
+			pairs = append(pairs, draw{int32(l.held[v]), r - starts[v], int32(t)})
+		}
+	}
+	w.pairs = pairs
+	cursor := w.begin(pairs, l.drawn.pairsAt[i*parts:(i+1)*parts])
+	first, second, alpha := l.drawn.first[i*l.cfg.S:(i+1)*l.cfg.S], l.drawn.second[i*l.cfg.S:(i+1)*l.cfg.S], l.drawn.alpha[i*l.cfg.S:(i+1)*l.cfg.S]
+	for _, p := range pairs {
+		at := cursor[p.shard]
+		cursor[p.shard]++
+		first[at] = p.rank
 		if explicit != nil {
-			w.second[at], w.alpha[at] = explicit.Second[i*l.cfg.S+int(p.t)], explicit.Alpha[i*l.cfg.S+int(p.t)]
+			second[at], alpha[at] = explicit.Second[i*l.cfg.S+int(p.t)], explicit.Alpha[i*l.cfg.S+int(p.t)]
 			continue
 		}
-		w.second[at] = below(d.uniform64(drawPair, int(p.t), 1), starts[v+1]-starts[v])
-		w.alpha[at] = unit(d.uniform64(drawPair, int(p.t), 2))
+		v := l.shards[p.shard].Index
+		second[at] = below(d.uniform64(drawPair, int(p.t), 1), starts[v+1]-starts[v])
+		alpha[at] = unit(d.uniform64(drawPair, int(p.t), 2))
 	}
 
-	pick(&w.points, &w.pointsAt, l.cfg.S2, func(t int) int32 {
+	points := w.points[:0]
+	for t := 0; t < l.cfg.S2 && n > 0; t++ {
+		r := int32(0)
 		if explicit != nil {
-			return explicit.Partner[i*l.cfg.S2+t]
-		}
-		return below(d.uniform64(drawQuery, t, 0), int32(n))
-	})
-	resize(&w.other, len(w.points))
-	resize(&w.beta, len(w.points))
-	for _, p := range w.points {
-		at := w.cursor[p.shard]
-		w.cursor[p.shard]++
-		w.other[at] = p.rank
-		if explicit != nil {
-			w.beta[at] = explicit.Beta[i*l.cfg.S2+int(p.t)]
+			r = explicit.Partner[i*l.cfg.S2+t]
 		} else {
-			w.beta[at] = unit(d.uniform64(drawQuery, int(p.t), 1)) / 2
+			r = below(d.uniform64(drawQuery, t, 0), int32(n))
+		}
+		if v := w.shardOf[r]; l.held[v] >= 0 {
+			points = append(points, draw{int32(l.held[v]), r - starts[v], int32(t)})
 		}
 	}
+	w.points = points
+	cursor = w.begin(points, l.drawn.pointsAt[i*parts:(i+1)*parts])
+	partner, beta := l.drawn.partner[i*l.cfg.S2:(i+1)*l.cfg.S2], l.drawn.beta[i*l.cfg.S2:(i+1)*l.cfg.S2]
+	for _, p := range points {
+		at := cursor[p.shard]
+		cursor[p.shard]++
+		partner[at] = p.rank
+		if explicit != nil {
+			beta[at] = explicit.Beta[i*l.cfg.S2+int(p.t)]
+		} else {
+			beta[at] = unit(d.uniform64(drawQuery, int(p.t), 1)) / 2
+		}
+	}
+}
+
+// begin says in starting [shards+1] where each shard's draws begin, and returns
+// a copy to count with, the worker's own.
+func (w *worker) begin(list []draw, starting []int32) (cursor []int32) {
+	clear(starting)
+	for _, p := range list {
+		starting[p.shard+1]++
+	}
+	for s := range len(starting) - 1 {
+		starting[s+1] += starting[s]
+	}
+	w.cursor = append(w.cursor[:0], starting...)
+	return w.cursor
 }

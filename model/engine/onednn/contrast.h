@@ -49,9 +49,11 @@ struct ct_panel {
     int room;             // candidates a lane
     uint64_t *candidates; // [CT_LANES][room]
     uint64_t *spare;      // [room]
+    uint32_t *picked;     // [CT_ROWS·CT_LANES] places in e above the threshold
     int found[CT_LANES];
 
     // Scratch of ct_mix, grown as needed.
+    const float **row;    // [rows_room] where each hard negative lies
     float *rows, *weights, *wi, *wj, *dots;
     double *point;
     size_t rows_room, points_room;

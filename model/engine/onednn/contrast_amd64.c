@@ -34,8 +34,9 @@ ct_panel *ct_open(int dim, int hard) {
     if (hard) {
         p->candidates = memory(sizeof(uint64_t) * CT_LANES * p->room);
         p->spare = memory(sizeof(uint64_t) * p->room);
+        p->picked = memory(sizeof(uint32_t) * (CT_ROWS * CT_LANES + 16));
     }
-    if (!p->q || !p->sum || !p->e || (hard && (!p->candidates || !p->spare))) {
+    if (!p->q || !p->sum || !p->e || (hard && (!p->candidates || !p->spare || !p->picked))) {
         ct_close(p);
         return NULL;
     }
@@ -43,7 +44,7 @@ ct_panel *ct_open(int dim, int hard) {
 }
 
 void ct_close(ct_panel *p) {
-    free(p->q), free(p->sum), free(p->e), free(p->candidates), free(p->spare);
+    free(p->q), free(p->sum), free(p->e), free(p->candidates), free(p->spare), free(p->picked), free(p->row);
     free(p->rows), free(p->weights), free(p->wi), free(p->wj), free(p->dots), free(p->point);
     free(p);
 }
@@ -152,27 +153,43 @@ AVX512 static void cut(ct_panel *p, int i) {
     p->line[i] = similarity(worst);
 }
 
-// offer appends the lanes of one key to their candidates.
-INLINE void offer(ct_panel *p, __mmask16 lanes, __m512 c, int from, uint32_t number) {
-    uint32_t high[16];
-    _mm512_storeu_si512(high, ordered(c));
-    unsigned m = lanes;
-    do {
-        int lane = __builtin_ctz(m), i = from + lane;
-        p->candidates[(size_t)i * p->room + p->found[i]++] = (uint64_t)high[lane] << 32 | number;
-        m &= m - 1;
-    } while (m);
+// offer appends the similarities of a block above their query's threshold to
+// its candidates. Which ones they are is written down without a branch: about
+// every third vector has one, which no predictor learns.
+INLINE void offer(const int W, ct_panel *p, int n, uint32_t number) {
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512 line[2];
+    for (int w = 0; w < W; w++) line[w] = _mm512_loadu_ps(p->line + 16 * w);
+    uint32_t *picked = p->picked; // places in p->e
+    int found = 0;
+    for (int at = 0; at < n * CT_LANES; at += CT_LANES)
+        for (int w = 0; w < W; w++) {
+            __mmask16 above = _mm512_cmp_ps_mask(_mm512_load_ps(p->e + at + 16 * w), line[w], _CMP_GT_OQ);
+            __m512i place = _mm512_add_epi32(lanes, _mm512_set1_epi32(at + 16 * w));
+            _mm512_storeu_si512(picked + found, _mm512_maskz_compress_epi32(above, place));
+            found += __builtin_popcount(above);
+        }
+    for (int f = 0; f < found; f += 16) {
+        __mmask16 valid = found - f >= 16 ? 0xffff : (__mmask16)((1u << (found - f)) - 1);
+        __m512i place = _mm512_loadu_si512(picked + f);
+        uint32_t high[16];
+        _mm512_storeu_si512(high, ordered(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), valid, place, p->e, 4)));
+        for (int t = f; t < found && t < f + 16; t++) {
+            int i = picked[t] % CT_LANES;
+            p->candidates[(size_t)i * p->room + p->found[i]++] = (uint64_t)high[t - f] << 32 | (number + picked[t] / CT_LANES);
+        }
+    }
 }
 
 // What a block adds up, for 16 lanes.
 typedef struct {
-    __m512 top, sim, line;
+    __m512 top, sim;
 } block;
 
 // similarities computes R keys against 16·W lanes, keeps what the block adds
 // up, and stores them.
 INLINE void similarities(const int R, const int W, ct_panel *p, const float *keys, const int32_t *labels, int row,
-                         uint32_t number, block *b) {
+                         block *b) {
     __m512 c[8][2];
     const int dim = p->dim;
 #pragma GCC unroll 8
@@ -206,8 +223,6 @@ INLINE void similarities(const int R, const int W, ct_panel *p, const float *key
             }
             b[w].top = _mm512_max_ps(b[w].top, v);
             _mm512_store_ps(p->e + (size_t)(row + r) * CT_LANES + 16 * w, v);
-            __mmask16 above = _mm512_cmp_ps_mask(v, b[w].line, _CMP_GT_OQ);
-            if (__builtin_expect(above != 0, 0)) offer(p, above, v, 16 * w, number + row + r);
         }
     }
 }
@@ -244,14 +259,14 @@ INLINE void scan(const int W, ct_panel *p, const float *keys, int n, const int32
     for (int w = 0; w < W; w++) {
         b[w].top = _mm512_set1_ps(CT_NONE);
         b[w].sim = _mm512_setzero_ps();
-        b[w].line = _mm512_loadu_ps(p->line + 16 * w);
     }
     int j = 0;
-#define KEYS(R) similarities(R, W, p, keys + (size_t)j * dim, labels ? labels + j : NULL, j, number, b)
+#define KEYS(R) similarities(R, W, p, keys + (size_t)j * dim, labels ? labels + j : NULL, j, b)
     for (; j + 8 <= n; j += 8) KEYS(8);
     if (n - j >= 4) KEYS(4), j += 4;
     for (; j < n; j++) KEYS(1);
 #undef KEYS
+    if (p->keep) offer(W, p, n, number);
 
     __m512 per_two = _mm512_set1_ps(p->per_two), top[2], z[2];
     for (int w = 0; w < W; w++) {
@@ -358,12 +373,18 @@ static void fetch(const char *at, size_t bytes) {
     for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
 }
 
-// gather copies the hard negatives' rows to where they lie together, in
-// float32, padded with zeros to whole vectors.
-AVX512 static void gather(float *to, size_t width, int dim, const float *f32, const uint16_t *bf16, size_t stride,
+// locate finds the hard negatives' rows: where they lie, if they are float32
+// and whole vectors, else copied to where they lie together, in float32, padded
+// with zeros to whole vectors.
+AVX512 static void locate(ct_panel *p, size_t width, const float *f32, const uint16_t *bf16, size_t stride,
                           const int32_t *rows, int n) {
     enum { AHEAD = 6 };
-    const size_t bytes = (size_t)dim * (bf16 ? 2 : 4);
+    const size_t dim = p->dim, bytes = dim * (bf16 ? 2 : 4);
+    if (!bf16 && width == dim) {
+        for (int i = 0; i < n; i++) p->row[i] = f32 + (size_t)rows[i] * stride * dim;
+        return;
+    }
+    float *to = p->rows;
     for (int i = 0; i < n; i++, to += width) {
         if (i + AHEAD < n) {
             size_t at = (size_t)rows[i + AHEAD] * stride * dim;
@@ -375,6 +396,7 @@ AVX512 static void gather(float *to, size_t width, int dim, const float *f32, co
         else
             memcpy(to, f32 + at, sizeof(float) * dim);
         for (size_t x = dim; x < width; x++) to[x] = 0;
+        p->row[i] = to;
     }
 }
 
@@ -382,10 +404,10 @@ AVX512 static float dot(const float *x, const float *y, size_t width) {
     __m512 a = _mm512_setzero_ps(), b = a;
     size_t i = 0;
     for (; i + 32 <= width; i += 32) {
-        a = _mm512_fmadd_ps(_mm512_load_ps(x + i), _mm512_load_ps(y + i), a);
-        b = _mm512_fmadd_ps(_mm512_load_ps(x + i + 16), _mm512_load_ps(y + i + 16), b);
+        a = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i), a);
+        b = _mm512_fmadd_ps(_mm512_loadu_ps(x + i + 16), _mm512_loadu_ps(y + i + 16), b);
     }
-    if (i < width) a = _mm512_fmadd_ps(_mm512_load_ps(x + i), _mm512_load_ps(y + i), a);
+    if (i < width) a = _mm512_fmadd_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(y + i), a);
     return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
 }
 
@@ -403,7 +425,7 @@ static void cancelled(double a, const float *q, const float *x, const float *y, 
 // points computes the similarity and the coefficients of s pairs, or of points
 // with the query (first NULL), from index `to` on.
 AVX512 static void points(ct_panel *p, const float *query, const float *sims, const int32_t *first,
-                          const int32_t *second, const float *weight, const float *dots, int s, int to, size_t width) {
+                          const int32_t *second, const float *weight, const float *dots, int s, int to) {
     const __m512d one = _mm512_set1_pd(1);
     for (int t = 0; t < s; t += 8) {
         __mmask8 m = s - t >= 8 ? 0xff : (__mmask8)((1u << (s - t)) - 1);
@@ -425,8 +447,8 @@ AVX512 static void points(ct_panel *p, const float *query, const float *sims, co
             _mm512_storeu_pd(r, rho2), _mm512_storeu_pd(c, sim);
             for (int l = 0; l < 8; l++)
                 if (cancels >> l & 1)
-                    cancelled(weight[t + l], query, first ? p->rows + first[t + l] * width : query,
-                              p->rows + second[t + l] * width, p->dim, r + l, c + l);
+                    cancelled(weight[t + l], query, first ? p->row[first[t + l]] : query,
+                              p->row[second[t + l]], p->dim, r + l, c + l);
             rho2 = _mm512_loadu_pd(r), sim = _mm512_loadu_pd(c);
         }
         __m512d rho = _mm512_max_pd(_mm512_sqrt_pd(rho2), _mm512_set1_pd(1e-3)); // engine.MinNorm
@@ -435,6 +457,24 @@ AVX512 static void points(ct_panel *p, const float *query, const float *sims, co
         _mm256_mask_storeu_ps(p->wi + to + t, m, _mm512_cvtpd_ps(_mm512_mul_pd(a, inverse)));
         _mm256_mask_storeu_ps(p->wj + to + t, m, _mm512_cvtpd_ps(_mm512_mul_pd(b, inverse)));
     }
+}
+
+// add_rows is part·scale + Σ weight·row in R vectors of dimensions from x, the
+// last of which may be part of one.
+INLINE void add_rows(const int R, const ct_panel *p, int n, __m512 scale, float *part, size_t x) {
+    __m512 v[8];
+    const size_t left = p->dim - x;
+    const __mmask16 m = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+#pragma GCC unroll 8
+    for (int c = 0; c < R; c++) v[c] = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, part + x + 16 * c), scale);
+    for (int i = 0; i < n; i++) {
+        const float *r = p->row[i] + x;
+        __m512 k = _mm512_set1_ps(p->weights[i]);
+#pragma GCC unroll 8
+        for (int c = 0; c < R; c++) v[c] = _mm512_fmadd_ps(k, _mm512_loadu_ps(r + 16 * c), v[c]);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < R; c++) _mm512_mask_storeu_ps(part + x + 16 * c, m, v[c]);
 }
 
 AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride,
@@ -450,7 +490,9 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
     if (all == 0) return;
     if ((size_t)n > p->rows_room) {
         p->rows_room = n + 64;
-        if (!room(&p->rows, p->rows_room * width) || !room(&p->weights, p->rows_room)) abort();
+        free(p->row);
+        p->row = memory(sizeof *p->row * p->rows_room);
+        if (!p->row || !room(&p->rows, p->rows_room * width) || !room(&p->weights, p->rows_room)) abort();
     }
     if ((size_t)all > p->points_room) {
         p->points_room = all + 64;
@@ -459,17 +501,17 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
         if (!p->point || !room(&p->wi, p->points_room) || !room(&p->wj, p->points_room) || !room(&p->dots, p->points_room))
             abort();
     }
-    gather(p->rows, width, dim, f32, bf16, stride, rows, n);
+    locate(p, width, f32, bf16, stride, rows, n);
     const size_t row_bytes = (size_t)dim * (bf16 ? 2 : 4);
     int fetched = 0;
     for (int t = 0; t < s; t++) {
         // A row of the next mixture a pair: they come while this one is computed.
         if (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
-        p->dots[t] = dot(p->rows + first[t] * width, p->rows + second[t] * width, width);
+        p->dots[t] = dot(p->row[first[t]], p->row[second[t]], width);
     }
     while (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
-    points(p, query, sims, first, second, alpha, p->dots, s, 0, width);
-    points(p, query, sims, NULL, partner, beta, NULL, s2, s, width);
+    points(p, query, sims, first, second, alpha, p->dots, s, 0);
+    points(p, query, sims, NULL, partner, beta, NULL, s2, s);
 
     double hardest = CT_NONE;
     for (int t = 0; t < all; t++) hardest = p->point[t] > hardest ? p->point[t] : hardest;
@@ -511,31 +553,8 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
 
     // part·lowered + Σ w·row
     __m512 scale = _mm512_set1_ps(lowered[0]);
-    for (size_t x = 0; x < width; x += 64) {
-        __m512 v[4];
-        const int parts = width - x >= 64 ? 4 : (int)(width - x) / 16;
-        __mmask16 m[4];
-        for (int c = 0; c < parts; c++) {
-            size_t left = dim - x - 16 * c;
-            m[c] = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
-            v[c] = _mm512_mul_ps(_mm512_maskz_loadu_ps(m[c], part + x + 16 * c), scale);
-        }
-        if (parts == 4) {
-            __m512 a = v[0], b = v[1], c = v[2], d = v[3];
-            const float *r = p->rows + x;
-            for (int i = 0; i < n; i++, r += width) {
-                __m512 k = _mm512_set1_ps(w[i]);
-                a = _mm512_fmadd_ps(k, _mm512_load_ps(r), a);
-                b = _mm512_fmadd_ps(k, _mm512_load_ps(r + 16), b);
-                c = _mm512_fmadd_ps(k, _mm512_load_ps(r + 32), c);
-                d = _mm512_fmadd_ps(k, _mm512_load_ps(r + 48), d);
-            }
-            v[0] = a, v[1] = b, v[2] = c, v[3] = d;
-        } else {
-            for (int i = 0; i < n; i++)
-                for (int c = 0; c < parts; c++)
-                    v[c] = _mm512_fmadd_ps(_mm512_set1_ps(w[i]), _mm512_load_ps(p->rows + i * width + x + 16 * c), v[c]);
-        }
-        for (int c = 0; c < parts; c++) _mm512_mask_storeu_ps(part + x + 16 * c, m[c], v[c]);
-    }
+    size_t x = 0;
+    for (; x + 128 <= (size_t)dim; x += 128) add_rows(8, p, n, scale, part, x);
+    for (; x + 64 <= (size_t)dim; x += 64) add_rows(4, p, n, scale, part, x);
+    for (; x < (size_t)dim; x += 16) add_rows(1, p, n, scale, part, x);
 }
