@@ -27,7 +27,7 @@ ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help deps build demo test test-engines test-gpu lint bench images compose-test clean
+.PHONY: help deps build demo test test-engines test-gpu build-gpu gpucheck lint bench images compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -77,6 +77,23 @@ test-gpu: ## the CUDA engine, as far as it can be tested without a GPU
 test-gpu-only:
 	$(GPU) go vet -tags gpu ./model/engine/cuda/...
 	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/...
+	@$(MAKE) --no-print-directory gpucheck-only
+	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz
+
+build-gpu: ## bin/mochi with the CUDA engine too (needs no GPU, and starts without one)
+	@bash tools/deps.sh gpu
+	@$(MAKE) --no-print-directory build-gpu-only
+
+gpucheck: ## bin/gpucheck.tar.gz: what checks the CUDA engine on a machine with a GPU
+	@bash tools/deps.sh gpu
+	@$(MAKE) --no-print-directory gpucheck-only
+
+.PHONY: build-gpu-only gpucheck-only
+build-gpu-only:
+	$(GPU) go build -tags 'gpu $(ENGINES)' -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mochi ./cmd/mochi
+
+gpucheck-only:
+	$(GPU) VERSION='$(VERSION)' bash tools/gpucheck/pack.sh bin/gpucheck.tar.gz
 
 bench: build ## one training step, the loss, the all-reduce and the input pipeline
 	bin/mochi bench step --arch resnet8 --image-size 28 --batch 32 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10
@@ -89,7 +106,7 @@ lint: ## gofmt, go vet, staticcheck, shell syntax
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
-	@for f in .ci/run tools/*.sh tools/images/*.sh; do bash -n $$f || exit 1; done
+	@for f in .ci/run tools/*.sh tools/*/*.sh; do bash -n $$f || exit 1; done
 
 images: ## container image mochi:latest, and base images where none can be pulled
 	VERSION='$(VERSION)' bash tools/images/build.sh

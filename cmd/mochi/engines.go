@@ -11,7 +11,7 @@ import (
 )
 
 // engineFlag is what --engine says in every command's help.
-const engineFlag = "`E`: auto (the best that is built in and works here), onednn, gorgonia"
+const engineFlag = "`E`: auto (the best that is built in and works here), cuda, onednn, gorgonia"
 
 // builder is an engine that mochi knows. open is nil where this build does not
 // have it; missing then says what would bring it.
@@ -24,7 +24,7 @@ type builder struct {
 // builders lists the engines, the best first.
 func builders() []builder {
 	return []builder{
-		{name: "cuda", missing: "there is no GPU engine yet"},
+		cudaBuilder(),
 		onednnBuilder(),
 		{name: gorgonia.Name, open: gorgonia.New},
 	}
@@ -91,9 +91,9 @@ func (f *faults) checkEngine(name string, cfg engine.Config) engine.Info {
 	case err == nil:
 		defer e.Close()
 		return e.Info()
-	case errors.Is(err, engine.ErrUnsupported):
+	case errors.Is(err, engine.ErrUnsupported) && strings.Contains(err.Error(), "precision"):
 		f.add("precision", "%v", err)
-	default:
+	default: // a device or library that is missing, too
 		f.add("engine", "%v", err)
 	}
 	return engine.Info{}

@@ -95,6 +95,7 @@ func ready(t testing.TB, e *gpu, net *network.Network, spec engine.Spec) (*state
 // The host waits once in a forward, and in a backward only for gradients: all
 // work is in the streams before the first wait, and copies go beside it.
 func TestHostWaitsOnlyWhereItMust(t *testing.T) {
+	emulator.Only(t)
 	e, net := start(t, engine.Config{}), large(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
 	images, out := values(p.inputs(), 1), make([]float32, p.outputs())
@@ -158,6 +159,7 @@ func large(t testing.TB) *network.Network {
 
 // Everything is given back, in any order of closing.
 func TestCloseFreesMemory(t *testing.T) {
+	emulator.Only(t)
 	e := start(t, engine.Config{Precision: engine.BF16})
 	free := func() int64 {
 		leave, err := e.enter()
@@ -203,6 +205,7 @@ func TestCloseFreesMemory(t *testing.T) {
 // A step that does not fit says what it needs and what would fit, and leaves
 // nothing behind.
 func TestOutOfMemory(t *testing.T) {
+	emulator.Only(t)
 	if os.Getenv("MOCHI_EMULATOR_MEMORY") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestOutOfMemory$", "-test.v")
 		cmd.Env = append(os.Environ(), "MOCHI_EMULATOR_MEMORY=8000000")
@@ -246,6 +249,7 @@ func TestOutOfMemory(t *testing.T) {
 // Two devices give the same bits; a device that is not there is refused, but
 // not as something that another engine could do instead.
 func TestDevices(t *testing.T) {
+	emulator.Only(t)
 	net := small(t)
 	var first []float32
 	for device := range 2 {
@@ -271,6 +275,7 @@ func TestDevices(t *testing.T) {
 // Without a library the engine is not supported, and says what was looked for;
 // without a driver too.
 func TestMissingLibraries(t *testing.T) {
+	emulator.Only(t)
 	if os.Getenv("MOCHI_TEST_MISSING") != "" {
 		_, err := New(engine.Config{})
 		if !errors.Is(err, engine.ErrUnsupported) {

@@ -64,6 +64,7 @@ func TestWithoutDriver(t *testing.T) {
 }
 
 func TestDevices(t *testing.T) {
+	emulator.Only(t)
 	d := open(t, 1)
 	if d.Name != "Emulated GPU 1" || d.Major != 8 || d.Minor != 0 || d.Memory != 4<<30 || d.Driver != 12040 {
 		t.Errorf("%+v", d.Properties)
@@ -76,6 +77,7 @@ func TestDevices(t *testing.T) {
 }
 
 func TestMemory(t *testing.T) {
+	emulator.Only(t)
 	d := open(t, 0)
 	s := must(d.NewStream())
 	defer s.Close()
@@ -125,6 +127,7 @@ func TestMemory(t *testing.T) {
 }
 
 func TestOutOfMemory(t *testing.T) {
+	emulator.Only(t)
 	d := open(t, 0)
 	m := must(d.Alloc(1 << 30))
 	_, err := d.Alloc(3<<30 + 1)
@@ -139,6 +142,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // A second stream waits for an event of the first, and for nothing after it.
 func TestEvents(t *testing.T) {
+	emulator.Only(t)
 	d := open(t, 0)
 	work, copies := must(d.NewStream()), must(d.NewStream())
 	defer work.Close()

@@ -155,10 +155,26 @@ func repository() (string, error) {
 	return "", err
 }
 
+// realGPU is the environment variable with which a test binary runs on the
+// machine's own GPU and libraries instead; tools/gpucheck sets it.
+const realGPU = "MOCHI_TEST_REAL_GPU"
+
+// Only skips a test that is about the emulator's records or devices where
+// there is none.
+func Only(t testing.TB) {
+	t.Helper()
+	if os.Getenv(realGPU) != "" {
+		t.Skip("a test of calls and faults, on the emulated GPU only")
+	}
+}
+
 // Main runs a test binary on the emulator: it builds the libraries and runs
 // the binary again with them, because a program opens libcuda.so.1 before
 // main. It returns the exit status.
 func Main(m *testing.M, kernels bool) int {
+	if os.Getenv(realGPU) != "" {
+		return m.Run()
+	}
 	if os.Getenv(logFile) != "" {
 		status := m.Run()
 		for _, fault := range faults(unread()) {

@@ -80,6 +80,7 @@ func rising(n int) []float32 {
 }
 
 func TestConv(t *testing.T) {
+	emulator.Only(t)
 	d, s := gpu(t)
 	dnn, err := OpenDNN(s)
 	if err != nil {
@@ -187,6 +188,7 @@ func TestConv(t *testing.T) {
 }
 
 func TestConvPrecision(t *testing.T) {
+	emulator.Only(t)
 	_, s := gpu(t)
 	dnn, err := OpenDNN(s)
 	if err != nil {
@@ -214,6 +216,7 @@ func TestConvPrecision(t *testing.T) {
 
 // All four ways to lay out a row-major product.
 func TestProduct(t *testing.T) {
+	emulator.Only(t)
 	d, s := gpu(t)
 	b, err := OpenBLAS(s, false)
 	if err != nil {
@@ -255,6 +258,7 @@ func TestProduct(t *testing.T) {
 }
 
 func TestCompiler(t *testing.T) {
+	emulator.Only(t)
 	c, err := OpenCompiler()
 	if err != nil {
 		t.Fatal(err)
@@ -281,6 +285,7 @@ func TestCompiler(t *testing.T) {
 // What is missing is named with what was looked for; what is too old with its
 // version.
 func TestMissing(t *testing.T) {
+	emulator.Only(t)
 	refuse := errors.New("too old")
 	s := search{"cuX", []string{"libnowhere.so.2", "libcublas.so.12"}}
 	var missing *Missing

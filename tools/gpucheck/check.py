@@ -1,0 +1,411 @@
+#!/usr/bin/env python3
+"""Checks mochi's CUDA engine on a machine with an NVIDIA GPU, and compares its
+speed with PyTorch's, in under nine minutes.
+
+    tar xzf gpucheck.tar.gz && python3 gpucheck/check.py
+
+Needs an NVIDIA driver, cuDNN 8 or 9, cuBLAS and NVRTC (those inside PyTorch's
+wheels are found), Python 3.8, and for comparisons PyTorch with torchvision. No
+Go, no compiler. Writes report.json and report.md beside itself, after every
+part anew. Every part is a program of its own with a time limit: one failure
+does not hide the rest. Exit status 0: every part that could run has passed,
+and there was a GPU.
+
+    --only PART     this part alone (may be repeated); --list names them
+    --out DIR       where the reports go
+    --small         tiny networks, to try the script itself
+"""
+import argparse
+import glob
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MOCHI = os.path.join(HERE, "mochi")
+LIMIT_S = 530
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+
+
+class Failed(Exception):
+    """A part has failed; what() is for the report."""
+
+
+class NotRun(Exception):
+    """A part cannot run here."""
+
+
+class Check:
+    def __init__(self, args):
+        self.args, self.started, self.parts = args, time.time(), {}
+        self.work = tempfile.mkdtemp(prefix="gpucheck-")
+        self.env = dict(os.environ, XDG_CACHE_HOME=os.path.join(self.work, "cache"))
+        folder = library_folder(self.work)
+        if folder and "MOCHI_CUDA_LIBRARIES" not in os.environ:
+            self.env["MOCHI_CUDA_LIBRARIES"] = folder
+            # For what these libraries open themselves.
+            self.env["LD_LIBRARY_PATH"] = folder + ":" + os.environ.get("LD_LIBRARY_PATH", "")
+        self.goldens = None
+
+    def left(self):
+        return LIMIT_S - (time.time() - self.started)
+
+    def run(self, argv, limit, **env):
+        """Output of a program; Failed with its last lines if it fails."""
+        limit = min(limit, self.left())
+        if limit < 5:
+            raise NotRun("no time is left")
+        try:
+            done = subprocess.run(argv, env=dict(self.env, **env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=limit, text=True, errors="replace", cwd=self.work)
+        except subprocess.TimeoutExpired as e:
+            raise Failed("still running after %d s: %s" % (limit, tail(e.stdout)))
+        if done.returncode != 0:
+            raise Failed("exit status %d: %s" % (done.returncode, tail(done.stdout)))
+        return done.stdout
+
+    def json_of(self, argv, limit, **env):
+        """The JSON object on the last line of a program's output."""
+        lines = [l for l in self.run(argv, limit, **env).splitlines() if l.startswith("{")]
+        if not lines:
+            raise Failed("it printed no result")
+        return json.loads(lines[-1])
+
+    def mochi(self, limit, *args):
+        return self.json_of([MOCHI, *args, "--engine", "cuda", "--json"], limit)
+
+    def torch(self, limit, *args):
+        try:
+            return self.json_of([sys.executable, os.path.join(HERE, "pytorch_gpu.py"), *args], limit)
+        except Failed as e:
+            return {"error": str(e)}
+
+    def part(self, name, function):
+        began = time.time()
+        try:
+            result, status = function(self), PASSED
+        except NotRun as e:
+            result, status = {"why": str(e)}, NOT_RUN
+        except Failed as e:
+            result, status = {"error": str(e)}, FAILED
+        except Exception as e:  # of the script itself: the other parts go on
+            result, status = {"error": "%s: %s" % (type(e).__name__, e)}, FAILED
+        self.parts[name] = dict(status=status, seconds=round(time.time() - began, 1), **result)
+        print("%-12s %-8s %5.1f s  %s" % (name, status, self.parts[name]["seconds"],
+                                         result.get("error", result.get("why", "")).strip().split("\n")[-1][:300]), flush=True)
+        self.report()
+
+    def report(self):
+        out = {"parts": self.parts, "seconds": round(time.time() - self.started, 1), "not_measured": NOT_MEASURED,
+               "small": self.args.small}
+        write(os.path.join(self.args.out, "report.json"), json.dumps(out, indent=1) + "\n")
+        write(os.path.join(self.args.out, "report.md"), markdown(out))
+
+
+# What issue and users may look for and this script does not give.
+NOT_MEASURED = ["time of gradient copies that is not hidden behind backward",
+                "several GPUs in one host (two replicas here share GPU 0)"]
+
+
+def write(path, text):
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.replace(path + ".new", path)
+
+
+def tail(text, lines=15):
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    return "\n".join((text or "").strip().splitlines()[-lines:])
+
+
+def library_folder(work):
+    """A folder with links to the CUDA libraries inside PyTorch's wheels, which
+    the system's loader does not know; None where there are none."""
+    folder = os.path.join(work, "libraries")
+    os.makedirs(folder)
+    for path in sys.path:
+        for library in glob.glob(os.path.join(path, "nvidia", "*", "lib", "lib*.so*")) + glob.glob(os.path.join(path, "torch", "lib", "libcud*.so*")):
+            link = os.path.join(folder, os.path.basename(library))
+            if not os.path.exists(link):
+                os.symlink(library, link)
+    return folder if os.listdir(folder) else None
+
+
+# ---- Parts ----
+
+
+def machine(c):
+    """What this machine is. Never fails."""
+    def ask(*argv):
+        try:
+            return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30, text=True).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired) as e:
+            return str(e)
+
+    return {
+        "gpu": ask("nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.max.sm", "--format=csv,noheader"),
+        "cpu": cpu_name(), "cores": os.cpu_count(), "libc": " ".join(platform.libc_ver()), "python": platform.python_version(),
+        "torch": ask(sys.executable, "-c", "import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version())"),
+        "mochi": ask(MOCHI, "version"), "libraries": c.env.get("MOCHI_CUDA_LIBRARIES", "the system's"),
+    }
+
+
+def cpu_name():
+    try:
+        with open("/proc/cpuinfo") as f:
+            return next((l.split(":", 1)[1].strip() for l in f if l.startswith("model name")), "")
+    except OSError:
+        return ""
+
+
+def device(c):
+    """The engine starts, compiles its kernels and does a step."""
+    r = c.mochi(120, *STEP, "--arch", "resnet8", "--image-size", "28", "--batch", "8", "--bn-group", "8", "--queue", "64",
+                "--mochi", "8,8,2", "--steps", "2")
+    return {"device": r["device"]}
+
+
+STEP = ("bench", "step")
+
+
+def conformance(c):
+    """The engine's contract against a plain float64 reference, in fp32."""
+    return go_tests(c, "cuda.test", "^TestConformance$", 150, MOCHI_TEST_REAL_GPU="1")
+
+
+def bf16(c):
+    """Every step in bf16 against the same step in fp32."""
+    return go_tests(c, "cuda.test", "^TestBF16StepByStep$", 60, MOCHI_TEST_REAL_GPU="1")
+
+
+def go_tests(c, binary, tests, limit, **env):
+    out = c.run([os.path.join(HERE, binary), "-test.v", "-test.run", tests], limit, **env)
+    ran, skipped = out.count("--- PASS"), out.count("--- SKIP")
+    if ran == 0:
+        raise NotRun(tail(out) or "no test ran")
+    return {"tests": ran, "skipped": skipped}
+
+
+def parity(c):
+    """Whole networks against PyTorch: tools/parity, whose goldens are made on
+    the CPU while the other parts run."""
+    if c.goldens is None:
+        raise NotRun("the goldens were not asked for")
+    try:
+        c.goldens.wait(min(180, c.left() - 60))
+    except subprocess.TimeoutExpired:
+        raise NotRun("PyTorch was still making the goldens")
+    if c.goldens.returncode != 0:
+        raise NotRun("PyTorch could not make the goldens: " + tail(open(os.path.join(c.work, "goldens.log")).read(), 3))
+    return go_tests(c, "mochi.test", "^TestParity$", 150, MOCHI_PARITY=os.path.join(c.work, "goldens"), MOCHI_PARITY_ENGINE="cuda")
+
+
+def start_goldens(c):
+    log = open(os.path.join(c.work, "goldens.log"), "w")
+    c.goldens = subprocess.Popen([sys.executable, os.path.join(HERE, "generate.py"), os.path.join(c.work, "goldens")], stdout=log, stderr=log)
+
+
+def step(c):
+    """A whole step, one BatchNorm group a batch, beside PyTorch."""
+    arch, size, queue, mix, batches = ("resnet8", 28, 64, "8,8,2", (8,)) if c.args.small else ("resnet50", 224, 65536, "1024,1024,128", (32, 128, 256))
+    rows, failed = {}, []
+    for batch in batches:
+        common = ["--arch", arch, "--image-size", str(size), "--batch", str(batch), "--queue", str(queue), "--mochi", mix, "--precision", "bf16"]
+        row = {}
+        try:
+            row["mochi"] = c.mochi(60, *STEP, *common, "--bn-group", str(batch), "--steps", "10")
+        except Failed as e:
+            row["mochi"] = {"error": str(e)}
+            failed.append("batch %d: %s" % (batch, str(e).splitlines()[-1]))
+        for name in ("eager", "compiled"):
+            row[name] = c.torch(60, "step", *common, "--mode", name) if not c.args.small else {"error": "left out (--small)"}
+        ours, theirs = row["mochi"].get("step_ms_p50"), row["eager"].get("step_ms_p50")
+        if ours and theirs:
+            row["times_pytorch_eager"] = round(theirs / ours, 3)
+        rows[str(batch)] = row
+    if failed:
+        raise Failed("; ".join(failed) + "\n" + json.dumps(rows))
+    return {"batches": rows}
+
+
+def loss(c):
+    """The loss alone. mochi computes it on the CPU, with every engine."""
+    common = ["--batch", "32" if c.args.small else "256", "--queue", "1024" if c.args.small else "65536", "--dim", "128",
+              "--mochi", "64,64,8" if c.args.small else "1024,1024,128", "--iterations", "5"]
+    return {"mochi": c.mochi(60, "bench", "loss", *common), "pytorch": c.torch(60, "loss", *common)}
+
+
+def replicas(c):
+    """Two replicas on GPU 0 give the checkpoint of one, to the bit."""
+    data = os.path.join(c.work, "data")
+    images(data)
+    settings = ["--data", data, "--preset", "cifar10", "--arch", "resnet8", "--image-size", "12", "--batch", "16", "--bn-group", "8",
+                "--queue", "64", "--mochi", "8,8,2", "--mochi-warmup", "0", "--steps", "3" if c.args.small else "20", "--knn-every", "0"]
+    one, two = os.path.join(c.work, "one"), os.path.join(c.work, "two")
+    c.run([MOCHI, "train", *settings, "--engine", "cuda", "--threads", "1", "--replicas", "1", "--out", one, "--resume", "never"], 60)
+    port = free_port()
+    members = []
+    log = open(os.path.join(c.work, "replicas.log"), "w+")
+    try:
+        start = lambda *argv: members.append(subprocess.Popen([MOCHI, *argv], env=c.env, stdout=log, stderr=log, cwd=c.work))
+        start("coordinator", "--listen", "127.0.0.1:%d" % port, "--state", two, *settings, "--min-replicas", "2")
+        for i in range(2):
+            start("replica", "--join", "nats://127.0.0.1:%d" % port, "--data", data, "--name", "replica-%d" % i,
+                  "--engine", "cuda", "--device", "0", "--threads", "1")
+        members[0].wait(min(90, max(5, c.left())))
+    except subprocess.TimeoutExpired:
+        log.seek(0)
+        raise Failed("two replicas did not finish: " + tail(log.read()))
+    finally:
+        for m in members:
+            if m.poll() is None:
+                m.terminate()
+        for m in members:
+            m.wait(30)
+    if members[0].returncode != 0:
+        log.seek(0)
+        raise Failed("the coordinator ended with %d: %s" % (members[0].returncode, tail(log.read())))
+    latest = "checkpoints/latest.safetensors"
+    return {"difference": c.json_of([MOCHI, "diff", os.path.join(one, latest), os.path.join(two, latest), "--json"], 30)}
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def images(folder, n=64):
+    """n coloured waves in CIFAR-10's binary format."""
+    import math
+    import random
+
+    rng = random.Random(1)
+    os.makedirs(folder, exist_ok=True)
+    for name in ["data_batch_%d.bin" % i for i in range(1, 6)] + ["test_batch.bin"]:
+        with open(os.path.join(folder, name), "wb") as f:
+            for i in range(n):
+                out = bytearray([i % 10])
+                for _ in range(3):
+                    fx, fy, phase = rng.uniform(0, .6), rng.uniform(0, .6), rng.uniform(0, 6)
+                    out += bytes(int(127 + 120 * math.sin(fx * x + fy * y + phase)) for y in range(32) for x in range(32))
+                f.write(out)
+
+
+def soak(c):
+    """500 steps; device memory must not grow."""
+    argv = [MOCHI, *STEP, "--engine", "cuda", "--json", "--precision", "bf16", "--arch", "resnet8" if c.args.small else "resnet18-cifar",
+            "--image-size", "12" if c.args.small else "32", "--batch", "8" if c.args.small else "256", "--bn-group", "8" if c.args.small else "64",
+            "--queue", "64" if c.args.small else "4096", "--mochi", "8,8,2" if c.args.small else "256,256,32", "--steps", "5" if c.args.small else "500"]
+    limit = min(90, c.left())
+    if limit < 10:
+        raise NotRun("no time is left")
+    out = open(os.path.join(c.work, "soak.log"), "w+")
+    p = subprocess.Popen(argv, env=c.env, stdout=out, stderr=subprocess.STDOUT, cwd=c.work)
+    samples, began = [], time.time()
+    while p.poll() is None:
+        if time.time() - began > limit:
+            p.kill()
+            p.wait()
+            out.seek(0)
+            raise Failed("still running after %d s: %s" % (limit, tail(out.read(), 2)))
+        time.sleep(1)
+        used = memory_used()
+        if used is not None:
+            samples.append(used)
+    out.seek(0)
+    text = out.read()
+    if p.returncode != 0:
+        raise Failed("exit status %d: %s" % (p.returncode, tail(text)))
+    result = {"memory_mib": samples, "bench": json.loads([l for l in text.splitlines() if l.startswith("{")][-1])}
+    settled = samples[len(samples) // 3:]
+    if settled and max(settled) - settled[0] > 16:
+        raise Failed("device memory grows from %d to %d MiB: %s" % (settled[0], max(settled), samples))
+    return result
+
+
+def memory_used():
+    try:
+        out = subprocess.run(["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10, text=True).stdout
+        return int(out.strip().splitlines()[0])
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+        return None
+
+
+# In the order in which they run; those that need the device after the first two.
+PARTS = {"machine": machine, "device": device, "conformance": conformance, "bf16": bf16, "step": step, "loss": loss,
+         "replicas": replicas, "soak": soak, "parity": parity}
+
+
+def markdown(report):
+    lines = ["# mochi on a GPU", "", "%.0f s%s" % (report["seconds"], ", tiny networks (--small): no measurement" if report["small"] else ""), "",
+             "| part | result | seconds | |", "|---|---|---|---|"]
+    for name, p in report["parts"].items():
+        said = p.get("error", p.get("why", p.get("device", ""))).strip().split("\n")[-1].replace("|", "\\|")
+        lines.append("| %s | %s | %.1f | %s |" % (name, p["status"], p["seconds"], said))
+    batches = report["parts"].get("step", {}).get("batches", {})
+    if batches:
+        lines += ["", "| batch | mochi ms | PyTorch eager ms | compiled ms | times eager |", "|---|---|---|---|---|"]
+        for batch, row in batches.items():
+            ms = lambda side: "%.1f" % row[side]["step_ms_p50"] if "step_ms_p50" in row[side] else "–"
+            lines.append("| %s | %s | %s | %s | %s |" % (batch, ms("mochi"), ms("eager"), ms("compiled"), row.get("times_pytorch_eager", "–")))
+    machine = report["parts"].get("machine", {})
+    lines += [""] + ["- %s: %s" % (k, machine[k]) for k in ("gpu", "cpu", "cores", "libc", "torch", "mochi", "libraries") if k in machine]
+    lines += ["", "Not measured: " + "; ".join(report["not_measured"]) + ".", ""]
+    return "\n".join(lines)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--only", action="append", choices=list(PARTS), default=None)
+    p.add_argument("--list", action="store_true")
+    p.add_argument("--out", default=HERE)
+    p.add_argument("--small", action="store_true")
+    args = p.parse_args()
+    if args.list:
+        for name, function in PARTS.items():
+            print("%-12s %s" % (name, " ".join(function.__doc__.split())))
+        return 0
+    args.out = os.path.abspath(args.out)
+    os.makedirs(args.out, exist_ok=True)
+    c = Check(args)
+    wanted = args.only or list(PARTS)
+    try:
+        if "machine" in wanted:
+            c.part("machine", machine)
+        c.part("device", device)
+        there = c.parts["device"]["status"] == PASSED
+        if there and "parity" in wanted:
+            start_goldens(c)
+        for name in wanted:
+            if name in ("machine", "device"):
+                continue
+            if there:
+                c.part(name, PARTS[name])
+            else:
+                def no_device(_):
+                    raise NotRun("the engine does not start here; see part device")
+                c.part(name, no_device)
+    finally:
+        if c.goldens is not None and c.goldens.poll() is None:
+            c.goldens.kill()
+            c.goldens.wait()
+        shutil.rmtree(c.work, ignore_errors=True)
+    if not there:
+        print("no GPU was used: " + c.parts["device"]["error"].splitlines()[-1] if "error" in c.parts["device"] else "no GPU was used")
+    print("reports: " + os.path.join(args.out, "report.md") + ", report.json")
+    return 0 if all(v["status"] == PASSED for v in c.parts.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
