@@ -77,23 +77,23 @@ static int gather(problem *p, int direction, handle *h, desc *a, desc *b, desc *
 }
 
 // Numbers of the offers below: fast but different every time, with a large
-// workspace, not implemented, in another precision, and the right one.
-enum { RANDOM_BITS, LARGE, UNABLE, GOOD, GOOD_FMA };
+// workspace, not implemented, for tensor cores only, and for fp32, which it
+// reports as the default math though only FMA (3) is free of TF32.
+enum { RANDOM_BITS, LARGE, UNABLE, TENSOR, PLAIN };
 static size_t workspace_of(int algorithm, const problem *p) {
-    return algorithm == LARGE ? (size_t)64 << 30 : algorithm == GOOD || algorithm == GOOD_FMA ? 1000 + 8 * (size_t)(p->w.n + p->direction) : 0;
+    return algorithm == LARGE ? (size_t)64 << 30 : algorithm == TENSOR || algorithm == PLAIN ? 1000 + 8 * (size_t)(p->w.n + p->direction) : 0;
 }
 
 static int offers(int direction, handle *h, desc *a, desc *b, desc *conv, desc *to, int room, int *count, perf *out) {
     problem p;
     int status = gather(&p, direction, h, a, b, conv, to);
     if (status) return status;
-    int tensor = p.x.type == 9;
     perf all[] = {
-        {RANDOM_BITS, OK, 1, 0, 0, tensor ? 1 : 3, {0}},
-        {LARGE, OK, 2, workspace_of(LARGE, &p), 1, tensor ? 1 : 3, {0}},
+        {RANDOM_BITS, OK, 1, 0, 0, 0, {0}},
+        {LARGE, OK, 2, workspace_of(LARGE, &p), 1, 0, {0}},
         {UNABLE, NOT_SUPPORTED, -1, 0, 1, 0, {0}},
-        {GOOD, OK, 3, workspace_of(GOOD, &p), 1, tensor, {0}},
-        {GOOD_FMA, OK, 4, workspace_of(GOOD_FMA, &p), 1, 3, {0}},
+        {TENSOR, OK, 3, workspace_of(TENSOR, &p), 1, 1, {0}},
+        {PLAIN, OK, 4, workspace_of(PLAIN, &p), 1, 0, {0}},
     };
     *count = 0;
     for (int i = 0; i < 5 && i < room; i++) out[(*count)++] = all[i];
@@ -107,6 +107,7 @@ static int offers(int direction, handle *h, desc *a, desc *b, desc *conv, desc *
     int cudnnGetConvolution##name##WorkspaceSize(handle *h, desc *a, desc *b, desc *c, desc *to, int algorithm, size_t *bytes) {   \
         problem p;                                                                                                                  \
         int status = gather(&p, d, h, a, b, c, to);                                                                                 \
+        if (!status && algorithm == TENSOR && p.conv.math == 3) return NOT_SUPPORTED;                                               \
         if (!status) *bytes = workspace_of(algorithm, &p);                                                                          \
         return status;                                                                                                              \
     }                                                                                                                               \
@@ -172,9 +173,8 @@ static int run(int direction, handle *h, const float *alpha, desc *a, const void
     if (status) return status;
     size_t size = p.x.type ? 2 : 4;
     if (*alpha != 1 || *beta != 0) return emu_fault(BAD_PARAM, "cudnn: alpha %g, beta %g", *alpha, *beta);
-    if (algorithm != GOOD && algorithm != GOOD_FMA) return emu_fault(BAD_PARAM, "cudnn: algorithm %d was not to be chosen", algorithm);
-    int math = algorithm == GOOD_FMA ? 3 : p.x.type == 9;
-    if (p.conv.math != math) return emu_fault(BAD_PARAM, "cudnn: algorithm %d with math %d", algorithm, p.conv.math);
+    if (algorithm != TENSOR && algorithm != PLAIN) return emu_fault(BAD_PARAM, "cudnn: algorithm %d was not to be chosen", algorithm);
+    if (algorithm == TENSOR ? p.conv.math != 1 : p.conv.math != 3) return emu_fault(BAD_PARAM, "cudnn: algorithm %d with math %d", algorithm, p.conv.math);
     if (bytes < workspace_of(algorithm, &p) || !emu_device(space, bytes, 16)) return emu_fault(BAD_PARAM, "cudnn: %zu bytes of workspace", bytes);
     if (!emu_device(pa, size * count(a), 16) || !emu_device(pb, size * count(b), 16) || !emu_device(pto, size * count(to), 16))
         return emu_fault(BAD_PARAM, "cudnn: direction %d: an operand is not in device memory, or not at a multiple of 16 bytes", direction);

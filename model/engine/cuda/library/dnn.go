@@ -155,11 +155,14 @@ func truth(b bool) C.int {
 	return 0
 }
 
-// fmaMath is arithmetic without tensor cores: fp32 as it is written.
+// fmaMath is arithmetic without tensor cores: fp32 as it is written. What an
+// offer reports as its math may be another even where this was asked for, and
+// taking over the report would turn TF32 on; so fp32 always says it again, and
+// an algorithm that cannot is passed over.
 const fmaMath = 3
 
 // Choose takes cuDNN's first offer for a direction that gives the same bits
-// from run to run, is in the wanted precision, and needs no more than limit
+// from run to run, can do the wanted precision, and needs no more than limit
 // bytes of workspace. What is offered depends on the geometry, the kind of
 // device and cuDNN's version alone, so replicas on equal machines agree.
 func (c *Conv) Choose(dir Direction, limit int) (Algorithm, error) {
@@ -178,16 +181,16 @@ func (c *Conv) Choose(dir Direction, limit int) (Algorithm, error) {
 		case o.deterministic != 1:
 			passed += fmt.Sprintf("; %d: not deterministic", o.algorithm)
 			continue
-		case !c.g.BF16 && !c.g.TF32 && o.math != fmaMath:
-			passed += fmt.Sprintf("; %d: not in fp32", o.algorithm)
-			continue
 		case int(o.workspace) > limit:
 			passed += fmt.Sprintf("; %d: needs %d MiB of workspace", o.algorithm, o.workspace>>20)
 			continue
 		}
+		if !c.g.BF16 && !c.g.TF32 {
+			o.math = fmaMath
+		}
 		var bytes C.size_t
 		if status := C.md_choose(c.c, c.d.handle, C.int(dir), o.algorithm, o.math, &bytes); status != 0 || int(bytes) > limit {
-			passed += fmt.Sprintf("; %d: status %d, %d MiB of workspace", o.algorithm, status, bytes>>20)
+			passed += fmt.Sprintf("; %d with math %d: status %d, %d MiB of workspace", o.algorithm, o.math, status, bytes>>20)
 			continue
 		}
 		c.chosen[dir] = true
