@@ -15,7 +15,7 @@ need() { # need PACKAGE TEST…: PACKAGE is missing when TEST fails
   "$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
-ldconfig_has() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q "$1"; }
+ldconfig_has() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "$1"; } # not -q: it would break the pipe
 have_compose() { docker compose version || docker-compose version; }
 have_libc() { test -e /usr/include/stdlib.h; }
 

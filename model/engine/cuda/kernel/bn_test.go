@@ -3,12 +3,22 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
 // bnShapes are groups, rows of one and channels: odd ones, those of ResNets,
 // and more rows than one chunk has.
 var bnShapes = [][3]int{{1, 2, 1}, {2, 5, 3}, {1, 7, 16}, {3, 131, 17}, {2, 33, 33}, {1, 300, 64}, {2, 49, 100}, {1, 2600, 8}, {2, 19, 520}}
+
+// bnCases are those and fuzzed ones.
+func bnCases() [][3]int {
+	cases := slices.Clone(bnShapes)
+	for _, s := range fuzzed(6, [2]int{1, 4}, [2]int{2, 400}, [2]int{1, 140}) {
+		cases = append(cases, [3]int(s))
+	}
+	return cases
+}
 
 // norm is a BatchNorm layer of some groups, [groups][channels] but for gamma,
 // beta and their gradients.
@@ -58,7 +68,7 @@ func TestStatistics(t *testing.T) { both(t, testStatistics[float32], testStatist
 
 func testStatistics[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range bnShapes {
+	for _, s := range bnCases() {
 		groups, rows, channels := s[0], s[1], s[2]
 		for _, far := range []float64{0, 1000} {
 			deviation := 1.0
@@ -129,7 +139,7 @@ func TestApply(t *testing.T) { both(t, testApply[float32], testApply[uint16]) }
 
 func testApply[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range bnShapes {
+	for _, s := range bnCases() {
 		groups, rows, channels := s[0], s[1], s[2]
 		n := groups * rows * channels
 		rng := seeded(s[:]...)
@@ -185,6 +195,9 @@ func newJoin[T activation](t *testing.T, m *machine, s [3]int, mask, branches in
 	rng := seeded(s[0], s[1], s[2], mask)
 	j := &join[T]{groups: s[0], rows: s[1], channels: s[2], mask: mask, branches: branches,
 		dy: random[T](rng, n, 0.1, 1), add: random[T](rng, n, 0, 1), y: random[T](rng, n, 0, 1)}
+	for i, v := range j.y { // as a ReLU leaves it: often exactly 0
+		j.y[i] = put[T](max(0, get(v)))
+	}
 	for b := range j.x {
 		j.x[b] = random[T](rng, n, 0.5, 1)
 		j.bn[b] = newNorm(s[0], s[2], b)
@@ -231,7 +244,7 @@ func TestBatchNormGradient(t *testing.T) { both(t, testGradient[float32], testGr
 
 func testGradient[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range bnShapes {
+	for _, s := range bnCases() {
 		for _, c := range []struct {
 			mask, branches int
 			add, write     bool

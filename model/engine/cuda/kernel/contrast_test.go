@@ -167,14 +167,18 @@ func TestContrast(t *testing.T) { both(t, testContrast[float32], testContrast[ui
 
 func testContrast[T activation](t *testing.T) {
 	m := newMachine(t)
-	for _, p := range []*problem[T]{
+	problems := []*problem[T]{
 		newProblem[T](3, 16, 200, 4, 30, 40, 20, 0.2, false),
 		newProblem[T](2, 8, 50, 1, 50, 30, 9, 0.07, false), // N is all
 		newProblem[T](5, 33, 301, 7, 40, 100, 33, 0.2, true),
 		newProblem[T](2, 128, 1100, 3, 300, 20, 0, 0.2, false),
 		newProblem[T](1, 5, 37, 5, 10, 0, 17, 0.5, false),
 		newProblem[T](2, 520, 40, 2, 8, 5, 5, 0.2, false),
-	} {
+	}
+	for i, s := range fuzzed(6, [2]int{1, 6}, [2]int{3, 70}, [2]int{20, 500}, [2]int{1, 16}, [2]int{1, 20}, [2]int{1, 80}, [2]int{1, 40}) {
+		problems = append(problems, newProblem[T](s[0], s[1], s[2], s[3], s[4], s[5]-1, s[6]-1, 0.2, i%3 == 2))
+	}
+	for _, p := range problems {
 		all := make([]int, p.v)
 		var some []int
 		for v := range all {

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -33,7 +34,11 @@ func TestImages(t *testing.T) { both(t, testImages[float32], testImages[uint16])
 
 func testImages[T activation](t *testing.T) {
 	m := newMachine(t)
-	for _, s := range [][4]int{{2, 3, 3, 35}, {1, 3, 4, 256}, {3, 1, 16, 5}, {2, 5, 8, 300}, {1, 9, 12, 1}} {
+	cases := [][4]int{{2, 3, 3, 35}, {1, 3, 4, 256}, {3, 1, 16, 5}, {2, 5, 8, 300}, {1, 9, 12, 1}}
+	for _, s := range fuzzed(6, [2]int{1, 4}, [2]int{1, 20}, [2]int{1, 12}, [2]int{1, 600}) {
+		cases = append(cases, [4]int{s[0], s[1], s[1] + s[2] - 1, s[3]})
+	}
+	for _, s := range cases {
 		n, channels, padded, pixels := s[0], s[1], s[2], s[3]
 		x, y := random[float32](seeded(s[:]...), n*channels*pixels, 0, 1), unwritten[T](n*padded*pixels)
 		m.run(t, Name("images", typeOf[T]()), Images(n, pixels), x, channels, padded, pixels, y)
@@ -50,11 +55,20 @@ func testImages[T activation](t *testing.T) {
 // flatSizes are around vectors and blocks, and more than one step a thread.
 var flatSizes = []int{1, 3, 4, 5, 8, 9, 255, 1024, 1027, 5000}
 
+// sizeCases are those and fuzzed ones.
+func sizeCases() []int {
+	cases := slices.Clone(flatSizes)
+	for _, s := range fuzzed(6, [2]int{1, 20000}) {
+		cases = append(cases, s[0])
+	}
+	return cases
+}
+
 func TestElementwise(t *testing.T) { both(t, testElementwise[float32], testElementwise[uint16]) }
 
 func testElementwise[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, n := range flatSizes {
+	for _, n := range sizeCases() {
 		rng := seeded(n)
 		a, b := random[T](rng, n, 0, 1), random[T](rng, n, 0, 1)
 		a[0], a[n/2] = 0, put[T](math.NaN())
@@ -84,11 +98,20 @@ func testElementwise[T activation](t *testing.T) {
 // matrices are rows and channels, odd ones and those of heads.
 var matrices = [][2]int{{1, 1}, {3, 5}, {2, 16}, {7, 37}, {30, 128}, {33, 520}, {300, 24}}
 
+// matrixCases are those and fuzzed ones.
+func matrixCases() [][2]int {
+	cases := slices.Clone(matrices)
+	for _, s := range fuzzed(6, [2]int{1, 90}, [2]int{1, 600}) {
+		cases = append(cases, [2]int(s))
+	}
+	return cases
+}
+
 func TestBias(t *testing.T) { both(t, testBias[float32], testBias[uint16]) }
 
 func testBias[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range matrices {
+	for _, s := range matrixCases() {
 		rows, channels := s[0], s[1]
 		rng := seeded(rows, channels)
 		x, bias := random[T](rng, rows*channels, 0, 1), random[float32](rng, channels, 0, 1)
@@ -116,7 +139,7 @@ func testBias[T activation](t *testing.T) {
 
 func TestL2Norm(t *testing.T) {
 	m := newMachine(t)
-	for _, s := range matrices {
+	for _, s := range matrixCases() {
 		rows, d := s[0], s[1]
 		rng := seeded(rows, d)
 		x, dy := random[float32](rng, rows*d, 0, 2), random[float32](rng, rows*d, 0, 1)

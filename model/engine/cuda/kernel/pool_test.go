@@ -3,11 +3,22 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
 // A window's geometry: images, channels, height, width, kernel, stride, pad.
 var windows = [][7]int{{1, 1, 5, 4, 2, 2, 0}, {2, 3, 7, 9, 3, 2, 1}, {3, 16, 8, 8, 3, 2, 1}, {1, 33, 6, 5, 3, 1, 1}, {2, 64, 12, 12, 3, 2, 1}, {1, 8, 20, 17, 15, 7, 7}}
+
+// windowCases are those and fuzzed ones; a kernel always meets the image.
+func windowCases() [][7]int {
+	cases := slices.Clone(windows)
+	for _, s := range fuzzed(8, [2]int{1, 3}, [2]int{1, 70}, [2]int{1, 14}, [2]int{1, 14}, [2]int{1, 5}, [2]int{1, 4}, [2]int{1, 3}) {
+		kernel := min(s[4], s[2], s[3])
+		cases = append(cases, [7]int{s[0], s[1], s[2], s[3], kernel, s[5], min(s[6]-1, kernel/2)})
+	}
+	return cases
+}
 
 func outputs(size, kernel, stride, pad int) int { return (size+2*pad-kernel)/stride + 1 }
 
@@ -15,7 +26,7 @@ func TestMaxPool(t *testing.T) { both(t, testMaxPool[float32], testMaxPool[uint1
 
 func testMaxPool[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range windows {
+	for _, s := range windowCases() {
 		n, channels, ih, iw, kernel, stride, pad := s[0], s[1], s[2], s[3], s[4], s[5], s[6]
 		oh, ow := outputs(ih, kernel, stride, pad), outputs(iw, kernel, stride, pad)
 		rng := seeded(s[:]...)
@@ -48,7 +59,7 @@ func testMaxPool[T activation](t *testing.T) {
 			dx := unwritten[T](len(x))
 			m.run(t, Name("maxpool_grad", typ), Pool(typ, n, ih, iw, channels), dy, arg, channels, ih, iw, oh, ow, kernel, stride, pad, dx)
 
-			gradient := make([]float64, len(x))
+			gradient, sizes := make([]float64, len(x)), make([]float64, len(x))
 			for i := range dy {
 				c, px, py, image := i%channels, i/channels%ow, i/channels/ow%oh, i/channels/ow/oh
 				best, tap := math.Inf(-1), -1
@@ -65,9 +76,14 @@ func testMaxPool[T activation](t *testing.T) {
 					t.Fatalf("%v fused %v: output %d is %v at tap %d, want %v at %d", s, fused, i, g, arg[i], best, tap)
 				}
 				r, s := py*stride-pad+tap/kernel, px*stride-pad+tap%kernel
-				gradient[((image*ih+r)*iw+s)*channels+c] += get(dy[i])
+				at := ((image*ih+r)*iw+s)*channels + c
+				gradient[at] += get(dy[i])
+				sizes[at] += math.Abs(get(dy[i]))
 			}
-			near(t, fmt.Sprint(s, " dx"), dx, func(i int) float64 { return gradient[i] }, epsilon[T](), func(i int) float64 { return 1e-6/epsilon[T]() + math.Abs(gradient[i]) })
+			// As many additions in fp32 as windows cover a pixel, then one rounding to T.
+			near(t, fmt.Sprint(s, " dx"), dx, func(i int) float64 { return gradient[i] }, 1, func(i int) float64 {
+				return float64(kernel*kernel)*0x1p-24*sizes[i] + epsilon[T]()*math.Abs(gradient[i])
+			})
 			again := unwritten[T](len(dy))
 			args[12], args[13] = again, nil // no arg
 			m.run(t, Name("maxpool", typ), Pool(typ, n, oh, ow, channels), args...)
@@ -80,7 +96,8 @@ func TestAvgPool(t *testing.T) { both(t, testAvgPool[float32], testAvgPool[uint1
 
 func testAvgPool[T activation](t *testing.T) {
 	m, typ := newMachine(t), typeOf[T]()
-	for _, s := range [][3]int{{1, 1, 1}, {2, 49, 5}, {3, 16, 40}, {2, 1, 16}, {2, 100, 520}} {
+	cases := [][]int{{1, 1, 1}, {2, 49, 5}, {3, 16, 40}, {2, 1, 16}, {2, 100, 520}}
+	for _, s := range append(cases, fuzzed(6, [2]int{1, 4}, [2]int{1, 200}, [2]int{1, 100})...) {
 		n, pixels, channels := s[0], s[1], s[2]
 		rng := seeded(s[:]...)
 		x, dy := random[T](rng, n*pixels*channels, 0, 1), random[float32](rng, n*channels, 0, 1)

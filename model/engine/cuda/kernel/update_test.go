@@ -5,7 +5,7 @@ import "testing"
 // The update is that of engine.Update, to the bit.
 func TestUpdate(t *testing.T) {
 	m := newMachine(t)
-	for _, n := range flatSizes {
+	for _, n := range sizeCases() {
 		rng := seeded(n)
 		vector := func() []float32 { return random[float32](rng, n, 0, 1) }
 		g, v, q, k, r, s := vector(), vector(), vector(), vector(), vector(), vector()
@@ -35,7 +35,11 @@ func testWeights[T activation](t *testing.T) {
 	rng := seeded(5)
 	var table []Weight
 	var from, to int64
-	for _, s := range [][4]int32{{3, 3, 49, 4}, {5, 7, 9, 7}, {1, 1, 1, 8}, {40, 33, 9, 40}, {16, 64, 1, 64}} {
+	cases := [][4]int32{{3, 3, 49, 4}, {5, 7, 9, 7}, {1, 1, 1, 8}, {40, 33, 9, 40}, {16, 64, 1, 64}}
+	for _, s := range fuzzed(6, [2]int{1, 40}, [2]int{1, 40}, [2]int{1, 5}, [2]int{1, 9}) {
+		cases = append(cases, [4]int32{int32(s[0]), int32(s[1]), int32(s[2] * s[2]), int32(s[1] + s[3] - 1)})
+	}
+	for _, s := range cases {
 		w := Weight{From: from, To: to, Out: s[0], In: s[1], Taps: s[2], Padded: s[3]}
 		table = append(table, w)
 		from += int64(w.Out*w.In*w.Taps) + 3 // other parameters between

@@ -3,6 +3,8 @@ package kernel
 import (
 	"math"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 )
 
@@ -65,6 +67,26 @@ func seeded(seed ...int) *rand.Rand {
 		h = h*0x9e3779b97f4a7c15 + uint64(s)
 	}
 	return rand.New(rand.NewPCG(h, 7))
+}
+
+// fuzzed draws n shapes: each size between its two limits, small ones as often
+// as large ones, now and then the multiple of 8 below. MOCHI_FUZZ_SEED picks
+// other shapes than the usual ones.
+func fuzzed(n int, limits ...[2]int) [][]int {
+	seed, _ := strconv.Atoi(os.Getenv("MOCHI_FUZZ_SEED")) // 0 when it is not set
+	rng := seeded(seed, n, len(limits))
+	shapes := make([][]int, n)
+	for i := range shapes {
+		for _, l := range limits {
+			ratio := float64(l[1]+1) / float64(l[0])
+			size := int(float64(l[0]) * math.Pow(ratio, rng.Float64()))
+			if rng.IntN(3) == 0 && size&^7 >= l[0] {
+				size &^= 7
+			}
+			shapes[i] = append(shapes[i], size)
+		}
+	}
+	return shapes
 }
 
 // random draws n values around mean.
