@@ -132,6 +132,27 @@ func TestHostWaitsOnlyWhereItMust(t *testing.T) {
 	}
 }
 
+// A step's launches are made when the program is compiled. Seen: about one small
+// allocation a launch, in cgo's calls; making them anew would be four more.
+func TestStepAllocatesLittle(t *testing.T) {
+	e, net := start(t, engine.Config{}), small(t)
+	_, p := ready(t, e, net, engine.Spec{Batch: 2})
+	images, out, grads := values(p.inputs(), 1), make([]float32, p.outputs()), make([]float32, net.NumParams())
+	launches := len(p.forward)
+	for _, s := range p.backward {
+		launches += len(s.launches)
+	}
+	n := testing.AllocsPerRun(3, func() {
+		if err := errors.Join(p.Forward(images, out), p.Backward(out, grads, nil)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 1.5*float64(launches) {
+		t.Errorf("a step of %d launches allocates %v times", launches, n)
+	}
+	t.Logf("%d launches, %v allocations", launches, n)
+}
+
 func count(record []string, what string) (n int) {
 	for _, l := range record {
 		if strings.Contains(l, what) {

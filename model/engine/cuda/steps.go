@@ -61,7 +61,7 @@ func (l launcher) weight(y plan.Layer) driver.Pointer {
 
 func (l launcher) kernel(name string, g kernel.Launch, args ...any) launch {
 	checkKinds(name, args)
-	return func() error { return l.s.e.kernels.Launch(l.s.e.work, name, g, args...) }
+	return l.s.e.kernels.Prepare(l.s.e.work, name, g, args...)
 }
 
 // checkKinds panics where arguments are not what the kernels' table says: the

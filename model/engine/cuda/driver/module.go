@@ -38,9 +38,10 @@ func (m *Module) Find(names []string) error {
 	return nil
 }
 
-// Launch puts a kernel into the stream. Arguments are Pointer, int32, int64
-// and float32, as the kernel's table lists them.
-func (m *Module) Launch(s Stream, name string, g kernel.Launch, args ...any) error {
+// Prepare makes a launch of a kernel, which may be put into the stream again
+// and again. Arguments are Pointer, int32,
+// int64 and float32, as the kernel's table lists them.
+func (m *Module) Prepare(s Stream, name string, g kernel.Launch, args ...any) func() error {
 	f, ok := m.functions[name]
 	if !ok {
 		panic("driver: there is no kernel " + name)
@@ -63,10 +64,17 @@ func (m *Module) Launch(s Stream, name string, g kernel.Launch, args ...any) err
 			panic(fmt.Sprintf("driver: argument %d of kernel %s is a %T", i, name, a))
 		}
 	}
-	if err := f.Launch(g.Grid[0], g.Grid[1], g.Grid[2], g.Block[0], g.Block[1], g.Block[2], g.Shared, s.s, pointers); err != nil {
-		return fmt.Errorf("launch kernel %s, grid %v, block %v, %d bytes of shared memory: %w", name, g.Grid, g.Block, g.Shared, err)
+	return func() error {
+		if err := f.Launch(g.Grid[0], g.Grid[1], g.Grid[2], g.Block[0], g.Block[1], g.Block[2], g.Shared, s.s, pointers); err != nil {
+			return fmt.Errorf("launch kernel %s, grid %v, block %v, %d bytes of shared memory: %w", name, g.Grid, g.Block, g.Shared, err)
+		}
+		return nil
 	}
-	return nil
+}
+
+// Launch puts a kernel into the stream once.
+func (m *Module) Launch(s Stream, name string, g kernel.Launch, args ...any) error {
+	return m.Prepare(s, name, g, args...)()
 }
 
 // Close unloads the program.
