@@ -8,8 +8,9 @@ import (
 )
 
 // bnShapes are groups, rows of one and channels: odd ones, those of ResNets,
-// and more rows than one chunk has.
-var bnShapes = [][3]int{{1, 2, 1}, {2, 5, 3}, {1, 7, 16}, {3, 131, 17}, {2, 33, 33}, {1, 300, 64}, {2, 49, 100}, {1, 2600, 8}, {2, 19, 520}}
+// and more rows than one chunk has, or eight.
+var bnShapes = [][3]int{{1, 2, 1}, {2, 5, 3}, {1, 7, 16}, {3, 131, 17}, {2, 33, 33}, {1, 300, 64}, {2, 49, 100}, {1, 2600, 8}, {2, 19, 520},
+	{1, 20001, 1}, {2, 700, 130}} // more chunks than bn_fold has threads for a channel
 
 // bnCases are those and fuzzed ones.
 func bnCases() [][3]int {
