@@ -14,6 +14,7 @@ import (
 
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/emulator"
+	"mochi/model/engine/cuda/kernel"
 )
 
 func TestMain(m *testing.M) { os.Exit(emulator.Main(m, false)) }
@@ -278,6 +279,49 @@ func TestCompiler(t *testing.T) {
 		t.Errorf("%q, %v", image, err)
 	}
 	if _, err := c.Compile("#error no", Target{Arch: 80}); err == nil || !strings.Contains(err.Error(), "mochi.cu(1)") {
+		t.Errorf("an error in the source: %v", err)
+	}
+}
+
+// The machine's own NVRTC, where there is one, compiles the real kernels: a
+// cubin for a device that it knows, PTX for one that is newer. It needs no
+// device.
+func TestRealCompiler(t *testing.T) {
+	const again = "MOCHI_TEST_REAL_COMPILER"
+	if os.Getenv(again) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestRealCompiler$", "-test.v")
+		cmd.Env = append(os.Environ(), again+"=1", "MOCHI_TEST_REAL_GPU=1", Folder+"=")
+		out, err := cmd.CombinedOutput()
+		if strings.Contains(string(out), "--- SKIP") {
+			t.Skip("no NVRTC is installed here")
+		}
+		if err != nil || !strings.Contains(string(out), "--- PASS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	c, err := OpenCompiler()
+	if missing := (*Missing)(nil); errors.As(err, &missing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, v := range []struct {
+		major, minor int
+		begins       string
+	}{{8, 0, "\x7fELF"}, {99, 0, "//"}} {
+		target, err := c.Target(v.major, v.minor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image, err := c.Compile(kernel.Source(), target)
+		if err != nil || !strings.HasPrefix(strings.TrimSpace(string(image)), v.begins) || !strings.Contains(string(image), "bn_apply_bf16") {
+			t.Errorf("%v: %d bytes, %v", target, len(image), err)
+		}
+	}
+	if _, err := c.Compile("__global__ void f() { nonsense; }", Target{Arch: 80}); err == nil || !strings.Contains(err.Error(), `identifier "nonsense" is undefined`) {
 		t.Errorf("an error in the source: %v", err)
 	}
 }
