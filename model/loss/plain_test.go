@@ -204,17 +204,27 @@ func (p plainLoss) value(q []float64, one plainQuery) (float64, []float64) {
 			grad[x] += weight / p.cfg.Temperature * vectors[i][x]
 		}
 	}
+	if top == logits[0] { // keeps the digits of a small loss
+		sum = 0
+		for _, z := range logits[1:] {
+			sum += math.Exp(z - top)
+		}
+		return math.Log1p(sum), grad
+	}
 	return math.Log(sum) + top - logits[0], grad
 }
 
-// compute is the whole batch.
-func (p plainLoss) compute(in problem) (out Output, dq []float64) {
+// compute is the whole batch. terms is how large the terms are of which the
+// gradient is the sum: (1 − p_k)/τ for the positive, and as much for all
+// negatives together. Where they cancel, dq is far smaller.
+func (p plainLoss) compute(in problem) (out Output, dq []float64, terms float64) {
 	d := p.dim
 	for b := range in.Samples {
 		one := p.query(in, b)
 		q := wide(in.Q[b*d : (b+1)*d])
 		l, g := p.value(q, one)
 		out.Loss += l
+		terms = math.Max(terms, -math.Expm1(-l)*in.Scale/p.cfg.Temperature)
 		for _, x := range g {
 			dq = append(dq, in.Scale*x)
 		}
@@ -253,7 +263,7 @@ func (p plainLoss) compute(in problem) (out Output, dq []float64) {
 			out.ProxyHard++
 		}
 	}
-	return out, dq
+	return out, dq, terms
 }
 
 // randomUnit is n random rows of length 1.

@@ -76,12 +76,12 @@ func (l *Loss) Scan(q Queries, shards []Shard) error {
 // found, and all is done again without. It saves most candidates: a running
 // threshold lets N·ln(K/N) pass, this one some N. 0 when it does not pay.
 func (l *Loss) guessRank() int {
-	n, shards := l.cfg.N, len(l.shards)
+	shards := len(l.shards)
 	if !l.mixing() || l.q.Labels != nil || shards < 4 {
 		return 0
 	}
-	mean := float64(n) / float64(shards)
-	rank := int(mean+5*math.Sqrt(mean)) + 5
+	mean := float64(l.cfg.N) / float64(shards)
+	rank := min(int(mean+5*math.Sqrt(mean))+5, l.cfg.N) // a panel keeps N at most
 	if 4*rank > l.rowsOf(l.shards[shards-1].Index) {
 		return 0
 	}

@@ -14,6 +14,11 @@ func TestRandomShapes(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("MOCHI_SHAPES")); err == nil {
 		count = n
 	}
+	type tally struct {
+		shapes, lossOver, gradOver int
+		worst                      deviation
+	}
+	by := map[float64]*tally{0.01: {}, 0.07: {}, 0.2: {}, 1: {}}
 	for i := range count {
 		r := rand.New(rand.NewPCG(99, uint64(i)))
 		batch, dim, length := 1+r.IntN(9), 1+r.IntN(40), 1+r.IntN(200)
@@ -50,9 +55,22 @@ func TestRandomShapes(t *testing.T) {
 		case 2: // the query itself
 			copy(in.Queue[:dim], in.Q[:dim])
 		}
-		checkAgainstPlain(t, cfg, dim, in)
+		off := checkAgainstPlain(t, cfg, dim, in)
+		b := by[cfg.Temperature]
+		b.shapes++
+		b.worst.add(off)
+		if off.loss > 1e-5 {
+			b.lossOver++
+		}
+		if off.grad > 1e-4 {
+			b.gradOver++
+		}
 		if t.Failed() {
 			t.Fatalf("shape %d: B=%d d=%d K=%d %+v", i, batch, dim, length, cfg)
 		}
+	}
+	for tau, b := range by {
+		t.Logf("τ = %g, %d shapes: loss off by %.2g at most, relative (%d above 1e-5), %.2g absolute; gradient by %.2g of its terms (%d above 1e-4)",
+			tau, b.shapes, b.worst.loss, b.lossOver, b.worst.absolute, b.worst.grad, b.gradOver)
 	}
 }
