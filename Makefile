@@ -62,6 +62,10 @@ ifneq ($(ENGINES),)
 	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
 endif
 
+.PHONY: test-asan
+test-asan: ## the engine's C under the address sanitizer (some minutes)
+	CGO_ENABLED=1 go test -asan -timeout 30m -tags onednn ./model/engine/onednn
+
 # Where CUDA's headers are: a toolkit's folder, Debian's package, or what
 # tools/deps.sh gpu unpacks. The driver is not linked (see
 # model/engine/cuda/driver).
