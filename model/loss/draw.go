@@ -27,9 +27,9 @@ const (
 	drawQuery = 2
 )
 
-// uniform64 is draw number part of point t.
-func (d drawer) uniform64(kind, t, part int) uint64 {
-	return mix64(d.h ^ uint64(t)<<8 ^ uint64(kind)<<4 ^ uint64(part))
+// uniform64 is the draw of point t.
+func (d drawer) uniform64(kind, t int) uint64 {
+	return mix64(d.h ^ uint64(t)<<8 ^ uint64(kind)<<4)
 }
 
 // mix64 is the output function of splitmix64 (Steele et al. 2014) after one
@@ -41,10 +41,13 @@ func mix64(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// below maps a 64-bit draw to 0 … n−1 (bias below n/2^64).
-func below(u uint64, n int32) int32 {
-	hi, _ := bits.Mul64(u, uint64(n))
-	return int32(hi)
+// below maps a 64-bit draw to 0 … n−1, and what is left of it to a draw again:
+// u·n/2^64 is a number in [0, n) whose integer part and fraction are
+// independent. The fraction has log2(n) bits less, so two ranks among up to 2^20
+// leave the 24 bits that unit needs; the bias is below 2^−23.
+func below(u uint64, n int32) (rank int32, rest uint64) {
+	hi, lo := bits.Mul64(u, uint64(n))
+	return int32(hi), lo
 }
 
 // unit maps a draw to (0, 1), 23 bits, never 0 or 1.

@@ -22,6 +22,8 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 	first, second := map[int32]int{}, map[int32]int{}
 	partner := map[int32]int{}
 	var alphas, betas, alphaSquares float64
+	type pair struct{ i, j int32 }
+	given, pairs := map[pair]float64{}, map[pair]int{} // α of each pair: all come from one draw
 	for n := range draws / perQuery {
 		l.q = Queries{Samples: []int{n / 100}, Step: int64(n % 100), Mix: true}
 		w.drawAll(0)
@@ -36,6 +38,8 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 				}
 				first[i]++
 				second[j]++
+				given[pair{i, j}] += float64(alpha)
+				pairs[pair{i, j}]++
 				alphas += float64(alpha)
 				alphaSquares += float64(alpha) * float64(alpha)
 			}
@@ -55,6 +59,23 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 			}
 		}
 	}
+	for p, n := range pairs { // 25 + 1 + 4 + 4 of them
+		size := start[1] - start[0]
+		for v := range 4 {
+			if p.i >= start[v] && p.i < start[v+1] {
+				size = start[v+1] - start[v]
+			}
+		}
+		if share, want := float64(n)/draws, 0.1/float64(size); math.Abs(share-want) > 0.003 {
+			t.Errorf("pair %v is drawn with probability %.4f, want %.4f", p, share, want)
+		}
+		if m := given[p] / float64(n); math.Abs(m-0.5) > 0.02 {
+			t.Errorf("mean α of pair %v: %.3f, want 1/2", p, m)
+		}
+	}
+	if len(pairs) != 34 {
+		t.Errorf("%d different pairs, want 34", len(pairs))
+	}
 	if m, m2, b := alphas/draws, alphaSquares/draws, betas/draws; math.Abs(m-0.5) > 0.003 || math.Abs(m2-1.0/3) > 0.003 || math.Abs(b-0.25) > 0.002 {
 		t.Errorf("means of α, α², β: %.4f %.4f %.4f, want 1/2, 1/3, 1/4", m, m2, b)
 	}
@@ -64,23 +85,22 @@ func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 func TestDrawsArePinned(t *testing.T) {
 	d := newDrawer(1, 2, 3)
 	again := newDrawer(1, 2, 3)
-	if d.uniform64(drawPair, 4, 1) != again.uniform64(drawPair, 4, 1) {
+	if d.uniform64(drawPair, 4) != again.uniform64(drawPair, 4) {
 		t.Fatal("a draw differs when repeated")
 	}
-	base := d.uniform64(drawPair, 4, 1)
+	base := d.uniform64(drawPair, 4)
 	for name, other := range map[string]uint64{
-		"seed":   newDrawer(2, 2, 3).uniform64(drawPair, 4, 1),
-		"step":   newDrawer(1, 3, 3).uniform64(drawPair, 4, 1),
-		"sample": newDrawer(1, 2, 4).uniform64(drawPair, 4, 1),
-		"kind":   d.uniform64(drawQuery, 4, 1),
-		"point":  d.uniform64(drawPair, 5, 1),
-		"part":   d.uniform64(drawPair, 4, 2),
+		"seed":   newDrawer(2, 2, 3).uniform64(drawPair, 4),
+		"step":   newDrawer(1, 3, 3).uniform64(drawPair, 4),
+		"sample": newDrawer(1, 2, 4).uniform64(drawPair, 4),
+		"kind":   d.uniform64(drawQuery, 4),
+		"point":  d.uniform64(drawPair, 5),
 	} {
 		if other == base {
 			t.Errorf("the draw does not depend on the %s", name)
 		}
 	}
-	if base != 0x2842944ee78150d8 {
+	if base != 0x465d3746b4779e5f {
 		t.Errorf("pinned draw is %#x", base)
 	}
 }

@@ -30,7 +30,10 @@ type worker struct {
 }
 
 // draw is one synthetic point: the first of a pair, or the partner.
-type draw struct{ shard, rank, t int32 }
+type draw struct {
+	shard, rank int32
+	rest        uint64 // of the draw; the point's number, where draws are explicit
+}
 
 func newWorker(l *Loss, contrast engine.Contrast) *worker {
 	w := &worker{l: l, contrast: contrast, mixer: contrast.NewPanel(l.dim, 0), acc: make([]float32, l.dim)}
@@ -269,14 +272,12 @@ func (w *worker) drawAll(i int) {
 
 	pairs := w.pairs[:0]
 	for t := 0; t < l.cfg.S && n > 0; t++ {
-		r := int32(0)
+		r, rest := below(d.uniform64(drawPair, t), int32(n))
 		if explicit != nil {
-			r = explicit.First[i*l.cfg.S+t]
-		} else {
-			r = below(d.uniform64(drawPair, t, 0), int32(n))
+			r, rest = explicit.First[i*l.cfg.S+t], uint64(t)
 		}
 		if v := w.shardOf[r]; l.held[v] >= 0 {
-			pairs = append(pairs, draw{int32(l.held[v]), r - starts[v], int32(t)})
+			pairs = append(pairs, draw{int32(l.held[v]), r - starts[v], rest})
 		}
 	}
 	w.pairs = pairs
@@ -287,24 +288,22 @@ func (w *worker) drawAll(i int) {
 		cursor[p.shard]++
 		first[at] = p.rank
 		if explicit != nil {
-			second[at], alpha[at] = explicit.Second[i*l.cfg.S+int(p.t)], explicit.Alpha[i*l.cfg.S+int(p.t)]
+			second[at], alpha[at] = explicit.Second[i*l.cfg.S+int(p.rest)], explicit.Alpha[i*l.cfg.S+int(p.rest)]
 			continue
 		}
 		v := l.shards[p.shard].Index
-		second[at] = below(d.uniform64(drawPair, int(p.t), 1), starts[v+1]-starts[v])
-		alpha[at] = unit(d.uniform64(drawPair, int(p.t), 2))
+		j, rest := below(p.rest, starts[v+1]-starts[v])
+		second[at], alpha[at] = j, unit(rest)
 	}
 
 	points := w.points[:0]
 	for t := 0; t < l.cfg.S2 && n > 0; t++ {
-		r := int32(0)
+		r, rest := below(d.uniform64(drawQuery, t), int32(n))
 		if explicit != nil {
-			r = explicit.Partner[i*l.cfg.S2+t]
-		} else {
-			r = below(d.uniform64(drawQuery, t, 0), int32(n))
+			r, rest = explicit.Partner[i*l.cfg.S2+t], uint64(t)
 		}
 		if v := w.shardOf[r]; l.held[v] >= 0 {
-			points = append(points, draw{int32(l.held[v]), r - starts[v], int32(t)})
+			points = append(points, draw{int32(l.held[v]), r - starts[v], rest})
 		}
 	}
 	w.points = points
@@ -315,9 +314,9 @@ func (w *worker) drawAll(i int) {
 		cursor[p.shard]++
 		partner[at] = p.rank
 		if explicit != nil {
-			beta[at] = explicit.Beta[i*l.cfg.S2+int(p.t)]
+			beta[at] = explicit.Beta[i*l.cfg.S2+int(p.rest)]
 		} else {
-			beta[at] = unit(d.uniform64(drawQuery, int(p.t), 1)) / 2
+			beta[at] = unit(p.rest) / 2
 		}
 	}
 }

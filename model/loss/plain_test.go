@@ -128,11 +128,14 @@ func (p plainLoss) query(in problem, b int) plainQuery {
 		ordered = append(ordered, s...)
 	}
 	dr := newDrawer(p.cfg.Seed, in.Step, in.Samples[b])
-	pick := func(from []int, u uint64) int { return from[below(u, int32(len(from)))] }
+	pick := func(from []int, u uint64) (int, uint64) {
+		at, rest := below(u, int32(len(from)))
+		return from[at], rest
+	}
 	for t := range p.cfg.S {
-		i := pick(ordered, dr.uniform64(drawPair, t, 0))
-		j := pick(shards[i%v], dr.uniform64(drawPair, t, 1))
-		alpha := float64(unit(dr.uniform64(drawPair, t, 2)))
+		i, rest := pick(ordered, dr.uniform64(drawPair, t))
+		j, rest := pick(shards[i%v], rest)
+		alpha := float64(unit(rest))
 		if in.Draws != nil {
 			at := b*p.cfg.S + t
 			i, j, alpha = hard[in.Draws.First[at]], hard[in.Draws.Second[at]], float64(in.Draws.Alpha[at])
@@ -141,8 +144,8 @@ func (p plainLoss) query(in problem, b int) plainQuery {
 		out.negatives = append(out.negatives, build(alpha, slot(i), slot(j)))
 	}
 	for t := range p.cfg.S2 {
-		j := pick(ordered, dr.uniform64(drawQuery, t, 0))
-		beta := float64(unit(dr.uniform64(drawQuery, t, 1))) / 2
+		j, rest := pick(ordered, dr.uniform64(drawQuery, t))
+		beta := float64(unit(rest)) / 2
 		if in.Draws != nil {
 			at := b*p.cfg.S2 + t
 			j, beta = hard[in.Draws.Partner[at]], float64(in.Draws.Beta[at])

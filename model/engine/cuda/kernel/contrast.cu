@@ -252,8 +252,13 @@ __device__ inline u64 mix64(u64 x) {
     return x ^ x >> 31;
 }
 
-__device__ inline u64 draw(u64 drawer, int kind, int t, int part) {
-    return mix64(drawer ^ (u64)t << 8 ^ (u64)kind << 4 ^ (u64)part);
+__device__ inline u64 draw(u64 drawer, int kind, int t) { return mix64(drawer ^ (u64)t << 8 ^ (u64)kind << 4); }
+
+// below takes a rank of n from a draw and leaves the rest of it.
+__device__ inline int below(u64 *draw, int n) {
+    const int rank = (int)__umul64hi(*draw, (u64)n);
+    *draw *= (u64)n;
+    return rank;
 }
 
 __device__ inline float unit(u64 u) { return ((float)(u >> 41) + 0.5f) / (1 << 23); }
@@ -269,13 +274,14 @@ KERNEL contrast_draw(int pairs, int points, const u64 *drawers, int shards, cons
     if (n == 0) return;
     const bool pair = t < pairs;
     const int kind = pair ? 1 : 2, number = pair ? t : t - pairs;
-    const int r = (int)__umul64hi(draw(drawers[q], kind, number, 0), (u64)n), v = holder(first + row, shards, r);
+    u64 rest = draw(drawers[q], kind, number);
+    const int r = below(&rest, n), v = holder(first + row, shards, r);
     if (held[v] < 0) return;
     const int begin = first[row + v], count = first[row + v + 1] - begin, base = local[row + v];
     shard[at] = held[v];
     i[at] = pair ? base + r - begin : -1;
-    j[at] = pair ? base + (int)__umul64hi(draw(drawers[q], 1, number, 1), (u64)count) : base + r - begin;
-    weight[at] = pair ? unit(draw(drawers[q], 1, number, 2)) : unit(draw(drawers[q], 2, number, 1)) / 2;
+    j[at] = pair ? base + below(&rest, count) : base + r - begin;
+    weight[at] = pair ? unit(rest) : unit(rest) / 2;
 }
 
 // engine.Cancels and engine.MinNorm.
