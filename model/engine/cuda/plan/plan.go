@@ -10,7 +10,7 @@
 package plan
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 
 	"mochi/model/engine"
@@ -145,14 +145,11 @@ func (p *Plan) partials(t kernel.Type) (most int) {
 	return most
 }
 
-// interval is a tensor's life in steps, both ends included.
-type interval struct{ tensor, first, last, size int }
-
 // place gives every tensor that is used an offset: the largest first, each at
 // the lowest address that is free during its life. The embeddings live to the
 // end of forward, features for ever.
 func (p *Plan) place() {
-	life := map[int]*interval{}
+	life := map[int]*schedule.Interval{} // in steps
 	steps := slices.Concat(p.Forward, p.Backward)
 	for i, s := range steps {
 		for _, t := range slices.Concat(s.In[:], s.Out[:]) {
@@ -160,39 +157,20 @@ func (p *Plan) place() {
 				continue
 			}
 			if life[t] == nil {
-				life[t] = &interval{tensor: t, first: i, size: p.Bytes(t)}
+				life[t] = &schedule.Interval{Tensor: t, First: i, Size: p.Bytes(t)}
 			}
-			life[t].last = i
+			life[t].Last = i
 		}
 	}
-	life[p.Feature].last = len(steps)
-	life[p.Output].last = max(life[p.Output].last, len(p.Forward))
-	var all []interval
-	for _, v := range life {
-		all = append(all, *v)
+	life[p.Feature].Last = len(steps)
+	life[p.Output].Last = max(life[p.Output].Last, len(p.Forward))
+	var all []schedule.Interval
+	for _, t := range slices.Sorted(maps.Keys(life)) {
+		all = append(all, *life[t])
 	}
-	slices.SortFunc(all, func(a, b interval) int {
-		return cmp.Or(cmp.Compare(b.size, a.size), cmp.Compare(a.tensor, b.tensor))
-	})
-	var placed []interval // by offset
-	for _, a := range all {
-		offset := 0
-		for _, b := range placed {
-			if b.last < a.first || a.last < b.first {
-				continue
-			}
-			start := p.Tensors[b.tensor].Offset
-			if start >= offset+a.size {
-				break
-			}
-			offset = max(offset, start+b.size)
-		}
-		p.Tensors[a.tensor].Offset = offset
-		p.Arena = max(p.Arena, offset+a.size)
-		i, _ := slices.BinarySearchFunc(placed, offset, func(b interval, at int) int {
-			return cmp.Compare(p.Tensors[b.tensor].Offset, at)
-		})
-		placed = slices.Insert(placed, i, a)
+	p.Arena = schedule.Assign(all)
+	for _, v := range all {
+		p.Tensors[v.Tensor].Offset = v.Offset
 	}
 }
 

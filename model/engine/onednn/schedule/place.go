@@ -8,9 +8,11 @@ import (
 // alignment of every tensor, a cache line.
 const alignment = 64
 
-// interval is the memory of a tensor during its life, both ends included.
-type interval struct {
-	tensor, first, last, size int
+// Interval is the memory of a tensor during its life, both ends included.
+type Interval struct {
+	Tensor, First, Last int
+	Size                int // bytes, or any other unit
+	Offset              int // set by Assign, in the same unit
 }
 
 // place gives every tensor its space and offset.
@@ -21,7 +23,7 @@ func (s *Schedule) place(phases []Phase) {
 			used[t] = true
 		}
 	}
-	var arena []interval
+	var arena []Interval
 	for i := range s.Tensors {
 		t := &s.Tensors[i]
 		size := align(s.Batch * t.Bytes())
@@ -33,7 +35,7 @@ func (s *Schedule) place(phases []Phase) {
 		case t.first == t.last && phases[t.first].written(i):
 			t.Space = Scratch
 		default:
-			arena = append(arena, interval{i, t.first, t.last, size})
+			arena = append(arena, Interval{Tensor: i, First: t.first, Last: t.last, Size: size})
 		}
 	}
 	s.Arena = s.assign(arena)
@@ -56,7 +58,7 @@ func (p *Phase) written(t int) bool {
 }
 
 // local are the scratch tensors of a phase, alive between its operations.
-func (s *Schedule) local(p *Phase) (v []interval) {
+func (s *Schedule) local(p *Phase) (v []Interval) {
 	largest := 0
 	for _, lane := range p.Slices {
 		for _, sl := range lane {
@@ -73,37 +75,44 @@ func (s *Schedule) local(p *Phase) (v []interval) {
 			if !seen {
 				j = len(v)
 				at[t] = j
-				v = append(v, interval{tensor: t, first: i, size: align(largest * s.Tensors[t].Bytes() / p.Split)})
+				v = append(v, Interval{Tensor: t, First: i, Size: align(largest * s.Tensors[t].Bytes() / p.Split)})
 			}
-			v[j].last = i
+			v[j].Last = i
 		}
 	}
 	return v
 }
 
-// assign places intervals, the largest first, each at the lowest offset free
-// during its life. It returns the size of all.
-func (s *Schedule) assign(v []interval) (total int) {
-	slices.SortStableFunc(v, func(a, b interval) int { return cmp.Compare(b.size, a.size) })
-	var placed []interval // by offset
+// assign gives tensors the offsets of their intervals. It returns the size of all.
+func (s *Schedule) assign(v []Interval) (total int) {
+	total = Assign(v)
 	for _, a := range v {
-		offset := 0
+		s.Tensors[a.Tensor].Offset = a.Offset
+	}
+	return total
+}
+
+// Assign places intervals, the largest first, those of a size in the order
+// given, each at the lowest offset free during its life. It sorts v and returns
+// the size of all.
+func Assign(v []Interval) (total int) {
+	slices.SortStableFunc(v, func(a, b Interval) int { return cmp.Compare(b.Size, a.Size) })
+	var placed []Interval // by offset
+	for n := range v {
+		a := &v[n]
+		a.Offset = 0
 		for _, b := range placed {
-			if b.last < a.first || a.last < b.first {
+			if b.Last < a.First || a.Last < b.First {
 				continue
 			}
-			start := s.Tensors[b.tensor].Offset
-			if start >= offset+a.size {
+			if b.Offset >= a.Offset+a.Size {
 				break
 			}
-			offset = max(offset, start+b.size)
+			a.Offset = max(a.Offset, b.Offset+b.Size)
 		}
-		s.Tensors[a.tensor].Offset = offset
-		total = max(total, offset+a.size)
-		i, _ := slices.BinarySearchFunc(placed, offset, func(b interval, at int) int {
-			return cmp.Compare(s.Tensors[b.tensor].Offset, at)
-		})
-		placed = slices.Insert(placed, i, a)
+		total = max(total, a.Offset+a.Size)
+		i, _ := slices.BinarySearchFunc(placed, a.Offset, func(b Interval, at int) int { return cmp.Compare(b.Offset, at) })
+		placed = slices.Insert(placed, i, *a)
 	}
 	return total
 }
