@@ -63,19 +63,13 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads})
+	enc, err := openEncoders(*engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
-	fmt.Fprintln(errs, why)
-	state, err := eng.NewState(net)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	fill(state, st)
-	results, err := knn(context.Background(), eng, state, set, knnOptions{
+	defer enc.close()
+	fmt.Fprintln(errs, enc.why)
+	results, err := knn(context.Background(), enc.engine, enc.state, set, knnOptions{
 		k: *k, temperature: *temp, features: []eval.Feature{eval.Feature(*feature)}, train: *limitTrain, test: *limitTest, progress: errs,
 		corrupt: func(e *data.CorruptError) {
 			fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)

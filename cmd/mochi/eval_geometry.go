@@ -76,19 +76,13 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
-	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
+	enc, err := openEncoders(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads}, net, st)
 	if err != nil {
 		return err
 	}
-	defer eng.Close()
-	fmt.Fprintln(errs, why)
-	state, err := eng.NewState(net)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	fill(state, st)
-	r, err := geometry(context.Background(), eng, state, st, cfg, set, geometryOptions{
+	defer enc.close()
+	fmt.Fprintln(errs, enc.why)
+	r, err := geometry(context.Background(), enc.engine, enc.state, st, cfg, set, geometryOptions{
 		images: *images, mochi: mix, oracle: cfg.Oracle, seed: e.seed,
 		report: func(text string) { fmt.Fprintln(errs, text) },
 		corrupt: func(e *data.CorruptError) {

@@ -116,26 +116,20 @@ func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *
 	if err != nil {
 		return err
 	}
-	eng, _, err := openEngine(e.engine, engine.Config{Precision: engine.FP32, Threads: threads})
-	if err != nil {
-		return err
-	}
-	defer eng.Close()
-	state, err := eng.NewState(net)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
 	if st == nil {
 		st = initialState(e.cfg, net)
 	}
-	fill(state, st)
+	enc, err := openEncoders(e.engine, engine.Config{Precision: engine.FP32, Threads: threads}, net, st)
+	if err != nil {
+		return err
+	}
+	defer enc.close()
 	if notEvaluated(e.set) == "" {
-		if err := e.knn(ctx, eng, state, st, when); err != nil {
+		if err := e.knn(ctx, enc.engine, enc.state, st, when); err != nil {
 			return err
 		}
 	}
-	r, err := geometry(ctx, eng, state, st, e.cfg, e.set, geometryOptions{
+	r, err := geometry(ctx, enc.engine, enc.state, st, e.cfg, e.set, geometryOptions{
 		images: geometryImages, mochi: e.cfg.MoCHi, oracle: e.cfg.Oracle, seed: e.cfg.Seed,
 	})
 	if err != nil {

@@ -188,10 +188,32 @@ func initialState(cfg protocol.Config, net *network.Network) *checkpoint.State {
 	return st
 }
 
-// fill gives state the encoders of st.
-func fill(state engine.State, st *checkpoint.State) {
+// encoders are those of a checkpoint, in an engine.
+type encoders struct {
+	engine engine.Engine
+	state  engine.State
+	why    string // the engine
+}
+
+// openEncoders opens an engine and gives it the encoders of st.
+func openEncoders(name string, cfg engine.Config, net *network.Network, st *checkpoint.State) (*encoders, error) {
+	eng, why, err := openEngine(name, cfg)
+	if err != nil {
+		return nil, err
+	}
+	state, err := eng.NewState(net)
+	if err != nil {
+		eng.Close()
+		return nil, err
+	}
 	state.Set(engine.QueryParams, st.QueryParams)
 	state.Set(engine.QueryBuffers, st.QueryBuffers)
 	state.Set(engine.KeyParams, st.KeyParams)
 	state.Set(engine.KeyBuffers, st.KeyBuffers)
+	return &encoders{eng, state, why}, nil
+}
+
+func (e *encoders) close() {
+	e.state.Close()
+	e.engine.Close()
 }
