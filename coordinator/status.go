@@ -46,6 +46,7 @@ func (c *Core) Status() protocol.Status {
 	for _, m := range c.sorted() {
 		state := protocol.ReplicaState{
 			ID: m.id(), Name: m.hello.Name, Engine: m.hello.Engine, State: "joining", Rank: -1, StepMS: m.ms,
+			Device: m.hello.Device, Versions: m.hello.Versions,
 		}
 		if r := c.round; r != nil && r.has(m) {
 			s.World++

@@ -243,6 +243,7 @@ func (r *Replica) hello(ctx context.Context) error {
 	h := protocol.Hello{
 		ID: r.cfg.ID, Name: r.cfg.Name, Binary: r.cfg.Binary,
 		Data: r.cfg.Data.Info, Engine: info.Name, Numerics: info.Numerics, Threads: info.Threads,
+		Device: info.Device, Versions: info.Versions,
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
 	}
 	if r.session != nil {

@@ -29,6 +29,7 @@ type stepBench struct {
 	Allocs   float64            `json:"allocs_per_step"`
 	Engine   string             `json:"engine"`
 	Device   string             `json:"device"`
+	Versions map[string]string  `json:"versions"` // of driver and libraries
 	Steps    int                `json:"steps"`
 }
 
@@ -174,7 +175,7 @@ func (b *stepBencher) close() {
 }
 
 func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) {
-	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Steps: steps}
+	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Versions: b.eng.Info().Versions, Steps: steps}
 	timer, _ := b.eng.(kernelTimer)
 	var total, kernel []float64
 	phases := map[string][]float64{}

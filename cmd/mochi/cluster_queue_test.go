@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mochi/coordinator/protocol"
@@ -66,6 +67,15 @@ func TestSpreadQueueSurvivesKills(t *testing.T) {
 	}
 	if q := status.Queue; q.Copies != "2" || len(q.Shards) != 7 || q.Shards[3].Owner == "" || len(q.Shards[3].Copies) != 1 || q.Repairs != 0 {
 		t.Errorf("status of the queue: %+v", q)
+	}
+	text := mochi(t, "status", "--join", "nats://"+c.address())
+	for _, r := range status.Replicas {
+		if r.Device == "" || r.Engine == "onednn" && r.Versions["onednn"] == "" {
+			t.Errorf("status of a replica: %+v", r)
+		}
+		if line := withVersions(r.Device, r.Versions); strings.Count(text, line+"\n") != len(status.Replicas) {
+			t.Errorf("status does not show %q for every replica:\n%s", line, text)
+		}
 	}
 	rs[1].cmd.Process.Kill()
 	at := int64(len(steps(t, state)))

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"mochi/coordinator/protocol"
@@ -80,7 +82,20 @@ func chosen(name string, info engine.Info, passed []string) string {
 	case len(passed) > 0:
 		why = strings.Join(passed, "; ")
 	}
-	return fmt.Sprintf("engine %s: %s (%s)", info.Name, why, info.Device)
+	return fmt.Sprintf("engine %s: %s (%s)", info.Name, why, withVersions(info.Device, info.Versions))
+}
+
+// withVersions is a device and the versions of what its engine stands on:
+// "CPU, 2 threads, AVX2 kernels; onednn 2.6.3".
+func withVersions(device string, versions map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		list = append(list, name+" "+versions[name])
+	}
+	if len(list) == 0 {
+		return device
+	}
+	return device + "; " + strings.Join(list, ", ")
 }
 
 // checkEngine finds out whether an engine can be had, by starting and ending

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -38,5 +39,14 @@ func TestEngineCannot(t *testing.T) {
 		if _, _, err := openEngine(name, engine.Config{Threads: 1}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// mochi version names what a report of a fault needs.
+func TestVersion(t *testing.T) {
+	status, out, _ := call("version")
+	want := regexp.MustCompile(`^mochi \S+ \(build [0-9a-f]{16}, engines (\w+ )*gorgonia, JPEG by (libjpeg-turbo \d+\.\d+.*|Go's image/jpeg)\)\n$`)
+	if status != 0 || !want.MatchString(out) {
+		t.Errorf("status %d: %q", status, out)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"mochi/replica/data"
 )
 
 // version is set by the build (-X main.version=…).
@@ -124,10 +126,10 @@ Example:
 }
 
 func runVersion(args []string, out, errs io.Writer) error {
-	fs := newFlags("version", "print the version and the digest that replicas of one job share", "mochi version", out)
+	fs := newFlags("version", "print the version, the digest that replicas of one job share, the engines and the JPEG decoder", "mochi version", out)
 	if _, err := fs.parse(args); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "mochi %s (build %s, engines %s)\n", version, buildIdentity(), strings.Join(builtIn(), " "))
+	fmt.Fprintf(out, "mochi %s (build %s, engines %s, JPEG by %s)\n", version, buildIdentity(), strings.Join(builtIn(), " "), data.JPEGDecoder())
 	return nil
 }

@@ -51,5 +51,11 @@ func runStatus(args []string, out, errs io.Writer) error {
 		}
 		fmt.Fprintf(out, "%-24s %-10s %-8s %5s %7d %10.1f\n", r.Name, r.Engine, r.State, rank, r.Groups, r.StepMS)
 	}
+	for i, r := range s.Replicas {
+		if i == 0 {
+			fmt.Fprintf(out, "\n%-24s %s\n", "REPLICA", "DEVICE; VERSIONS")
+		}
+		fmt.Fprintf(out, "%-24s %s\n", r.Name, withVersions(r.Device, r.Versions))
+	}
 	return nil
 }

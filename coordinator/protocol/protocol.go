@@ -96,6 +96,9 @@ type Hello struct {
 	Gossip   string    `json:"gossip"`          // memberlist host:port, "" when none
 	State    *Position `json:"state,omitempty"` // nil: holds none
 	Pending  *Pending  `json:"pending,omitempty"`
+
+	Device   string            `json:"device,omitempty"`   // engine.Info.Device
+	Versions map[string]string `json:"versions,omitempty"` // engine.Info.Versions
 }
 
 // Welcome admits a replica: it becomes a member at the next step boundary,
@@ -320,4 +323,7 @@ type ReplicaState struct {
 	Rank   int     `json:"rank"`  // −1 when not in the round
 	Groups int     `json:"groups"`
 	StepMS float64 `json:"step_ms"` // its own computation, smoothed
+
+	Device   string            `json:"device"`   // what the engine runs on
+	Versions map[string]string `json:"versions"` // of driver and libraries, by name: driver, cuda, cudnn, cublas, nvrtc; onednn
 }

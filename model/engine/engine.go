@@ -43,6 +43,11 @@ type Info struct {
 	Device  string // "CPU, 2 threads, avx2 kernels"
 	Threads int
 
+	// Versions is of what it stands on, by name in small letters: "onednn" or
+	// "driver", "cuda" (what the driver knows), "cudnn", "cublas", "nvrtc".
+	// Read only.
+	Versions map[string]string
+
 	// Numerics names what decides the bits of a result: two engines with the
 	// same Numerics and Precision compute the same from the same input, on
 	// whatever machine and number of threads. Replicas of one job must have it

@@ -9,6 +9,9 @@ import (
 	"mochi/replica/augment"
 )
 
+// JPEGDecoder names what decodes JPEG in this build.
+func JPEGDecoder() string { return "Go's image/jpeg" }
+
 // decodeJPEG decodes a JPEG image of w×h pixels into d's image, by the
 // standard library, all of it whatever d.Region wants.
 func decodeJPEG(d *Decoder, content []byte, w, h int) (*augment.Image, error) {

@@ -7,6 +7,9 @@ import (
 	"mochi/replica/data/turbojpeg"
 )
 
+// JPEGDecoder names what decodes JPEG in this build.
+func JPEGDecoder() string { return "libjpeg-turbo " + turbojpeg.Version() }
+
 // decodeJPEG decodes a JPEG image of w×h pixels into d's image, by
 // libjpeg-turbo, as far as d.Region wants it.
 func decodeJPEG(d *Decoder, content []byte, w, h int) (*augment.Image, error) {

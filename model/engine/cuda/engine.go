@@ -91,15 +91,14 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	if e.blas, err = library.OpenBLAS(e.work, false); err != nil {
 		return nil, unsupported(err)
 	}
-	target, note, err := e.compileKernels()
+	target, nvrtc, note, err := e.compileKernels()
 	if err != nil {
 		return nil, unsupported(err)
 	}
-	versions := fmt.Sprintf("cuDNN %s, cuBLAS %d.%d", library.VersionDNN(e.dnn.Version), e.blas.Version/10000, e.blas.Version/100%100)
-	e.info = engine.Info{Name: Name, Threads: threads,
-		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d, driver for CUDA %d.%d, %s%s",
-			d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, d.Driver/1000, d.Driver/10%100, versions, note),
-		Numerics: fmt.Sprintf("%s %s %v %s", Name, d.Name, target, versions)}
+	e.info = engine.Info{Name: Name, Threads: threads, Versions: e.versions(nvrtc),
+		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d%s", d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, note)}
+	v := e.info.Versions
+	e.info.Numerics = fmt.Sprintf("%s %s %v cuDNN %s, cuBLAS %s", Name, d.Name, target, v["cudnn"], v["cublas"])
 	return e, nil
 }
 
@@ -112,16 +111,31 @@ func unsupported(err error) error {
 	return err
 }
 
-// compileKernels loads the own kernels, compiled now or before. note is for
-// Info: what could not be kept.
-func (e *gpu) compileKernels() (target library.Target, note string, err error) {
+// versions are Info's.
+func (e *gpu) versions(nvrtc string) map[string]string {
+	v := map[string]string{
+		"cuda":   fmt.Sprintf("%d.%d", e.device.Driver/1000, e.device.Driver/10%100),
+		"cudnn":  library.VersionDNN(e.dnn.Version),
+		"cublas": fmt.Sprintf("%d.%d", e.blas.Version/10000, e.blas.Version/100%100),
+		"nvrtc":  nvrtc,
+	}
+	if release := driver.Release(); release != "" {
+		v["driver"] = release
+	}
+	return v
+}
+
+// compileKernels loads the own kernels, compiled now or before, by an NVRTC of
+// the version that it returns. note is for Info: what could not be kept.
+func (e *gpu) compileKernels() (target library.Target, version, note string, err error) {
 	c, err := library.OpenCompiler()
 	if err != nil {
-		return target, "", err
+		return target, "", "", err
 	}
 	defer c.Close()
+	version = fmt.Sprintf("%d.%d", c.Major, c.Minor)
 	if target, err = c.Target(e.device.Major, e.device.Minor); err != nil {
-		return target, "", err
+		return target, version, "", err
 	}
 	build := func() ([]byte, error) { return c.Compile(kernel.Source(), target) }
 	var image []byte
@@ -136,16 +150,16 @@ func (e *gpu) compileKernels() (target library.Target, note string, err error) {
 		}
 	}
 	if err != nil {
-		return target, note, err
+		return target, version, note, err
 	}
 	if e.kernels, err = e.device.Load(image); err != nil {
-		return target, note, err
+		return target, version, note, err
 	}
 	var names []string
 	for _, k := range kernel.Table {
 		names = append(names, symbols(k)...)
 	}
-	return target, note, e.kernels.Find(names)
+	return target, version, note, e.kernels.Find(names)
 }
 
 // symbols are a kernel's entry points.

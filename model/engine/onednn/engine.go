@@ -69,9 +69,10 @@ func New(cfg engine.Config) (engine.Engine, error) {
 	C.ox_library_version(&major, &minor, &patch)
 	// What changes the order or the rounding of sums: the library's and our
 	// choice of instructions, and the parts of a batch.
-	numerics := fmt.Sprintf("%s %d.%d.%d %s isa %d lanes %d", Name, major, minor, patch, levelName(level), C.ox_library_isa(), lanes(threads))
-	e.info = engine.Info{Name: Name, Threads: threads, Numerics: numerics,
-		Device: fmt.Sprintf("CPU, %d threads, oneDNN %d.%d.%d, %s kernels", threads, major, minor, patch, levelName(level))}
+	version := fmt.Sprintf("%d.%d.%d", major, minor, patch)
+	numerics := fmt.Sprintf("%s %s %s isa %d lanes %d", Name, version, levelName(level), C.ox_library_isa(), lanes(threads))
+	e.info = engine.Info{Name: Name, Threads: threads, Numerics: numerics, Versions: map[string]string{"onednn": version},
+		Device: fmt.Sprintf("CPU, %d threads, %s kernels", threads, levelName(level))}
 	return e, nil
 }
 

@@ -17,6 +17,13 @@ enum { max_scans = 500 };
 // there. Two columns are enough to keep that outside; eight keep alignment.
 enum { margin = 8 };
 
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#ifndef LIBJPEG_TURBO_VERSION
+#define LIBJPEG_TURBO_VERSION unknown
+#endif
+const char *mochi_jpeg_version(void) { return TEXT(LIBJPEG_TURBO_VERSION); }
+
 struct decoder {
 	struct jpeg_decompress_struct info;
 	struct jpeg_error_mgr errors;

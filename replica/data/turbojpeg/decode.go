@@ -16,6 +16,9 @@ import (
 	"unsafe"
 )
 
+// Version of libjpeg-turbo, that of the headers it was built with.
+func Version() string { return C.GoString(C.mochi_jpeg_version()) }
+
 // Region is a part of an image, pixels.
 type Region struct{ Top, Left, Height, Width int }
 

@@ -16,4 +16,7 @@ struct region {
 // or decoded too. It returns 0, or -1 with a message.
 int mochi_jpeg_decode(const uint8_t *content, size_t len, int w, int h, struct region r, uint8_t *pix, char *message);
 
+// mochi_jpeg_version is that of the headers.
+const char *mochi_jpeg_version(void);
+
 #endif

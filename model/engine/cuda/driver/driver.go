@@ -20,7 +20,9 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
+	"strings"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -46,6 +48,16 @@ func Status() error {
 		return fmt.Errorf("%w: it sees no device", ErrNoDriver)
 	}
 	return nil
+}
+
+// Release is the driver's own version, "550.54.15", as its kernel module says;
+// "" where the kernel does not show it.
+func Release() string {
+	text, err := os.ReadFile("/sys/module/nvidia/version")
+	if err != nil {
+		return "" // WSL, for one
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // errorText is what the driver calls a status.
