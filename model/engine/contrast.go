@@ -58,8 +58,8 @@ type Panel interface {
 	Scan(keys []float32, labels []int32, first int)
 	// End writes the part of query i to dst [dim+PartScalars].
 	End(i int, dst []float32)
-	// Hardest writes the hard negatives of query i since Load, in no order, to
-	// dst (capacity ≥ hard), and returns it resliced.
+	// Hardest writes the hard negatives of query i since Load, by rising number,
+	// to dst (capacity ≥ hard), and returns it resliced.
 	Hardest(i int, dst []nearest.Key) []nearest.Key
 
 	// Widen turns bfloat16 into float32, exactly.

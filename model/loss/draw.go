@@ -6,7 +6,7 @@ import (
 )
 
 // drawer draws for one query: of pair t the first hard negative uniformly among
-// all N (by virtual shard, then rank), the second uniformly among those of the
+// all N (by virtual shard, then row), the second uniformly among those of the
 // same shard, so that a holder of a shard can mix on its own (they may
 // coincide), α ~ U(0,1); of point t mixed with the query its partner among all
 // N and β ~ U(0,½). Every draw is a pure function of
@@ -55,8 +55,7 @@ func unit(u uint64) float32 {
 	return (float32(u>>41) + 0.5) / (1 << 23)
 }
 
-// Draws are explicit draws by rank (0 is the hardest),
-// in place of the seeded ones: golden tests feed two implementations the same.
+// Draws are explicit draws by rank (0 is the hardest), in place of the seeded ones: golden tests feed two implementations the same.
 type Draws struct {
 	First, Second []int32   // [b, s] ranks of n_i and n_j
 	Alpha         []float32 // [b, s] weight of First

@@ -37,5 +37,5 @@ func Example() {
 	}
 	// Output:
 	// mixing false loss 0.48, key outranks real negatives: 1
-	// mixing true  loss 1.29, key outranks real negatives: 1
+	// mixing true  loss 1.45, key outranks real negatives: 1
 }

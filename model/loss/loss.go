@@ -203,7 +203,7 @@ type Loss struct {
 }
 
 // hardList is the hard negatives of all queries, found in the shards of a
-// scan: for each query by shard, then rank.
+// scan: for each query by shard, then row.
 type hardList struct {
 	values []float32 // q·n
 	rows   []int32   // of the shard
@@ -269,18 +269,8 @@ func (l *Loss) Compute(in Input, out *Output) error {
 // rowsOf is how many slots shard v has.
 func (l *Loss) rowsOf(v int) int { return (l.k - v + l.cfg.Shards - 1) / l.cfg.Shards }
 
-// place finds the shard and row of a key by its number: all rows of shard 0,
-// then of shard 1, and so on.
-func (l *Loss) place(number int) (shard, row int) {
-	short, long := l.k/l.cfg.Shards, l.k%l.cfg.Shards // the first long shards have a row more
-	if number < long*(short+1) {
-		return number / (short + 1), number % (short + 1)
-	}
-	number -= long * (short + 1)
-	return long + number/short, number % short
-}
-
-// number is place's inverse for the first row of a shard.
+// number is the number of a shard's first key: all rows of shard 0 come first,
+// then those of shard 1, and so on.
 func (l *Loss) number(v int) int {
 	return v*(l.k/l.cfg.Shards) + min(v, l.k%l.cfg.Shards)
 }

@@ -17,22 +17,17 @@ type worker struct {
 	mixer  engine.Panel // for Mix and Widen: never loaded
 	rows   []float32    // a block of keys that do not lie together in float32
 
-	keys, sorted []nearest.Key
-	place        []placed
-	cursor       []int32
+	keys, scratch []nearest.Key
 
-	// One query's draws, in the order of the points.
-	shardOf       []int32 // [N] shard of each hard negative, by number
-	pairs, points []draw
-	mixture       engine.Mixture
+	// One query's draws.
+	shardOf     []int32  // [N] place in the scan of each hard negative's shard, −1 when it is not there
+	begin, size []int32  // [shards] the first of them, by number, and how many
+	numbers     []int32  // [s or s′] the first hard negative of each point
+	rests       []uint64 // [s or s′] what is left of its draw
+	cursor      []int32  // [shards+1]
+	mixture     engine.Mixture
 
 	acc []float32 // [d]
-}
-
-// draw is one synthetic point: the first of a pair, or the partner.
-type draw struct {
-	shard, rank int32
-	rest        uint64 // of the draw; the point's number, where draws are explicit
 }
 
 func newWorker(l *Loss, contrast engine.Contrast) *worker {
@@ -42,11 +37,11 @@ func newWorker(l *Loss, contrast engine.Contrast) *worker {
 	c := l.cfg
 	w.panelsFor(min(maxPanels, ceil(ceil(l.maxBatch, engine.PanelQueries), c.Threads)))
 	w.keys = make([]nearest.Key, 0, c.N*c.Threads)
-	w.sorted = make([]nearest.Key, c.N)
-	w.place = make([]placed, 0, c.N)
+	w.scratch = make([]nearest.Key, 0, c.N*c.Threads)
 	w.cursor = make([]int32, 0, c.Shards+1)
 	w.shardOf = make([]int32, c.N)
-	w.pairs, w.points = make([]draw, 0, c.S), make([]draw, 0, c.S2)
+	w.begin, w.size = make([]int32, c.Shards), make([]int32, c.Shards)
+	w.numbers, w.rests = make([]int32, max(c.S, c.S2)), make([]uint64, max(c.S, c.S2))
 	w.background = func() {
 		defer l.run.wg.Done()
 		l.run.drain(w)
@@ -64,13 +59,12 @@ func (w *worker) panelsFor(n int) []engine.Panel {
 // bytes estimates the scratch: a panel's lanes and candidates.
 func (w *worker) bytes() int {
 	panel := engine.PanelQueries * (8*w.l.dim + 4*engine.PanelRows + 16*w.l.cfg.N)
-	return panel*len(w.panels) + 8*(cap(w.keys)+cap(w.sorted)+cap(w.place)) + 4*cap(w.rows) +
-		12*(cap(w.pairs)+cap(w.points))
+	return panel*len(w.panels) + 8*(cap(w.keys)+cap(w.scratch)+cap(w.rests)) + 4*(cap(w.rows)+cap(w.shardOf)+cap(w.numbers))
 }
 
 // Hardest is what other holders need to know of this scan's hard negatives:
-// their similarities, for each query by shard (ascending), then rank, and how
-// many of them lie in each shard. Both are l's own, valid until the next Scan;
+// their similarities, for each query by shard (ascending), then row, and how
+// many of them lie in each shard. Both are l's own, valid until Mix or Scan;
 // empty without mixing.
 func (l *Loss) Hardest() Hard {
 	h := Hard{}
@@ -86,7 +80,7 @@ func (l *Loss) Hardest() Hard {
 // Hard is the hard negatives that one holder found for b queries.
 type Hard struct {
 	Shards []int     // ascending
-	Values []float32 // [Σ Counts] q·n, by query, shard, rank
+	Values []float32 // [Σ Counts] q·n, by query, shard, row
 	Counts []int32   // [b, len(Shards)]
 }
 
@@ -253,84 +247,112 @@ func (w *worker) mix(item int) {
 // them by shard.
 func (w *worker) drawAll(i int) {
 	l := w.l
+	shards, parts := len(l.shards), len(l.shards)+1
 	starts := l.starts[i*(l.cfg.Shards+1) : (i+1)*(l.cfg.Shards+1)]
-	n := int(starts[l.cfg.Shards])
-	at := l.hard.starts[i]
-	for s := range l.shards {
-		l.drawn.hardAt[i*len(l.shards)+s] = at
-		at += l.hard.counts[i*len(l.shards)+s]
-	}
-	resize(&w.shardOf, n)
+	resize(&w.shardOf, int(starts[l.cfg.Shards]))
 	for v := range l.cfg.Shards {
 		for at := starts[v]; at < starts[v+1]; at++ {
-			w.shardOf[at] = int32(v)
+			w.shardOf[at] = int32(l.held[v])
 		}
 	}
-	d := newDrawer(l.cfg.Seed, l.q.Step, l.q.Samples[i])
-	explicit := l.q.Draws
-	parts := len(l.shards) + 1
+	resize(&w.begin, shards)
+	resize(&w.size, shards)
+	at := l.hard.starts[i]
+	for s := range shards {
+		v, found := l.shards[s].Index, l.hard.counts[i*shards+s]
+		w.begin[s], w.size[s] = starts[v], starts[v+1]-starts[v]
+		w.thin(at, found, w.size[s])
+		l.drawn.hardAt[i*shards+s] = at
+		at += found
+	}
 
-	pairs := w.pairs[:0]
-	for t := 0; t < l.cfg.S && n > 0; t++ {
-		r, rest := below(d.uniform64(drawPair, t), int32(n))
-		if explicit != nil {
-			r, rest = explicit.First[i*l.cfg.S+t], uint64(t)
-		}
-		if v := w.shardOf[r]; l.held[v] >= 0 {
-			pairs = append(pairs, draw{int32(l.held[v]), r - starts[v], rest})
-		}
+	d, explicit := newDrawer(l.cfg.Seed, l.q.Step, l.q.Samples[i]), l.q.Draws
+	from, to := i*l.cfg.S, (i+1)*l.cfg.S
+	var given []int32
+	if explicit != nil {
+		given = explicit.First[from:to]
 	}
-	w.pairs = pairs
-	cursor := w.begin(pairs, l.drawn.pairsAt[i*parts:(i+1)*parts])
-	first, second, alpha := l.drawn.first[i*l.cfg.S:(i+1)*l.cfg.S], l.drawn.second[i*l.cfg.S:(i+1)*l.cfg.S], l.drawn.alpha[i*l.cfg.S:(i+1)*l.cfg.S]
-	for _, p := range pairs {
-		at := cursor[p.shard]
-		cursor[p.shard]++
-		first[at] = p.rank
-		if explicit != nil {
-			second[at], alpha[at] = explicit.Second[i*l.cfg.S+int(p.rest)], explicit.Alpha[i*l.cfg.S+int(p.rest)]
+	cursor := w.draw(d, drawPair, l.cfg.S, given, l.drawn.pairsAt[i*parts:(i+1)*parts])
+	first, second, alpha := l.drawn.first[from:to], l.drawn.second[from:to], l.drawn.alpha[from:to]
+	for t, number := range w.numbers {
+		s := w.shardOf[number]
+		if s < 0 {
 			continue
 		}
-		v := l.shards[p.shard].Index
-		j, rest := below(p.rest, starts[v+1]-starts[v])
-		second[at], alpha[at] = j, unit(rest)
+		at := cursor[s]
+		cursor[s]++
+		j, rest := below(w.rests[t], w.size[s])
+		first[at], second[at], alpha[at] = number-w.begin[s], j, unit(rest)
+		if explicit != nil {
+			second[at], alpha[at] = explicit.Second[from+t], explicit.Alpha[from+t]
+		}
 	}
 
-	points := w.points[:0]
-	for t := 0; t < l.cfg.S2 && n > 0; t++ {
-		r, rest := below(d.uniform64(drawQuery, t), int32(n))
-		if explicit != nil {
-			r, rest = explicit.Partner[i*l.cfg.S2+t], uint64(t)
-		}
-		if v := w.shardOf[r]; l.held[v] >= 0 {
-			points = append(points, draw{int32(l.held[v]), r - starts[v], rest})
-		}
+	from, to = i*l.cfg.S2, (i+1)*l.cfg.S2
+	if explicit != nil {
+		given = explicit.Partner[from:to]
 	}
-	w.points = points
-	cursor = w.begin(points, l.drawn.pointsAt[i*parts:(i+1)*parts])
-	partner, beta := l.drawn.partner[i*l.cfg.S2:(i+1)*l.cfg.S2], l.drawn.beta[i*l.cfg.S2:(i+1)*l.cfg.S2]
-	for _, p := range points {
-		at := cursor[p.shard]
-		cursor[p.shard]++
-		partner[at] = p.rank
+	cursor = w.draw(d, drawQuery, l.cfg.S2, given, l.drawn.pointsAt[i*parts:(i+1)*parts])
+	partner, beta := l.drawn.partner[from:to], l.drawn.beta[from:to]
+	for t, number := range w.numbers {
+		s := w.shardOf[number]
+		if s < 0 {
+			continue
+		}
+		at := cursor[s]
+		cursor[s]++
+		partner[at], beta[at] = number-w.begin[s], unit(w.rests[t])/2
 		if explicit != nil {
-			beta[at] = explicit.Beta[i*l.cfg.S2+int(p.rest)]
-		} else {
-			beta[at] = unit(p.rest) / 2
+			beta[at] = explicit.Beta[from+t]
 		}
 	}
 }
 
-// begin says in starting [shards+1] where each shard's draws begin, and returns
-// a copy to count with, the worker's own.
-func (w *worker) begin(list []draw, starting []int32) (cursor []int32) {
-	clear(starting)
-	for _, p := range list {
-		starting[p.shard+1]++
+// draw makes the worker's numbers and rests: of each of so many points its
+// first hard negative (or the given ones), and what is left of its draw. It
+// says in starting [shards+1] where each shard's begin, and returns a copy to
+// count with, the worker's own. Without hard negatives there are no points.
+func (w *worker) draw(d drawer, kind, points int, given, starting []int32) (cursor []int32) {
+	n := int32(len(w.shardOf))
+	if n == 0 {
+		points = 0
 	}
+	resize(&w.numbers, points)
+	resize(&w.rests, points)
+	rests := w.rests[:len(w.numbers)]
+	for t := range w.numbers {
+		w.numbers[t], rests[t] = below(d.uniform64(kind, t), n)
+	}
+	if given != nil {
+		copy(w.numbers, given)
+	}
+	clear(starting)
+	for _, number := range w.numbers {
+		starting[w.shardOf[number]+1]++ // another holder's are counted in front
+	}
+	starting[0] = 0
 	for s := range len(starting) - 1 {
 		starting[s+1] += starting[s]
 	}
 	w.cursor = append(w.cursor[:0], starting...)
 	return w.cursor
+}
+
+// thin leaves, of the hard negatives that were found in a shard, in front those
+// that are among the hardest of all shards, in their order.
+func (w *worker) thin(at, found, among int32) {
+	if among == found {
+		return
+	}
+	values, rows := w.l.hard.values[at:at+found], w.l.hard.rows[at:at+found]
+	keys := w.keys[:0]
+	for j, c := range values {
+		keys = append(keys, nearest.NewKey(c, int(rows[j])))
+	}
+	if among > 0 {
+		keys, w.scratch, _ = nearest.SelectInOrder(keys, int(among), w.scratch)
+	}
+	for j, key := range keys[:among] {
+		values[j], rows[j] = key.Similarity(), key.Index()
+	}
 }

@@ -34,8 +34,8 @@ func init() {
 	}
 }
 
-// similarities are q·n [b, K] as the kernels round them: ranks, and with them
-// draws, hang on the last bit.
+// similarities are q·n [b, K] as the kernels round them: which are the N
+// hardest hangs on the last bit.
 func similarities(k engine.Contrast, in problem, d int) []float32 {
 	b, n := len(in.Samples), len(in.Queue)/d
 	out := make([]float32, b*n)
@@ -125,6 +125,7 @@ func (p plainLoss) query(in problem, b int) plainQuery {
 	}
 	var ordered []int
 	for _, s := range shards {
+		sort.Ints(s)
 		ordered = append(ordered, s...)
 	}
 	dr := newDrawer(p.cfg.Seed, in.Step, in.Samples[b])

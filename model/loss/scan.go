@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -48,7 +49,7 @@ func (l *Loss) Scan(q Queries, shards []Shard) error {
 	if !l.mixing() {
 		return nil
 	}
-	// How many hard ones each query has here is known before they are sorted.
+	// How many hard ones each query has here is known before they are listed.
 	total := 0
 	held := 0
 	for _, s := range shards {
@@ -65,7 +66,7 @@ func (l *Loss) Scan(q Queries, shards []Shard) error {
 	resize(&l.hard.values, total)
 	resize(&l.hard.rows, total)
 	resize(&l.hard.counts, l.b*len(shards))
-	l.run.do(l.b, (*worker).rank)
+	l.run.do(l.b, (*worker).list)
 	return nil
 }
 
@@ -240,44 +241,49 @@ func (w *worker) block(s *Shard, r, n int) []float32 {
 	return w.rows[:n*d]
 }
 
-// rank sorts the hard negatives of query i by shard, then rank.
-func (w *worker) rank(i int) {
+// list writes down the hard negatives of query i by shard, then row.
+func (w *worker) list(i int) {
 	l := w.l
 	keys := w.keys[:0]
-	for p := range l.pieces {
+	for p := range l.pieces { // each by number, and their shards ascend
 		at := (p*l.b + i) * l.cfg.N
 		keys = append(keys, l.found[at:at+int(l.counts[p*l.b+i])]...)
 	}
-	keys = nearest.Select(keys, l.cfg.N)
-	w.keys = keys
-	w.sorted = nearest.Sort(keys, w.sorted)
-
-	first := int(l.hard.starts[i])
+	keys, w.scratch, _ = nearest.SelectInOrder(keys, l.cfg.N, w.scratch)
+	at := l.hard.starts[i]
 	counts := l.hard.counts[i*len(l.shards) : (i+1)*len(l.shards)]
-	clear(counts)
-	w.place = w.place[:0]
-	for _, key := range keys {
-		v, row := l.place(int(key.Index()))
-		s := l.held[v]
-		counts[s]++
-		w.place = append(w.place, placed{int32(s), int32(row)})
+	for s := range l.shards {
+		shard := l.shards[s].Index
+		first := int32(l.number(shard))
+		end := first + int32(l.rowsOf(shard))
+		n := 0
+		for n < len(keys) && keys[n].Index() < end {
+			n++
+		}
+		values, rows := l.hard.values[at:at+int32(n)], l.hard.rows[at:at+int32(n)]
+		for j, key := range keys[:n] {
+			values[j], rows[j] = key.Similarity(), key.Index()-first
+		}
+		counts[s], at, keys = int32(n), at+int32(n), keys[n:]
 	}
-	at := int32(first)
-	w.cursor = w.cursor[:0]
-	for _, n := range counts {
-		w.cursor = append(w.cursor, at)
-		at += n
-	}
-	for n, key := range keys {
-		p := w.place[n]
-		at := w.cursor[p.shard]
-		w.cursor[p.shard]++
-		l.hard.values[at] = key.Similarity()
-		l.hard.rows[at] = p.row
+	if l.q.Draws != nil { // by rank
+		l.rankOne(i)
 	}
 }
 
-type placed struct{ shard, row int32 }
+// rankOne sorts the hard negatives of query i in the only shard, the hardest
+// first.
+func (l *Loss) rankOne(i int) {
+	values, rows := l.hard.values[l.hard.starts[i]:l.hard.starts[i+1]], l.hard.rows[l.hard.starts[i]:l.hard.starts[i+1]]
+	keys := make([]nearest.Key, len(rows))
+	for j := range rows {
+		keys[j] = nearest.NewKey(values[j], int(rows[j]))
+	}
+	slices.Sort(keys)
+	for j, key := range keys {
+		values[j], rows[j] = key.Similarity(), key.Index()
+	}
+}
 
 // parallel runs items on all workers.
 type parallel struct {

@@ -5,8 +5,8 @@
 // A candidate is one uint64: the similarity, mapped so that a smaller number
 // is more similar, above its index; so candidates are totally ordered, ties by
 // the lower index. Candidates above the threshold collect in a buffer of 2N;
-// when it is full, the better half stays (Hoare's quickselect) and the
-// threshold rises to the N-th. A row of K values in random order costs K
+// when it is full, the better half stays in its order (the N-th is found by
+// Hoare's quickselect) and the threshold rises to the N-th. A row of K values in random order costs K
 // comparisons and about N·(1 + ln(K/N)) insertions; nothing is allocated
 // after New.
 package nearest
@@ -23,13 +23,14 @@ type Key uint64
 type Selection struct {
 	size      int     // N
 	n         int     // how many to keep: N, or fewer for a while
-	keys      []Key   // capacity 2N
+	keys      []Key   // capacity 2N, by index
+	scratch   []Key   // capacity 2N
 	threshold float32 // the N-th best so far; −∞ until known
 }
 
 // New makes a selection of the n most similar, n ≥ 1.
 func New(n int) *Selection {
-	s := &Selection{size: n, n: n, keys: make([]Key, 0, 2*n)}
+	s := &Selection{size: n, n: n, keys: make([]Key, 0, 2*n), scratch: make([]Key, 0, 2*n)}
 	s.Reset()
 	return s
 }
@@ -89,15 +90,15 @@ func (s *Selection) push(c float32, i int) {
 	s.keys = append(s.keys, NewKey(c, i))
 }
 
-// shrink keeps the N best, in no order.
+// shrink keeps the N best, in their order.
 func (s *Selection) shrink() {
-	selectSmallest(s.keys, s.n)
-	s.keys = s.keys[:s.n]
-	s.threshold = slices.Max(s.keys).Similarity()
+	var last Key
+	s.keys, s.scratch, last = SelectInOrder(s.keys, s.n, s.scratch)
+	s.threshold = last.Similarity()
 }
 
 // Sorted is the N best, or all there were, most similar first. The slice is
-// the selection's own, valid until the next Reset or Scan.
+// the selection's own; nothing but Reset may follow.
 func (s *Selection) Sorted() []Key {
 	if len(s.keys) > s.n {
 		s.shrink()
@@ -106,7 +107,7 @@ func (s *Selection) Sorted() []Key {
 	return s.keys
 }
 
-// Best is the N best, or all there were, in no order. The slice is the
+// Best is the N best, or all there were, by rising index. The slice is the
 // selection's own, valid until the next Reset, Scan or Offer.
 func (s *Selection) Best() []Key {
 	if len(s.keys) > s.n {
@@ -116,7 +117,7 @@ func (s *Selection) Best() []Key {
 }
 
 // Bytes is the memory held.
-func (s *Selection) Bytes() int64 { return int64(8 * cap(s.keys)) }
+func (s *Selection) Bytes() int64 { return int64(8 * (cap(s.keys) + cap(s.scratch))) }
 
 // NewKey is the candidate of similarity c, which must not be NaN, and index i.
 func NewKey(c float32, i int) Key {
@@ -143,8 +144,8 @@ func (k Key) Similarity() float32 {
 	return math.Float32frombits(bits)
 }
 
-// Select moves the n most similar of the keys, which must differ, to the
-// front, in no order, and returns them; all when there are no more than n.
+// Select moves the n most similar of the keys to the front, in no order, and
+// returns them; all when there are no more than n.
 func Select(keys []Key, n int) []Key {
 	if len(keys) <= n {
 		return keys
@@ -153,61 +154,31 @@ func Select(keys []Key, n int) []Key {
 	return keys[:n]
 }
 
-// Sort sorts keys, most similar first, in linear time: by radix, the upper 22
-// bits of the similarity in two passes, then by insertion the few that these
-// do not tell apart. It returns scratch, grown as needed, for the next call.
-func Sort(keys, scratch []Key) []Key {
-	const digit, mask = 11, 1<<11 - 1
-	if len(keys) < 64 {
-		slices.Sort(keys)
-		return scratch
+// SelectInOrder returns the n ≥ 1 most similar of the keys, which must differ,
+// in the order in which they came, and the least similar of those; all when
+// there are no more than n. It overwrites the keys, and grows scratch as needed
+// for the next call.
+func SelectInOrder(keys []Key, n int, scratch []Key) (best, grown []Key, last Key) {
+	if len(keys) <= n {
+		if len(keys) > 0 {
+			last = slices.Max(keys)
+		}
+		return keys, scratch, last
 	}
-	if cap(scratch) < len(keys) {
-		scratch = make([]Key, len(keys))
-	}
-	other := scratch[:len(keys)]
-	var low, high [1 << digit]uint32
+	scratch = append(scratch[:0], keys...)
+	selectSmallest(scratch, n)
+	last = slices.Max(scratch[:n])
+	to := 0
 	for _, k := range keys {
-		low[k>>(64-2*digit)&mask]++
-		high[k>>(64-digit)]++
-	}
-	var atLow, atHigh uint32
-	for i := range low {
-		l, h := low[i], high[i]
-		low[i], high[i] = atLow, atHigh
-		atLow += l
-		atHigh += h
-	}
-	for _, k := range keys {
-		place := &low[k>>(64-2*digit)&mask]
-		other[*place] = k
-		*place++
-	}
-	for _, k := range other {
-		place := &high[k>>(64-digit)]
-		keys[*place] = k
-		*place++
-	}
-	// Runs that 22 bits do not tell apart; long ones (a queue of equal keys)
-	// not by insertion.
-	for i := 1; i < len(keys); i++ {
-		if keys[i] >= keys[i-1] {
-			continue
+		keys[to] = k // before the n-th kept one, to < n
+		if k <= last {
+			to++
 		}
-		first, end := i-1, i+1
-		for first > 0 && keys[first-1]>>(64-2*digit) == keys[i]>>(64-2*digit) {
-			first--
-		}
-		for end < len(keys) && keys[end]>>(64-2*digit) == keys[i]>>(64-2*digit) {
-			end++
-		}
-		slices.Sort(keys[first:end])
-		i = end - 1
 	}
-	return scratch
+	return keys[:to], scratch, last
 }
 
-// selectSmallest moves the n smallest of the distinct keys to the front
+// selectSmallest moves the n smallest of the keys to the front
 // (Hoare's quickselect, median of three).
 func selectSmallest(keys []Key, n int) {
 	lo, hi := 0, len(keys)-1

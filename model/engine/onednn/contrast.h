@@ -25,8 +25,8 @@ void ct_raise(ct_panel *p, int keep);
 void ct_begin(ct_panel *p);
 void ct_scan(ct_panel *p, const float *keys, int n, const int32_t *labels, uint32_t first);
 void ct_end(const ct_panel *p, int i, float *dst);
-// ct_hardest writes the hard negatives of query i as nearest.Key and returns
-// how many, at most room.
+// ct_hardest writes the hard negatives of query i as nearest.Key, by rising
+// number, and returns how many, at most room.
 int ct_hardest(ct_panel *p, int i, uint64_t *dst, int room);
 void ct_widen(float *dst, const uint16_t *src, size_t n);
 
@@ -48,7 +48,7 @@ struct ct_panel {
 
     int room;             // candidates a lane
     uint64_t *candidates; // [CT_LANES][room]
-    uint64_t *spare;      // [room]
+    uint64_t *spare;      // [2][room]
     uint32_t *picked;     // [CT_ROWS·CT_LANES] places in e above the threshold
     int found[CT_LANES];
 

@@ -33,7 +33,7 @@ ct_panel *ct_open(int dim, int hard) {
     p->e = memory(sizeof(float) * CT_ROWS * CT_LANES);
     if (hard) {
         p->candidates = memory(sizeof(uint64_t) * CT_LANES * p->room);
-        p->spare = memory(sizeof(uint64_t) * p->room);
+        p->spare = memory(sizeof(uint64_t) * 2 * p->room);
         p->picked = memory(sizeof(uint32_t) * (CT_ROWS * CT_LANES + 16));
     }
     if (!p->q || !p->sum || !p->e || (hard && (!p->candidates || !p->spare || !p->picked))) {
@@ -100,6 +100,9 @@ static float similarity(uint64_t key) {
     return c;
 }
 
+// first_of masks the first n of eight values.
+INLINE __mmask8 first_of(int n) { return n >= 8 ? 0xff : (__mmask8)((1u << n) - 1); }
+
 // keep moves the n smallest of a's `have` keys, which differ, to the front: a
 // quickselect whose partition compresses vectors.
 AVX512 static void keep(uint64_t *a, int have, int n, uint64_t *spare) {
@@ -126,7 +129,7 @@ AVX512 static void keep(uint64_t *a, int have, int n, uint64_t *spare) {
         __m512i p = _mm512_set1_epi64((long long)pivot);
         int left = 0, right = 0;
         for (int i = 0; i < have; i += 8) {
-            __mmask8 valid = have - i >= 8 ? 0xff : (__mmask8)((1u << (have - i)) - 1);
+            const __mmask8 valid = first_of(have - i);
             __m512i v = _mm512_loadu_si512(a + i);
             __mmask8 less = _mm512_mask_cmplt_epu64_mask(valid, v, p), rest = valid & (__mmask8)~less;
             _mm512_storeu_si512(a + left, _mm512_maskz_compress_epi64(less, v)); // never past what was read
@@ -142,15 +145,27 @@ AVX512 static void keep(uint64_t *a, int have, int n, uint64_t *spare) {
     }
 }
 
-// cut keeps the best candidates of a lane and raises its threshold.
+// cut keeps the best candidates of a lane, in their order, and raises its
+// threshold.
 AVX512 static void cut(ct_panel *p, int i) {
-    uint64_t *a = p->candidates + (size_t)i * p->room;
-    if (p->found[i] < p->keep) return;
-    keep(a, p->found[i], p->keep, p->spare);
-    p->found[i] = p->keep;
-    uint64_t worst = 0;
-    for (int j = 0; j < p->keep; j++) worst = a[j] > worst ? a[j] : worst;
+    uint64_t *a = p->candidates + (size_t)i * p->room, *copy = p->spare + p->room;
+    const int have = p->found[i], n = p->keep;
+    if (have < n || n == 0) return;
+    memcpy(copy, a, sizeof(uint64_t) * have);
+    keep(copy, have, n, p->spare);
+    __m512i most = _mm512_setzero_si512();
+    for (int j = 0; j < n; j += 8) most = _mm512_max_epu64(most, _mm512_maskz_loadu_epi64(first_of(n - j), copy + j));
+    const uint64_t worst = _mm512_reduce_max_epu64(most);
     p->line[i] = similarity(worst);
+    p->found[i] = n;
+    if (have == n) return;
+    const __m512i last = _mm512_set1_epi64((long long)worst);
+    for (int j = 0, to = 0; j < have; j += 8) {
+        __m512i v = _mm512_loadu_si512(a + j);
+        __mmask8 stays = _mm512_mask_cmple_epu64_mask(first_of(have - j), v, last);
+        _mm512_storeu_si512(a + to, _mm512_maskz_compress_epi64(stays, v)); // never past what was read
+        to += __builtin_popcount(stays);
+    }
 }
 
 // offer appends the similarities of a block above their query's threshold to

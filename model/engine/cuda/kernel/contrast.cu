@@ -6,8 +6,8 @@
 // rise with the numbers by which package nearest breaks ties. Of a run of
 // shards cuBLAS makes similarities, sims [queries][width]; contrast_select
 // keeps the hardest, contrast_scan turns sims into exponentials and scalars,
-// cuBLAS adds Σ e·n to the parts. When all shards are through: contrast_rank,
-// contrast_draw, contrast_points, contrast_mix, contrast_gather.
+// cuBLAS adds Σ e·n to the parts. When all shards are through: contrast_list,
+// contrast_thin, contrast_draw, contrast_points, contrast_mix, contrast_gather.
 //
 // Sums of synthetic points are collected with integer atomics in fixed point,
 // so that their order does not show.
@@ -215,9 +215,8 @@ __device__ void contrast_scan_of(const float *sims, int width, int first, const 
 BOTH_TYPES(contrast_scan, P, (sims, width, first, starts, labels, classes, per_two, dim, e, part))
 #undef P
 
-// found is sorted by column, so a shard's candidates lie together; the rank of
-// one among them is the number of those before it.
-KERNEL contrast_rank(const u64 *found, const int *counts, int keep, const int *starts, int shards, float *values,
+// found is sorted by column, so a shard's candidates lie together.
+KERNEL contrast_list(const u64 *found, const int *counts, int keep, const int *starts, int shards, float *values,
                      int *columns, int *shard_counts) {
     const int q = blockIdx.y, i = blockIdx.x * blockDim.x + threadIdx.x, n = counts[q];
     const u64 *list = found + (long long)q * keep;
@@ -234,13 +233,49 @@ KERNEL contrast_rank(const u64 *found, const int *counts, int keep, const int *s
     };
     if (i < shards) shard_counts[(long long)q * shards + i] = first_from(starts[i + 1]) - first_from(starts[i]);
     if (i >= n) return;
-    const u64 key = list[i];
-    const int column = (int)(u32)key, s = holder(starts, shards, column);
-    const int from = first_from(starts[s]), to = first_from(starts[s + 1]);
-    int at = from;
-    for (int k = from; k < to; k++) at += list[k] < key;
-    values[(long long)q * keep + at] = similarity((u32)(key >> 32));
-    columns[(long long)q * keep + at] = column;
+    values[(long long)q * keep + i] = similarity((u32)(list[i] >> 32));
+    columns[(long long)q * keep + i] = (int)(u32)list[i];
+}
+
+// One warp a shard held (x) and query (y). Of the hard negatives that were
+// found in a shard, those that are among the hardest of all shards move to the
+// front, in their order.
+KERNEL contrast_thin(int keep, int all_shards, const int *first, const int *local, int shards, const int *numbers,
+                     const int *shard_counts, float *values, int *columns) {
+    const int s = blockIdx.x * blockDim.y + threadIdx.y, q = blockIdx.y, lane = threadIdx.x;
+    if (s >= shards) return; // a warp leaves as a whole
+    const long long row = (long long)q * (all_shards + 1) + numbers[s], at = (long long)q * keep + local[row];
+    const int n = first[row + 1] - first[row], have = shard_counts[(long long)q * shards + s];
+    if (n == have || n == 0) return;
+    float *value = values + at;
+    int *column = columns + at;
+    auto key = [&](int k) { return (u64)ordered(value[k]) << 32 | (u32)column[k]; };
+    u32 high = 0, low = 0; // the least similar that stays: the n-th
+    for (int k = lane; k < have; k += 32) {
+        const u64 own = key(k);
+        int rank = 0;
+        for (int other = 0; other < have; other++) rank += key(other) < own;
+        if (rank == n - 1) high = (u32)(own >> 32), low = (u32)own;
+    }
+    for (int by = 16; by > 0; by /= 2) { // all others have zero
+        high |= __shfl_xor_sync(NOBODY, high, by);
+        low |= __shfl_xor_sync(NOBODY, low, by);
+    }
+    const u64 last = (u64)high << 32 | low;
+    int to = 0;
+    for (int from = 0; from < have; from += 32) {
+        const int k = from + lane;
+        const float v = k < have ? value[k] : 0;
+        const int c = k < have ? column[k] : 0;
+        const bool stays = k < have && key(k) <= last;
+        const u32 vote = __ballot_sync(NOBODY, stays);
+        if (stays) { // in front of what any lane has still to read
+            const int place = to + __popc(vote & ((1u << lane) - 1));
+            value[place] = v;
+            column[place] = c;
+        }
+        to += __popc(vote);
+    }
 }
 
 // mix64 is the output function of splitmix64 (Steele et al. 2014), as in

@@ -229,7 +229,9 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 		if mine {
 			here = l
 		}
-		holders = append(holders, l.Hardest())
+		hard := l.Hardest()
+		hard.Values = slices.Clone(hard.Values) // Mix overwrites them
+		holders = append(holders, hard)
 	}
 	first := loss.Threshold(p.n, p.v, p.b, holders)
 	if err := here.Mix(first); err != nil {
@@ -293,7 +295,7 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 	}
 
 	values, columns, shardCounts := unwritten[float32](p.b*p.n), make([]int32, p.b*p.n), make([]int32, p.b*held)
-	m.run(t, "contrast_rank", Rank(p.b, max(p.n, held)), found, counts, p.n, starts, held, values, columns, shardCounts)
+	m.run(t, "contrast_list", PerQuery(p.b, max(p.n, held)), found, counts, p.n, starts, held, values, columns, shardCounts)
 	if !slices.Equal(shardCounts, hard.Counts) {
 		t.Fatalf("hard negatives by shard: %v, want %v", shardCounts, hard.Counts)
 	}
@@ -310,9 +312,11 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 		}
 	}
 
+	m.run(t, "contrast_thin", Points(p.b, held), p.n, p.v, first, local, held, numbers, shardCounts, values, columns)
+
 	points := p.s + p.s2
 	shard, i, j, weight := make([]int32, p.b*points), make([]int32, p.b*points), make([]int32, p.b*points), unwritten[float32](p.b*points)
-	m.run(t, "contrast_draw", Rank(p.b, points), p.s, p.s2, drawers, p.v, first, local, place, shard, i, j, weight)
+	m.run(t, "contrast_draw", PerQuery(p.b, points), p.s, p.s2, drawers, p.v, first, local, place, shard, i, j, weight)
 	sim, wi, wj := unwritten[float32](p.b*points), unwritten[float32](p.b*points), unwritten[float32](p.b*points)
 	m.run(t, Name("contrast_points", typ), Points(p.b, points), points, p.q, keys, p.d, p.n, values, columns, shard, i, j, weight, sim, wi, wj)
 	lowered, weights := unwritten[float32](held*p.b), make([]uint64, p.b*p.n)

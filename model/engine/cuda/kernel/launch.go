@@ -112,8 +112,8 @@ func Scan(shards, queries int) Launch {
 	return Launch{Grid: [3]int{shards, queries, 1}, Block: [3]int{threads, 1, 1}, Shared: threads / 32 * 8}
 }
 
-// Rank is one thread for each of n items of every query.
-func Rank(queries, n int) Launch {
+// PerQuery is one thread for each of n items of every query.
+func PerQuery(queries, n int) Launch {
 	return Launch{Grid: [3]int{max(1, ceil(n, threads)), queries, 1}, Block: [3]int{threads, 1, 1}}
 }
 

@@ -51,7 +51,7 @@ func TestLaunches(t *testing.T) {
 	check("PerRow", PerRow(65536))
 	check("Select", Select(4096))
 	check("Scan", Scan(2048, 4096))
-	check("Rank", Rank(4096, 65536))
+	check("PerQuery", PerQuery(4096, 65536))
 	check("Points", Points(4096, 1<<20))
 	check("Mix", Mix(4096, 1))
 	check("Mix", Mix(4096, 2048))

@@ -221,11 +221,15 @@ var Table = []Kernel{
 		{"labels", InI, "as in contrast_select"}, {"classes", InI, ""}, {"per_two", Float, "1/(τ ln 2)"}, {"dim", Int, ""},
 		{"e", OutT, "[b][width]; f32: may be sims"}, {"part", OutF, "[shards of the run][b][dim+9]: scalars only, Σ e·n is for cuBLAS"},
 	}},
-	{"contrast_rank", false, "Rank(b, max(N, held))", "Hard negatives of every query by shard, then rank.", []Param{
+	{"contrast_list", false, "PerQuery(b, max(N, held))", "Hard negatives of every query by shard, then row.", []Param{
 		{"found", InKey, "[b][N]"}, {"counts", InI, "[b]"}, {"keep", Int, "N"}, {"starts", InI, "[held+1] columns"}, {"shards", Int, "held"},
 		{"values", OutF, "[b][N] q·n"}, {"columns", OutI, "[b][N]"}, {"shard_counts", OutI, "[b][held]"},
 	}},
-	{"contrast_draw", false, "Rank(b, pairs+points)", "The draws of package loss, of points whose shard is held.", []Param{
+	{"contrast_thin", false, "Points(b, held)", "Of what was found in a shard, those among the N hardest of all, to its front.", []Param{
+		{"keep", Int, "N"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1], see contrast_draw"}, {"local", InI, "[b][V+1]"}, {"shards", Int, "held"},
+		{"numbers", InI, "[held] v"}, {"shard_counts", InI, "[b][held]"}, {"values", OutF, "[b][N]"}, {"columns", OutI, "[b][N]"},
+	}},
+	{"contrast_draw", false, "PerQuery(b, pairs+points)", "The draws of package loss, of points whose shard is held.", []Param{
 		{"pairs", Int, "s"}, {"points", Int, "s′"}, {"drawers", InKey, "[b] hash of seed, step and sample (loss.drawer)"}, {"shards", Int, "V"},
 		{"first", InI, "[b][V+1] where each shard begins among a query's N hardest (loss.Threshold)"},
 		{"local", InI, "[b][V+1] where it begins in this device's list; first itself when all are held"}, {"held", InI, "[V] position among those held, or −1"},
