@@ -20,10 +20,8 @@ import (
 // input, rounded: the outputs of a step are compared, and then those of bf16
 // are what both go on with. So nothing that a network amplifies hides or makes
 // a fault; that fp32 computes what it should is TestConformance's to show.
-//
-// enginetest's bf16 cases compare whole networks instead. Of its networks
-// three fail here (a single value of a BatchNorm that rounds the other way
-// moves hundreds in the next convolution), so they are no test of this engine.
+// TestConformanceBF16 holds what is stored in training against float64; this
+// is also about mode Eval, the coefficients, and networks with an MLP head.
 func TestBF16StepByStep(t *testing.T) {
 	resnet, err := network.Build("resnet18", network.Options{Channels: 3, ImageSize: 35, Dim: 4, Head: network.HeadMLP, Width: 2})
 	if err != nil {

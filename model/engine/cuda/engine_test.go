@@ -15,14 +15,10 @@ import (
 	"mochi/model/engine"
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/emulator"
-	"mochi/model/engine/enginetest"
 	"mochi/model/network"
 )
 
 func TestMain(m *testing.M) { os.Exit(emulator.Main(m, true)) }
-
-// The whole contract, in fp32, on the emulated GPU.
-func TestConformance(t *testing.T) { enginetest.Run(t, New) }
 
 func start(t testing.TB, cfg engine.Config) *gpu {
 	t.Helper()

@@ -25,13 +25,18 @@ func compare(t testing.TB, name string, tolerance float64, got []float32, want [
 // compareTensors compares a flat vector tensor by tensor. Tensors that are
 // small beside all others are compared at a thousandth of the others' scale:
 // some gradients are zero but for rounding.
-func compareTensors(t testing.TB, name string, tolerance float64, ts []network.Tensor, got []float32, want []float64) {
+func compareTensors(t testing.TB, name string, tolerance func(network.Tensor) float64, ts []network.Tensor, got []float32, want []float64) {
 	t.Helper()
 	floor := largest(want) * 1e-3
 	for _, v := range ts {
 		w := want[v.Offset : v.Offset+v.Size]
-		compareScaled(t, name+" "+v.Name, tolerance, got[v.Offset:v.Offset+v.Size], w, max(largest(w), floor))
+		compareScaled(t, name+" "+v.Name, tolerance(v), got[v.Offset:v.Offset+v.Size], w, max(largest(w), floor))
 	}
+}
+
+// evenly is one tolerance for all tensors.
+func evenly(tolerance float64) func(network.Tensor) float64 {
+	return func(network.Tensor) float64 { return tolerance }
 }
 
 func compareScaled(t testing.TB, name string, tolerance float64, got []float32, want []float64, scale float64) {

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -15,11 +16,13 @@ import (
 // convolutions, feature maps, and the gradients of feature maps, each when it
 // is complete. BatchNorm, addition and ReLU in a row are one operation, rounded
 // once. Vectors, statistics and the gradients of parameters are not rounded.
+// With a trace it goes on with what the engine stored instead (see Tracer).
 type reference struct {
 	net     *network.Network
 	batch   int
 	mode    engine.Mode
 	bf16    bool
+	trace   *trace // what is stored, instead of rounding; may be nil
 	params  []float64
 	buffers []float64
 
@@ -44,13 +47,37 @@ func newReference(net *network.Network, batch int, mode engine.Mode, params, buf
 		statistics: make([]float64, net.NumBuffers())}
 }
 
-// round rounds to bf16, ties to even.
+// round rounds to bf16.
 func (r *reference) round(v []float64) {
 	for i, x := range v {
-		bits := math.Float32bits(float32(x))
-		bits += 0x7fff + bits>>16&1
-		v[i] = float64(math.Float32frombits(bits &^ 0xffff))
+		v[i] = roundBF16(x)
 	}
+}
+
+// keep stores the output of node i: rounded, or as the trace has it.
+func (r *reference) keep(i int, y []float64) {
+	n := &r.net.Nodes[i]
+	if r.trace != nil {
+		if stored, ok := r.trace.outputs[i]; ok {
+			r.trace.follow(fmt.Sprintf("output of node %d, %s", i, n.Name), y, stored)
+		} else if n.Op == network.OpConv || n.Op == network.OpBatchNorm || n.Op == network.OpMaxPool {
+			r.trace.t.Errorf("the output of %s is not in the trace", n.Name)
+		}
+	}
+	r.round(y)
+}
+
+// keepGradient stores what node i hands to its input.
+func (r *reference) keepGradient(i int, dx []float64) {
+	n := &r.net.Nodes[i]
+	if r.trace != nil {
+		if stored, ok := r.trace.gradients[i]; ok {
+			r.trace.follow(fmt.Sprintf("gradient of the input of node %d, %s", i, n.Name), dx, stored)
+		} else if n.Inputs[0] > 0 && (n.Op == network.OpConv || n.Op == network.OpBatchNorm || n.Op == network.OpMaxPool) {
+			r.trace.t.Errorf("the gradient of the input of %s is not in the trace", n.Name)
+		}
+	}
+	r.round(dx)
 }
 
 // stored says whether node i is a feature map that is rounded: not a BatchNorm
@@ -82,7 +109,7 @@ func (r *reference) forward(images []float64) []float64 {
 	r.values = make([][]float64, len(r.net.Nodes))
 	r.values[0] = slices.Clone(images)
 	if r.stored(0) {
-		r.round(r.values[0])
+		r.keep(0, r.values[0])
 	}
 	for i := 1; i < len(r.net.Nodes); i++ {
 		n := &r.net.Nodes[i]
@@ -138,7 +165,7 @@ func (r *reference) forward(images []float64) []float64 {
 			}
 		}
 		if r.stored(i) {
-			r.round(y)
+			r.keep(i, y)
 		}
 	}
 	return r.values[r.net.Output]
@@ -154,9 +181,9 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 	}
 	// A sum of more than two gradients is stored after every addition.
 	arrived := make([]int, len(d))
-	arrive := func(at int, part []float64) {
+	arrive := func(node, at int, part []float64) {
 		if r.bf16 && len(r.net.Nodes[at].Out) == 3 {
-			r.round(part)
+			r.keepGradient(node, part)
 			if arrived[at]++; arrived[at] > 2 {
 				r.round(d[at])
 			}
@@ -196,7 +223,7 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 			r.backwardBatchNorm(n, in, x, dy, dx, grad(0), grad(1))
 		case network.OpAdd:
 			copy(dx, dy)
-			arrive(n.Inputs[1], slices.Clone(dy))
+			arrive(i, n.Inputs[1], slices.Clone(dy))
 		case network.OpMaxPool:
 			taken := make([]bool, len(dy)) // the first maximum of a window gets it all
 			r.eachWindow(n, in, func(yi, xi int) {
@@ -240,7 +267,7 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 				}
 			}
 		}
-		arrive(from, dx)
+		arrive(i, from, dx)
 	}
 	return grads
 }

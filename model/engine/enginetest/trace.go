@@ -1,0 +1,89 @@
+package enginetest
+
+import (
+	"math"
+	"testing"
+
+	"mochi/model/engine"
+)
+
+// Tracer is a Program that shows what it stores. In bf16 the suite then holds
+// every stored value against the float64 layer on the engine's own input, and
+// goes on with what the engine has: a value at the boundary between two
+// numbers of bf16, which fp32 arithmetic puts on either side, costs nothing
+// further down, and everything else is compared as sharply as in fp32.
+//
+// Without it whole networks are compared, in which one such value moves
+// hundreds behind it. Whether a network is then within ToleranceBF16 is a
+// matter of luck with its numbers.
+type Tracer interface {
+	engine.Program
+	// Trace returns, by node, the feature maps that the last Forward stored and
+	// the gradients that the last Backward stored for a node's input (that of an
+	// addition, which hands on what it has, is not asked for), [B, C, H, W].
+	// What is missing was stored without arithmetic, or not at all.
+	Trace() (outputs, gradients map[int][]float32)
+}
+
+// traceTolerance is what a stored value may be farther from the float64 layer
+// than rounding explains, relative to the largest of its tensor: sums in fp32.
+const traceTolerance = 3e-5
+
+// trace is what the reference follows.
+type trace struct {
+	t                  testing.TB
+	outputs, gradients map[int][]float32
+	values, flipped    int // stored values, and those that are not the nearest of bf16
+}
+
+func newTrace(t testing.TB, p engine.Program) *trace {
+	tracer, ok := p.(Tracer)
+	if !ok {
+		return nil
+	}
+	tr := &trace{t: t}
+	tr.outputs, tr.gradients = tracer.Trace()
+	return tr
+}
+
+// follow holds exact values against those stored, which replace them.
+func (tr *trace) follow(what string, exact []float64, stored []float32) {
+	tr.t.Helper()
+	if len(stored) != len(exact) {
+		tr.t.Errorf("%s: %d values stored, want %d", what, len(stored), len(exact))
+		return
+	}
+	limit, worst, at, last := traceTolerance*largest(exact), 0.0, 0, 0.0
+	for i, x := range exact {
+		s := float64(stored[i])
+		over := math.Abs(s-x) - halfUnit(x)
+		if math.IsNaN(s) || s != roundBF16(s) {
+			over = math.Inf(1) // no number of bf16
+		}
+		if over > worst {
+			worst, at, last = over, i, x
+		}
+		if s != roundBF16(x) {
+			tr.flipped++
+		}
+		exact[i] = s
+	}
+	tr.values += len(exact)
+	if worst > limit {
+		tr.t.Errorf("%s: element %d is stored as %g, the layer gives %g, %.2g more away than rounding; accepted is %.2g",
+			what, at, stored[at], last, worst, limit)
+	}
+}
+
+// halfUnit is half of bf16's last place at x.
+func halfUnit(x float64) float64 {
+	_, exponent := math.Frexp(x) // |x| < 2^exponent
+	return math.Ldexp(1, exponent-9)
+}
+
+// roundBF16 rounds to bf16, ties to even, by way of float32.
+func roundBF16(x float64) float64 {
+	bits := math.Float32bits(float32(x))
+	bits += 0x7fff + bits>>16&1
+	return float64(math.Float32frombits(bits &^ 0xffff))
+}
