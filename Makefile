@@ -77,9 +77,14 @@ test-gpu: ## the CUDA engine, as far as it can be tested without a GPU
 	@bash tools/deps.sh gpu
 	@$(MAKE) --no-print-directory test-gpu-only # now that deps may have brought the headers
 
+# The own kernels as PTX, to be embedded, where this machine has an NVRTC.
+.PHONY: ptx
+ptx:
+	@$(GPU) go run -tags gpu ./tools/ptx model/engine/cuda/fallback/ptx
+
 .PHONY: test-gpu-only
-test-gpu-only:
-	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./cmd/...
+test-gpu-only: ptx
+	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./cmd/... ./tools/ptx
 	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/...
 	@$(MAKE) --no-print-directory gpucheck-only
 	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz
@@ -93,10 +98,10 @@ gpucheck: ## bin/gpucheck.tar.gz: what checks the CUDA engine on a machine with 
 	@$(MAKE) --no-print-directory gpucheck-only
 
 .PHONY: build-gpu-only gpucheck-only
-build-gpu-only:
+build-gpu-only: ptx
 	$(GPU) go build -tags 'gpu $(ENGINES)' -ldflags '-s -w -X main.version=$(VERSION)' -o bin/mochi ./cmd/mochi
 
-gpucheck-only:
+gpucheck-only: ptx
 	$(GPU) VERSION='$(VERSION)' bash tools/gpucheck/pack.sh bin/gpucheck.tar.gz
 
 bench: build ## one training step, the loss, the all-reduce and the input pipeline

@@ -7,7 +7,9 @@
 //	engine.go, state.go, program.go   the contract of package engine
 //	steps.go   plan → launches, made once when a program is compiled
 //	download.go  gradients to the host while backward runs
-//	kernel/    own kernels in CUDA C, compiled at start by NVRTC
+//	kernel/    own kernels in CUDA C
+//	compiled.go, fallback/   those kernels compiled: at start by NVRTC, and
+//	           where there is none, by the NVRTC of the machine that built
 //	driver/    the CUDA driver by gorgonia.org/cu
 //	library/   cuDNN, cuBLAS and NVRTC, opened at run time
 //	emulator/  a GPU for tests

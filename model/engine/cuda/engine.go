@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"unsafe"
 
@@ -91,14 +90,14 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	if e.blas, err = library.OpenBLAS(e.work, false); err != nil {
 		return nil, unsupported(err)
 	}
-	target, nvrtc, note, err := e.compileKernels()
+	made, err := e.loadKernels()
 	if err != nil {
 		return nil, unsupported(err)
 	}
-	e.info = engine.Info{Name: Name, Threads: threads, Versions: e.versions(nvrtc),
-		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d%s", d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, note)}
+	e.info = engine.Info{Name: Name, Threads: threads, Versions: e.versions(made),
+		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d%s", d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, made.note)}
 	v := e.info.Versions
-	e.info.Numerics = fmt.Sprintf("%s %s %v cuDNN %s, cuBLAS %s", Name, d.Name, target, v["cudnn"], v["cublas"])
+	e.info.Numerics = fmt.Sprintf("%s %s %v cuDNN %s, cuBLAS %s", Name, d.Name, made.target, v["cudnn"], v["cublas"])
 	return e, nil
 }
 
@@ -112,62 +111,21 @@ func unsupported(err error) error {
 }
 
 // versions are Info's.
-func (e *gpu) versions(nvrtc string) map[string]string {
+func (e *gpu) versions(made compiled) map[string]string {
 	v := map[string]string{
 		"cuda":   fmt.Sprintf("%d.%d", e.device.Driver/1000, e.device.Driver/10%100),
 		"cudnn":  library.VersionDNN(e.dnn.Version),
 		"cublas": fmt.Sprintf("%d.%d", e.blas.Version/10000, e.blas.Version/100%100),
-		"nvrtc":  nvrtc,
+	}
+	if made.embedded {
+		v["ptx"] = fmt.Sprintf("%v by NVRTC %s", made.target, made.nvrtc)
+	} else {
+		v["nvrtc"] = made.nvrtc
 	}
 	if release := driver.Release(); release != "" {
 		v["driver"] = release
 	}
 	return v
-}
-
-// compileKernels loads the own kernels, compiled now or before, by an NVRTC of
-// the version that it returns. note is for Info: what could not be kept.
-func (e *gpu) compileKernels() (target library.Target, version, note string, err error) {
-	c, err := library.OpenCompiler()
-	if err != nil {
-		return target, "", "", err
-	}
-	defer c.Close()
-	version = fmt.Sprintf("%d.%d", c.Major, c.Minor)
-	if target, err = c.Target(e.device.Major, e.device.Minor); err != nil {
-		return target, version, "", err
-	}
-	build := func() ([]byte, error) { return c.Compile(kernel.Source(), target) }
-	var image []byte
-	if cache, cacheErr := library.UserCache(); cacheErr != nil {
-		note = "; " + cacheErr.Error()
-		image, err = build()
-	} else {
-		var kept error
-		key := fmt.Sprintf("%s NVRTC %d.%d %v\n%s", strings.Join(library.Options, " "), c.Major, c.Minor, target, kernel.Source())
-		if image, kept, err = cache.Get(key, build); kept != nil {
-			note = "; " + kept.Error()
-		}
-	}
-	if err != nil {
-		return target, version, note, err
-	}
-	if e.kernels, err = e.device.Load(image); err != nil {
-		return target, version, note, err
-	}
-	var names []string
-	for _, k := range kernel.Table {
-		names = append(names, symbols(k)...)
-	}
-	return target, version, note, e.kernels.Find(names)
-}
-
-// symbols are a kernel's entry points.
-func symbols(k kernel.Kernel) []string {
-	if k.Typed {
-		return []string{kernel.Name(k.Name, kernel.F32), kernel.Name(k.Name, kernel.BF16)}
-	}
-	return []string{k.Name}
 }
 
 func (e *gpu) Info() engine.Info { return e.info }

@@ -265,8 +265,8 @@ func (s *state) Close() error {
 		return nil
 	}
 	var all []error
-	for len(s.programs) > 0 {
-		all = append(all, s.programs[0].Close())
+	for _, p := range slices.Clone(s.programs) { // each takes itself off the list
+		all = append(all, p.Close())
 	}
 	leave, err := s.e.enter()
 	if err != nil {

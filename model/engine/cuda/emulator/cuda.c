@@ -317,9 +317,17 @@ int cuMemsetD32Async(void *p, unsigned v, size_t n, void *s) {
 
 static const emu_kernel *kernels;
 
-int cuModuleLoadData(void **module, const void *image) {
+typedef struct { char *ptx; } module; // NULL: the emulated NVRTC's
+
+// A module is what the emulated NVRTC made, or PTX that this device could take.
+// Either way libkernels.so computes; of PTX the entry points and their
+// parameters are compared with it.
+int cuModuleLoadData(void **out, const void *image) {
     HERE("cuModuleLoadData");
-    if (strncmp(image, "emulated ", 9)) return emu_fault(INVALID_IMAGE, "a module that the emulated NVRTC did not make");
+    const char *target = strstr(image, "\n.target sm_");
+    int ptx = strncmp(image, "emulated ", 9) != 0;
+    if (ptx && (!target || atoi(target + 12) > 80)) return emu_fault(INVALID_IMAGE, "a module that is neither the emulated NVRTC's nor PTX for this device");
+    emu_log(ptx ? "module of PTX for sm_%d" : "module of NVRTC", ptx ? atoi(target + 12) : 0);
     Dl_info self;
     char path[4096];
     if (!kernels && dladdr((void *)cuModuleLoadData, &self)) {
@@ -330,13 +338,39 @@ int cuModuleLoadData(void **module, const void *image) {
         kernels = l ? dlsym(l, "emu_kernels") : NULL;
         if (!kernels) return emu_fault(INVALID_IMAGE, "%s: %s", path, dlerror());
     }
-    *module = (void *)kernels;
+    module *m = calloc(1, sizeof *m);
+    if (ptx) m->ptx = strdup(image);
+    *out = m;
     return OK;
 }
-int cuModuleUnload(void *m) { return m ? OK : INVALID_HANDLE; }
-int cuModuleGetFunction(void **f, void *m, const char *name) {
-    for (const emu_kernel *k = m; k->name; k++)
-        if (!strcmp(k->name, name)) { *f = (void *)k; return OK; }
+int cuModuleUnload(void *handle) {
+    module *m = handle;
+    if (!m) return INVALID_HANDLE;
+    free(m->ptx);
+    free(m);
+    return OK;
+}
+
+// parameters of an entry point of PTX, -1 where it has none of that name.
+static int ptx_parameters(const char *ptx, const char *name) {
+    char head[200];
+    snprintf(head, sizeof head, ".entry %s(", name);
+    const char *at = strstr(ptx, head), *end = at ? strchr(at + strlen(head), ')') : NULL;
+    if (!end) return -1;
+    int n = 0;
+    while ((at = strstr(at + 1, ".param ")) && at < end) n++;
+    return n;
+}
+
+int cuModuleGetFunction(void **f, void *handle, const char *name) {
+    module *m = handle;
+    for (const emu_kernel *k = kernels; k->name; k++) {
+        if (strcmp(k->name, name)) continue;
+        int n = m->ptx ? ptx_parameters(m->ptx, name) : k->parameters;
+        if (n != k->parameters) return emu_fault(NOT_FOUND, "the PTX has %s with %d parameters, not %d", name, n, k->parameters);
+        *f = (void *)k;
+        return OK;
+    }
     return NOT_FOUND;
 }
 
