@@ -7,7 +7,7 @@ typedef void view_at(const struct view *v, const uint8_t *src, size_t src_len, s
 
 view_at mochi_view_plain;
 #ifdef __x86_64__
-view_at mochi_view_avx2, mochi_view_avx512;
+view_at mochi_view_avx2, mochi_view_avx512, mochi_view_vbmi;
 #endif
 
 int mochi_view_best_level(void) {
@@ -16,7 +16,8 @@ int mochi_view_best_level(void) {
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return level_plain;
 	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
 	    !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) return level_avx2;
-	return level_avx512;
+	if (!__builtin_cpu_supports("avx512vbmi") || !__builtin_cpu_supports("avx512vnni")) return level_avx512;
+	return level_vbmi;
 #else
 	return level_plain;
 #endif
@@ -24,9 +25,9 @@ int mochi_view_best_level(void) {
 
 size_t mochi_view_scratch(const struct view *v, int rows, int x_width) {
 	size_t n = v->size, pad = v->radius + 1;
-	size_t lines = 2 * (n + 2 * pad), views = 2 * (n * n + 2 * pad * n);
+	size_t views = 2 * (n * n + 2 * pad * n);
 	size_t copy = 3 * ((size_t)v->crop_w + x_width) + 16;
-	return 4 * (lines + views + (size_t)rows * n) + copy + 64;
+	return 2 * view_line_bytes(n, pad) + 4 * (views + (size_t)rows * n) + copy + view_along_bytes(n, x_width) + 128;
 }
 
 void mochi_view(int level, const struct view *v, const uint8_t *src, size_t src_len, size_t stride,
@@ -42,7 +43,8 @@ void mochi_view(int level, const struct view *v, const uint8_t *src, size_t src_
 	view_at *at = mochi_view_plain;
 #ifdef __x86_64__
 	if (level == level_avx2) at = mochi_view_avx2;
-	if (level == level_avx512) at = mochi_view_avx512;
+	if (level >= level_avx512) at = mochi_view_avx512;
+	if (level == level_vbmi && v->radius <= 60) at = mochi_view_vbmi; // sums of its box have 15 bits
 #endif
 	at(v, src, src_len, stride, &x, &y, norm, scratch, dst);
 }

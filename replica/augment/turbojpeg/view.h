@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 // Levels of instructions.
-enum { level_plain, level_avx2, level_avx512 };
+enum { level_plain, level_avx2, level_avx512, level_vbmi };
 
 // Taps along x are taken four at a time.
 enum { tap_group = 4 };
@@ -43,6 +43,16 @@ void mochi_view(int level, const struct view *v, const uint8_t *src, size_t src_
                 const int32_t *x_first, const int32_t *x_count, const int32_t *x_weight, int x_width,
                 const int32_t *y_first, const int32_t *y_count, const int32_t *y_weight, int y_width,
                 const float *norm, uint8_t *scratch, float *dst);
+
+// view_line_bytes is what a row of a view of n pixels takes while it is
+// blurred, or eight columns.
+static inline size_t view_line_bytes(size_t n, size_t pad) { return 64 * (n + 2 * pad + 2); }
+
+// view_along_bytes is what the filter along x takes when it is laid out anew.
+static inline size_t view_along_bytes(size_t n, size_t width) {
+	size_t blocks = (n + 3) / 4, groups = width / tap_group;
+	return 64 + 16 * (blocks + 3) + 192 * blocks * groups;
+}
 
 // mochi_view_scratch is for a view of size pixels from rows rows of the source.
 size_t mochi_view_scratch(const struct view *v, int rows, int x_width);

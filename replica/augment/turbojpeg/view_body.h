@@ -32,13 +32,32 @@ static inline int blend(int a, int b, float factor) {
 	return (int)v;
 }
 
-static void blend_with(pixel *restrict px, int n, int grey, float factor) {
+// with_grey is a blend with one grey level. Levels that look colours up have
+// them all in table.
+struct with_grey {
+	int grey;
+	float factor;
+	uint8_t table[256];
+};
+
+#ifdef BY_TABLE
+static void prepare(struct with_grey *b, int grey, float factor) {
+	for (int i = 0; i < 256; i++) b->table[i] = blend(grey, i, factor);
+}
+#else
+static void prepare(struct with_grey *b, int grey, float factor) { b->grey = grey, b->factor = factor; }
+
+static void blend_with(pixel *restrict px, int n, const struct with_grey *b) {
+	int grey = b->grey;
+	float factor = b->factor;
 	for (int i = 0; i < n; i++) {
 		pixel p = px[i];
 		px[i] = rgb(blend(grey, RED(p), factor), blend(grey, GREEN(p), factor), blend(grey, BLUE(p), factor));
 	}
 }
+#endif
 
+#ifndef SATURATE
 static void saturate(pixel *restrict px, int n, float factor) {
 	for (int i = 0; i < n; i++) {
 		int r = RED(px[i]), g = GREEN(px[i]), b = BLUE(px[i]);
@@ -46,6 +65,7 @@ static void saturate(pixel *restrict px, int n, float factor) {
 		px[i] = rgb(blend(grey, r, factor), blend(grey, g, factor), blend(grey, b, factor));
 	}
 }
+#endif
 
 static void gray(pixel *restrict px, int n) {
 	for (int i = 0; i < n; i++) {
@@ -60,6 +80,7 @@ static uint32_t luma_sum(const pixel *restrict px, int n) {
 	return sum;
 }
 
+#ifndef SHIFT_HUE
 // pick is which ? a : b for which of -1 or 0. (Conditions over several values
 // become branches, which keep a loop from becoming vector code.)
 static inline int pick(int which, int a, int b) { return b ^ ((a ^ b) & which); }
@@ -101,11 +122,14 @@ static void shift_hue(pixel *restrict px, int n, int shift) {
 		px[i] = pick(-(high == low), px[i], turned);
 	}
 }
+#endif
 
-static void jitter_part(const struct view *v, int part, int mean, pixel *px) {
+// jitter_part is one part of the colour jitter; greys are those of brightness
+// and contrast.
+static void jitter_part(const struct view *v, int part, const struct with_grey *greys, pixel *px) {
 	switch (part) {
-	case 0: blend_with(px, v->size, 0, v->factor[0]); break;
-	case 1: blend_with(px, v->size, mean, v->factor[1]); break;
+	case 0:
+	case 1: blend_with(px, v->size, &greys[part]); break;
 	case 2: saturate(px, v->size, v->factor[2]); break;
 	case 3: shift_hue(px, v->size, v->hue); break;
 	}
@@ -130,6 +154,7 @@ static void horizontal(const uint8_t *restrict row, pixel *restrict out, int n, 
 }
 #endif
 
+#ifndef VERTICAL
 // vertical writes the weighted sum of count rows of n bytes.
 static inline void weigh(const uint8_t *restrict in, size_t stride, const int32_t *k, int count, uint8_t *restrict out, int n) {
 	for (int i = 0; i < n; i++) {
@@ -162,7 +187,11 @@ static void vertical(const uint8_t *restrict in, size_t stride, const int32_t *k
 	}
 	}
 }
+#endif
 
+static inline size_t pad_of(const struct view *v) { return v->radius + 1; }
+
+#ifndef BLUR
 // box filters n bytes: in[i + step*j] is the neighbour j of output i.
 static inline void box_of(const uint8_t *restrict in, ptrdiff_t step, int radius, uint32_t inner, uint32_t outer, uint8_t *restrict out, int n) {
 	for (int i = 0; i < n; i++) {
@@ -181,8 +210,6 @@ static void box(const uint8_t *in, ptrdiff_t step, const struct view *v, uint8_t
 	}
 }
 
-static inline size_t pad_of(const struct view *v) { return v->radius + 1; }
-
 // repeat_ends fills pad pixels on either side of n.
 static void repeat_ends(pixel *line, int n, int pad) {
 	for (int i = 1; i <= pad; i++) {
@@ -191,10 +218,10 @@ static void repeat_ends(pixel *line, int n, int pad) {
 	}
 }
 
-// blur_row filters a row three times; line and other have pad pixels more on
-// either side.
-static void blur_row(const struct view *v, pixel *px, pixel *line, pixel *other) {
+// blur_along_x filters a row three times; first and second are scratch.
+static void blur_along_x(const struct view *v, pixel *px, uint8_t *first, uint8_t *second) {
 	int n = v->size, pad = pad_of(v);
+	pixel *line = (pixel *)first + pad, *other = (pixel *)second + pad; // with a border
 	memcpy(line, px, n * sizeof *px);
 	repeat_ends(line, n, pad);
 	box((uint8_t *)line, 4, v, (uint8_t *)other, 4 * n);
@@ -214,6 +241,14 @@ static void blur_columns(const struct view *v, pixel *from, pixel *to) {
 	}
 	for (int y = 0; y < n; y++) box((uint8_t *)(from + y * n), 4 * n, v, (uint8_t *)(to + y * n), 4 * n);
 }
+
+// blur_along_y leaves what it makes of view in other; both have a border.
+static void blur_along_y(const struct view *v, pixel *view, pixel *other, uint8_t *first, uint8_t *second) {
+	blur_columns(v, view, other);
+	blur_columns(v, other, view);
+	blur_columns(v, view, other);
+}
+#endif
 
 #ifdef FUSED_MULTIPLY_ADD
 // quotient is x/d, rounded as division rounds it, from 1/d (Markstein).
@@ -257,14 +292,14 @@ static void widen(const uint8_t *restrict row, pixel *restrict out, int n) {
 void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t stride,
           const struct taps *x, const struct taps *y, const float *norm, uint8_t *scratch, float *dst);
 
-// The order of memory: lines to blur with, the copy of a source row, the view
-// twice with its border, the source's rows resized along x.
+// The order of memory: two lines to blur with, the view twice with its border,
+// the source's rows resized along x, the copy of a source row, where to resize
+// along x.
 void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t stride,
           const struct taps *x, const struct taps *y, const float *norm, uint8_t *scratch, float *dst) {
 	int n = v->size, pad = pad_of(v);
-	pixel *line = (pixel *)scratch + pad;
-	pixel *other_line = line + n + 2 * pad;
-	pixel *view = other_line + n + pad + (size_t)pad * n;
+	uint8_t *line = scratch, *other_line = line + view_line_bytes(n, pad);
+	pixel *view = (pixel *)(other_line + view_line_bytes(n, pad)) + (size_t)pad * n;
 	pixel *other = view + (size_t)n * n + 2 * (size_t)pad * n;
 	pixel *rows = other + (size_t)n * n + (size_t)pad * n;
 	int last = n - 1;
@@ -274,6 +309,12 @@ void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t strid
 	// 1. Along x. What is read past a row's taps is weighed with 0, but must
 	// be there.
 	size_t reach = 3 * ((size_t)v->crop_w + x->width) + 16;
+#ifdef PREPARE_X
+	struct along_x *along = (struct along_x *)(((uintptr_t)(copy + reach) + 63) & ~(uintptr_t)63);
+	if (v->resize_x) prepare_x(along, x, n);
+#else
+	const struct taps *along = x;
+#endif
 	for (int i = 0; i < count; i++) {
 		size_t at = (size_t)(top + i) * stride;
 		const uint8_t *row = src + at;
@@ -286,11 +327,13 @@ void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t strid
 			memset(copy + 3 * v->crop_w, 0, reach - 3 * v->crop_w);
 			row = copy;
 		}
-		horizontal(row, rows + (size_t)i * n, n, x);
+		horizontal(row, rows + (size_t)i * n, n, along);
 	}
 
 	// 2. Along y, and the colour jitter up to contrast, which needs the mean of
 	// what comes before it.
+	struct with_grey greys[2];
+	if (v->parts) prepare(&greys[0], 0, v->factor[0]);
 	int before = 0;
 	while (before < v->parts && v->order[before] != 1) before++;
 	uint64_t sum = 0;
@@ -302,18 +345,18 @@ void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t strid
 		} else {
 			memcpy(px, from, n * sizeof *px);
 		}
-		for (int p = 0; p < before; p++) jitter_part(v, v->order[p], 0, px);
+		for (int p = 0; p < before; p++) jitter_part(v, v->order[p], greys, px);
 		if (before < v->parts) sum += luma_sum(px, n);
 	}
-	int mean = (int)((double)sum / ((double)n * n) + 0.5);
+	if (before < v->parts) prepare(&greys[1], (int)((double)sum / ((double)n * n) + 0.5), v->factor[1]);
 
 	// 3. The rest of the colours, and the blur along x.
 	for (int i = 0; i < n; i++) {
 		pixel *px = view + (size_t)i * n;
-		for (int p = before; p < v->parts; p++) jitter_part(v, v->order[p], mean, px);
+		for (int p = before; p < v->parts; p++) jitter_part(v, v->order[p], greys, px);
 		if (v->gray) gray(px, n);
 		if (v->blur) {
-			blur_row(v, px, line, other_line);
+			blur_along_x(v, px, line, other_line);
 		} else {
 			normalize(v, px, i, norm, dst);
 		}
@@ -321,8 +364,6 @@ void VIEW(const struct view *v, const uint8_t *src, size_t src_len, size_t strid
 	if (!v->blur) return;
 
 	// 4. The blur along y.
-	blur_columns(v, view, other);
-	blur_columns(v, other, view);
-	blur_columns(v, view, other);
+	blur_along_y(v, view, other, line, other_line);
 	for (int i = 0; i < n; i++) normalize(v, other + (size_t)i * n, i, norm, dst);
 }
