@@ -69,14 +69,14 @@ type Checkpoint struct {
 
 // CoreConfig is what a Core knows from the start.
 type CoreConfig struct {
-	Instance     string          // this run of the coordinator
-	Binary       string          // build identity; replicas must have the same
-	Training     protocol.Config // sent to every replica
-	ConfigDigest string          // of Training; compared with Hello.Config
-	Data         protocol.Data   // what the job trains on; Kind "": the first replica's
-	LR           func(epoch int) float64
-	Round        int64    // the highest number ever reserved
-	Gossip       []string // members to join, for Welcome
+	Instance     string                      // this run of the coordinator
+	Binary       string                      // build identity; replicas must have the same
+	Training     protocol.Config             // sent to every replica
+	ConfigDigest string                      // of Training; compared with Hello.Config
+	Data         protocol.Data               // what the job trains on; Kind "": the first replica's
+	LR           func(epoch float64) float64 // see Config
+	Round        int64                       // the highest number ever reserved
+	Gossip       []string                    // members to join, for Welcome
 
 	Checkpoint *Checkpoint       // the newest valid one, nil when none
 	Head       *protocol.Commit  // the last commit of the log, nil when none

@@ -153,7 +153,7 @@ func (w *world) boot() {
 			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
 			MaxReplicas: 4, QueueShards: worldShards, QueueCopies: w.copies,
 		},
-		LR:         func(int) float64 { return 0.1 },
+		LR:         func(float64) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,
 		Round:      w.lastRound,
 		Limits:     Limits{RebalanceMin: 6, Failures: 1 << 30, Mismatches: 1 << 30},

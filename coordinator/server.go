@@ -24,9 +24,9 @@ type Config struct {
 	Instance     string // this run; default random
 	Binary       string // build identity; replicas must have the same
 	Training     protocol.Config
-	ConfigDigest string                  // of Training, compared with the replicas'
-	Data         protocol.Data           // Kind "": what the log remembers, or the first replica has
-	LR           func(epoch int) float64 // learning rate of an epoch, 0 ≤ epoch < Training.Epochs
+	ConfigDigest string                      // of Training, compared with the replicas'
+	Data         protocol.Data               // Kind "": what the log remembers, or the first replica has
+	LR           func(epoch float64) float64 // learning rate at a point of the run: epochs from 0 on, with the part of the current one
 
 	Bus         Bus
 	Log         Log

@@ -161,7 +161,7 @@ func startHost(t *testing.T, listen, dir string, shelf *shelf, w *watcher, steps
 		Training: protocol.Config{
 			Batch: 8, BNGroup: 1, Queue: 64, Steps: steps, Epochs: 1, CheckpointEvery: 10, MinReplicas: 1,
 		},
-		LR:  func(int) float64 { return 0.1 },
+		LR:  func(float64) float64 { return 0.1 },
 		Bus: h.bus, Log: log, Lease: lease, Checkpoints: shelf, Observer: w,
 		Recorded: int64(len(w.snapshot())),
 	})

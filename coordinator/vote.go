@@ -89,10 +89,12 @@ func (c *Core) commit() (*protocol.Commit, error) {
 		Step: r.step, Round: r.number, Cursor: r.cursor, Batch: t.Batch,
 		QueueStart: int(r.cursor % int64(t.Queue)), Momentum: t.Momentum,
 	}
+	epoch := 0.0
 	if c.data.Train > 0 {
 		commit.Epoch = int(r.cursor / int64(c.data.Train))
+		epoch = float64(r.cursor) / float64(c.data.Train)
 	}
-	commit.LR = c.cfg.LR(min(commit.Epoch, max(t.Epochs-1, 0)))
+	commit.LR = c.cfg.LR(epoch)
 	for _, m := range r.members {
 		v := r.votes[m.id()]
 		commit.Digest = v.Digest

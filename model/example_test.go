@@ -37,6 +37,7 @@ func Example() {
 	queue, pointer := unitRows(r, k, dim), 0
 	const pixels = 3 * size * size
 	part, partStats := make([]float32, net.NumParams()), make([]float32, net.NumBuffers())
+	rate := optim.Schedule{Name: optim.Cosine, Base: 0.03, Epochs: steps}
 	for step := range steps {
 		queries, views := noise(r, batch*pixels), noise(r, batch*pixels)
 		samples := r.Perm(batch)
@@ -67,7 +68,7 @@ func Example() {
 			add(queryStats, partStats, float32(group)/batch)
 			total.Add(report)
 		}
-		check(m.Apply(grads, queryStats, keyStats, optim.LR(optim.Cosine, 0.03, step, steps)))
+		check(m.Apply(grads, queryStats, keyStats, rate.LR(float64(step))))
 		for b := range batch { // after the logits
 			copy(queue[pointer*dim:(pointer+1)*dim], keys[b*dim:(b+1)*dim])
 			pointer = (pointer + 1) % k

@@ -115,6 +115,7 @@ func ModelConfig(c protocol.Config) model.Config {
 		Momentum:    c.Momentum,
 		SGDMomentum: c.SGDMomentum,
 		WeightDecay: c.WeightDecay,
+		LARS:        c.Optimizer == "lars",
 	}
 }
 

@@ -55,7 +55,7 @@ func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replic
 		t: t, cfg: cfg, links: map[string]*link{}, rings: map[int64][]allreduce.Transport{},
 		saved: map[int64][]byte{}, over: make(chan struct{}),
 		core: coordinator.NewCore(coordinator.CoreConfig{
-			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(int) float64 { return cfg.LR },
+			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(float64) float64 { return cfg.LR },
 		}),
 	}
 	var replicas []*replica.Replica // all are known before the first one speaks

@@ -72,7 +72,7 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 	cfg.Epochs = 100_000
 	seen := rounds{make(chan string, 16)}
 	job := coordinator.New(coordinator.Config{
-		Job: "leak", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(int) float64 { return 0.01 },
+		Job: "leak", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(float64) float64 { return 0.01 },
 		Bus: bus, Log: log, Checkpoints: seen, Observer: seen,
 	})
 	ended := make(chan error, 2)

@@ -14,7 +14,7 @@ import (
 // A queue whose shards are spread over replicas, two copies of each, gives the
 // losses, digests and checkpoint of one that every replica holds whole, to the
 // bit, for any number of replicas; and a run goes on from its checkpoint with
-// any of them.
+// any of them. So does LARS.
 func TestSpreadQueueAgrees(t *testing.T) {
 	data := writeIDX(t, t.TempDir(), 100, 20)
 	root := t.TempDir()
@@ -43,6 +43,13 @@ func TestSpreadQueueAgrees(t *testing.T) {
 
 	oracle := train(filepath.Join(root, "oracle"), "all", 2, 8, "--oracle")
 	mustEqual(t, oracle, train(filepath.Join(root, "spread oracle"), "2", 3, 8, "--oracle"))
+
+	lars := []string{"--optimizer", "lars", "--lr", "1", "--lr-warmup", "1"}
+	one := train(filepath.Join(root, "lars"), "all", 1, 8, lars...)
+	mustEqual(t, one, train(filepath.Join(root, "spread lars"), "2", 3, 8, lars...))
+	if l := steps(t, one); l[0].LR != 0 || !(l[1].LR > 0) || !(l[2].LR > l[1].LR) {
+		t.Errorf("learning rates %g, %g, %g while warming up", l[0].LR, l[1].LR, l[2].LR)
+	}
 }
 
 // Acceptance of the spread queue: a member of three is killed and another

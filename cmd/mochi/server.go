@@ -67,9 +67,9 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 	}
 	cfg := coordinator.Config{
 		Job: p.name, Binary: buildIdentity(), Training: p.job.cfg, ConfigDigest: p.job.cfg.Digest(), Data: p.data,
-		LR: func(epoch int) float64 {
-			return optim.LR(p.job.cfg.Schedule, p.job.cfg.LR, min(epoch, p.job.cfg.Epochs-1), p.job.cfg.Epochs)
-		},
+		LR: optim.Schedule{
+			Name: p.job.cfg.Schedule, Base: p.job.cfg.LR, Epochs: p.job.cfg.Epochs, Warmup: p.job.cfg.LRWarmup,
+		}.LR,
 		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.store, Observer: p.job.rec, Recorded: p.job.recorded(), Logger: p.log,
 	}
 	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)

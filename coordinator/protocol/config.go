@@ -36,6 +36,7 @@ type Config struct {
 	Epochs      int     `yaml:"epochs" json:"epochs"`
 	Steps       int64   `yaml:"steps" json:"steps"` // stop after that many commits in all; 0 = all epochs
 	LR          float64 `yaml:"lr" json:"lr"`
+	LRWarmup    int     `yaml:"lr-warmup" json:"lr_warmup"` // epochs in which lr rises from 0
 	Schedule    string  `yaml:"schedule" json:"schedule"`   // cosine | step
 	Optimizer   string  `yaml:"optimizer" json:"optimizer"` // sgd | lars
 	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum"`

@@ -57,9 +57,6 @@ func (c Config) checkNames(fs *Faults) {
 		known := slices.DeleteFunc(f.allowed, func(s string) bool { return s == "" })
 		fs.add(f.field, "%q is not known; there are %s%s", f.value, strings.Join(known, ", "), didYouMean(f.value, known))
 	}
-	if c.Optimizer == "lars" {
-		fs.add("optimizer", "lars is planned and not there yet; use sgd")
-	}
 	if r, err := strconv.Atoi(c.QueueCopies); c.QueueCopies != "all" && (err != nil || r < 1) {
 		fs.add("queue-copies", "%q is neither \"all\" (every replica holds the whole queue) nor a number of copies, 2 or more", c.QueueCopies)
 	} else if err == nil && r < 2 {
@@ -81,6 +78,7 @@ func (c Config) checkRanges(fs *Faults) {
 		{"queue-shards", int64(c.QueueShards), 1, 1 << 16},
 		{"dim", int64(c.Dim), 1, 1 << 16},
 		{"mochi-warmup", int64(c.MoCHiWarmup), 0, math.MaxInt32},
+		{"lr-warmup", int64(c.LRWarmup), 0, math.MaxInt32},
 		{"epochs", int64(c.Epochs), 1, math.MaxInt32},
 		{"steps", c.Steps, 0, math.MaxInt64},
 		{"knn-every", int64(c.KNNEvery), 0, math.MaxInt32},
@@ -149,6 +147,9 @@ func (c Config) checkRelations(fs *Faults) {
 		fs.add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", m.N, c.Queue)
 	} else if m.N == 0 && (m.S > 0 || m.S2 > 0) {
 		fs.add("mochi", "%s asks for synthetic negatives (s, s2) without hard ones to mix (N = 0)", m)
+	}
+	if c.Epochs >= 1 && c.LRWarmup >= c.Epochs {
+		fs.add("lr-warmup", "%d epochs of %d: the learning rate would never get to its schedule", c.LRWarmup, c.Epochs)
 	}
 	if c.MaxReplicas > 0 && c.MinReplicas > c.MaxReplicas {
 		fs.add("min-replicas", "%d is more than max-replicas %d", c.MinReplicas, c.MaxReplicas)

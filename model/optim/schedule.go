@@ -1,5 +1,3 @@
-// Package optim is the learning-rate schedule. The optimiser's arithmetic, SGD
-// with momentum, is engine.Update: it runs where the parameters are.
 package optim
 
 import (
@@ -13,23 +11,36 @@ const (
 	Step   = "step"   // base·0.1 from 60 % of the epochs on, base·0.01 from 80 % (MoCo-v1: 120 and 160 of 200)
 )
 
-// LR is the learning rate of an epoch, counted from 0; it is constant inside
-// an epoch and without warm-up. Epochs past the last keep its rate. It panics
-// on an unknown schedule, which configuration refuses.
-func LR(schedule string, base float64, epoch, epochs int) float64 {
-	epoch = max(0, min(epoch, epochs-1))
-	done := float64(epoch) / float64(max(epochs, 1))
-	switch schedule {
+// Schedule is the learning rate over a run.
+type Schedule struct {
+	Name   string // Cosine or Step
+	Base   float64
+	Epochs int // of the whole run
+	Warmup int // epochs in which the rate rises linearly from 0 to Base; 0 = none
+}
+
+// LR is the learning rate at a point of the run, in epochs from 0 on with the
+// part of the current one. It is constant inside an epoch, but for the warm-up,
+// which rises step by step; then the schedule runs over the epochs that are
+// left (Chen et al. 2021, MoCo v3). Epochs past the last keep its rate. It
+// panics on an unknown schedule, which configuration refuses.
+func (s Schedule) LR(epoch float64) float64 {
+	if epoch = max(epoch, 0); epoch < float64(s.Warmup) {
+		return s.Base * epoch / float64(s.Warmup)
+	}
+	at := max(0, min(int(epoch), s.Epochs-1)-s.Warmup)
+	epochs := s.Epochs - s.Warmup
+	switch s.Name {
 	case Cosine:
-		return base * 0.5 * (1 + math.Cos(math.Pi*done))
+		return s.Base * 0.5 * (1 + math.Cos(math.Pi*float64(at)/float64(max(epochs, 1))))
 	case Step:
 		switch {
-		case 5*epoch >= 4*epochs:
-			return base * 0.01
-		case 5*epoch >= 3*epochs:
-			return base * 0.1
+		case 5*at >= 4*epochs:
+			return s.Base * 0.01
+		case 5*at >= 3*epochs:
+			return s.Base * 0.1
 		}
-		return base
+		return s.Base
 	}
-	panic(fmt.Sprintf("optim: unknown schedule %q", schedule))
+	panic(fmt.Sprintf("optim: unknown schedule %q", s.Name))
 }
