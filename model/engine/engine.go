@@ -124,6 +124,23 @@ type State interface {
 	Close() error
 }
 
+// Grouped is a State that can run several BatchNorm groups in one program, so
+// that a batch fills a GPU. The program of spec and n groups takes n·spec.Batch
+// samples, group after group, and computes for each group what a program of
+// spec alone does: Forward and Features as rows of all samples, Statistics
+// [n, NumBuffers], and Backward's gradients [n, NumParams], which stay apart
+// because sums over groups must not depend on who computed them (package
+// replica). ready says that a parameter's gradients of all groups are final.
+//
+// A group's result depends on that group and on n alone. Its bits are those of
+// a program of one group where convolutions and products are the same for
+// every batch size; libraries choose among several.
+type Grouped interface {
+	State
+	// CompileGroups fails with ErrUnsupported where Compile would do.
+	CompileGroups(spec Spec, n int) (Program, error)
+}
+
 // Update is one committed step, in this order:
 //
 //	g ← Grads + WeightDecay·θ_q

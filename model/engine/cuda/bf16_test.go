@@ -105,7 +105,7 @@ func (p pair) run() {
 		for _, param := range o.Ready {
 			at := p.full.s.net.Params[param]
 			get := func(q *program) []float32 {
-				return p.floats(q, q.s.grads.Add(4*at.Offset), at.Size)
+				return p.floats(q, q.gradients().Add(4*at.Offset), at.Size)
 			}
 			p.compare("gradient of "+at.Name, i, o, get(p.half), get(p.full), o.Kind == schedule.WeightGrad && len(at.Shape) == 4)
 		}
@@ -118,7 +118,7 @@ func (p pair) run() {
 }
 
 func (p pair) step(q *program, o plan.Step) {
-	launches, err := launcher{program: q, grads: q.s.grads.Pointer}.step(o)
+	launches, err := launcher{program: q, grads: q.gradients()}.step(o)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -84,14 +84,14 @@ func (p *tracedProgram) Trace() (outputs, gradients map[int][]float32) {
 	p.t.Helper()
 	p.outputs, p.gradients = map[int][]float32{}, map[int][]float32{}
 	r := pair{t: p.t}
-	grads := r.floats(p.program, p.s.grads.Pointer, p.s.net.NumParams())
+	grads := r.floats(p.program, p.program.gradients(), p.grads())
 	copy(p.input.Floats(len(p.images)), p.images)
 	copy(p.dOutput.Floats(len(p.d)), p.d)
 	for _, o := range slices.Concat(p.plan.Forward, p.plan.Backward) {
 		r.step(p.program, o)
 		p.see(r, o)
 	}
-	if !slices.Equal(grads, r.floats(p.program, p.s.grads.Pointer, len(grads))) {
+	if !slices.Equal(grads, r.floats(p.program, p.program.gradients(), len(grads))) {
 		p.t.Error("step by step, gradients are others than in one go")
 	}
 	return p.outputs, p.gradients

@@ -37,7 +37,10 @@ func (p *program) segments(l launcher) (segments []segment, err error) {
 		now.launches = append(now.launches, launches...)
 		for _, param := range o.Ready {
 			now.ready = append(now.ready, param)
-			now.spans = append(now.spans, span{params[param].Offset, params[param].Offset + params[param].Size})
+			for g := range p.plan.Groups {
+				from := g*p.s.net.NumParams() + params[param].Offset
+				now.spans = append(now.spans, span{from, from + params[param].Size})
+			}
 			size += params[param].Size
 		}
 		if size >= segmentSize || i == len(p.plan.Backward)-1 {
@@ -65,14 +68,14 @@ func merge(spans []span) (merged []span) {
 // download brings gradients to the host on a stream of its own while backward
 // goes on.
 type download struct {
-	pinned driver.Pinned  // flat gradients
+	pinned driver.Pinned  // flat gradients, group after group
 	final  []driver.Event // of a segment: its gradients are final
 	here   []driver.Event // of a segment: they are in pinned memory
 }
 
-func newDownload(s *state, segments int) (d *download, err error) {
+func newDownload(s *state, grads, segments int) (d *download, err error) {
 	d = &download{}
-	if d.pinned, err = s.e.device.AllocPinned(s.net.NumParams()); err != nil {
+	if d.pinned, err = s.e.device.AllocPinned(grads); err != nil {
 		return d, err
 	}
 	for range segments {
@@ -100,7 +103,7 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 		return p.fail("backward", errors.New("the program was not compiled in mode Train"))
 	}
 	if err := p.check("backward", length{"gradients of embeddings", len(dEmbeddings), p.outputs()},
-		length{"destination", len(grads), p.s.net.NumParams()}); err != nil {
+		length{"destination", len(grads), p.grads()}); err != nil {
 		return err
 	}
 	if !p.pending {
@@ -115,7 +118,9 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 	}
 	for _, param := range p.plan.Unused {
 		t := p.s.net.Params[param]
-		clear(grads[t.Offset : t.Offset+t.Size])
+		for at := t.Offset; at < len(grads); at += p.s.net.NumParams() {
+			clear(grads[at : at+t.Size])
+		}
 		ready(param)
 	}
 	pinned := p.download.pinned.Floats(len(grads))
@@ -154,7 +159,7 @@ func (p *program) enqueue(dEmbeddings []float32) error {
 				return err
 			}
 			for _, at := range s.spans {
-				if err := copies.Download(d.pinned.Floats(at.to)[at.from:], p.s.grads.Add(4*at.from)); err != nil {
+				if err := copies.Download(d.pinned.Floats(at.to)[at.from:], p.gradients().Add(4*at.from)); err != nil {
 					return err
 				}
 			}

@@ -14,20 +14,21 @@ import (
 	"mochi/model/network"
 )
 
-// program implements engine.Program.
+// program implements engine.Program, for one BatchNorm group or several.
 type program struct {
 	s    *state
-	spec engine.Spec
+	spec engine.Spec // of one group
 	plan *plan.Plan
 
 	arena    driver.Memory // tensors
 	nchw     driver.Memory // images as they come
-	stats    driver.Memory // batch statistics, [NumBuffers]
+	stats    driver.Memory // batch statistics, [groups][NumBuffers]
+	own      driver.Memory // gradients, [groups][NumParams], of more than one group; the state's are one group's
 	vectors  driver.Memory // of norms
 	norms    []coefficients
 	partials driver.Memory
 	filter   driver.Memory // a convolution's weight gradient as cuDNN writes it
-	convs    map[int]*library.Conv
+	convs    map[use]*library.Conv
 
 	input, output, dOutput driver.Pinned // images, embeddings and their gradient
 	statistics             driver.Pinned
@@ -39,10 +40,19 @@ type program struct {
 	closed   bool
 }
 
-func (p *program) inputs() int {
-	return p.spec.Batch * p.s.net.Channels * p.s.net.ImageSize * p.s.net.ImageSize
+// use is a layer as one convolution: of the whole batch, or of one group, whose
+// weight gradients stay apart.
+type use struct {
+	layer int
+	group bool
 }
-func (p *program) outputs() int { return p.spec.Batch * p.s.net.Dim }
+
+func (p *program) inputs() int {
+	return p.plan.Batch * p.s.net.Channels * p.s.net.ImageSize * p.s.net.ImageSize
+}
+func (p *program) outputs() int { return p.plan.Batch * p.s.net.Dim }
+func (p *program) grads() int   { return p.plan.Groups * p.s.net.NumParams() }
+func (p *program) buffers() int { return p.plan.Groups * p.s.net.NumBuffers() }
 
 // maxPoolKernel is the largest window of the pooling kernels.
 const maxPoolKernel = 15
@@ -50,8 +60,12 @@ const maxPoolKernel = 15
 // mostWorkspace bounds what an algorithm of cuDNN may need, bytes.
 const mostWorkspace = 1 << 30
 
-func compile(s *state, spec engine.Spec) (made *program, err error) {
+func compile(s *state, spec engine.Spec, groups int) (made *program, err error) {
 	switch {
+	case groups < 1:
+		return nil, fmt.Errorf("groups: %d; at least 1 is needed", groups)
+	case groups > 1 && spec.Mode == engine.Eval:
+		return nil, fmt.Errorf("%d groups in mode Eval: %w: it has no batch statistics, so one batch is as good", groups, engine.ErrUnsupported)
 	case spec.Batch < 1:
 		return nil, fmt.Errorf("batch: %d; at least 1 sample is needed", spec.Batch)
 	case spec.Encoder != engine.Query && spec.Encoder != engine.Key:
@@ -64,8 +78,8 @@ func compile(s *state, spec engine.Spec) (made *program, err error) {
 			return nil, fmt.Errorf("max pooling of %d×%d pixels: %w: at most %d×%d", n.Kernel, n.Kernel, engine.ErrUnsupported, maxPoolKernel, maxPoolKernel)
 		}
 	}
-	p := &program{s: s, spec: spec, convs: map[int]*library.Conv{}}
-	if p.plan, err = plan.New(s.net, spec, s.e.kind); err != nil {
+	p := &program{s: s, spec: spec, convs: map[use]*library.Conv{}}
+	if p.plan, err = plan.New(s.net, spec, groups, s.e.kind); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -75,7 +89,7 @@ func compile(s *state, spec engine.Spec) (made *program, err error) {
 		p.release()
 		var full *driver.OutOfMemory
 		if errors.As(err, &full) {
-			err = s.tooLarge(spec, err)
+			err = s.tooLarge(spec, groups, err)
 		}
 	}()
 	if err = p.allocate(); err != nil {
@@ -84,7 +98,7 @@ func compile(s *state, spec engine.Spec) (made *program, err error) {
 	if err = p.convolutions(); err != nil {
 		return nil, err
 	}
-	l := launcher{program: p, grads: s.grads.Pointer}
+	l := launcher{program: p, grads: p.gradients()}
 	if spec.Mode == engine.Eval {
 		p.forward = l.running()
 	}
@@ -99,37 +113,43 @@ func compile(s *state, spec engine.Spec) (made *program, err error) {
 		if p.backward, err = p.segments(l); err != nil {
 			return nil, err
 		}
-		p.download, err = newDownload(s, len(p.backward))
+		p.download, err = newDownload(s, p.grads(), len(p.backward))
 	}
 	return p, err
 }
 
 // needs are the bytes of device memory of a program, by what they are for;
 // what the state and cuDNN's algorithms need comes on top.
-type needs struct{ arena, images, partials, filter, vectors, statistics int }
+type needs struct{ arena, images, partials, filter, vectors, statistics, grads int }
 
 func (n needs) sum() int {
-	return n.arena + n.images + n.partials + n.filter + n.vectors + n.statistics
+	return n.arena + n.images + n.partials + n.filter + n.vectors + n.statistics + n.grads
 }
 
 func needsOf(net *network.Network, p *plan.Plan) needs {
 	n := needs{arena: p.Arena, images: 4 * p.Batch * net.Channels * net.ImageSize * net.ImageSize,
-		partials: 4 * p.Partials, filter: p.Filter, statistics: 4 * net.NumBuffers()}
+		partials: 4 * p.Partials, filter: p.Filter, statistics: 4 * p.Groups * net.NumBuffers()}
+	if p.Groups > 1 && len(p.Backward) > 0 {
+		n.grads = 4 * p.Groups * net.NumParams()
+	}
 	for _, norm := range p.Norms {
-		n.vectors += 7 * vector(norm.Channels)
+		n.vectors += 7 * vector(p.Groups*norm.Channels)
 	}
 	return n
 }
 
-// vector is the bytes of a vector of channels, at a multiple of 256.
-func vector(channels int) int { return (4*channels + 255) / 256 * 256 }
+// vector is the bytes of n values, to a multiple of 256.
+func vector(n int) int { return (4*n + 255) / 256 * 256 }
 
 func (p *program) allocate() (err error) {
 	n := needsOf(p.s.net, p.plan)
 	for _, b := range []struct {
 		to    *driver.Memory
 		bytes int
-	}{{&p.arena, n.arena}, {&p.nchw, n.images}, {&p.partials, n.partials}, {&p.filter, n.filter}, {&p.vectors, n.vectors}, {&p.stats, n.statistics}} {
+	}{{&p.arena, n.arena}, {&p.nchw, n.images}, {&p.partials, n.partials}, {&p.filter, n.filter}, {&p.vectors, n.vectors}, {&p.stats, n.statistics}, {&p.own, n.grads}} {
+		if b.to == &p.own && b.bytes == 0 {
+			continue
+		}
 		if *b.to, err = p.s.e.device.Alloc(b.bytes); err != nil {
 			return err
 		}
@@ -139,14 +159,14 @@ func (p *program) allocate() (err error) {
 		var c coefficients
 		for _, v := range []*driver.Pointer{&c.mean, &c.invstd, &c.scale, &c.shift, &c.a, &c.b, &c.k} {
 			*v = at
-			at = at.Add(vector(norm.Channels))
+			at = at.Add(vector(p.plan.Groups * norm.Channels))
 		}
 		p.norms = append(p.norms, c)
 	}
 	for _, b := range []struct {
 		to     *driver.Pinned
 		values int
-	}{{&p.input, p.inputs()}, {&p.output, p.outputs()}, {&p.dOutput, p.outputs()}, {&p.statistics, p.s.net.NumBuffers()}} {
+	}{{&p.input, p.inputs()}, {&p.output, p.outputs()}, {&p.dOutput, p.outputs()}, {&p.statistics, p.buffers()}} {
 		if *b.to, err = p.s.e.device.AllocPinned(b.values); err != nil {
 			return err
 		}
@@ -164,41 +184,77 @@ func (p *program) convolutions() error {
 			if !ok || p.plan.Layers[o.Layer].Linear {
 				continue
 			}
-			y := p.plan.Layers[o.Layer]
-			if p.convs[o.Layer] == nil {
-				c, err := p.s.e.dnn.NewConv(library.Geometry{N: p.spec.Batch, H: y.IH, W: y.IW, C: y.Padded, K: y.Out, OH: y.OH, OW: y.OW,
+			y, at, samples := p.plan.Layers[o.Layer], p.use(o), p.plan.Batch
+			if at.group {
+				samples = p.spec.Batch
+				for _, t := range o.In[:2] {
+					if bytes := p.part(t); bytes%16 != 0 {
+						return fmt.Errorf("%d groups: %w: one has %d bytes at %s, no multiple of the 16 that cuDNN asks",
+							p.plan.Groups, engine.ErrUnsupported, bytes, p.s.net.Nodes[y.Node].Name)
+					}
+				}
+			}
+			if p.convs[at] == nil {
+				c, err := p.s.e.dnn.NewConv(library.Geometry{N: samples, H: y.IH, W: y.IW, C: y.Padded, K: y.Out, OH: y.OH, OW: y.OW,
 					Kernel: y.Kernel, Stride: y.Stride, Pad: y.Pad, BF16: y.Type == schedule.BF16})
 				if err != nil {
 					return err
 				}
-				p.convs[o.Layer] = c
+				p.convs[at] = c
 			}
-			if _, err := p.convs[o.Layer].Choose(dir, mostWorkspace); err != nil {
+			if _, err := p.convs[at].Choose(dir, mostWorkspace); err != nil {
 				return err
 			}
-			space = max(space, p.convs[o.Layer].Workspace())
+			space = max(space, p.convs[at].Workspace())
 		}
 	}
 	return p.s.e.reserve(space)
 }
 
-// tooLarge says what a program needs and the largest batch that would fit.
-func (s *state) tooLarge(spec engine.Spec, cause error) error {
+// use is the convolution of a step.
+func (p *program) use(o plan.Step) use {
+	return use{o.Layer, o.Kind == schedule.WeightGrad && p.plan.Groups > 1}
+}
+
+// gradients is where a backward leaves them on the device.
+func (p *program) gradients() driver.Pointer {
+	if p.own.Pointer != 0 {
+		return p.own.Pointer
+	}
+	return p.s.grads.Pointer
+}
+
+// part is the bytes of one group of a tensor.
+func (p *program) part(t int) int {
+	return p.plan.Values(t) / p.plan.Groups * p.plan.Tensors[t].Type.Size()
+}
+
+// tooLarge says what a program needs and the largest batch that would fit, or
+// how many groups.
+func (s *state) tooLarge(spec engine.Spec, groups int, cause error) error {
 	free, err := s.e.device.Free()
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	need := func(batch int) int {
-		smaller := spec
-		smaller.Batch = batch
-		p, err := plan.New(s.net, smaller, s.e.kind)
+	most, unit, what := spec.Batch, "batch", fmt.Sprintf("a batch of %d needs", spec.Batch)
+	if groups > 1 {
+		most, unit, what = groups, "number of groups", fmt.Sprintf("%d groups of %d samples need", groups, spec.Batch)
+	}
+	need := func(n int) int {
+		smaller, parts := spec, groups
+		if groups > 1 {
+			parts = n
+		} else {
+			smaller.Batch = n
+		}
+		p, err := plan.New(s.net, smaller, parts, s.e.kind)
 		if err != nil {
 			return 1 << 62
 		}
 		return needsOf(s.net, p).sum()
 	}
 	fits := 0
-	for low, high := 1, spec.Batch; low <= high; {
+	for low, high := 1, most; low <= high; {
 		middle := (low + high) / 2
 		if int64(need(middle)) <= free {
 			fits, low = middle, middle+1
@@ -206,11 +262,11 @@ func (s *state) tooLarge(spec engine.Spec, cause error) error {
 			high = middle - 1
 		}
 	}
-	advice := fmt.Sprintf("the largest batch that fits beside what is there is about %d", fits)
+	advice := fmt.Sprintf("the largest %s that fits beside what is there is about %d", unit, fits)
 	if fits == 0 {
-		advice = "not even a batch of 1 fits beside what is there"
+		advice = fmt.Sprintf("not even a %s of 1 fits beside what is there", unit)
 	}
-	return fmt.Errorf("a batch of %d needs %d MiB of device memory, %d MiB are free; %s: %w", spec.Batch, need(spec.Batch)>>20, free>>20, advice, cause)
+	return fmt.Errorf("%s %d MiB of device memory, %d MiB are free; %s: %w", what, need(most)>>20, free>>20, advice, cause)
 }
 
 func (p *program) Spec() engine.Spec { return p.spec }
@@ -247,7 +303,7 @@ func (p *program) runForward(images, dst []float32) error {
 		return err
 	}
 	if p.spec.Mode != engine.Eval {
-		if err := work.Download(p.statistics.Floats(p.s.net.NumBuffers()), p.stats.Pointer); err != nil {
+		if err := work.Download(p.statistics.Floats(p.buffers()), p.stats.Pointer); err != nil {
 			return err
 		}
 	}
@@ -259,7 +315,7 @@ func (p *program) runForward(images, dst []float32) error {
 }
 
 func (p *program) Features(dst []float32) {
-	p.must("features", length{"destination", len(dst), p.spec.Batch * p.s.net.FeatureDim})
+	p.must("features", length{"destination", len(dst), p.plan.Batch * p.s.net.FeatureDim})
 	leave, err := p.s.e.enter()
 	if err == nil {
 		defer leave()
@@ -276,7 +332,7 @@ func (p *program) Statistics(dst []float32) {
 	if p.spec.Mode == engine.Eval {
 		panic("engine cuda: statistics: a program in mode Eval has none")
 	}
-	p.must("statistics", length{"destination", len(dst), p.s.net.NumBuffers()})
+	p.must("statistics", length{"destination", len(dst), p.buffers()})
 	copy(dst, p.statistics.Floats(len(dst)))
 }
 
@@ -299,7 +355,7 @@ func (p *program) release() error {
 	for _, c := range p.convs {
 		c.Close()
 	}
-	for _, m := range []*driver.Memory{&p.arena, &p.nchw, &p.stats, &p.vectors, &p.partials, &p.filter} {
+	for _, m := range []*driver.Memory{&p.arena, &p.nchw, &p.stats, &p.vectors, &p.partials, &p.filter, &p.own} {
 		all = append(all, m.Release())
 	}
 	for _, m := range []*driver.Pinned{&p.input, &p.output, &p.dOutput, &p.statistics} {
@@ -336,5 +392,5 @@ func (p *program) must(action string, l length) {
 }
 
 func (p *program) fail(action string, err error) error {
-	return fmt.Errorf("engine cuda: %s of %s, batch %d: %w", action, p.s.net.Arch, p.spec.Batch, err)
+	return fmt.Errorf("engine cuda: %s of %s, batch %d: %w", action, p.s.net.Arch, p.plan.Batch, err)
 }

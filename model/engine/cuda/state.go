@@ -189,7 +189,14 @@ func (s *state) usable() error {
 }
 
 func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
-	p, err := s.compile(spec)
+	return s.CompileGroups(spec, 1)
+}
+
+// CompileGroups implements engine.Grouped. Convolutions, products and all
+// between them run on the groups together, with each group's own statistics;
+// the gradients of weights, which stay apart, group after group.
+func (s *state) CompileGroups(spec engine.Spec, groups int) (engine.Program, error) {
+	p, err := s.compile(spec, groups)
 	if err != nil {
 		return nil, fmt.Errorf("engine cuda: compile %s: %w", s.net.Arch, err)
 	}
@@ -197,7 +204,7 @@ func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
 	return p, nil
 }
 
-func (s *state) compile(spec engine.Spec) (*program, error) {
+func (s *state) compile(spec engine.Spec, groups int) (*program, error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
@@ -206,7 +213,7 @@ func (s *state) compile(spec engine.Spec) (*program, error) {
 		return nil, err
 	}
 	defer leave()
-	return compile(s, spec)
+	return compile(s, spec, groups)
 }
 
 func (s *state) Update(u engine.Update) error {

@@ -16,7 +16,7 @@ import (
 	"mochi/model/network"
 )
 
-// coefficients are a BatchNorm's vectors on the device, [channels] each:
+// coefficients are a BatchNorm's vectors on the device, [groups][channels] each:
 // statistics, y = x·scale + shift, and dx = a·g + b·x + k.
 type coefficients struct{ mean, invstd, scale, shift, a, b, k driver.Pointer }
 
@@ -27,7 +27,7 @@ type launch func() error
 // it works, so a launch looks nothing up.
 type launcher struct {
 	*program
-	grads driver.Pointer // flat gradients
+	grads driver.Pointer // flat gradients, [groups][NumParams]
 }
 
 // tensor is the address of a tensor, 0 for None.
@@ -51,8 +51,21 @@ func (l launcher) param(i int) driver.Pointer {
 	return l.s.masters(l.spec.Encoder).Add(4 * l.s.net.Params[i].Offset)
 }
 
-// grad is the address of a parameter's gradient.
-func (l launcher) grad(i int) driver.Pointer { return l.grads.Add(4 * l.s.net.Params[i].Offset) }
+// grad is the address of a parameter's gradient of one group.
+func (l launcher) grad(group, i int) driver.Pointer {
+	return l.grads.Add(4 * (group*l.s.net.NumParams() + l.s.net.Params[i].Offset))
+}
+
+// of is the address of one group of a tensor.
+func (l launcher) of(group, t int) driver.Pointer { return l.tensor(t).Add(group * l.part(t)) }
+
+// eachGroup are the launches of what stays apart.
+func (l launcher) eachGroup(f func(group int) []launch) (launches []launch) {
+	for g := range l.plan.Groups {
+		launches = append(launches, f(g)...)
+	}
+	return launches
+}
 
 // weight is the address of a convolution's working copy.
 func (l launcher) weight(y plan.Layer) driver.Pointer {
@@ -150,7 +163,7 @@ func (l launcher) images(o plan.Step) []launch {
 // product is a convolution, by cuDNN, or a linear layer, by cuBLAS.
 func (l launcher) product(o plan.Step) []launch {
 	e, y, rows := l.s.e, l.plan.Layers[o.Layer], l.plan.Batch
-	in0, in1, out := l.tensor(o.In[0]), l.tensor(o.In[1]), l.tensor(o.Out[0])
+	in0, out := l.tensor(o.In[0]), l.tensor(o.Out[0])
 	if y.Linear {
 		w := l.param(y.Weight)
 		switch o.Kind {
@@ -159,10 +172,12 @@ func (l launcher) product(o plan.Step) []launch {
 		case schedule.DataGrad:
 			return []launch{func() error { return e.blas.Product(rows, y.In, y.Out, in0, false, w, false, out) }}
 		}
-		dw := l.grad(y.Weight)
-		return []launch{func() error { return e.blas.Product(y.Out, y.In, rows, in1, true, in0, false, dw) }}
+		return l.eachGroup(func(g int) []launch {
+			x, dy, dw := l.of(g, o.In[0]), l.of(g, o.In[1]), l.grad(g, y.Weight)
+			return []launch{func() error { return e.blas.Product(y.Out, y.In, l.spec.Batch, dy, true, x, false, dw) }}
+		})
 	}
-	c, w := l.convs[o.Layer], l.weight(y)
+	c, w := l.convs[l.use(o)], l.weight(y)
 	switch o.Kind {
 	case schedule.Conv:
 		return []launch{func() error { return c.Run(library.Forward, in0, w, out, e.space) }}
@@ -170,16 +185,19 @@ func (l launcher) product(o plan.Step) []launch {
 		return []launch{func() error { return c.Run(library.DataGrad, in0, w, out, e.space) }}
 	}
 	taps := y.Kernel * y.Kernel
-	return []launch{
-		func() error { return c.Run(library.FilterGrad, in0, in1, l.filter.Pointer, e.space) },
-		l.kernel(kernel.Name("weights_grad", e.kind), kernel.Flat(y.Out*y.In*taps), int32(y.Out), int32(y.In), int32(taps), int32(y.Padded),
-			l.filter.Pointer, l.grad(y.Weight)),
-	}
+	return l.eachGroup(func(g int) []launch {
+		x, dy := l.of(g, o.In[0]), l.of(g, o.In[1])
+		return []launch{
+			func() error { return c.Run(library.FilterGrad, x, dy, l.filter.Pointer, e.space) },
+			l.kernel(kernel.Name("weights_grad", e.kind), kernel.Flat(y.Out*y.In*taps), int32(y.Out), int32(y.In), int32(taps), int32(y.Padded),
+				l.filter.Pointer, l.grad(g, y.Weight)),
+		}
+	})
 }
 
 func (l launcher) batchNorm(o plan.Step) []launch {
 	pixels, channels := l.shape(o.In[0])
-	rows := l.plan.Batch * pixels
+	groups, rows := l.plan.Groups, l.spec.Batch*pixels
 	_, kind := l.typed("", o.In[0])
 	n0, n1 := l.norm(o.Norm[0]), l.norm(o.Norm[1])
 	in, out := func(i int) driver.Pointer { return l.tensor(o.In[i]) }, l.tensor(o.Out[0])
@@ -187,11 +205,11 @@ func (l launcher) batchNorm(o plan.Step) []launch {
 	case schedule.Stats:
 		return l.statistics(o, rows, channels, kind)
 	case schedule.Apply:
-		tile := kernel.Rows(kind, 1, rows, channels)
+		tile := kernel.Rows(kind, groups, rows, channels)
 		return []launch{l.kernel(kernel.Name("bn_apply", kind), tile.Launch, in(0), n0.scale, n0.shift, in(1), n1.scale, n1.shift,
 			flag(o.ReLU), int64(rows), int32(channels), int32(tile.Chunk), out)}
 	case schedule.GradApply:
-		tile := kernel.Rows(kind, 1, rows, channels)
+		tile := kernel.Rows(kind, groups, rows, channels)
 		return []launch{l.kernel(kernel.Name("bn_grad_apply", kind), tile.Launch, in(0), int32(o.Mask), null, int32(1),
 			in(3), n0.scale, n0.shift, n0.a, n0.b, n0.k, out, null, null, null, null, null, int64(rows), int32(channels), int32(tile.Chunk))}
 	}
@@ -201,13 +219,13 @@ func (l launcher) batchNorm(o plan.Step) []launch {
 			branches++
 		}
 	}
-	tile := kernel.Sums(kind, 1, rows, channels, 1+branches)
+	tile := kernel.Sums(kind, groups, rows, channels, 1+branches)
 	launches := []launch{l.kernel(kernel.Name("bn_grad_sums", kind), tile.Launch, in(0), in(1), int32(o.Mask), in(2), out, int32(branches),
 		in(3), n0.scale, n0.shift, n0.mean, in(4), n1.mean, int64(rows), int32(channels), int32(tile.Chunk), l.partials.Pointer)}
 	for branch, c := range []coefficients{n0, n1}[:branches] {
 		params := l.s.net.Nodes[l.plan.Norms[o.Norm[branch]].Node].Params
-		launches = append(launches, l.kernel("bn_grad_fold", kernel.Fold(1, channels), l.partials.Pointer, int64(rows), int32(channels), int32(tile.Chunk),
-			int32(branches), int32(branch), l.param(params[0]), c.mean, c.invstd, l.grad(params[0]), l.grad(params[1]), int64(0), c.a, c.b, c.k))
+		launches = append(launches, l.kernel("bn_grad_fold", kernel.Fold(groups, channels), l.partials.Pointer, int64(rows), int32(channels), int32(tile.Chunk),
+			int32(branches), int32(branch), l.param(params[0]), c.mean, c.invstd, l.grad(0, params[0]), l.grad(0, params[1]), int64(l.s.net.NumParams()), c.a, c.b, c.k))
 	}
 	return launches
 }
@@ -215,14 +233,14 @@ func (l launcher) batchNorm(o plan.Step) []launch {
 // statistics are a batch's, in two passes: partial sums, and their fold.
 func (l launcher) statistics(o plan.Step, rows, channels int, kind kernel.Type) []launch {
 	c, node := l.norm(o.Norm[0]), l.s.net.Nodes[l.plan.Norms[o.Norm[0]].Node]
-	tile := kernel.Sums(kind, 1, rows, channels, 2)
+	tile := kernel.Sums(kind, l.plan.Groups, rows, channels, 2)
 	x := l.tensor(o.In[0])
 	statistic := func(i int) driver.Pointer { return l.stats.Add(4 * l.s.net.Buffers[node.Buffers[i]].Offset) }
 	return []launch{
 		l.kernel(kernel.Name("bn_stats", kind), tile.Launch, x, int64(rows), int32(channels), int32(tile.Chunk), l.partials.Pointer),
-		l.kernel("bn_fold", kernel.Fold(1, channels), l.partials.Pointer, int64(rows), int32(channels), int32(tile.Chunk),
+		l.kernel("bn_fold", kernel.Fold(l.plan.Groups, channels), l.partials.Pointer, int64(rows), int32(channels), int32(tile.Chunk),
 			l.param(node.Params[0]), l.param(node.Params[1]), float32(network.BatchNormEpsilon), c.mean, c.invstd, c.scale, c.shift,
-			statistic(0), statistic(1), int32(0)),
+			statistic(0), statistic(1), int32(l.s.net.NumBuffers())),
 	}
 }
 
@@ -260,7 +278,7 @@ func (l launcher) pool(o plan.Step) []launch {
 	}
 	name, kind := l.typed("maxpool", o.In[0])
 	c := l.norm(o.Norm[0])
-	args := append([]any{in, c.scale, c.shift, int32(batch)}, append(window, out, l.tensor(o.Out[1]))...)
+	args := append([]any{in, c.scale, c.shift, int32(l.spec.Batch)}, append(window, out, l.tensor(o.Out[1]))...)
 	return []launch{l.kernel(name, kernel.Pool(kind, batch, y.OH, y.OW, y.In), args...)}
 }
 
@@ -285,7 +303,10 @@ func (l launcher) elements(o plan.Step) []launch {
 		return one("bias", int32(channels), in(0), l.param(l.plan.Layers[o.Layer].Bias), int32(0), out)
 	case schedule.BiasGrad:
 		name, kind := l.typed("bias_grad", o.In[0])
-		return []launch{l.kernel(name, kernel.AvgPool(kind, 1, batch, channels), in(0), int32(batch), int32(channels), l.grad(l.plan.Layers[o.Layer].Bias))}
+		return l.eachGroup(func(g int) []launch {
+			return []launch{l.kernel(name, kernel.AvgPool(kind, 1, l.spec.Batch, channels), l.of(g, o.In[0]), int32(l.spec.Batch), int32(channels),
+				l.grad(g, l.plan.Layers[o.Layer].Bias))}
+		})
 	case schedule.Normalize:
 		return []launch{l.kernel("l2norm", kernel.PerRow(batch), int32(batch), int32(channels), in(0), out, l.tensor(o.Out[1]))}
 	}

@@ -1,5 +1,5 @@
-// Package plan turns a network into a list of steps on the whole batch, with a
-// place in one block of memory for every tensor, and says what they need
+// Package plan turns a network into a list of steps on the whole batch, one or
+// more BatchNorm groups, with a place in one block of memory for every tensor, and says what they need
 // besides. It knows no device and runs nothing.
 //
 // What is computed in which order is package onednn/schedule's lowering, with
@@ -45,7 +45,8 @@ type Layer struct {
 
 // Plan is a program's steps and memory.
 type Plan struct {
-	Batch    int
+	Groups   int // BatchNorm groups
+	Batch    int // samples of all groups
 	Tensors  []Tensor
 	Layers   []Layer
 	Norms    []schedule.Norm
@@ -64,8 +65,9 @@ type Plan struct {
 // lines of memory are faster.
 const alignment = 256
 
-// New plans a program. t is the format of feature maps.
-func New(net *network.Network, spec engine.Spec, t kernel.Type) (*Plan, error) {
+// New plans a program of so many BatchNorm groups, of spec.Batch samples each.
+// t is the format of feature maps.
+func New(net *network.Network, spec engine.Spec, groups int, t kernel.Type) (*Plan, error) {
 	kind := schedule.F32
 	if t == kernel.BF16 {
 		kind = schedule.BF16
@@ -75,7 +77,7 @@ func New(net *network.Network, spec engine.Spec, t kernel.Type) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Batch: spec.Batch, Norms: s.Norms, Unused: s.Unused, Feature: s.Feature, Output: s.Output}
+	p := &Plan{Groups: groups, Batch: groups * spec.Batch, Norms: s.Norms, Unused: s.Unused, Feature: s.Feature, Output: s.Output}
 	for _, x := range s.Tensors {
 		p.Tensors = append(p.Tensors, Tensor{H: x.H, W: x.W, C: x.C, Type: x.Type})
 	}
@@ -139,8 +141,8 @@ func (p *Plan) partials(t kernel.Type) (most int) {
 			continue
 		}
 		x := p.Tensors[s.In[0]]
-		tile := kernel.Sums(t, 1, p.Batch*x.H*x.W, x.C, sums)
-		most = max(most, tile.Chunks*sums*x.C)
+		tile := kernel.Sums(t, p.Groups, p.Batch/p.Groups*x.H*x.W, x.C, sums)
+		most = max(most, p.Groups*tile.Chunks*sums*x.C)
 	}
 	return most
 }

@@ -21,7 +21,7 @@ func each(t *testing.T, f func(t *testing.T, net *network.Network, p *Plan)) {
 		for _, batch := range []int{2, 5, 32} {
 			for mode := engine.Train; mode <= engine.Eval; mode++ {
 				for _, kind := range []kernel.Type{kernel.F32, kernel.BF16} {
-					p, err := New(net, engine.Spec{Batch: batch, Mode: mode}, kind)
+					p, err := New(net, engine.Spec{Batch: batch, Mode: mode}, 1, kind)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -151,7 +151,7 @@ func TestResNet50Memory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(net, engine.Spec{Batch: 32, Mode: engine.Train}, kernel.BF16)
+	p, err := New(net, engine.Spec{Batch: 32, Mode: engine.Train}, 1, kernel.BF16)
 	if err != nil {
 		t.Fatal(err)
 	}
