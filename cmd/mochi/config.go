@@ -44,7 +44,7 @@ func settings() []setting {
 		{"optimizer", "O", "sgd, lars (for large batches: trust 0.001; BatchNorm and biases without it, and without weight decay)"},
 		{"sgd-momentum", "x", "momentum of SGD"},
 		{"weight-decay", "x", "weight decay, on every parameter"},
-		{"precision", "P", "fp32, or bf16 where the engine has it"},
+		{"precision", "P", "fp32; tf32 (fp32 on a GPU's tensor cores), bf16 where the engine has them"},
 		{"wire", "W", "gradients on the network: fp32 (exact sums), bf16 (half the bytes)"},
 		{"seed", "n", "seed of initial weights, order, augmentation, mixing"},
 		{"knn-every", "EPOCHS", "evaluate kNN, alignment and uniformity every so many epochs; 0 = never"},

@@ -42,7 +42,7 @@ type Config struct {
 	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum"`
 	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay"`
 
-	Precision string `yaml:"precision" json:"precision"` // fp32 | bf16
+	Precision string `yaml:"precision" json:"precision"` // fp32 | tf32 | bf16
 	Wire      string `yaml:"wire" json:"wire"`           // fp32 | bf16, gradients on the network
 
 	Seed            uint64 `yaml:"seed" json:"seed"`

@@ -47,7 +47,7 @@ func (c Config) checkNames(fs *Faults) {
 		{"recipe", c.Recipe, []string{"moco-v2", "cifar", "none"}},
 		{"schedule", c.Schedule, []string{"cosine", "step"}},
 		{"optimizer", c.Optimizer, []string{"sgd", "lars"}},
-		{"precision", c.Precision, []string{"fp32", "bf16"}},
+		{"precision", c.Precision, []string{"fp32", "tf32", "bf16"}},
 		{"wire", c.Wire, []string{"fp32", "bf16"}},
 		{"queue-storage", c.QueueStorage, []string{"auto", "fp32", "bf16"}},
 	} {

@@ -21,12 +21,15 @@ import (
 var ErrUnsupported = errors.New("not supported by this engine")
 
 // Precision is the format of activations and working weights. Master weights,
-// statistics and accumulation are fp32 in every precision.
+// statistics and accumulation are fp32 in every precision. TF32 is FP32 but for
+// the factors of convolutions and linear layers, whose mantissas a GPU cuts to
+// 10 bits, to multiply them on its tensor cores.
 type Precision string
 
 // The precisions of the command line.
 const (
 	FP32 Precision = "fp32"
+	TF32 Precision = "tf32"
 	BF16 Precision = "bf16"
 )
 

@@ -17,7 +17,13 @@
 // Feature maps are NHWC. In bf16, feature maps, working copies of the weights
 // and, out of cuDNN, the convolutions' weight gradients are rounded to bf16;
 // parameters, statistics, sums, vectors (the head) and the update are fp32.
-// fp32 is without TF32.
+// fp32 is without TF32; precision tf32 is fp32 with convolutions and linear
+// layers on tensor cores, which read 10 bits of a mantissa. Products of
+// evaluation are fp32 in every precision.
+//
+// A program runs one BatchNorm group, or several together (engine.Grouped):
+// one launch a step instead of one a group, except for the gradients of
+// weights, which stay apart.
 //
 // Promises. The same input gives the same bits from run to run on the same
 // kind of device with the same libraries: only deterministic algorithms are

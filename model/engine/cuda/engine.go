@@ -21,13 +21,15 @@ import (
 type gpu struct {
 	info engine.Info
 	kind kernel.Type // of feature maps
+	tf32 bool        // convolutions and linear layers on tensor cores, with kind F32
 
 	mu      sync.Mutex // guards all below, and the device
 	device  *driver.Device
 	work    driver.Stream // all computation
 	copies  driver.Stream // gradients to the host, beside it
 	dnn     *library.DNN
-	blas    *library.BLAS
+	blas    *library.BLAS // fp32 as it is written
+	heads   *library.BLAS // of linear layers: blas, or another handle for tf32
 	kernels *driver.Module
 	space   driver.Memory // of cuDNN's algorithms, the most that any program needs
 	closed  bool
@@ -48,10 +50,12 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	e := &gpu{kind: kernel.F32}
 	switch cfg.Precision {
 	case "", engine.FP32:
+	case engine.TF32:
+		e.tf32 = true
 	case engine.BF16:
 		e.kind = kernel.BF16
 	default:
-		return nil, fmt.Errorf("precision %q: %w: there are %s and %s", cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.BF16)
+		return nil, fmt.Errorf("precision %q: %w: there are %s, %s and %s", cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.TF32, engine.BF16)
 	}
 	if cfg.Threads < 0 {
 		return nil, fmt.Errorf("threads: %d; use 0 for all cores, or at least 1", cfg.Threads)
@@ -74,9 +78,9 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 		}
 	}()
 	d := e.device.Properties
-	if e.kind == kernel.BF16 && d.Major < 8 {
-		return nil, fmt.Errorf("precision bf16: %w: it needs compute capability 8.0, %s has %d.%d; use --precision %s",
-			engine.ErrUnsupported, d.Name, d.Major, d.Minor, engine.FP32)
+	if (e.kind == kernel.BF16 || e.tf32) && d.Major < 8 {
+		return nil, fmt.Errorf("precision %s: %w: it needs compute capability 8.0, %s has %d.%d; use --precision %s",
+			cfg.Precision, engine.ErrUnsupported, d.Name, d.Major, d.Minor, engine.FP32)
 	}
 	if e.work, err = e.device.NewStream(); err != nil {
 		return nil, err
@@ -89,6 +93,11 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	}
 	if e.blas, err = library.OpenBLAS(e.work, false); err != nil {
 		return nil, unsupported(err)
+	}
+	if e.heads = e.blas; e.tf32 {
+		if e.heads, err = library.OpenBLAS(e.work, true); err != nil {
+			return nil, unsupported(err)
+		}
 	}
 	made, err := e.loadKernels()
 	if err != nil {
@@ -200,6 +209,9 @@ func (e *gpu) release() error {
 	all = append(all, e.space.Release())
 	if e.kernels != nil {
 		all = append(all, e.kernels.Close())
+	}
+	if e.heads != nil && e.heads != e.blas {
+		all = append(all, e.heads.Close())
 	}
 	if e.blas != nil {
 		all = append(all, e.blas.Close())

@@ -175,6 +175,58 @@ func large(t testing.TB) *network.Network {
 	return net
 }
 
+// tf32 asks cuDNN and cuBLAS for tensor cores on fp32 tensors, in the layers
+// only: products of evaluation stay fp32, as all is in the other precisions.
+// bf16 has tensor cores for its convolutions alone.
+func TestPrecisionsSayTheirMath(t *testing.T) {
+	emulator.Only(t)
+	const fma, tensor, tf32, plain = " math 3", " math 1", " math 3", " math 0" // of cuDNN, of cuBLAS
+	for precision, want := range map[engine.Precision]struct{ conv, head string }{
+		engine.FP32: {" type 0" + fma, plain}, engine.TF32: {" type 0" + tensor, tf32}, engine.BF16: {" type 9" + tensor, plain},
+	} {
+		e, net := start(t, engine.Config{Precision: precision}), small(t)
+		_, p := ready(t, e, net, engine.Spec{Batch: 2})
+		out := make([]float32, p.outputs())
+		emulator.Record(t)
+		if err := errors.Join(p.Forward(values(p.inputs(), 1), out), p.Backward(out, make([]float32, net.NumParams()), nil)); err != nil {
+			t.Fatal(err)
+		}
+		convs, heads := 0, 0
+		for _, l := range emulator.Record(t) {
+			switch {
+			case strings.HasPrefix(l, "conv"):
+				if convs++; !strings.HasSuffix(l, want.conv) {
+					t.Errorf("%s: %s, want%s", precision, l, want.conv)
+				}
+			case strings.HasPrefix(l, "sgemm"):
+				if heads++; !strings.HasSuffix(l, want.head) {
+					t.Errorf("%s: %s, want%s", precision, l, want.head)
+				}
+			}
+		}
+		if convs < 15 || heads != 6 {
+			t.Errorf("%s: %d convolutions and %d products", precision, convs, heads)
+		}
+		e.Products().NT(2, 2, 2, out, out, make([]float32, 4))
+		if record := emulator.Record(t); count(record, "sgemm") != 1 || count(record, "math 0") != 1 {
+			t.Errorf("%s: a product of evaluation: %v", precision, record)
+		}
+	}
+}
+
+// Older devices have no tensor cores for bf16 and tf32.
+func TestOldDevice(t *testing.T) {
+	emulator.Only(t)
+	t.Setenv("MOCHI_EMULATOR_CAPABILITY", "75")
+	for _, precision := range []engine.Precision{engine.TF32, engine.BF16} {
+		_, err := New(engine.Config{Precision: precision})
+		if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "precision "+string(precision)) || !strings.Contains(err.Error(), "Emulated GPU 0 has 7.5; use --precision fp32") {
+			t.Errorf("%s on a device of 7.5: %v", precision, err)
+		}
+	}
+	start(t, engine.Config{})
+}
+
 // Everything is given back, in any order of closing.
 func TestCloseFreesMemory(t *testing.T) {
 	emulator.Only(t)

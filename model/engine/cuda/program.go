@@ -196,7 +196,7 @@ func (p *program) convolutions() error {
 			}
 			if p.convs[at] == nil {
 				c, err := p.s.e.dnn.NewConv(library.Geometry{N: samples, H: y.IH, W: y.IW, C: y.Padded, K: y.Out, OH: y.OH, OW: y.OW,
-					Kernel: y.Kernel, Stride: y.Stride, Pad: y.Pad, BF16: y.Type == schedule.BF16})
+					Kernel: y.Kernel, Stride: y.Stride, Pad: y.Pad, BF16: y.Type == schedule.BF16, TF32: p.s.e.tf32})
 				if err != nil {
 					return err
 				}

@@ -168,13 +168,13 @@ func (l launcher) product(o plan.Step) []launch {
 		w := l.param(y.Weight)
 		switch o.Kind {
 		case schedule.Conv:
-			return []launch{func() error { return e.blas.Product(rows, y.Out, y.In, in0, false, w, true, out) }}
+			return []launch{func() error { return e.heads.Product(rows, y.Out, y.In, in0, false, w, true, out) }}
 		case schedule.DataGrad:
-			return []launch{func() error { return e.blas.Product(rows, y.In, y.Out, in0, false, w, false, out) }}
+			return []launch{func() error { return e.heads.Product(rows, y.In, y.Out, in0, false, w, false, out) }}
 		}
 		return l.eachGroup(func(g int) []launch {
 			x, dy, dw := l.of(g, o.In[0]), l.of(g, o.In[1]), l.grad(g, y.Weight)
-			return []launch{func() error { return e.blas.Product(y.Out, y.In, l.spec.Batch, dy, true, x, false, dw) }}
+			return []launch{func() error { return e.heads.Product(y.Out, y.In, l.spec.Batch, dy, true, x, false, dw) }}
 		})
 	}
 	c, w := l.convs[l.use(o)], l.weight(y)

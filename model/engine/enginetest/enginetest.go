@@ -10,6 +10,7 @@ package enginetest
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 
 	"mochi/model/engine"
@@ -316,12 +317,13 @@ func (s suite) configuration(t *testing.T) {
 	} else if !errors.Is(err, engine.ErrUnsupported) {
 		t.Errorf("precision fp7: %v does not wrap ErrUnsupported", err)
 	}
-	e, err := s.new(engine.Config{Precision: engine.BF16})
-	if err != nil && !errors.Is(err, engine.ErrUnsupported) {
-		t.Errorf("precision bf16: %v does not wrap ErrUnsupported", err)
-	}
-	if err == nil {
-		check(t, e.Close())
+	for _, precision := range []engine.Precision{engine.TF32, engine.BF16} {
+		e, err := s.new(engine.Config{Precision: precision})
+		if err == nil {
+			check(t, e.Close())
+		} else if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), string(precision)) || !strings.Contains(err.Error(), string(engine.FP32)) {
+			t.Errorf("precision %s: %v does not wrap ErrUnsupported, or does not say what there is", precision, err)
+		}
 	}
 	if e := s.engine(t, engine.Config{Precision: engine.FP32}); e.Info().Threads < 1 {
 		t.Errorf("with threads 0 the engine runs %d", e.Info().Threads)

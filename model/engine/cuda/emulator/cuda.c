@@ -85,7 +85,9 @@ static size_t capacity(void) {
 int cuDeviceTotalMem_v2(size_t *n, int d) { (void)d; *n = capacity(); return OK; }
 int cuDeviceGetAttribute(int *v, int attribute, int d) {
     (void)d;
-    *v = attribute == 75 ? 8 : attribute == 76 ? 0 : 0; // compute capability 8.0
+    const char *c = getenv("MOCHI_EMULATOR_CAPABILITY");
+    int capability = c ? atoi(c) : 80;
+    *v = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
     return OK;
 }
 int cuDevicePrimaryCtxRetain(void **c, int d) { emu_lock(); context_of[d]++; emu_unlock(); *c = &context_of[d]; return OK; }

@@ -180,7 +180,7 @@ static int run(int direction, handle *h, const float *alpha, desc *a, const void
         return emu_fault(BAD_PARAM, "cudnn: direction %d: an operand is not in device memory, or not at a multiple of 16 bytes", direction);
     work k = {p, pa, pb, pto, space, bytes};
     static const char *const name[] = {"forward", "data", "filter"};
-    emu_log("conv %s x %d,%d,%d,%d w %d,%d,%d y %d,%d,%d,%d type %d", name[direction], p.x.n, p.x.h, p.x.w, p.x.c, p.w.n, p.w.h, p.w.c, p.y.n, p.y.h, p.y.w, p.y.c, p.x.type);
+    emu_log("conv %s x %d,%d,%d,%d w %d,%d,%d y %d,%d,%d,%d type %d math %d", name[direction], p.x.n, p.x.h, p.x.w, p.x.c, p.w.n, p.w.h, p.w.c, p.y.n, p.y.h, p.y.w, p.y.c, p.x.type, p.conv.math);
     return emu_enqueue(h->stream, compute, &k, sizeof k);
 }
 
