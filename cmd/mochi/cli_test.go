@@ -87,6 +87,8 @@ func TestEveryFaultAtOnce(t *testing.T) {
 		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is -1", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
 	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "1", "--engine", "gorgonia", "--precision", "bf16", "--replicas", "9"},
 		"mochi: 0,5,5", "image-size: 16 is too small for resnet50", "queue-copies", "precision:", "replicas: is 9, but a batch of 128 has only 4 groups", "data: missing")
+	refused(t, 2, []string{"train", "--data", "/nowhere", "--out", run, "--engine", "gorgonia", "--precision", "tf32"},
+		`precision: engine gorgonia: precision "tf32": not supported by this engine: it computes in fp32 only; use --precision fp32 or another engine`)
 	refused(t, 2, []string{"coordinator", "--state", run, "--listen", "here", "--max-replicas", "x", "--min-replicas", "5", "--engine", "cuda"},
 		`listen: "here"`, "max-replicas:", "min-replicas: 5", "engine: cuda is not part of this build")
 	refused(t, 2, []string{"coordinator", "--listen", "127.0.0.1:99999"}, "state: missing", `port "99999"`)

@@ -215,7 +215,7 @@ func TestPrecisionsSayTheirMath(t *testing.T) {
 }
 
 // Older devices have no tensor cores for bf16 and tf32.
-func TestOldDevice(t *testing.T) {
+func TestOldDeviceHasNoTensorCores(t *testing.T) {
 	emulator.Only(t)
 	t.Setenv("MOCHI_EMULATOR_CAPABILITY", "75")
 	for _, precision := range []engine.Precision{engine.TF32, engine.BF16} {
