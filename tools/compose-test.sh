@@ -17,6 +17,13 @@ else
   exit 1
 fi
 
+# The override for GPUs is read, with a device for each replica; no GPU is here
+# to run it.
+case $("${compose[@]}" -f docker-compose.yml -f docker-compose.gpu.yml config) in
+  *devices:*'driver: nvidia'*) ;;
+  *) echo "compose test: docker-compose.gpu.yml reserves no device" >&2; exit 1 ;;
+esac
+
 # A name of its own: a user's cluster on this machine stays as it is.
 export COMPOSE_PROJECT_NAME=mochi-test-$$
 export MOCHI_IMAGE=mochi:test-$$

@@ -1,14 +1,31 @@
 #!/usr/bin/env bash
-# Builds the image mochi:latest. With Go on this machine, the modules come
-# from its cache (vendored into the build context), so the build needs no
-# network; without Go, the build stage downloads them.
+# Builds the image mochi:latest, or with the argument gpu the image mochi:gpu.
+# With Go on this machine, the modules come from its cache (vendored into the
+# build context), so the build needs no network; without Go, the build stage
+# downloads them.
+#
+# Where NVIDIA's base image cannot be pulled, mochi:gpu is built on Debian's, to
+# try the build: it starts and says what it misses, but has no CUDA libraries.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-image=${MOCHI_IMAGE:-mochi:latest}
 version=${VERSION:-$(git describe --always --dirty --abbrev=12 2>/dev/null || echo dev)}
+file=Dockerfile
+image=${MOCHI_IMAGE:-mochi:latest}
+arguments=(--build-arg VERSION="$version")
 
 bash tools/images/build-base.sh
+
+if [ "${1:-}" = gpu ]; then
+  file=Dockerfile.gpu
+  image=${MOCHI_GPU_IMAGE:-mochi:gpu}
+  cuda=${CUDA_IMAGE:-$(sed -n 's/^ARG CUDA_IMAGE=//p' Dockerfile.gpu)}
+  if ! docker image inspect "$cuda" >/dev/null 2>&1 && ! timeout 1800 docker pull -q "$cuda" >/dev/null 2>&1; then
+    echo "images: $cuda cannot be pulled; on debian:bookworm-slim instead, without CUDA's libraries"
+    cuda=debian:bookworm-slim
+  fi
+  arguments+=(--build-arg CUDA_IMAGE="$cuda")
+fi
 
 if command -v go >/dev/null; then
   context=$(mktemp -d)
@@ -17,8 +34,13 @@ if command -v go >/dev/null; then
     { xargs -0 sh -c 'for f; do test ! -f "$f" || printf "%s\0" "$f"; done' sh; } |
     tar --null -T - -c | tar -C "$context" -x
   (cd "$context" && go mod vendor)
-  docker build --build-arg VENDORED=1 --build-arg VERSION="$version" -t "$image" "$context"
+  if [ $file = Dockerfile.gpu ]; then # what make build-gpu has found and made, so that the build stage need not
+    headers=${XDG_CACHE_HOME:-$HOME/.cache}/mochi/cuda
+    if [ -e "$headers/include/cuda.h" ]; then cp -r "$headers" "$context/cuda"; fi
+    cp model/engine/cuda/fallback/ptx/*.ptx "$context/model/engine/cuda/fallback/ptx/" 2>/dev/null || true
+  fi
+  docker build -f "$context/$file" --build-arg VENDORED=1 "${arguments[@]}" -t "$image" "$context"
 else
-  docker build --build-arg VERSION="$version" --build-arg GOPROXY="${GOPROXY:-}" -t "$image" .
+  docker build -f "$file" "${arguments[@]}" --build-arg GOPROXY="${GOPROXY:-}" -t "$image" .
 fi
 echo "images: $image is ready ($version)"

@@ -2,8 +2,8 @@
 
 // Command ptx compiles the CUDA engine's own kernels to PTX, for machines
 // without NVRTC, and leaves them where package fallback embeds them. Without an
-// NVRTC on this machine it removes what is there, says so, and succeeds: the
-// build then has no fallback.
+// NVRTC on this machine it keeps what was made of this very source, removes the
+// rest, says so, and succeeds: the build may then have no fallback.
 //
 //	ptx model/engine/cuda/fallback/ptx
 package main
@@ -33,16 +33,27 @@ func main() {
 	}
 }
 
+// keep is what is done without an NVRTC.
+func keep(folder string, says io.Writer, missing error) error {
+	for _, arch := range fallback.Archs {
+		path := filepath.Join(folder, fallback.Name(arch))
+		have, err := os.ReadFile(path)
+		if err == nil && fallback.Of(have, kernel.Source()) {
+			fmt.Fprintf(says, "ptx: kernels for compute_%d are there already\n", arch)
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		fmt.Fprintf(says, "ptx: no kernels for compute_%d; this build will need NVRTC where it runs, for there is none here: %v\n", arch, missing)
+	}
+	return nil
+}
+
 func run(folder string, says io.Writer) error {
 	c, err := library.OpenCompiler()
 	if missing := (*library.Missing)(nil); errors.As(err, &missing) {
-		for _, arch := range fallback.Archs {
-			if err := os.Remove(filepath.Join(folder, fallback.Name(arch))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		fmt.Fprintf(says, "ptx: this build will need NVRTC where it runs, for there is none here: %v\n", err)
-		return nil
+		return keep(folder, says, err)
 	}
 	if err != nil {
 		return err

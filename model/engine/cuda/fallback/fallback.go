@@ -74,6 +74,12 @@ func (p Program) File(source string) []byte {
 	return append(fmt.Appendf(nil, header, p.Arch, p.Compiler, digest(source)), bytes.TrimRight(p.PTX, "\x00")...)
 }
 
+// Of says whether a file was made from source.
+func Of(file []byte, source string) bool {
+	_, of, err := parse(file)
+	return err == nil && of == digest(source)
+}
+
 func parse(text []byte) (p Program, of string, err error) {
 	if _, err := fmt.Sscanf(string(text), header, &p.Arch, &p.Compiler, &of); err != nil {
 		return Program{}, "", fmt.Errorf("this build's own kernels: no PTX that tools/ptx made: %w", err)
