@@ -27,7 +27,7 @@ ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help deps build demo test test-engines test-gpu build-gpu gpucheck lint bench images compose-test clean
+.PHONY: help deps build demo test test-engines test-gpu build-gpu gpucheck lint bench images images-gpu compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -86,6 +86,7 @@ ptx:
 test-gpu-only: ptx
 	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./cmd/... ./tools/ptx
 	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/...
+	$(GPU) go test -timeout 10m -tags gpu -run '^TestGPU$$' ./cmd/mochi
 	@$(MAKE) --no-print-directory gpucheck-only
 	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz
 
@@ -119,6 +120,9 @@ lint: ## gofmt, go vet, staticcheck, shell syntax
 
 images: ## container image mochi:latest, and base images where none can be pulled
 	VERSION='$(VERSION)' bash tools/images/build.sh
+
+images-gpu: ## container image mochi:gpu, with the CUDA engine
+	VERSION='$(VERSION)' bash tools/images/build.sh gpu
 
 compose-test: ## a cluster in containers: scale up, kill one, scale down
 	bash tools/compose-test.sh

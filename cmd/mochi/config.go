@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -153,11 +152,9 @@ func (t *trainingConfig) overlayFile(cfg protocol.Config, fs *flagSet, f *faults
 
 // fileFlags sets flags from a file unless they were given.
 func fileFlags(fs *flagSet, values map[string]string, f *faults) {
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		switch {
-		case given[name]:
+		case fs.given(name):
 		case fs.Lookup(name) == nil:
 			f.add(name, "not a setting of mochi %s; take it out of the file", fs.Name())
 		default:

@@ -90,7 +90,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		return err
 	}
 	defer nats.Shutdown()
-	knn := newEvaluator(cfg, set, *engineName, *knnImages, j.rec)
+	knn := newEvaluator(cfg, set, *engineName, 0, *knnImages, j.rec)
 	j.store.saved = knn.saved(ctx, j.from)
 	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {

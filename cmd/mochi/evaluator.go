@@ -22,6 +22,7 @@ type evaluator struct {
 	set    *data.Set
 	rec    *recorder
 	engine string
+	device int
 	images int // training images that vote in kNN at most, 0 = all
 
 	busy sync.Mutex // one evaluation at a time
@@ -32,11 +33,11 @@ type evaluator struct {
 const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
 
 // newEvaluator returns nil where there is nothing to evaluate on.
-func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, images int, rec *recorder) *evaluator {
+func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, device, images int, rec *recorder) *evaluator {
 	if cfg.KNNEvery == 0 || set == nil {
 		return nil
 	}
-	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName, images: images}
+	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName, device: device, images: images}
 }
 
 // notEvaluated says why kNN accuracy cannot be measured on a data set, "" when
@@ -119,7 +120,7 @@ func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *
 	if st == nil {
 		st = initialState(e.cfg, net)
 	}
-	enc, err := openEncoders(e.engine, engine.Config{Precision: engine.FP32, Threads: threads}, net, st)
+	enc, err := openEncoders(e.engine, engine.Config{Precision: engine.FP32, Threads: threads, Device: e.device}, net, st)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,12 @@ func (fs *flagSet) parse(args []string, arguments ...string) ([]string, error) {
 	return rest, nil
 }
 
+// given says whether a flag was set, on the command line or by --config.
+func (fs *flagSet) given(name string) (given bool) {
+	fs.Visit(func(f *flag.Flag) { given = given || f.Name == name })
+	return given
+}
+
 // problem is an error of package flag in the spelling of this program.
 func (fs *flagSet) problem(err error) string {
 	text := err.Error()

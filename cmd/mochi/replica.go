@@ -33,7 +33,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	workers := fs.Int("workers", 0, workersFlag)
-	device := fs.Int("device", 0, "GPU number")
+	device := fs.Int("device", 0, "GPU number, of engine cuda")
 	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
 	verbose := fs.Bool("verbose", false, "log more")
@@ -52,6 +52,9 @@ func runReplica(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "device", *device)
 	// In which precision to compute, the coordinator will say.
 	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device})
+	if fs.given("device") {
+		f.noDevices(info)
+	}
 	set := f.openData(*dataPath, errs)
 	if err := f.err(); err != nil {
 		return err

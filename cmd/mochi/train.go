@@ -30,7 +30,8 @@ func runTrain(args []string, out, errs io.Writer) error {
 	l := local{errs: errs}
 	fs.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
 	fs.StringVar(&l.run, "out", "", "`RUN` folder to write")
-	fs.IntVar(&l.replicas, "replicas", 1, "local replicas")
+	fs.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
+	fs.Var(&l.devices, "device", "`LIST` of GPU numbers instead, one for each replica, such as 2 or 0,1; the same number twice: they share it")
 	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
 	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
 	fs.IntVar(&l.workers, "workers", 0, workersFlag)
@@ -44,15 +45,14 @@ func runTrain(args []string, out, errs io.Writer) error {
 	}
 	var f faults
 	l.cfg = training.config(fs, &f, func(c *protocol.Config) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+	if n := len(l.devices); n > 0 && !fs.given("replicas") {
+		l.replicas = n
+	}
 	l.check(&f)
 	if err := f.err(); err != nil {
 		return err
 	}
 	l.cfg.MinReplicas = l.replicas
-	if l.threads == 0 {
-		l.threads = max(1, runtime.NumCPU()/l.replicas)
-	}
-	l.info.Threads = l.threads
 	if l.workers == 0 {
 		l.workers = max(1, runtime.NumCPU()/l.replicas)
 	}
@@ -71,7 +71,8 @@ type local struct {
 	knnImages                  int
 	cfg                        protocol.Config
 
-	info            engine.Info // but for the threads
+	devices         devices       // of the replicas, empty: 0, 1, …
+	infos           []engine.Info // of the replicas' engines
 	set             *data.Set
 	start           *checkpoint.State // --resume FILE
 	progress        *progress
@@ -83,14 +84,22 @@ func (l *local) check(f *faults) {
 	if l.run == "" {
 		f.add("out", "missing: the RUN folder to write")
 	}
+	before := len(f.list)
 	f.atLeast(1, "replicas", l.replicas)
 	if l.cfg.BNGroup > 0 && l.replicas > max(1, l.cfg.Groups()) {
 		f.add("replicas", "is %d, but a batch of %d has only %s of %d (--bn-group) to deal", l.replicas, l.cfg.Batch, count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
 	}
 	f.atLeast(0, "threads", l.threads)
+	if l.threads == 0 {
+		l.threads = max(1, runtime.NumCPU()/max(1, l.replicas))
+	}
 	f.atLeast(0, "workers", l.workers)
 	f.atLeast(0, "knn-images", l.knnImages)
-	l.info = f.checkEngine(l.engine, engineConfig(l.cfg, 1, 0))
+	engines, on := l.replicas, l.devices
+	if l.cfg.BNGroup < 1 || len(f.list) > before { // of a number that cannot be, one is enough to be checked
+		engines, on = 1, nil
+	}
+	l.infos = f.checkEngines(l.engine, engineConfig(l.cfg, max(1, l.threads), 0), engines, on)
 	l.start = f.resume(l.resume, l.cfg)
 	if l.set = f.openData(l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.add("oracle", "needs labelled data; %s has no classes", l.data)
@@ -134,7 +143,7 @@ func (l *local) train() error {
 	corrupt := j.rec.watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	knn := newEvaluator(l.cfg, l.set, l.engine, l.knnImages, j.rec)
+	knn := newEvaluator(l.cfg, l.set, l.engine, l.devices.of(0), l.knnImages, j.rec)
 	j.store.saved = knn.saved(ctx, j.from)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -191,7 +200,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	name := fmt.Sprintf("local-%d", i)
 	id := newID(name)
 	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: i})
+		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: l.devices.of(i)})
 		if err == nil && i == 0 {
 			l.progress.say("%s with %s", count(l.replicas, "replica"), why)
 		}
@@ -208,7 +217,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	}
 	defer node.Close()
 	err = replica.New(replica.Config{
-		ID: id, Name: name, Binary: buildIdentity(), Engine: open, Info: l.info, Data: l.set, Workers: l.workers,
+		ID: id, Name: name, Binary: buildIdentity(), Engine: open, Info: l.infos[i], Data: l.set, Workers: l.workers,
 		Link: bus, Ring: openRings(node), Log: l.replicaLog,
 	}).Run(ctx)
 	if err != nil {

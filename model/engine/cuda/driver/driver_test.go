@@ -66,7 +66,7 @@ func TestWithoutDriver(t *testing.T) {
 func TestDevices(t *testing.T) {
 	emulator.Only(t)
 	d := open(t, 1)
-	if d.Name != "Emulated GPU 1" || d.Major != 8 || d.Minor != 0 || d.Memory != 4<<30 || d.Driver != 12040 {
+	if d.Number != 1 || d.Name != "Emulated GPU" || d.Major != 8 || d.Minor != 0 || d.Memory != 4<<30 || d.Driver != 12040 {
 		t.Errorf("%+v", d.Properties)
 	}
 	for _, number := range []int{-1, 2} {
