@@ -157,6 +157,21 @@ func (m *MoCo) Keys(images, keys, stats []float32) error {
 	return nil
 }
 
+// StageKeys tells the engine which images the next Keys will be given, so that
+// their way to a GPU is hidden behind other work; nil: none. They must stay as
+// they are until then (engine.Stager).
+func (m *MoCo) StageKeys(images []float32) error { return stage(m.key, images) }
+
+// StageQueries is StageKeys for the next Step or Forward.
+func (m *MoCo) StageQueries(images []float32) error { return stage(m.query, images) }
+
+func stage(p engine.Program, images []float32) error {
+	if s, ok := p.(engine.Stager); ok {
+		return s.Stage(images)
+	}
+	return nil
+}
+
 // StepInput is one group of queries. Slices belong to the caller and are only
 // read.
 type StepInput struct {
@@ -169,6 +184,8 @@ type StepInput struct {
 	Mix       bool         // false in the warm-up epochs: no synthetic negatives
 
 	Labels []int32 // [g] class oracle, nil = off: see loss.Queries
+
+	Next []float32 // images of the Step after this one, staged behind its loss and backward (StageQueries); nil: none
 
 	Draws *loss.Draws // explicit draws, for tests; nil = from the seed
 }
@@ -219,6 +236,11 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 		return Report{}, fmt.Errorf("step %d: query forward: %w", in.Step, err)
 	}
 	m.query.Statistics(stats)
+	if in.Next != nil {
+		if err := m.StageQueries(in.Next); err != nil {
+			return Report{}, fmt.Errorf("step %d: images of the step after it: %w", in.Step, err)
+		}
+	}
 	forward := time.Now()
 
 	out := loss.Output{DQ: m.dq}

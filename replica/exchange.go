@@ -96,6 +96,11 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 			if err := s.moco.Forward(images[wave], q.Q[at*d:(at+b)*d], stats); err != nil {
 				return nil, fmt.Errorf("group %d at step %d: %w", m.groups[wave], step, err)
 			}
+			if wave+1 < len(images) {
+				if err := s.moco.StageQueries(images[wave+1]); err != nil {
+					return nil, err
+				}
+			}
 		}
 		parts, err := s.evaluate(ctx, m, wave, q)
 		if err != nil {
@@ -123,6 +128,9 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		var ready func(int)
 		if wave == len(m.groups)-1 {
 			ready = s.reduce.countdown(final)
+			if err := s.ahead(); err != nil {
+				return nil, err
+			}
 		}
 		if err := s.moco.Backward(dq, local[wave][:p], ready); err != nil {
 			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)

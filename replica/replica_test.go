@@ -128,10 +128,6 @@ func (soloRing) AllGather(context.Context, allreduce.Tag, []float32, []int) erro
 func (soloRing) Broadcast(context.Context, allreduce.Tag, int, []byte) error      { return nil }
 func (soloRing) Close() error                                                     { return nil }
 
-func openTestEngine(p engine.Precision) (engine.Engine, error) {
-	return gorgonia.New(engine.Config{Precision: p, Threads: 1})
-}
-
 func testEngine(t *testing.T) engine.Engine {
 	e, err := gorgonia.New(engine.Config{Precision: engine.FP32, Threads: 1})
 	if err != nil {

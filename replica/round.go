@@ -106,6 +106,9 @@ func (r *Replica) runRound(ctx context.Context, m *membership) error {
 		return r.save(attempt, m)
 	}
 	s := r.session
+	if err := s.unstage(); err != nil {
+		return err
+	}
 	s.loader.Reset()
 	for ahead := range prefetch {
 		if err := s.loader.Submit(s.request(m, ahead)); err != nil {

@@ -39,7 +39,8 @@ type session struct {
 
 	reduce  *reduction
 	stage   stage
-	applyMS float64 // of the last commit
+	applyMS float64     // of the last commit
+	staged  *data.Batch // of the next step, whose first keys are on their way to a device; nil: none
 
 	upload sync.WaitGroup // at most one checkpoint in flight
 }
@@ -129,6 +130,7 @@ func QueueStorage(c protocol.Config) queue.Storage {
 
 func (s *session) close() {
 	s.upload.Wait()
+	s.unstage() // else the loader's memory could still be read
 	s.loader.Close()
 	s.moco.Close()
 	s.engine.Close()

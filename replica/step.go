@@ -71,12 +71,21 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 		return nil, fmt.Errorf("load the batch of step %d: %w", step, err)
 	}
 	defer batch.Release()
+	if err := s.took(batch); err != nil {
+		return nil, err
+	}
+	defer s.moco.StageQueries(nil) // before Release, should the step end early
 	if err := s.loader.Submit(s.request(m, prefetch)); err != nil {
 		return nil, err
 	}
 	t.end("load")
 
 	local := s.reduce.vectors(len(m.groups))
+	if len(batch.Query) > 0 {
+		if err := s.moco.StageQueries(batch.Query[0]); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.keys(ctx, m, step, batch.Key, local, t); err != nil {
 		return nil, err
 	}
@@ -177,6 +186,11 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 		var ready func(int)
 		if i == len(m.groups)-1 {
 			ready = s.reduce.countdown(final)
+			if err := s.ahead(); err != nil {
+				return nil, err
+			}
+		} else {
+			in.Next = images[i+1]
 		}
 		report, err := s.moco.Step(in, local[i][:p], local[i][p:p+s.net.NumBuffers()], ready)
 		if err != nil {

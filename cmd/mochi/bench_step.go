@@ -24,7 +24,7 @@ type stepBench struct {
 	StepP99  float64            `json:"step_ms_p99"`
 	ImagesPS float64            `json:"images_per_s"`
 	KernelMS float64            `json:"kernel_ms"` // convolutions and matrix products alone, median
-	Phases   map[string]float64 `json:"phases"`    // medians, ms
+	Phases   map[string]float64 `json:"phases"`    // medians, ms; those of a device by its own clock too
 	PeakRSS  float64            `json:"peak_rss_mb"`
 	Allocs   float64            `json:"allocs_per_step"`
 	Engine   string             `json:"engine"`
@@ -36,6 +36,12 @@ type stepBench struct {
 // kernelTimer is implemented by engines that can say how long their
 // convolutions and matrix products took, since they were made.
 type kernelTimer interface{ KernelTime() time.Duration }
+
+// deviceTimer is implemented by engines that time their device by its own clock,
+// by phase, since they were made.
+type deviceTimer interface {
+	DeviceTime() map[string]time.Duration
+}
 
 func runBenchStep(args []string, out, errs io.Writer) error {
 	fs := newFlags("bench step", "time the whole step of one replica on random images in memory",
@@ -177,6 +183,8 @@ func (b *stepBencher) close() {
 func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) {
 	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Versions: b.eng.Info().Versions, Steps: steps}
 	timer, _ := b.eng.(kernelTimer)
+	device, _ := b.eng.(deviceTimer)
+	var spent map[string]time.Duration
 	var total, kernel []float64
 	phases := map[string][]float64{}
 	// Counts the whole process; the embedded server's library samples the
@@ -187,6 +195,9 @@ func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) 
 		var k0 time.Duration
 		if timer != nil {
 			k0 = timer.KernelTime()
+		}
+		if device != nil {
+			spent = device.DeviceTime()
 		}
 		start := time.Now()
 		if err := b.step(int64(i + 1)); err != nil {
@@ -201,6 +212,11 @@ func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) 
 		total = append(total, took.Seconds()*1e3)
 		if timer != nil {
 			kernel = append(kernel, (timer.KernelTime()-k0).Seconds()*1e3)
+		}
+		if device != nil {
+			for name, v := range device.DeviceTime() {
+				b.phases[name] = (v - spent[name]).Seconds() * 1e3
+			}
 		}
 		for name, v := range b.phases {
 			phases[name] = append(phases[name], v)
@@ -231,6 +247,9 @@ func (b *stepBencher) step(step int64) error {
 	p, nb := b.net.NumParams(), b.net.NumBuffers()
 	groups := b.cfg.Groups()
 	b.loss = 0
+	if err := b.moco.StageQueries(b.images[1]); err != nil { // as a replica does
+		return err
+	}
 	for i := range groups {
 		into := b.into(i)[p+nb:]
 		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], into); err != nil {
@@ -248,6 +267,11 @@ func (b *stepBencher) step(step int64) error {
 		in := model.StepInput{
 			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
 			Shards: b.shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
+		}
+		if i+1 < groups {
+			in.Next = b.images[2*i+3]
+		} else if err := b.moco.StageKeys(b.images[0]); err != nil {
+			return err
 		}
 		into := b.into(i)
 		report, err := b.moco.Step(in, into[:p], into[p:p+nb], nil)

@@ -204,6 +204,17 @@ type Program interface {
 	Close() error
 }
 
+// Stager is a Program that can take the images of its next Forward beforehand,
+// so that their way to the device goes on beside other work.
+type Stager interface {
+	Program
+	// Stage begins to copy images and returns at once. The next Forward, if it
+	// is given this very slice, finds them there; others are copied as usual.
+	// The values must stay as they are until that Forward has returned, or
+	// another Stage has: Stage(nil) stages nothing and lets go of what was.
+	Stage(images []float32) error
+}
+
 // Products are dense row-major matrix products in float32. The result for one
 // output element does not depend on the number of threads.
 type Products interface {

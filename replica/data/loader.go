@@ -244,6 +244,26 @@ func (l *Loader) allHands(on bool) {
 	}
 }
 
+// Ready is the batch that the next Next will return, if it is there already,
+// else nil. It is still the loader's: its views are valid until Reset, or until
+// the Release that follows its Next.
+func (l *Loader) Ready() *Batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || len(l.jobs) == 0 {
+		return nil
+	}
+	j := l.jobs[0]
+	select {
+	case <-j.done:
+		if j.err == nil {
+			return j.batch
+		}
+	default:
+	}
+	return nil
+}
+
 // Reset drops all that was submitted; a Next in progress returns ErrReset.
 func (l *Loader) Reset() {
 	l.mu.Lock()

@@ -135,6 +135,19 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 			ready(param)
 		}
 	}
+	return p.took()
+}
+
+// took adds the times of a Backward that has ended.
+func (p *program) took() error {
+	leave, err := p.s.e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := p.clock.backwardDone(&p.s.e.spent); err != nil {
+		return p.fail("backward", err)
+	}
 	return nil
 }
 
@@ -149,9 +162,17 @@ func (p *program) enqueue(dEmbeddings []float32) error {
 	copy(p.dOutput.Floats(len(dEmbeddings)), dEmbeddings)
 	work, copies, d := p.s.e.work, p.s.e.copies, p.download
 	put := func() error {
+		if err := p.clock.gradient.Record(work); err != nil {
+			return err
+		}
 		for i, s := range p.backward {
 			for _, f := range s.launches {
 				if err := f(); err != nil {
+					return err
+				}
+			}
+			if i == len(p.backward)-1 {
+				if err := p.clock.backward.Record(work); err != nil {
 					return err
 				}
 			}
@@ -160,6 +181,11 @@ func (p *program) enqueue(dEmbeddings []float32) error {
 			}
 			for _, at := range s.spans {
 				if err := copies.Download(d.pinned.Floats(at.to)[at.from:], p.gradients().Add(4*at.from)); err != nil {
+					return err
+				}
+			}
+			if i == len(p.backward)-1 {
+				if err := p.clock.copied.Record(copies); err != nil {
 					return err
 				}
 			}

@@ -27,6 +27,8 @@ type gpu struct {
 	device  *driver.Device
 	work    driver.Stream // all computation
 	copies  driver.Stream // gradients to the host, beside it
+	uploads driver.Stream // images to the device, beside both
+	spent   spent
 	dnn     *library.DNN
 	blas    *library.BLAS // fp32 as it is written
 	heads   *library.BLAS // of linear layers: blas, or another handle for tf32
@@ -86,6 +88,9 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 		return nil, err
 	}
 	if e.copies, err = e.device.NewStream(); err != nil {
+		return nil, err
+	}
+	if e.uploads, err = e.device.NewStream(); err != nil {
 		return nil, err
 	}
 	if e.dnn, err = library.OpenDNN(e.work); err != nil {
@@ -163,11 +168,16 @@ func (e *gpu) reserve(bytes int) error {
 	if err := e.work.Synchronize(); err != nil {
 		return err
 	}
+	had := e.space.Bytes
 	if err := e.space.Release(); err != nil {
 		return err
 	}
 	var err error
-	e.space, err = e.device.Alloc(bytes)
+	if e.space, err = e.device.Alloc(bytes); err != nil && had > 0 {
+		var again error
+		e.space, again = e.device.Alloc(had) // other programs rely on it
+		err = errors.Join(err, again)
+	}
 	return err
 }
 
@@ -179,6 +189,7 @@ func (e *gpu) NewState(net *network.Network) (engine.State, error) {
 		if s, err = newState(e, net); err == nil {
 			return s, nil
 		}
+		err = tooMany(e, net, err)
 	}
 	return nil, fmt.Errorf("engine cuda: state of %s: %w", net.Arch, err)
 }
@@ -219,7 +230,7 @@ func (e *gpu) release() error {
 	if e.dnn != nil {
 		all = append(all, e.dnn.Close())
 	}
-	for _, s := range []*driver.Stream{&e.copies, &e.work} {
+	for _, s := range []*driver.Stream{&e.uploads, &e.copies, &e.work} {
 		if *s != (driver.Stream{}) {
 			all = append(all, s.Close())
 		}

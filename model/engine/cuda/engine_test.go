@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -294,50 +293,6 @@ func TestCloseInTheWrongOrder(t *testing.T) {
 	}
 }
 
-// A step that does not fit says what it needs and what would fit, and leaves
-// nothing behind.
-func TestOutOfMemory(t *testing.T) {
-	emulator.Only(t)
-	if os.Getenv("MOCHI_EMULATOR_MEMORY") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestOutOfMemory$", "-test.v")
-		cmd.Env = append(os.Environ(), "MOCHI_EMULATOR_MEMORY=8000000")
-		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestOutOfMemory") {
-			t.Errorf("%v\n%s", err, out)
-		}
-		return
-	}
-	e, net := start(t, engine.Config{}), small(t)
-	st, _ := ready(t, e, net, engine.Spec{Batch: 2})
-	const batch = 500
-	_, err := st.Compile(engine.Spec{Batch: batch})
-	var full *driver.OutOfMemory
-	if !errors.As(err, &full) {
-		t.Fatalf("a batch of %d: %v", batch, err)
-	}
-	at := strings.Index(err.Error(), "a batch of 500 needs ")
-	var need, free, fits int
-	if at < 0 {
-		t.Fatal(err)
-	}
-	if _, scanErr := fmt.Sscanf(err.Error()[at:], "a batch of 500 needs %d MiB of device memory, %d MiB are free; the largest batch that fits beside what is there is about %d:",
-		&need, &free, &fits); scanErr != nil {
-		t.Fatalf("%v: %v", scanErr, err)
-	}
-	if need <= free || fits < 1 || fits >= batch {
-		t.Errorf("needs %d MiB of %d MiB free, %d fit", need, free, fits)
-	}
-	// What is said to fit does, and much more does not.
-	if p, err := st.Compile(engine.Spec{Batch: fits - fits/20}); err != nil {
-		t.Error(err)
-	} else if err := p.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := st.Compile(engine.Spec{Batch: fits + fits/20 + 1}); !errors.As(err, &full) {
-		t.Errorf("a batch of %d: %v", fits+fits/20+1, err)
-	}
-	emulator.Record(t)
-}
-
 // Two devices give the same bits; a device that is not there is refused, but
 // not as something that another engine could do instead.
 func TestDevices(t *testing.T) {
@@ -345,8 +300,12 @@ func TestDevices(t *testing.T) {
 	net := small(t)
 	var first []float32
 	for device := range 2 {
+		emulator.Record(t)
 		e := start(t, engine.Config{Device: device})
-		if !strings.Contains(e.Info().Device, fmt.Sprintf("GPU %d: Emulated GPU %d, 4 GiB, compute capability 8.0", device, device)) {
+		if record := emulator.Record(t); count(record, "context of device") != 1 || count(record, fmt.Sprintf("context of device %d", device)) != 1 {
+			t.Errorf("device %d:\n%s", device, strings.Join(record, "\n"))
+		}
+		if !strings.Contains(e.Info().Device, fmt.Sprintf("GPU %d: Emulated GPU, 4 GiB, compute capability 8.0", device)) {
 			t.Errorf("device %q", e.Info().Device)
 		}
 		versions := map[string]string{"cuda": "12.4", "cudnn": "8.9.7", "cublas": "12.1", "nvrtc": "12.4"}

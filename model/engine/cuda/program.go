@@ -20,19 +20,24 @@ type program struct {
 	spec engine.Spec // of one group
 	plan *plan.Plan
 
-	arena    driver.Memory // tensors
-	nchw     driver.Memory // images as they come
-	stats    driver.Memory // batch statistics, [groups][NumBuffers]
-	own      driver.Memory // gradients, [groups][NumParams], of more than one group; the state's are one group's
-	vectors  driver.Memory // of norms
-	norms    []coefficients
-	partials driver.Memory
-	filter   driver.Memory // a convolution's weight gradient as cuDNN writes it
-	convs    map[use]*library.Conv
+	arena     driver.Memory // tensors
+	nchw      driver.Memory // images as they come
+	stats     driver.Memory // batch statistics, [groups][NumBuffers]
+	own       driver.Memory // gradients, [groups][NumParams], of more than one group; the state's are one group's
+	vectors   driver.Memory // of norms
+	norms     []coefficients
+	partials  driver.Memory
+	workspace int           // bytes that its algorithms need, of the engine's space
+	filter    driver.Memory // a convolution's weight gradient as cuDNN writes it
+	convs     map[use]*library.Conv
 
 	input, output, dOutput driver.Pinned // images, embeddings and their gradient
 	statistics             driver.Pinned
 	download               *download
+	staged                 *stage // images of the next Forward; nil: never asked for
+	there                  bool   // this Forward's images were staged
+	unstaged               bool   // there is no memory for it
+	clock                  clock
 
 	forward  []launch
 	backward []segment
@@ -89,10 +94,13 @@ func compile(s *state, spec engine.Spec, groups int) (made *program, err error) 
 		p.release()
 		var full *driver.OutOfMemory
 		if errors.As(err, &full) {
-			err = s.tooLarge(spec, groups, err)
+			err = s.tooLarge(p, err)
 		}
 	}()
 	if err = p.allocate(); err != nil {
+		return nil, err
+	}
+	if p.clock, err = newClock(s.e.device); err != nil {
 		return nil, err
 	}
 	if err = p.convolutions(); err != nil {
@@ -117,29 +125,6 @@ func compile(s *state, spec engine.Spec, groups int) (made *program, err error) 
 	}
 	return p, err
 }
-
-// needs are the bytes of device memory of a program, by what they are for;
-// what the state and cuDNN's algorithms need comes on top.
-type needs struct{ arena, images, partials, filter, vectors, statistics, grads int }
-
-func (n needs) sum() int {
-	return n.arena + n.images + n.partials + n.filter + n.vectors + n.statistics + n.grads
-}
-
-func needsOf(net *network.Network, p *plan.Plan) needs {
-	n := needs{arena: p.Arena, images: 4 * p.Batch * net.Channels * net.ImageSize * net.ImageSize,
-		partials: 4 * p.Partials, filter: p.Filter, statistics: 4 * p.Groups * net.NumBuffers()}
-	if p.Groups > 1 && len(p.Backward) > 0 {
-		n.grads = 4 * p.Groups * net.NumParams()
-	}
-	for _, norm := range p.Norms {
-		n.vectors += 7 * vector(p.Groups*norm.Channels)
-	}
-	return n
-}
-
-// vector is the bytes of n values, to a multiple of 256.
-func vector(n int) int { return (4*n + 255) / 256 * 256 }
 
 func (p *program) allocate() (err error) {
 	n := needsOf(p.s.net, p.plan)
@@ -208,6 +193,7 @@ func (p *program) convolutions() error {
 			space = max(space, p.convs[at].Workspace())
 		}
 	}
+	p.workspace = space
 	return p.s.e.reserve(space)
 }
 
@@ -227,46 +213,6 @@ func (p *program) gradients() driver.Pointer {
 // part is the bytes of one group of a tensor.
 func (p *program) part(t int) int {
 	return p.plan.Values(t) / p.plan.Groups * p.plan.Tensors[t].Type.Size()
-}
-
-// tooLarge says what a program needs and the largest batch that would fit, or
-// how many groups.
-func (s *state) tooLarge(spec engine.Spec, groups int, cause error) error {
-	free, err := s.e.device.Free()
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	most, unit, what := spec.Batch, "batch", fmt.Sprintf("a batch of %d needs", spec.Batch)
-	if groups > 1 {
-		most, unit, what = groups, "number of groups", fmt.Sprintf("%d groups of %d samples need", groups, spec.Batch)
-	}
-	need := func(n int) int {
-		smaller, parts := spec, groups
-		if groups > 1 {
-			parts = n
-		} else {
-			smaller.Batch = n
-		}
-		p, err := plan.New(s.net, smaller, parts, s.e.kind)
-		if err != nil {
-			return 1 << 62
-		}
-		return needsOf(s.net, p).sum()
-	}
-	fits := 0
-	for low, high := 1, most; low <= high; {
-		middle := (low + high) / 2
-		if int64(need(middle)) <= free {
-			fits, low = middle, middle+1
-		} else {
-			high = middle - 1
-		}
-	}
-	advice := fmt.Sprintf("the largest %s that fits beside what is there is about %d", unit, fits)
-	if fits == 0 {
-		advice = fmt.Sprintf("not even a %s of 1 fits beside what is there", unit)
-	}
-	return fmt.Errorf("%s %d MiB of device memory, %d MiB are free; %s: %w", what, need(most)>>20, free>>20, advice, cause)
 }
 
 func (p *program) Spec() engine.Spec { return p.spec }
@@ -292,12 +238,17 @@ func (p *program) runForward(images, dst []float32) error {
 		return err
 	}
 	defer leave()
-	copy(p.input.Floats(len(images)), images)
 	work := p.s.e.work
+	if err := errors.Join(p.clock.begin.Record(work), p.take(images)); err != nil {
+		return err
+	}
 	for _, f := range p.forward {
 		if err := f(); err != nil {
 			return errors.Join(err, work.Synchronize())
 		}
+	}
+	if err := p.clock.forward.Record(work); err != nil {
+		return err
 	}
 	if err := work.Download(p.output.Floats(len(dst)), p.arena.Add(p.plan.Tensors[p.plan.Output].Offset)); err != nil {
 		return err
@@ -308,6 +259,9 @@ func (p *program) runForward(images, dst []float32) error {
 		}
 	}
 	if err := work.Synchronize(); err != nil {
+		return err
+	}
+	if err := p.clock.forwardDone(&p.s.e.spent); err != nil {
 		return err
 	}
 	copy(dst, p.output.Floats(len(dst)))
@@ -364,6 +318,10 @@ func (p *program) release() error {
 	if p.download != nil {
 		all = append(all, p.download.close())
 	}
+	if p.staged != nil {
+		all = append(all, p.unstage(), p.s.e.uploads.Synchronize(), p.staged.release())
+	}
+	all = append(all, p.clock.close())
 	return errors.Join(all...)
 }
 

@@ -155,7 +155,7 @@ func (l launcher) images(o plan.Step) []launch {
 	pixels, padded := l.shape(o.Out[0])
 	name, _ := l.typed("images", o.Out[0])
 	return []launch{
-		func() error { return l.s.e.work.Upload(l.nchw.Pointer, l.input.Floats(l.inputs())) },
+		l.bring,
 		l.kernel(name, kernel.Images(l.plan.Batch, pixels), l.nchw.Pointer, int32(net.Channels), int32(padded), int32(pixels), l.tensor(o.Out[0])),
 	}
 }

@@ -4,6 +4,7 @@ package driver
 
 import (
 	"fmt"
+	"time"
 	"unsafe"
 
 	"gorgonia.org/cu"
@@ -90,6 +91,18 @@ func (s Stream) Wait(e Event) error {
 // Close destroys the stream.
 func (s *Stream) Close() error { return s.s.Destroy() }
 
+// Copy copies bytes from one place on the device to another in the stream's
+// order.
+func (s Stream) Copy(dst, src Pointer, bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
+	if err := cu.MemcpyDtoDAsync(cu.DevicePtr(dst), cu.DevicePtr(src), int64(bytes), s.s); err != nil {
+		return fmt.Errorf("copy %d bytes on the device: %w", bytes, err)
+	}
+	return nil
+}
+
 // Event marks a point in a stream.
 type Event struct{ e cu.Event }
 
@@ -100,6 +113,25 @@ func (d *Device) NewEvent() (Event, error) {
 		return Event{}, fmt.Errorf("make an event: %w", err)
 	}
 	return Event{e}, nil
+}
+
+// NewTimer makes an event with a clock, for Since.
+func (d *Device) NewTimer() (Event, error) {
+	e, err := cu.MakeEvent(cu.DefaultEvent)
+	if err != nil {
+		return Event{}, fmt.Errorf("make an event with a clock: %w", err)
+	}
+	return Event{e}, nil
+}
+
+// Since is the time from start to e, by the device's clock; of timers that have
+// both happened. Resolution is about half a microsecond.
+func (e Event) Since(start Event) (time.Duration, error) {
+	ms, err := start.e.Elapsed(e.e)
+	if err != nil {
+		return 0, fmt.Errorf("time between two events: %w", err)
+	}
+	return time.Duration(ms * float64(time.Millisecond)), nil
 }
 
 // Record marks the end of all work that the stream has now.

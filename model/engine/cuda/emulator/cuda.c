@@ -77,7 +77,7 @@ int cuDeviceGet(int *d, int i) {
     *d = i;
     return OK;
 }
-int cuDeviceGetName(char *name, int n, int d) { snprintf(name, (size_t)n, "Emulated GPU %d", d); return OK; }
+int cuDeviceGetName(char *name, int n, int d) { (void)d; snprintf(name, (size_t)n, "Emulated GPU"); return OK; }
 static size_t capacity(void) {
     const char *m = getenv("MOCHI_EMULATOR_MEMORY");
     return m ? strtoull(m, NULL, 10) : (size_t)4 << 30;
@@ -90,7 +90,7 @@ int cuDeviceGetAttribute(int *v, int attribute, int d) {
     *v = attribute == 75 ? capability / 10 : attribute == 76 ? capability % 10 : 0;
     return OK;
 }
-int cuDevicePrimaryCtxRetain(void **c, int d) { emu_lock(); context_of[d]++; emu_unlock(); *c = &context_of[d]; return OK; }
+int cuDevicePrimaryCtxRetain(void **c, int d) { emu_log("context of device %d", d); emu_lock(); context_of[d]++; emu_unlock(); *c = &context_of[d]; return OK; }
 int cuDevicePrimaryCtxRelease_v2(int d) {
     emu_lock();
     int left = --context_of[d];
@@ -184,7 +184,8 @@ int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
 
 typedef struct item { struct item *next; void (*run)(void *); max_align_t argument[]; } item;
 typedef struct stream { struct stream *next; item *head, **tail; unsigned long long queued, done; int running; } stream;
-typedef struct { stream *s; unsigned long long upto; } event;
+typedef struct { stream *s; unsigned long long upto; int timed; unsigned long long at; } event;
+static unsigned long long clock_; // ticks with every piece of work that any stream has done: a microsecond
 static stream *streams;
 
 static int known(void *s) {
@@ -199,6 +200,7 @@ static void run_until(stream *s, unsigned long long upto) {
         s->head = i->next;
         if (!s->head) s->tail = &s->head;
         i->run(i->argument);
+        clock_++;
         free(i);
         s->done++;
     }
@@ -260,11 +262,35 @@ int cuStreamDestroy_v2(void *handle) {
 
 // ---- Events ----
 
-int cuEventCreate(void **out, unsigned flags) { (void)flags; HERE("cuEventCreate"); *out = calloc(1, sizeof(event)); return OK; }
-int cuEventDestroy_v2(void *e) { free(e); return OK; }
-int cuEventRecord(void *e, void *s) {
+int cuEventCreate(void **out, unsigned flags) {
+    HERE("cuEventCreate");
+    event *e = calloc(1, sizeof *e);
+    e->timed = !(flags & 2);
+    *out = e;
+    return OK;
+}
+static void stamp(void *argument) { (*(event **)argument)->at = clock_ + 1; }
+int cuEventDestroy_v2(void *e) {
+    emu_lock();
+    if (((event *)e)->timed) run_all(); // its stamp may be to come
+    emu_unlock();
+    free(e);
+    return OK;
+}
+int cuEventRecord(void *handle, void *s) {
     if (!known(s)) return emu_fault(INVALID_HANDLE, "cuEventRecord in no stream");
-    *(event *)e = (event){s, ((stream *)s)->queued};
+    event *e = handle;
+    e->at = 0;
+    if (e->timed) emu_enqueue(s, stamp, &e, sizeof e);
+    e->s = s;
+    e->upto = ((stream *)s)->queued;
+    return OK;
+}
+int cuEventElapsedTime(float *ms, void *from, void *to) {
+    event *a = from, *b = to;
+    if (!a->timed || !b->timed) return emu_fault(INVALID_HANDLE, "time of an event without a clock");
+    if (!a->at || !b->at) return emu_fault(600, "time of an event that has not happened");
+    *ms = 1e-3f * ((float)b->at - (float)a->at);
     return OK;
 }
 static void wait_for(void *argument) {
@@ -304,6 +330,14 @@ int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, void *s) {
     int status = emu_enqueue(s, do_copy, &c, sizeof c);
     if (!status && !pinned(to, bytes)) status = cuStreamSynchronize(s);
     return status;
+}
+
+int cuMemcpyDtoDAsync_v2(void *to, const void *from, size_t bytes, void *s) {
+    HERE("cuMemcpyDtoDAsync");
+    if (!emu_device(to, bytes, 1) || !emu_device(from, bytes, 1)) return emu_fault(INVALID_VALUE, "copy of %zu bytes outside device memory", bytes);
+    copy c = {to, from, bytes};
+    emu_log("copy %zu on the device", bytes);
+    return emu_enqueue(s, do_copy, &c, sizeof c);
 }
 
 typedef struct { unsigned *to; unsigned v; size_t n; } fill;

@@ -1,0 +1,92 @@
+package replica
+
+import (
+	"slices"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia"
+	"mochi/model/network"
+)
+
+// staging is an engine that takes images beforehand, as one with a device does:
+// a goroutine reads them some time between Stage and the Forward that they are
+// for. All of this package's tests run on it; under the race detector they
+// would see memory that is given away too early.
+type staging struct{ engine.Engine }
+
+func openTestEngine(p engine.Precision) (engine.Engine, error) {
+	e, err := gorgonia.New(engine.Config{Precision: p, Threads: 1})
+	return staging{e}, err
+}
+
+func (e staging) NewState(net *network.Network) (engine.State, error) {
+	s, err := e.Engine.NewState(net)
+	return stagingState{s}, err
+}
+
+type stagingState struct{ engine.State }
+
+func (s stagingState) Compile(spec engine.Spec) (engine.Program, error) {
+	p, err := s.State.Compile(spec)
+	return &stagingProgram{Program: p}, err
+}
+
+type stagingProgram struct {
+	engine.Program
+	images, copied []float32
+	done           chan struct{}
+}
+
+// counts of all programs: Forwards, those whose images were staged, and those
+// whose images had changed since.
+var stagedCounts struct{ forwards, found, changed atomic.Int64 }
+
+func (p *stagingProgram) Stage(images []float32) error {
+	if p.images != nil {
+		<-p.done
+	}
+	p.images = images
+	if images != nil {
+		done := make(chan struct{})
+		p.done = done
+		go func() { p.copied = append(p.copied[:0], images...); close(done) }()
+	}
+	return nil
+}
+
+func (p *stagingProgram) Forward(images, dst []float32) error {
+	stagedCounts.forwards.Add(1)
+	if p.images != nil && unsafe.SliceData(p.images) == unsafe.SliceData(images) {
+		<-p.done
+		stagedCounts.found.Add(1)
+		if !slices.Equal(p.copied, images) {
+			stagedCounts.changed.Add(1)
+		}
+		images = slices.Clone(p.copied) // a device has no other
+	}
+	if err := p.Stage(nil); err != nil {
+		return err
+	}
+	return p.Program.Forward(images, dst)
+}
+
+func (p *stagingProgram) Close() error { p.Stage(nil); return p.Program.Close() }
+
+// All queries but a key's own are on their way before they are asked for, and
+// the first keys of a step when the loader has been quick enough; what is found
+// staged is what was to be computed on.
+func TestImagesAreStaged(t *testing.T) {
+	before := [3]int64{stagedCounts.forwards.Load(), stagedCounts.found.Load(), stagedCounts.changed.Load()}
+	cfg := testConfig()
+	const steps = 6
+	train(t, newScript(t, cfg, steps), pictures{n: 30, size: 12})
+	forwards, found, changed := stagedCounts.forwards.Load()-before[0], stagedCounts.found.Load()-before[1], stagedCounts.changed.Load()-before[2]
+	queries := int64(steps * cfg.Groups())
+	if forwards != 2*queries || found < queries || changed != 0 {
+		t.Errorf("%d forwards, %d on staged images, %d of which had changed; want at least the %d of queries", forwards, found, changed, queries)
+	}
+	t.Logf("%d of %d forwards on staged images", found, forwards)
+}
