@@ -50,6 +50,7 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 	warmup := fs.Int("warmup", 2, "steps before the first timed one")
 	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
+	tune := fs.Bool("tune", false, tuneFlag)
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	training := addTrainingFlags(fs, func(name string) bool { return slices.Contains(stepSettings(), name) })
 	if _, err := fs.parse(args); err != nil {
@@ -60,11 +61,13 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 	f.atLeast(1, "steps", *steps)
 	f.atLeast(0, "warmup", *warmup)
 	f.atLeast(0, "threads", *threads)
-	f.checkEngine(*engineName, engineConfig(cfg, 1, 0))
+	needs := engineConfig(cfg, *threads, 0)
+	needs.Tune = *tune
+	f.checkEngine(*engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
 	if err := f.err(); err != nil {
 		return err
 	}
-	eng, why, err := openEngine(*engineName, engineConfig(cfg, *threads, 0))
+	eng, why, err := openEngine(*engineName, needs)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,9 @@ import (
 // engineFlag is what --engine says in every command's help.
 const engineFlag = "`E`: auto (the best that is built in and works here), cuda, onednn, gorgonia"
 
+// tuneFlag is what --tune says in every command's help.
+const tuneFlag = "choose convolution algorithms by measurement, once on this machine (engine cuda); replicas must have the choices in common"
+
 // builder is an engine that mochi knows. open is nil where this build does not
 // have it; missing then says what would bring it.
 type builder struct {

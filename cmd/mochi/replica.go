@@ -34,6 +34,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	workers := fs.Int("workers", 0, workersFlag)
 	device := fs.Int("device", 0, "GPU number, of engine cuda")
+	tune := fs.Bool("tune", false, tuneFlag)
 	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
 	verbose := fs.Bool("verbose", false, "log more")
@@ -51,7 +52,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "workers", *workers)
 	f.atLeast(0, "device", *device)
 	// In which precision to compute, the coordinator will say.
-	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device})
+	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
 	if fs.given("device") {
 		f.noDevices(info)
 	}
@@ -69,7 +70,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	})
 	set.Train = train
 	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := openEngine(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device})
+		eng, why, err := openEngine(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device, Tune: *tune})
 		if err == nil {
 			fmt.Fprintln(errs, why)
 		}

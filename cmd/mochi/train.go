@@ -33,6 +33,7 @@ func runTrain(args []string, out, errs io.Writer) error {
 	fs.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
 	fs.Var(&l.devices, "device", "`LIST` of GPU numbers instead, one for each replica, such as 2 or 0,1; the same number twice: they share it")
 	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
+	fs.BoolVar(&l.tune, "tune", false, tuneFlag)
 	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
 	fs.IntVar(&l.workers, "workers", 0, workersFlag)
 	fs.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
@@ -71,6 +72,7 @@ type local struct {
 	knnImages                  int
 	cfg                        protocol.Config
 
+	tune            bool
 	devices         devices       // of the replicas, empty: 0, 1, …
 	infos           []engine.Info // of the replicas' engines
 	set             *data.Set
@@ -99,7 +101,9 @@ func (l *local) check(f *faults) {
 	if l.cfg.BNGroup < 1 || len(f.list) > before { // of a number that cannot be, one is enough to be checked
 		engines, on = 1, nil
 	}
-	l.infos = f.checkEngines(l.engine, engineConfig(l.cfg, max(1, l.threads), 0), engines, on)
+	cfg := engineConfig(l.cfg, max(1, l.threads), 0)
+	cfg.Tune = l.tune
+	l.infos = f.checkEngines(l.engine, cfg, engines, on)
 	l.start = f.resume(l.resume, l.cfg)
 	if l.set = f.openData(l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.add("oracle", "needs labelled data; %s has no classes", l.data)
@@ -200,7 +204,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	name := fmt.Sprintf("local-%d", i)
 	id := newID(name)
 	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: l.devices.of(i)})
+		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: l.devices.of(i), Tune: l.tune})
 		if err == nil && i == 0 {
 			l.progress.say("%s with %s", count(l.replicas, "replica"), why)
 		}

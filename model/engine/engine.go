@@ -38,6 +38,7 @@ type Config struct {
 	Precision Precision // default fp32
 	Threads   int       // compute threads; 0 = all cores
 	Device    int       // GPU number; ignored by CPU engines
+	Tune      bool      // choose a library's algorithms by measurement, kept on this machine; ignored by CPU engines
 }
 
 // Info describes an engine that is running.

@@ -28,8 +28,10 @@
 // Promises. The same input gives the same bits from run to run on the same
 // kind of device with the same libraries: only deterministic algorithms are
 // taken, and those by cuDNN's own ranking, which depends on the device's kind
-// and the version alone, never by a measurement, which two replicas might
-// decide differently.
+// and the version alone, not by a measurement, which two replicas might decide
+// differently. With Config.Tune the fastest is taken, measured once a machine
+// and kept there; Info.Numerics then names the machine's choices, so that only
+// replicas that have them in common work together.
 //
 // Cost. Host vectors are copied when they are asked for, not at every update.
 // The arithmetic of the loss (engine.Contrast) stays on the CPU, with the

@@ -33,7 +33,8 @@ type gpu struct {
 	blas    *library.BLAS // fp32 as it is written
 	heads   *library.BLAS // of linear layers: blas, or another handle for tf32
 	kernels *driver.Module
-	space   driver.Memory // of cuDNN's algorithms, the most that any program needs
+	choices *library.Choices // with Config.Tune
+	space   driver.Memory    // of cuDNN's algorithms, the most that any program needs
 	closed  bool
 }
 
@@ -112,6 +113,12 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 		Device: fmt.Sprintf("GPU %d: %s, %d GiB, compute capability %d.%d%s", d.Number, d.Name, d.Memory>>30, d.Major, d.Minor, made.note)}
 	v := e.info.Versions
 	e.info.Numerics = fmt.Sprintf("%s %s %v cuDNN %s, cuBLAS %s", Name, d.Name, made.target, v["cudnn"], v["cublas"])
+	if cfg.Tune {
+		if e.choices, err = library.OpenChoices(); err != nil {
+			return nil, fmt.Errorf("tune: %w", err)
+		}
+		e.info.Numerics += ", algorithms measured as " + e.choices.Name
+	}
 	return e, nil
 }
 

@@ -181,7 +181,7 @@ func TestPrecisionsSayTheirMath(t *testing.T) {
 	emulator.Only(t)
 	const fma, tensor, tf32, plain = " math 3", " math 1", " math 3", " math 0" // of cuDNN, of cuBLAS
 	for precision, want := range map[engine.Precision]struct{ conv, head string }{
-		engine.FP32: {" type 0" + fma, plain}, engine.TF32: {" type 0" + tensor, tf32}, engine.BF16: {" type 9" + tensor, plain},
+		engine.FP32: {"type 0 algorithm 4" + fma, plain}, engine.TF32: {"type 0 algorithm 3" + tensor, tf32}, engine.BF16: {"type 9 algorithm 3" + tensor, plain},
 	} {
 		e, net := start(t, engine.Config{Precision: precision}), small(t)
 		_, p := ready(t, e, net, engine.Spec{Batch: 2})
@@ -219,7 +219,7 @@ func TestOldDeviceHasNoTensorCores(t *testing.T) {
 	t.Setenv("MOCHI_EMULATOR_CAPABILITY", "75")
 	for _, precision := range []engine.Precision{engine.TF32, engine.BF16} {
 		_, err := New(engine.Config{Precision: precision})
-		if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "precision "+string(precision)) || !strings.Contains(err.Error(), "Emulated GPU 0 has 7.5; use --precision fp32") {
+		if !errors.Is(err, engine.ErrUnsupported) || !strings.Contains(err.Error(), "precision "+string(precision)) || !strings.Contains(err.Error(), "Emulated GPU has 7.5; use --precision fp32") {
 			t.Errorf("%s on a device of 7.5: %v", precision, err)
 		}
 	}

@@ -199,8 +199,8 @@ func TestGroupsRefused(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = st.CompileGroups(engine.Spec{Batch: 400}, 5000)
-	if full := (*driver.OutOfMemory)(nil); !errors.As(err, &full) || !strings.Contains(err.Error(), "5000 groups of 400 samples need ") ||
-		!strings.Contains(err.Error(), "the largest number of groups that fits") {
+	if full := (*driver.OutOfMemory)(nil); !errors.As(err, &full) || !strings.Contains(err.Error(), "5000 groups of 400 samples at a time needs ") ||
+		!strings.Contains(err.Error(), "the largest number of groups at a time that fits") {
 		t.Errorf("too many groups: %v", err)
 	}
 	emulator.Record(t)

@@ -187,7 +187,7 @@ func (p *program) convolutions() error {
 				}
 				p.convs[at] = c
 			}
-			if _, err := p.convs[at].Choose(dir, mostWorkspace); err != nil {
+			if err := p.choose(p.convs[at], dir, o); err != nil {
 				return err
 			}
 			space = max(space, p.convs[at].Workspace())
@@ -195,6 +195,51 @@ func (p *program) convolutions() error {
 	}
 	p.workspace = space
 	return p.s.e.reserve(space)
+}
+
+// choose takes an algorithm: by cuDNN's ranking, or the one that was measured
+// on this machine, now or before.
+func (p *program) choose(c *library.Conv, dir library.Direction, o plan.Step) error {
+	e := p.s.e
+	if e.choices == nil {
+		_, err := c.Choose(dir, mostWorkspace)
+		return err
+	}
+	measure := func() (a library.Algorithm, err error) {
+		free, err := e.device.Free()
+		if err != nil {
+			return a, err
+		}
+		room, err := c.Room(dir, min(mostWorkspace, int(free/2)))
+		if err != nil {
+			return a, err
+		}
+		space, err := e.device.Alloc(room)
+		if err != nil {
+			return a, err
+		}
+		defer func() { err = errors.Join(err, space.Release()) }()
+		l := launcher{program: p}
+		x, w, to := l.tensor(o.In[0]), l.weight(p.plan.Layers[o.Layer]), l.tensor(o.Out[0])
+		if dir == library.FilterGrad {
+			w, to = l.tensor(o.In[1]), p.filter.Pointer
+		}
+		return c.Measure(dir, x, w, to, space)
+	}
+	key := fmt.Sprintf("%s, cuDNN %s, %v of %v", e.device.Name, library.VersionDNN(e.dnn.Version), dir, c)
+	for again := range 2 {
+		a, err := e.choices.Get(key, measure)
+		if err != nil {
+			return err
+		}
+		if err = c.Use(dir, a, mostWorkspace); err == nil || again > 0 {
+			return err
+		}
+		if err := e.choices.Forget(key); err != nil { // what was kept is of no use any more
+			return err
+		}
+	}
+	return nil
 }
 
 // use is the convolution of a step.

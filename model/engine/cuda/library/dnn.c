@@ -21,6 +21,7 @@ typedef struct {
 typedef void *D; // a handle or descriptor
 typedef int offers_fn(D, D, D, D, D, int, int *, perf *);
 typedef int workspace_fn(D, D, D, D, D, int, size_t *);
+typedef int find_fn(D, D, const void *, D, const void *, D, D, void *, int, int *, perf *, void *, size_t);
 typedef int run_fn(D, const void *, D, const void *, D, const void *, D, int, void *, size_t, const void *, D, void *);
 
 // Every function that is looked up: field, name, type.
@@ -43,6 +44,9 @@ typedef int run_fn(D, const void *, D, const void *, D, const void *, D, int, vo
     X(offers0, cudnnGetConvolutionForwardAlgorithm_v7, offers_fn *)                         \
     X(offers1, cudnnGetConvolutionBackwardDataAlgorithm_v7, offers_fn *)                    \
     X(offers2, cudnnGetConvolutionBackwardFilterAlgorithm_v7, offers_fn *)                  \
+    X(find0, cudnnFindConvolutionForwardAlgorithmEx, find_fn *)                             \
+    X(find1, cudnnFindConvolutionBackwardDataAlgorithmEx, find_fn *)                        \
+    X(find2, cudnnFindConvolutionBackwardFilterAlgorithmEx, find_fn *)                      \
     X(workspace0, cudnnGetConvolutionForwardWorkspaceSize, workspace_fn *)                  \
     X(workspace1, cudnnGetConvolutionBackwardDataWorkspaceSize, workspace_fn *)             \
     X(workspace2, cudnnGetConvolutionBackwardFilterWorkspaceSize, workspace_fn *)           \
@@ -140,6 +144,11 @@ static void operands(md_conv *c, int direction, D d[4]) {
     }
 }
 
+static void copy_offers(const perf *p, int n, md_offer *offers) {
+    for (int i = 0; i < n; i++)
+        offers[i] = (md_offer){p[i].algorithm, p[i].math, p[i].status, p[i].determinism, p[i].memory, p[i].time};
+}
+
 int md_offers(md_conv *c, void *dnn, int direction, md_offer *offers, int room, int *count) {
     offers_fn *ask = direction == MD_FORWARD ? offers0(c->l) : direction == MD_DATA ? offers1(c->l) : offers2(c->l);
     perf p[16];
@@ -150,8 +159,26 @@ int md_offers(md_conv *c, void *dnn, int direction, md_offer *offers, int room, 
     if (room > 16) room = 16;
     int status = ask(dnn, d[0], d[1], d[2], d[3], room, count, p);
     if (status) return status;
-    for (int i = 0; i < *count; i++)
-        offers[i] = (md_offer){p[i].algorithm, p[i].math, p[i].status, p[i].determinism, p[i].memory, p[i].time};
+    copy_offers(p, *count, offers);
+    return 0;
+}
+
+int md_measure(md_conv *c, void *dnn, int direction, const void *a, const void *b, void *to, void *workspace, size_t bytes,
+               md_offer *offers, int room, int *count) {
+    find_fn *find = direction == MD_FORWARD ? find0(c->l) : direction == MD_DATA ? find1(c->l) : find2(c->l);
+    perf p[16];
+    D d[4];
+    memset(p, 0, sizeof p);
+    operands(c, direction, d);
+    if (direction == MD_DATA) { // the filter comes first here
+        const void *t = a;
+        a = b, b = t;
+    }
+    *count = 0;
+    if (room > 16) room = 16;
+    int status = find(dnn, d[0], a, d[1], b, d[2], d[3], to, room, count, p, workspace, bytes);
+    if (status) return status;
+    copy_offers(p, *count, offers);
     return 0;
 }
 

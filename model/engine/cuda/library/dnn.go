@@ -10,6 +10,10 @@ package library
 static int md_run_at(md_conv *c, void *dnn, int direction, size_t a, size_t b, size_t to, size_t workspace, size_t bytes) {
 	return md_run(c, dnn, direction, (const void *)a, (const void *)b, (void *)to, (void *)workspace, bytes);
 }
+static int md_measure_at(md_conv *c, void *dnn, int direction, size_t a, size_t b, size_t to, size_t workspace, size_t bytes,
+	md_offer *offers, int room, int *count) {
+	return md_measure(c, dnn, direction, (const void *)a, (const void *)b, (void *)to, (void *)workspace, bytes, offers, room, count);
+}
 */
 import "C"
 
@@ -113,8 +117,11 @@ type Geometry struct {
 
 func (g Geometry) String() string {
 	t := "fp32"
-	if g.BF16 {
+	switch {
+	case g.BF16:
 		t = "bf16"
+	case g.TF32:
+		t = "tf32"
 	}
 	return fmt.Sprintf("%d×%d×%d×%d * %d×%d×%d stride %d pad %d in %s", g.N, g.H, g.W, g.C, g.K, g.Kernel, g.Kernel, g.Stride, g.Pad, t)
 }
@@ -166,14 +173,57 @@ const fmaMath = 3
 // bytes of workspace. What is offered depends on the geometry, the kind of
 // device and cuDNN's version alone, so replicas on equal machines agree.
 func (c *Conv) Choose(dir Direction, limit int) (Algorithm, error) {
-	var offers [16]C.md_offer
-	var n C.int
-	if err := c.d.try(fmt.Sprintf("algorithms for the %v of %v", dir, c.g),
-		C.md_offers(c.c, c.d.handle, C.int(dir), &offers[0], C.int(len(offers)), &n)); err != nil {
+	offers, err := c.offers(dir)
+	if err != nil {
 		return Algorithm{}, err
 	}
+	return c.take(dir, offers, limit)
+}
+
+// offers are cuDNN's, ranked by its own rules.
+func (c *Conv) offers(dir Direction) ([]C.md_offer, error) {
+	var offers [16]C.md_offer
+	var n C.int
+	err := c.d.try(fmt.Sprintf("algorithms for the %v of %v", dir, c.g),
+		C.md_offers(c.c, c.d.handle, C.int(dir), &offers[0], C.int(len(offers)), &n))
+	return offers[:n], err
+}
+
+// Room is the workspace that lets every algorithm be measured which gives the
+// same bits from run to run and needs no more than limit bytes.
+func (c *Conv) Room(dir Direction, limit int) (bytes int, err error) {
+	offers, err := c.offers(dir)
+	for _, o := range offers {
+		if o.status == 0 && o.deterministic == 1 && int(o.workspace) <= limit {
+			bytes = max(bytes, int(o.workspace))
+		}
+	}
+	return bytes, err
+}
+
+// Measure takes the fastest algorithm with the properties of Choose that needs
+// no more than the workspace. Operands are those of Run; to is overwritten with
+// nothing of use. It waits for the device.
+func (c *Conv) Measure(dir Direction, a, b, to driver.Pointer, workspace driver.Memory) (Algorithm, error) {
+	var offers [16]C.md_offer
+	var n C.int
+	if err := c.d.try(fmt.Sprintf("measure the %v of %v", dir, c.g), C.md_measure_at(c.c, c.d.handle, C.int(dir),
+		C.size_t(a), C.size_t(b), C.size_t(to), C.size_t(workspace.Pointer), C.size_t(workspace.Bytes), &offers[0], C.int(len(offers)), &n)); err != nil {
+		return Algorithm{}, err
+	}
+	return c.take(dir, offers[:n], workspace.Bytes)
+}
+
+// Use takes an algorithm that was chosen or measured before.
+func (c *Conv) Use(dir Direction, a Algorithm, limit int) error {
+	_, err := c.take(dir, []C.md_offer{{algorithm: C.int(a.Number), math: C.int(a.Math), deterministic: 1}}, limit)
+	return err
+}
+
+// take takes the first offer that will do.
+func (c *Conv) take(dir Direction, offers []C.md_offer, limit int) (Algorithm, error) {
 	passed := ""
-	for _, o := range offers[:n] {
+	for _, o := range offers {
 		switch {
 		case o.status != 0:
 			passed += fmt.Sprintf("; %d: status %d", o.algorithm, o.status)
@@ -198,8 +248,11 @@ func (c *Conv) Choose(dir Direction, limit int) (Algorithm, error) {
 		return Algorithm{Number: int(o.algorithm), Math: int(o.math), Workspace: int(bytes), Milliseconds: float64(o.ms)}, nil
 	}
 	return Algorithm{}, fmt.Errorf("cuDNN %s has no algorithm for the %v of %v with at most %d MiB of workspace (of %d offered%s)",
-		VersionDNN(c.d.Version), dir, c.g, limit>>20, n, passed)
+		VersionDNN(c.d.Version), dir, c.g, limit>>20, len(offers), passed)
 }
+
+// String is its geometry.
+func (c *Conv) String() string { return c.g.String() }
 
 // Workspace is what the chosen algorithms need, bytes.
 func (c *Conv) Workspace() int { return c.workspace }

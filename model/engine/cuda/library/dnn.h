@@ -46,6 +46,12 @@ void md_conv_close(md_conv *);
 // cuDNN's own rules, which depend on device and version alone.
 int md_offers(md_conv *, void *dnn, int direction, md_offer *offers, int room, int *count);
 
+// md_measure runs a direction's algorithms that need no more than bytes of
+// workspace and returns up to room of them, the fastest first. Operands are
+// those of md_run; what is at to afterwards is of no use.
+int md_measure(md_conv *, void *dnn, int direction, const void *a, const void *b, void *to, void *workspace, size_t bytes,
+               md_offer *offers, int room, int *count);
+
 // md_choose takes an algorithm and returns the workspace that it needs.
 int md_choose(md_conv *, void *dnn, int direction, int algorithm, int math, size_t *workspace);
 

@@ -188,6 +188,56 @@ func TestConv(t *testing.T) {
 	emulator.Fault(t)
 }
 
+// The fastest is taken, with the arithmetic of the precision, if there is room
+// for it; one that was taken before needs no measurement.
+func TestMeasure(t *testing.T) {
+	emulator.Only(t)
+	d, s := gpu(t)
+	dnn, err := OpenDNN(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dnn.Close()
+	for _, v := range []struct {
+		tf32 bool
+		math int
+	}{{false, fmaMath}, {true, 1}} {
+		c, err := dnn.NewConv(Geometry{N: 1, H: 4, W: 4, C: 4, K: 4, OH: 4, OW: 4, Kernel: 1, Stride: 1, TF32: v.tf32})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		x, w, y := upload(t, d, s, rising(64)), upload(t, d, s, rising(16)), upload(t, d, s, make([]float32, 64))
+		room, err := c.Room(DataGrad, 1<<20)
+		if want := 5000 + 8; err != nil || room != want {
+			t.Errorf("room for %d bytes, %v; want %d", room, err, want)
+		}
+		space, err := d.Alloc(room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer space.Release()
+		a, err := c.Measure(DataGrad, y.Pointer, w.Pointer, x.Pointer, space)
+		if want := (Algorithm{Number: 5, Math: v.math, Workspace: 5008, Milliseconds: float64(float32(0.2))}); err != nil || a != want {
+			t.Errorf("tf32 %v: %+v, %v; want %+v", v.tf32, a, err, want)
+		}
+		space.Bytes = 2000
+		if a, err := c.Measure(Forward, x.Pointer, w.Pointer, y.Pointer, space); err != nil || a.Number == 5 || a.Math != v.math {
+			t.Errorf("tf32 %v, with little room: %+v, %v", v.tf32, a, err)
+		}
+		emulator.Record(t)
+		if err := c.Use(Forward, a, 1<<20); err != nil {
+			t.Error(err)
+		}
+		if err := c.Use(Forward, Algorithm{Number: 2, Math: 3}, 1<<20); err == nil {
+			t.Error("an algorithm that cuDNN does not accept is taken")
+		}
+		if record := strings.Join(emulator.Record(t), "\n"); strings.Contains(record, "measure") {
+			t.Errorf("recorded:\n%s", record)
+		}
+	}
+}
+
 func TestConvPrecision(t *testing.T) {
 	emulator.Only(t)
 	_, s := gpu(t)
