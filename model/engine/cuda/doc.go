@@ -7,6 +7,9 @@
 //	engine.go, state.go, program.go   the contract of package engine
 //	steps.go   plan → launches, made once when a program is compiled
 //	download.go  gradients to the host while backward runs
+//	stage.go   images to the device before the forward that reads them
+//	clock.go   time by the device's own clock
+//	memory.go  what a step needs, and the largest that fits
 //	kernel/    own kernels in CUDA C
 //	compiled.go, fallback/   those kernels compiled: at start by NVRTC, and
 //	           where there is none, by the NVRTC of the machine that built
