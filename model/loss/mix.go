@@ -341,18 +341,11 @@ func (w *worker) draw(d drawer, kind, points int, given, starting []int32) (curs
 // thin leaves, of the hard negatives that were found in a shard, in front those
 // that are among the hardest of all shards, in their order.
 func (w *worker) thin(at, found, among int32) {
-	if among == found {
+	if among == found || among == 0 {
 		return
 	}
-	values, rows := w.l.hard.values[at:at+found], w.l.hard.rows[at:at+found]
-	keys := w.keys[:0]
-	for j, c := range values {
-		keys = append(keys, nearest.NewKey(c, int(rows[j])))
-	}
-	if among > 0 {
+	w.reorder(at, found, func(keys []nearest.Key) []nearest.Key {
 		keys, w.scratch, _ = nearest.SelectInOrder(keys, int(among), w.scratch)
-	}
-	for j, key := range keys[:among] {
-		values[j], rows[j] = key.Similarity(), key.Index()
-	}
+		return keys
+	})
 }

@@ -266,21 +266,23 @@ func (w *worker) list(i int) {
 		}
 		counts[s], at, keys = int32(n), at+int32(n), keys[n:]
 	}
-	if l.q.Draws != nil { // by rank
-		l.rankOne(i)
+	if l.q.Draws != nil { // by rank: the hardest first, in the only shard
+		w.reorder(l.hard.starts[i], l.hard.starts[i+1]-l.hard.starts[i], func(keys []nearest.Key) []nearest.Key {
+			slices.Sort(keys)
+			return keys
+		})
 	}
 }
 
-// rankOne sorts the hard negatives of query i in the only shard, the hardest
-// first.
-func (l *Loss) rankOne(i int) {
-	values, rows := l.hard.values[l.hard.starts[i]:l.hard.starts[i+1]], l.hard.rows[l.hard.starts[i]:l.hard.starts[i+1]]
-	keys := make([]nearest.Key, len(rows))
-	for j := range rows {
-		keys[j] = nearest.NewKey(values[j], int(rows[j]))
+// reorder replaces hard negatives of one shard, n from at on, by what f leaves
+// of their keys (similarity and row); f works in place.
+func (w *worker) reorder(at, n int32, f func([]nearest.Key) []nearest.Key) {
+	values, rows := w.l.hard.values[at:at+n], w.l.hard.rows[at:at+n]
+	keys := w.keys[:0]
+	for j, c := range values {
+		keys = append(keys, nearest.NewKey(c, int(rows[j])))
 	}
-	slices.Sort(keys)
-	for j, key := range keys {
+	for j, key := range f(keys) {
 		values[j], rows[j] = key.Similarity(), key.Index()
 	}
 }
