@@ -45,6 +45,17 @@ func gpu(t *testing.T) (*driver.Device, driver.Stream) {
 	return d, s
 }
 
+// opened is cuDNN, open until the test ends.
+func opened(t *testing.T, s driver.Stream) *DNN {
+	t.Helper()
+	dnn, err := OpenDNN(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dnn.Close() })
+	return dnn
+}
+
 // upload allocates and fills; download reads all of it.
 func upload(t *testing.T, d *driver.Device, s driver.Stream, values []float32) driver.Memory {
 	t.Helper()
@@ -83,11 +94,7 @@ func rising(n int) []float32 {
 func TestConv(t *testing.T) {
 	emulator.Only(t)
 	d, s := gpu(t)
-	dnn, err := OpenDNN(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dnn.Close()
+	dnn := opened(t, s)
 	if dnn.Version != 8907 || VersionDNN(dnn.Version) != "8.9.7" || VersionDNN(90100) != "9.1.0" || !strings.HasSuffix(dnn.Name, "libcudnn.so.8") {
 		t.Errorf("%s, version %s", dnn.Name, VersionDNN(dnn.Version))
 	}
@@ -193,11 +200,7 @@ func TestConv(t *testing.T) {
 func TestMeasure(t *testing.T) {
 	emulator.Only(t)
 	d, s := gpu(t)
-	dnn, err := OpenDNN(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dnn.Close()
+	dnn := opened(t, s)
 	for _, v := range []struct {
 		tf32 bool
 		math int
@@ -241,11 +244,7 @@ func TestMeasure(t *testing.T) {
 func TestConvPrecision(t *testing.T) {
 	emulator.Only(t)
 	_, s := gpu(t)
-	dnn, err := OpenDNN(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dnn.Close()
+	dnn := opened(t, s)
 	for _, v := range []struct {
 		bf16, tf32   bool
 		number, math int
