@@ -47,7 +47,7 @@ type Config struct {
 	Momentum    float64 // m, of the key encoder; default 0.999
 	SGDMomentum float64 // μ; default 0.9
 	WeightDecay float64 // λ, on every parameter; default 1e-4
-	LARS        bool    // optim.LARS before SGD: weight decay then spares vectors
+	LARS        bool    // layer-wise rates (engine.Update.Trust): weight decay then spares vectors
 }
 
 // DefaultConfig is the paper's setting for ImageNet-100.
@@ -85,7 +85,6 @@ type MoCo struct {
 	query engine.Program // f_q, one group, with backward
 	key   engine.Program // f_k, one group, forward only
 	loss  *loss.Loss
-	lars  *optim.LARS // nil: plain SGD
 
 	q, dq []float32 // [g, d]
 }
@@ -107,9 +106,6 @@ func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err erro
 	}()
 	if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
-	}
-	if cfg.LARS {
-		m.lars = optim.NewLARS(net, cfg.WeightDecay, eng.Info().Threads)
 	}
 	if m.state, err = eng.NewState(net); err != nil {
 		return nil, fmt.Errorf("model: allocate %s: %w", net.Arch, err)
@@ -300,23 +296,22 @@ func (m *MoCo) Backward(dq, grads []float32, ready func(param int)) error {
 
 // Apply commits a step: grads is the sum over all groups of what Step left,
 // queryStats and keyStats the means over all groups of the batch statistics.
-// The arithmetic is engine.Update's; LARS comes before it and overwrites grads.
+// The arithmetic is engine.Update's.
 func (m *MoCo) Apply(grads, queryStats, keyStats []float32, lr float64) error {
 	err := errors.Join(
 		m.length("gradients", grads, m.net.NumParams()),
 		m.length("query statistics", queryStats, m.net.NumBuffers()),
 		m.length("key statistics", keyStats, m.net.NumBuffers()))
 	if err == nil {
-		decay := float32(m.cfg.WeightDecay)
-		if m.lars != nil {
-			m.lars.Adapt(m.state.Host(engine.QueryParams), grads)
-			decay = 0
-		}
-		err = m.state.Update(engine.Update{
+		u := engine.Update{
 			Grads: grads, QueryStatistics: queryStats, KeyStatistics: keyStats, LR: float32(lr),
-			SGDMomentum: float32(m.cfg.SGDMomentum), WeightDecay: decay,
+			SGDMomentum: float32(m.cfg.SGDMomentum), WeightDecay: float32(m.cfg.WeightDecay),
 			EncoderMomentum: float32(m.cfg.Momentum),
-		})
+		}
+		if m.cfg.LARS {
+			u.Trust = optim.Trust
+		}
+		err = m.state.Update(u)
 	}
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)

@@ -182,8 +182,24 @@ func TestApplyPassesTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := eng.state.updates[0]
-	if u.LR != 0.03 || u.SGDMomentum != 0.9 || u.WeightDecay != 1e-4 || u.EncoderMomentum != 0.99 ||
+	if u.Trust != 0 || u.LR != 0.03 || u.SGDMomentum != 0.9 || u.WeightDecay != 1e-4 || u.EncoderMomentum != 0.99 ||
 		&u.Grads[0] != &grads[0] || u.QueryStatistics[0] != 1 || u.KeyStatistics[0] != 2 {
+		t.Errorf("update %+v", u)
+	}
+}
+
+// LARS is the engine's, with the coefficient of its authors' code.
+func TestApplyWithLARS(t *testing.T) {
+	eng, cfg := &fakeEngine{failCompile: -1}, tinyConfig()
+	cfg.LARS = true
+	m, err := model.New(eng, tinyNetwork(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Apply(make([]float32, testDim*testPixels), []float32{1}, []float32{2}, 0.03); err != nil {
+		t.Fatal(err)
+	}
+	if u := eng.state.updates[0]; u.Trust != 0.001 || u.WeightDecay != 1e-4 {
 		t.Errorf("update %+v", u)
 	}
 }

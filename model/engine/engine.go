@@ -153,8 +153,16 @@ type Grouped interface {
 //	θ_k ← m·θ_k + (1−m)·θ_q            (He et al. 2020, Eq. 2; parameters only)
 //	running ← 0.9·running + 0.1·statistic   (both encoders)
 //
+// With Trust it is LARS (package optim), and the first line, of each tensor:
+//
+//	u ← Grads + WeightDecay·θ_q,  q ← Trust·‖θ_q‖/‖u‖   (1 where either is 0)
+//	g ← q·u
+//
+// but for vectors (BatchNorm's and biases), whose weight decay is 0 and q is 1.
+//
 // Every operation is rounded to float32 element by element, without fused
-// multiply-add, in the order written, so that all engines agree to the bit.
+// multiply-add, in the order written, so that all engines agree to the bit;
+// norms and q are float64 until q is there, sums in the order of optim.Lanes.
 type Update struct {
 	Grads           []float32 // mean gradient over the global batch, length NumParams
 	QueryStatistics []float32 // mean over groups of the batch statistics, length NumBuffers
@@ -163,6 +171,7 @@ type Update struct {
 	SGDMomentum     float32 // 0.9
 	WeightDecay     float32
 	EncoderMomentum float32 // m
+	Trust           float32 // η of LARS; 0: plain SGD
 }
 
 // Validate reports a vector that does not have the network's length.

@@ -3,6 +3,7 @@ package optim
 import (
 	"fmt"
 	"math"
+	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -13,59 +14,89 @@ import (
 // Barlow Twins and MoCo v3.
 const Trust = 0.001
 
-// LARS turns gradients into those that make SGD the layer-wise adaptive one of
-// You et al. 2017, in the form of facebookresearch/moco-v3. Of a tensor w with
-// more than one dimension, gradient g:
+// The order of a norm's sum, the same for every engine (engine.Update): a
+// tensor is cut into pieces of PieceLen values, and value i of a piece goes to
+// lane i mod Lanes. A lane adds its values in their order, from 0; then lane l
+// takes in lane l + n/2, of the n that are left, until one is. The sums of the
+// pieces are added the same way, piece p in lane p mod Lanes. So a GPU has a
+// thread for every lane and a block for every piece.
+const (
+	PieceLen = 1 << 14
+	Lanes    = 256
+)
+
+// Piece is the part [From, To) of the flat parameters, all of one tensor.
+type Piece struct{ Tensor, From, To int }
+
+// Pieces cuts a network's parameters, tensor by tensor.
+func Pieces(net *network.Network) (pieces []Piece) {
+	for i, t := range net.Params {
+		for from := 0; from < t.Size; from += PieceLen {
+			pieces = append(pieces, Piece{i, t.Offset + from, t.Offset + min(from+PieceLen, t.Size)})
+		}
+	}
+	return pieces
+}
+
+// Adapts says whether LARS has a rate for a tensor: not for vectors.
+func Adapts(t network.Tensor) bool { return len(t.Shape) > 1 }
+
+// Rate is what a tensor has of its own in engine.Update.
+type Rate struct {
+	End   int     // behind its last value, in the flat parameters
+	Decay float32 // λ; 0 for vectors
+	Rate  float32 // q; 1 for vectors
+}
+
+// LARS is the host's part of engine.Update for engines that compute there: the
+// rates that make SGD the layer-wise adaptive one of You et al. 2017, in the
+// form of facebookresearch/moco-v3. Of a tensor w with more than one dimension,
+// gradient g:
 //
-//	u ← g + λ·w
-//	g ← q·u,  q = η·‖w‖/‖u‖  (1 where either is 0)
+//	u ← g + λ·w           (float32, rounded at each operation)
+//	q = η·‖w‖/‖u‖         (float64, then float32; 1 where either is 0)
 //
-// Vectors (BatchNorm's weights and biases, and those of linear layers) keep
-// their gradient, without weight decay. Momentum and learning rate follow in
-// engine.Update, whose weight decay must be 0.
-//
-// Norms are float64 sums over pieces of fixed size, added in their order:
-// results do not depend on the number of threads, and all replicas get the
-// same bits. u and g are rounded to float32 at each operation.
+// Norms are float64 sums of exact squares in the order above: results do not
+// depend on the number of threads, and all replicas get the same bits. It costs
+// one reading of both vectors.
 type LARS struct {
-	decay   float32
-	pieces  []piece
-	tensors []tensor
+	pieces  []Piece   // of the tensors that adapt
+	sums    []squares // of each
+	tensors []span    // of pieces, by parameter
+	rates   []Rate
 	threads int
 
+	decay          float32
 	weights, grads []float32
-	scaling        bool // the second pass
 	next           atomic.Int64
 	running        sync.WaitGroup
 	background     func() // made once, so that a step allocates nothing
 }
 
-// piece is a part of one tensor with more than one dimension.
-type piece struct {
-	tensor, from, to int
-	w, u             float64 // Σ w², Σ u²
-}
+// squares are Σ w² and Σ u².
+type squares struct{ w, u float64 }
 
-type tensor struct {
-	w, u float64
-	q    float32
-}
-
-// pieceLen is how many values a thread takes at a time.
-const pieceLen = 1 << 15
+// span is pieces [from, to).
+type span struct{ from, to int }
 
 // NewLARS makes LARS for a network's parameters.
-func NewLARS(net *network.Network, weightDecay float64, threads int) *LARS {
-	l := &LARS{decay: float32(weightDecay), threads: max(threads, 1)}
-	for _, t := range net.Params {
-		if len(t.Shape) < 2 {
+func NewLARS(net *network.Network, threads int) *LARS {
+	l := &LARS{threads: max(threads, 1), tensors: make([]span, len(net.Params)), rates: make([]Rate, len(net.Params))}
+	for _, p := range Pieces(net) {
+		if !Adapts(net.Params[p.Tensor]) {
 			continue
 		}
-		for from := 0; from < t.Size; from += pieceLen {
-			l.pieces = append(l.pieces, piece{tensor: len(l.tensors), from: t.Offset + from, to: t.Offset + min(from+pieceLen, t.Size)})
+		s := &l.tensors[p.Tensor]
+		if s.to == 0 {
+			s.from = len(l.pieces)
 		}
-		l.tensors = append(l.tensors, tensor{})
+		l.pieces = append(l.pieces, p)
+		s.to = len(l.pieces)
 	}
+	for i, t := range net.Params {
+		l.rates[i] = Rate{End: t.Offset + t.Size, Rate: 1}
+	}
+	l.sums = make([]squares, len(l.pieces))
 	l.background = func() {
 		defer l.running.Done()
 		l.work()
@@ -73,32 +104,14 @@ func NewLARS(net *network.Network, weightDecay float64, threads int) *LARS {
 	return l
 }
 
-// Adapt overwrites the gradients [NumParams] of the weights [NumParams]. It is
+// Rates are those of the gradients [NumParams] of the weights [NumParams], by
+// parameter, in the order of the flat vector; valid until the next call. It is
 // not safe for concurrent use.
-func (l *LARS) Adapt(weights, grads []float32) {
-	if len(weights) != len(grads) {
-		panic(fmt.Sprintf("optim: LARS: %d weights, %d gradients", len(weights), len(grads)))
+func (l *LARS) Rates(trust, decay float32, weights, grads []float32) []Rate {
+	if n := l.rates[len(l.rates)-1].End; len(weights) != n || len(grads) != n {
+		panic(fmt.Sprintf("optim: LARS: %d weights, %d gradients of %d parameters", len(weights), len(grads), n))
 	}
-	l.weights, l.grads = weights, grads
-	l.pass(false)
-	clear(l.tensors)
-	for _, p := range l.pieces {
-		l.tensors[p.tensor].w += p.w
-		l.tensors[p.tensor].u += p.u
-	}
-	for i := range l.tensors {
-		t := &l.tensors[i]
-		t.q = 1
-		if t.w > 0 && t.u > 0 {
-			t.q = float32(Trust * math.Sqrt(t.w) / math.Sqrt(t.u))
-		}
-	}
-	l.pass(true)
-	l.weights, l.grads = nil, nil
-}
-
-func (l *LARS) pass(scaling bool) {
-	l.scaling = scaling
+	l.decay, l.weights, l.grads = decay, weights, grads
 	l.next.Store(0)
 	l.running.Add(l.threads - 1)
 	for range l.threads - 1 {
@@ -106,6 +119,14 @@ func (l *LARS) pass(scaling bool) {
 	}
 	l.work()
 	l.running.Wait()
+	l.weights, l.grads = nil, nil
+	for i, s := range l.tensors {
+		if s.from == s.to {
+			continue
+		}
+		l.rates[i].Decay, l.rates[i].Rate = decay, total(l.sums[s.from:s.to]).rate(trust)
+	}
+	return l.rates
 }
 
 func (l *LARS) work() {
@@ -114,30 +135,67 @@ func (l *LARS) work() {
 		if i >= len(l.pieces) {
 			return
 		}
-		p := &l.pieces[i]
-		w, g := l.weights[p.from:p.to], l.grads[p.from:p.to]
-		if l.scaling {
-			scale(w, g, l.decay, l.tensors[p.tensor].q)
-		} else {
-			p.w, p.u = squares(w, g, l.decay)
+		p := l.pieces[i]
+		l.sums[i] = sum(l.weights[p.From:p.To], l.grads[p.From:p.To], l.decay)
+	}
+}
+
+// sum is that of one piece. Squares of float32 are exact in float64.
+func sum(w, g []float32, decay float32) squares {
+	var lanes [Lanes]squares
+	g = g[:len(w)]
+	for len(w) > 0 {
+		n := min(Lanes, len(w))
+		row := g[:n]
+		for i, x := range w[:n] {
+			u := float64(row[i] + float32(decay*x))
+			lanes[i].w += float64(x) * float64(x)
+			lanes[i].u += u * u
+		}
+		w, g = w[n:], g[n:]
+	}
+	return fold(&lanes)
+}
+
+// total is that of a tensor's pieces.
+func total(pieces []squares) squares {
+	var lanes [Lanes]squares
+	for i, p := range pieces {
+		lanes[i%Lanes].add(p)
+	}
+	return fold(&lanes)
+}
+
+func (s *squares) add(o squares) {
+	s.w += o.w
+	s.u += o.u
+}
+
+// fold halves the lanes until one is left.
+func fold(lanes *[Lanes]squares) squares {
+	for half := Lanes / 2; half > 0; half /= 2 {
+		for i := range half {
+			lanes[i].add(lanes[i+half])
 		}
 	}
+	return lanes[0]
 }
 
-// squares is Σ w² and Σ u².
-func squares(w, g []float32, decay float32) (ww, uu float64) {
-	g = g[:len(w)]
-	for i, x := range w {
-		u := float64(g[i] + float32(decay*x))
-		ww += float64(float64(x) * float64(x))
-		uu += float64(u * u)
+// rate is q.
+func (s squares) rate(trust float32) float32 {
+	if s.w > 0 && s.u > 0 {
+		return float32(float64(trust) * math.Sqrt(s.w) / math.Sqrt(s.u))
 	}
-	return ww, uu
+	return 1
 }
 
-func scale(w, g []float32, decay, q float32) {
-	g = g[:len(w)]
-	for i, x := range w {
-		g[i] = q * (g[i] + float32(decay*x))
+// Cut calls f for the parts of [from, to) that are of one tensor each.
+func Cut(rates []Rate, from, to int, f func(from, to int, r Rate)) {
+	for i := sort.Search(len(rates), func(i int) bool { return rates[i].End > from }); from < to; i++ {
+		end := min(rates[i].End, to)
+		if end > from {
+			f(from, end, rates[i])
+		}
+		from = max(from, end)
 	}
 }

@@ -24,7 +24,8 @@ func net(shapes ...[]int) *network.Network {
 }
 
 // Against the definition, tensor by tensor in float64; tensors longer than a
-// piece, all weights 0, all gradients 0, vectors.
+// piece, all weights 0, all gradients 0, vectors. (That engines add in the same
+// order is enginetest's.)
 func TestLARS(t *testing.T) {
 	const decay = 1e-2
 	n := net([]int{8, 3, 3, 3}, []int{8}, []int{300, 257}, []int{5, 4}, []int{6, 2}, []int{7})
@@ -37,43 +38,41 @@ func TestLARS(t *testing.T) {
 	for i := n.Params[4].Offset; i < n.Params[5].Offset; i++ {
 		grads[i] = -float32(float32(decay) * weights[i]) // u = 0
 	}
-	want := make([]float64, len(grads))
-	for _, p := range n.Params {
-		var ww, uu float64
-		for i := p.Offset; i < p.Offset+p.Size; i++ {
-			u := float64(grads[i]) + decay*float64(weights[i])
-			ww += float64(weights[i]) * float64(weights[i])
-			uu += u * u
-		}
-		q := 0.001 * math.Sqrt(ww) / math.Sqrt(uu)
-		if p.Offset == n.Params[3].Offset || p.Offset == n.Params[4].Offset {
-			q = 1
-		}
-		for i := p.Offset; i < p.Offset+p.Size; i++ {
-			if want[i] = float64(grads[i]); len(p.Shape) > 1 {
-				want[i] = q * (float64(grads[i]) + decay*float64(weights[i]))
-			}
-		}
-	}
-	var first []float32
+	kept := slices.Clone(grads)
+	var first []optim.Rate
 	for _, threads := range []int{1, 2, 7} {
-		got, other := slices.Clone(grads), slices.Clone(grads)
-		l := optim.NewLARS(n, decay, threads)
-		l.Adapt(weights, other) // what it did before does not count
-		l.Adapt(weights, got)
-		for i, g := range got {
-			if math.Abs(float64(g)-want[i]) > 1e-6*math.Abs(want[i])+1e-9 {
-				t.Fatalf("%d threads, value %d: %g, want %g", threads, i, g, want[i])
+		l := optim.NewLARS(n, threads)
+		l.Rates(1, 1, grads, weights) // what it did before does not count
+		got := l.Rates(optim.Trust, decay, weights, grads)
+		for i, p := range n.Params {
+			want := optim.Rate{End: p.Offset + p.Size, Rate: 1}
+			if len(p.Shape) > 1 {
+				want.Decay = decay
+			}
+			if i == 0 || i == 2 {
+				var ww, uu float64
+				for j := p.Offset; j < want.End; j++ {
+					u := float64(grads[j]) + decay*float64(weights[j])
+					ww += float64(weights[j]) * float64(weights[j])
+					uu += u * u
+				}
+				want.Rate = float32(0.001 * math.Sqrt(ww) / math.Sqrt(uu))
+			}
+			if math.Abs(float64(got[i].Rate-want.Rate)) > 1e-6*float64(want.Rate) || got[i].Decay != want.Decay || got[i].End != want.End {
+				t.Fatalf("%d threads, tensor %d: %+v, want %+v", threads, i, got[i], want)
 			}
 		}
 		if first == nil {
-			first = got
+			first = slices.Clone(got)
 		} else if !slices.Equal(first, got) {
 			t.Errorf("%d threads give other bits than one", threads)
 		}
-		if n := testing.AllocsPerRun(10, func() { l.Adapt(weights, other) }); n > 0 {
+		if n := testing.AllocsPerRun(10, func() { l.Rates(optim.Trust, decay, weights, grads) }); n > 0 {
 			t.Errorf("%d threads: %v allocations", threads, n)
 		}
+	}
+	if !slices.Equal(kept, grads) {
+		t.Error("gradients are changed")
 	}
 }
 
@@ -86,13 +85,35 @@ func TestLARSStepIsRelative(t *testing.T) {
 		for i := range weights {
 			weights[i], grads[i] = float32(i-50), size*float32(i%7-3)
 			ww += float64(weights[i] * weights[i])
+			gg += float64(grads[i]) * float64(grads[i])
 		}
-		optim.NewLARS(n, 0, 1).Adapt(weights, grads)
-		for _, g := range grads {
-			gg += float64(g) * float64(g)
-		}
-		if ratio := math.Sqrt(gg / ww); math.Abs(ratio-optim.Trust) > 1e-8 {
+		rate := float64(optim.NewLARS(n, 1).Rates(optim.Trust, 0, weights, grads)[0].Rate)
+		if ratio := rate * math.Sqrt(gg/ww); math.Abs(ratio-optim.Trust) > 1e-8 {
 			t.Errorf("gradients of size %g: step %g of the weights' norm, want %g", size, ratio, optim.Trust)
+		}
+	}
+}
+
+// Cut goes through a range once, each part with the rate of its tensor.
+func TestCut(t *testing.T) {
+	rates := []optim.Rate{{End: 3, Rate: 1}, {End: 3, Rate: 9}, {End: 4, Rate: 2}, {End: 10, Rate: 3}}
+	want := []float32{1, 1, 1, 2, 3, 3, 3, 3, 3, 3}
+	for from := range 11 {
+		for to := from; to <= 10; to++ {
+			at := from
+			optim.Cut(rates, from, to, func(a, b int, r optim.Rate) {
+				if a != at || b <= a || b > to {
+					t.Fatalf("[%d, %d): part [%d, %d) after %d", from, to, a, b, at)
+				}
+				for ; at < b; at++ {
+					if want[at] != r.Rate {
+						t.Errorf("[%d, %d): rate %g at %d", from, to, r.Rate, at)
+					}
+				}
+			})
+			if at != to {
+				t.Errorf("[%d, %d): ends at %d", from, to, at)
+			}
 		}
 	}
 }

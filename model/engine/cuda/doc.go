@@ -9,6 +9,7 @@
 //	download.go  gradients to the host while backward runs
 //	stage.go   images to the device before the forward that reads them
 //	clock.go   time by the device's own clock
+//	lars.go    updates with layer-wise rates
 //	memory.go  what a step needs, and the largest that fits
 //	kernel/    own kernels in CUDA C
 //	compiled.go, fallback/   those kernels compiled: at start by NVRTC, and

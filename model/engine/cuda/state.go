@@ -28,6 +28,7 @@ type state struct {
 	table   []kernel.Weight
 	weights driver.Memory    // table, for the kernel
 	copies  [2]driver.Memory // working copies of the convolutions' weights, by encoder
+	lars    lars
 
 	programs []*program
 	failed   error // of a call that returns none; the next one that can does
@@ -239,9 +240,7 @@ func (s *state) update(u engine.Update) error {
 	if err := s.upload(s.grads.Pointer, u.Grads); err != nil {
 		return err
 	}
-	n := s.net.NumParams()
-	if err := s.e.kernels.Launch(s.e.work, "update", kernel.Flat(n), int64(n), u.LR, u.SGDMomentum, u.WeightDecay, u.EncoderMomentum,
-		s.grads.Pointer, s.device[engine.Momentum].Pointer, s.device[engine.QueryParams].Pointer, s.device[engine.KeyParams].Pointer); err != nil {
+	if err := s.step(u); err != nil {
 		return err
 	}
 	for enc, statistics := range [][]float32{u.QueryStatistics, u.KeyStatistics} {
@@ -264,6 +263,16 @@ func (s *state) update(u engine.Update) error {
 		s.stale[v] = true
 	}
 	return s.e.work.Synchronize()
+}
+
+// step updates the parameters with the gradients that are on the device.
+func (s *state) step(u engine.Update) error {
+	if u.Trust != 0 {
+		return s.lars.step(s, u)
+	}
+	n := s.net.NumParams()
+	return s.e.kernels.Launch(s.e.work, "update", kernel.Flat(n), int64(n), u.LR, u.SGDMomentum, u.WeightDecay, u.EncoderMomentum,
+		s.grads.Pointer, s.device[engine.Momentum].Pointer, s.device[engine.QueryParams].Pointer, s.device[engine.KeyParams].Pointer)
 }
 
 // Close frees the vectors, and the programs that are still open.
@@ -296,7 +305,7 @@ func (s *state) release() error {
 	for _, m := range []*driver.Memory{&s.grads, &s.weights, &s.copies[0], &s.copies[1]} {
 		all = append(all, m.Release())
 	}
-	all = append(all, s.staging.Release())
+	all = append(all, s.staging.Release(), s.lars.release())
 	clear(s.host)
 	return errors.Join(all...)
 }

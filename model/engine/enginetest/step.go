@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -66,17 +67,24 @@ func (s suite) backwardProtocol(t *testing.T) {
 	}
 }
 
-// large has enough parameters for an update to be cut into parts.
+// large has enough parameters for an update to be cut into parts, tensors of
+// one value and of many, and weights of one piece of LARS and of several.
 func large(t *testing.T) *network.Network {
 	b := network.NewBuilder("large", 3, 4)
-	x := b.GlobalAvgPool(b.BatchNorm("bn", b.Conv("conv", 0, 301, 1, 1, 0), true))
-	net, err := b.Build(x, b.L2Normalize(b.Linear("fc", x, 203)))
+	x := b.Conv("tiny", 0, 1, 1, 1, 0)
+	x = b.GlobalAvgPool(b.BatchNorm("bn", b.Conv("conv", x, 301, 1, 1, 0), true))
+	net, err := b.Build(x, b.L2Normalize(b.Linear("fc.2", b.ReLU(b.Linear("fc.1", x, 151)), 203)))
 	check(t, err)
 	return net
 }
 
 // update is right to the bit: every product and sum rounded to float32.
 func (s suite) update(t *testing.T) {
+	t.Run("sgd", func(t *testing.T) { s.updates(t, 0) })
+	t.Run("lars", func(t *testing.T) { s.updates(t, 0.02) })
+}
+
+func (s suite) updates(t *testing.T, trust float32) {
 	net := large(t)
 	f := newFixture(testCase{name: "large", net: net, batch: 2}, 8)
 	st := s.state(t, s.engine(t, engine.Config{Threads: 3}), net, f)
@@ -88,16 +96,40 @@ func (s suite) update(t *testing.T) {
 		}
 		return v
 	}
-	for range 3 {
+	rates := map[float32]bool{}
+	for step := range 4 {
 		u := engine.Update{
 			Grads: normal(net.NumParams()), QueryStatistics: normal(net.NumBuffers()), KeyStatistics: normal(net.NumBuffers()),
-			LR: 0.03 * (1 + rng.Float32()), SGDMomentum: 0.9, WeightDecay: 1e-4, EncoderMomentum: 0.999,
+			LR: 0.03 * (1 + rng.Float32()), SGDMomentum: 0.9, WeightDecay: 1e-4, EncoderMomentum: 0.999, Trust: trust,
 		}
-		for i, g := range u.Grads {
-			g := add(g, mul(u.WeightDecay, f.query[i]))
-			f.momentum[i] = add(mul(u.SGDMomentum, f.momentum[i]), g)
-			f.query[i] = add(f.query[i], -mul(u.LR, f.momentum[i]))
-			f.key[i] = add(mul(u.EncoderMomentum, f.key[i]), mul(add(1, -u.EncoderMomentum), f.query[i]))
+		of := net.Params[slices.IndexFunc(net.Params, func(p network.Tensor) bool { return p.Name == "fc.1.weight" })]
+		switch part := f.query[of.Offset:][:of.Size]; step {
+		case 2: // a weight of zeros
+			clear(part)
+			st.Set(engine.QueryParams, f.query)
+		case 3: // u = 0
+			for i, w := range part {
+				part[i] = w + 1
+				u.Grads[of.Offset+i] = -mul(u.WeightDecay, part[i])
+			}
+			st.Set(engine.QueryParams, f.query)
+		}
+		for _, p := range net.Params {
+			weights, grads := f.query[p.Offset:][:p.Size], u.Grads[p.Offset:][:p.Size]
+			decay, rate := u.WeightDecay, float32(1)
+			if trust != 0 {
+				if rate = larsRate(p, trust, decay, weights, grads); len(p.Shape) < 2 {
+					decay = 0
+				}
+				rates[rate] = true
+			}
+			for i, g := range grads {
+				at := p.Offset + i
+				g := mul(rate, add(g, mul(decay, f.query[at])))
+				f.momentum[at] = add(mul(u.SGDMomentum, f.momentum[at]), g)
+				f.query[at] = add(f.query[at], -mul(u.LR, f.momentum[at]))
+				f.key[at] = add(mul(u.EncoderMomentum, f.key[at]), mul(add(1, -u.EncoderMomentum), f.query[at]))
+			}
 		}
 		for i := range u.QueryStatistics {
 			f.queryBuffers[i] = add(mul(0.9, f.queryBuffers[i]), mul(0.1, u.QueryStatistics[i]))
@@ -113,10 +145,49 @@ func (s suite) update(t *testing.T) {
 			engine.QueryBuffers: f.queryBuffers, engine.KeyBuffers: f.keyBuffers,
 		} {
 			if !slices.Equal(st.Host(v), want) {
-				t.Errorf("vector %d is not right to the bit after an update", v)
+				t.Errorf("step %d: vector %d is not right to the bit after an update", step, v)
 			}
 		}
 	}
+	if trust != 0 && len(rates) < 10 {
+		t.Errorf("only %d different rates: the test shows little", len(rates))
+	}
+}
+
+// larsRate is q of a tensor as optim.Lanes says, written as a recursion.
+func larsRate(p network.Tensor, trust, decay float32, weights, grads []float32) float32 {
+	if len(p.Shape) < 2 {
+		return 1
+	}
+	norm := func(value func(i int) float32) float64 {
+		var pieces []float64
+		for from := 0; from < p.Size; from += 16384 {
+			n := min(16384, p.Size-from)
+			pieces = append(pieces, laneSum(n, 0, 1, func(i int) float64 {
+				x := float64(value(from + i))
+				return x * x
+			}))
+		}
+		return math.Sqrt(laneSum(len(pieces), 0, 1, func(i int) float64 { return pieces[i] }))
+	}
+	w := norm(func(i int) float32 { return weights[i] })
+	u := norm(func(i int) float32 { return add(grads[i], mul(decay, weights[i])) })
+	if w == 0 || u == 0 {
+		return 1
+	}
+	return float32(float64(trust) * w / u)
+}
+
+// laneSum is the sum of the values i = lane mod every of n: a lane's own in
+// their order, two lanes' after they have been halved.
+func laneSum(n, lane, every int, value func(i int) float64) (sum float64) {
+	if every < 256 {
+		return laneSum(n, lane, 2*every, value) + laneSum(n, lane+every, 2*every, value)
+	}
+	for i := lane; i < n; i += every {
+		sum += value(i)
+	}
+	return sum
 }
 
 // mul and add round once, to float32: the functions are not inlined, so that

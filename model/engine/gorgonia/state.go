@@ -6,6 +6,7 @@ import (
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia/kernel"
 	"mochi/model/network"
+	"mochi/model/optim"
 )
 
 // state implements engine.State. Its vectors are plain slices that the
@@ -15,6 +16,7 @@ type state struct {
 	clock   *clock
 	net     *network.Network
 	vectors map[engine.Vector][]float32
+	lars    *optim.LARS // made by the first update that needs it
 }
 
 func newState(team *kernel.Team, c *clock, net *network.Network) *state {
@@ -75,8 +77,17 @@ func (s *state) Update(u engine.Update) error {
 		return fmt.Errorf("engine gorgonia: update: %w", err)
 	}
 	query, key, momentum := s.vectors[engine.QueryParams], s.vectors[engine.KeyParams], s.vectors[engine.Momentum]
+	rates := []optim.Rate{{End: len(query), Decay: u.WeightDecay, Rate: 1}}
+	if u.Trust != 0 {
+		if s.lars == nil {
+			s.lars = optim.NewLARS(s.net, s.team.Threads())
+		}
+		rates = s.lars.Rates(u.Trust, u.WeightDecay, query, u.Grads)
+	}
 	s.chunks(len(query), func(from, to int) {
-		step(u, u.Grads[from:to], momentum[from:to], query[from:to], key[from:to])
+		optim.Cut(rates, from, to, func(from, to int, r optim.Rate) {
+			step(u, r, u.Grads[from:to], momentum[from:to], query[from:to], key[from:to])
+		})
 	})
 	running(s.vectors[engine.QueryBuffers], u.QueryStatistics)
 	running(s.vectors[engine.KeyBuffers], u.KeyStatistics)
@@ -93,13 +104,13 @@ func (s *state) chunks(n int, f func(from, to int)) {
 // step is SGD with momentum and weight decay on query (θ_q), then the moving
 // average on key (θ_k). The conversions keep the compiler from fusing a
 // product and a sum into one rounding, see engine.Update.
-func step(u engine.Update, grads, velocity, query, key []float32) {
+func step(u engine.Update, r optim.Rate, grads, velocity, query, key []float32) {
 	keep, blend := u.EncoderMomentum, 1-u.EncoderMomentum
 	velocity, query, key = velocity[:len(grads)], query[:len(grads)], key[:len(grads)]
 	for i, g := range grads {
 		q := query[i]
-		g += float32(u.WeightDecay * q)
-		v := float32(u.SGDMomentum*velocity[i]) + g
+		g = r.Rate * (g + float32(r.Decay*q))
+		v := float32(u.SGDMomentum*velocity[i]) + float32(g)
 		q -= float32(u.LR * v)
 		velocity[i], query[i] = v, q
 		key[i] = float32(keep*key[i]) + float32(blend*q)

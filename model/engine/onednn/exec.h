@@ -37,8 +37,13 @@ void ox_state_close(ox_state *s);
 float *ox_state_vector(ox_state *s, int vector);
 // ox_state_refresh renews all working copies after parameters were set.
 void ox_state_refresh(ox_state *s);
-// ox_state_update is engine.Update.
-void ox_state_update(ox_state *s, const mk_sgd *sgd, const float *grads, float keep, float blend,
+// ox_rate is what the tensor before end (in the flat parameters) has of its own.
+typedef struct {
+    size_t end;
+    float decay, rate;
+} ox_rate;
+// ox_state_update is engine.Update, with rates of all tensors in their order.
+void ox_state_update(ox_state *s, const mk_sgd *sgd, const ox_rate *rates, int n, const float *grads, float keep, float blend,
                      const float *query_statistics, const float *key_statistics);
 
 // ---- Program (program.c, exec.c) ----

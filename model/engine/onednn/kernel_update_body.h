@@ -2,10 +2,10 @@
 
 static void FN(update)(size_t n, const mk_sgd *s, const float *grad, float *velocity, float *query, float *key) {
     vec lr = V_SET(s->lr), momentum = V_SET(s->momentum), decay = V_SET(s->weight_decay);
-    vec keep = V_SET(s->ema), blend = V_SET(1 - s->ema);
+    vec keep = V_SET(s->ema), blend = V_SET(1 - s->ema), rate = V_SET(s->rate);
     for (size_t i = 0; i < n; i += W) {
         vec q = V_LOAD(query + i);
-        vec g = V_ADD(V_LOAD(grad + i), V_MUL(decay, q));
+        vec g = V_MUL(rate, V_ADD(V_LOAD(grad + i), V_MUL(decay, q)));
         vec v = V_ADD(V_MUL(momentum, V_LOAD(velocity + i)), g);
         q = V_SUB(q, V_MUL(lr, v));
         V_STORE(velocity + i, v);

@@ -11,7 +11,7 @@ import (
 // updateReference is engine.Update as written there.
 func updateReference(s mkSGD, grad, velocity, query, key []float32) {
 	for i, g := range grad {
-		g += float32(s.weightDecay * query[i])
+		g = float32(s.rate * (g + float32(s.weightDecay*query[i])))
 		velocity[i] = float32(s.momentum*velocity[i]) + g
 		query[i] -= float32(s.lr * velocity[i])
 		key[i] = float32(s.ema*key[i]) + float32((1-s.ema)*query[i])
@@ -19,7 +19,7 @@ func updateReference(s mkSGD, grad, velocity, query, key []float32) {
 }
 
 func randomStep(rng *rand.Rand, n int) (s mkSGD, grad, velocity, query, key []float32) {
-	s = mkSGD{lr: 0.03 * rng.Float32(), momentum: 0.9, weightDecay: 1e-4, ema: 0.999}
+	s = mkSGD{lr: 0.03 * rng.Float32(), momentum: 0.9, weightDecay: 1e-4, ema: 0.999, rate: rng.Float32()}
 	return s, random[float32](rng, n, 0, 1), random[float32](rng, n, 0, 1), random[float32](rng, n, 0, 0.1), random[float32](rng, n, 0, 0.1)
 }
 

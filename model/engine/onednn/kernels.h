@@ -168,9 +168,10 @@ void mk_wgrad_store(const mk_conv *c, int o0, int o1, int n, const float *const 
 
 // ---- Update (kernel_update.c) ----
 
-// mk_sgd is engine.Update's scalars.
+// mk_sgd is engine.Update's scalars. rate is LARS's q of a tensor, 1 in SGD.
 typedef struct {
     float lr, momentum, weight_decay, ema; // ema: m of the key encoder
+    float rate;
 } mk_sgd;
 
 // mk_update is one step on n parameters, to the bit as engine.Update says:

@@ -232,10 +232,10 @@ func mkWgradStore(s mkConv, n int, sums, dw []float32) {
 }
 
 // mkSGD is mk_sgd.
-type mkSGD struct{ lr, momentum, weightDecay, ema float32 }
+type mkSGD struct{ lr, momentum, weightDecay, ema, rate float32 }
 
 func (s mkSGD) c() *C.mk_sgd {
-	return &C.mk_sgd{C.float(s.lr), C.float(s.momentum), C.float(s.weightDecay), C.float(s.ema)}
+	return &C.mk_sgd{C.float(s.lr), C.float(s.momentum), C.float(s.weightDecay), C.float(s.ema), C.float(s.rate)}
 }
 
 func mkUpdate(s mkSGD, grad, velocity, query, key []float32) {

@@ -103,8 +103,25 @@ void ox_state_refresh(ox_state *s) {
 typedef struct {
     ox_state *s;
     const mk_sgd *sgd;
+    const ox_rate *rates;
+    int n;
     const float *grads;
 } update;
+
+// tensor_at is the scalars of the tensor with parameter at, and its end.
+static size_t tensor_at(const update *u, size_t at, mk_sgd *sgd) {
+    int low = 0, high = u->n - 1;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (u->rates[middle].end > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    *sgd = *u->sgd;
+    sgd->weight_decay = u->rates[low].decay, sgd->rate = u->rates[low].rate;
+    return u->rates[low].end;
+}
 
 // plain updates a thread's share of parameters [from, to), which no
 // convolution copies.
@@ -112,9 +129,14 @@ static void plain(const update *u, size_t from, size_t to, int thread) {
     ox_state *s = u->s;
     size_t n = to - from, begin = from + n * (size_t)thread / (size_t)s->e->threads,
            end = from + n * (size_t)(thread + 1) / (size_t)s->e->threads;
-    if (end > begin)
-        mk_update(end - begin, u->sgd, u->grads + begin, s->vector[MOMENTUM] + begin, s->vector[QUERY] + begin,
+    while (begin < end) {
+        mk_sgd sgd;
+        size_t stop = tensor_at(u, begin, &sgd);
+        if (stop > end) stop = end;
+        mk_update(stop - begin, &sgd, u->grads + begin, s->vector[MOMENTUM] + begin, s->vector[QUERY] + begin,
                   s->vector[KEY] + begin);
+        begin = stop;
+    }
 }
 
 static void update_job(void *arg, int thread) {
@@ -133,8 +155,10 @@ static void update_job(void *arg, int thread) {
         plain(u, at, from, thread);
         int o0, o1;
         ox_share(l->out, thread, s->e->threads, &o0, &o1);
+        mk_sgd sgd;
+        tensor_at(u, from, &sgd);
         if (o1 > o0)
-            mk_update_copies(o0, o1, u->sgd, u->grads + from, s->vector[MOMENTUM] + from, s->vector[QUERY] + from,
+            mk_update_copies(o0, o1, &sgd, u->grads + from, s->vector[MOMENTUM] + from, s->vector[QUERY] + from,
                              s->vector[KEY] + from, n, copies);
         for (; i < s->n && s->copies[i]->param == first->param; i++)
             mk_layout_copy(&s->copies[i]->layout, o0, o1, s->vector[s->copies[i]->key] + from, s->copies[i]->data);
@@ -143,9 +167,9 @@ static void update_job(void *arg, int thread) {
     plain(u, at, s->params, thread);
 }
 
-void ox_state_update(ox_state *s, const mk_sgd *sgd, const float *grads, float keep, float blend,
+void ox_state_update(ox_state *s, const mk_sgd *sgd, const ox_rate *rates, int n, const float *grads, float keep, float blend,
                      const float *query_statistics, const float *key_statistics) {
-    update u = {s, sgd, grads};
+    update u = {s, sgd, rates, n, grads};
     ox_team_run(s->e->team, update_job, &u);
     mk_running(s->buffers, keep, blend, query_statistics, s->vector[QUERY_BUFFERS]);
     mk_running(s->buffers, keep, blend, key_statistics, s->vector[KEY_BUFFERS]);

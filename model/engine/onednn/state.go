@@ -14,6 +14,7 @@ import (
 
 	"mochi/model/engine"
 	"mochi/model/network"
+	"mochi/model/optim"
 )
 
 // state implements engine.State. Its vectors are C memory, because the
@@ -25,6 +26,8 @@ type state struct {
 	vectors  map[engine.Vector][]float32
 	programs []*program
 	sgd      C.mk_sgd // of the update under way; here, because C's arguments escape
+	rates    []C.ox_rate
+	lars     *optim.LARS // made by the first update that needs it
 }
 
 func newState(e *cpuEngine, net *network.Network) (*state, error) {
@@ -72,11 +75,26 @@ func (s *state) Update(u engine.Update) error {
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	s.sgd = C.mk_sgd{lr: C.float(u.LR), momentum: C.float(u.SGDMomentum), weight_decay: C.float(u.WeightDecay),
-		ema: C.float(u.EncoderMomentum)}
-	C.ox_state_update(s.c, &s.sgd, pointer(u.Grads), 1-network.BatchNormMomentum, network.BatchNormMomentum,
+	s.sgd = C.mk_sgd{lr: C.float(u.LR), momentum: C.float(u.SGDMomentum), ema: C.float(u.EncoderMomentum)}
+	s.setRates(u)
+	C.ox_state_update(s.c, &s.sgd, unsafe.SliceData(s.rates), C.int(len(s.rates)), pointer(u.Grads), 1-network.BatchNormMomentum, network.BatchNormMomentum,
 		pointer(u.QueryStatistics), pointer(u.KeyStatistics))
 	return nil
+}
+
+// setRates makes rates for an update: one for all tensors, or LARS's.
+func (s *state) setRates(u engine.Update) {
+	rates := []optim.Rate{{End: len(u.Grads), Decay: u.WeightDecay, Rate: 1}}
+	if u.Trust != 0 {
+		if s.lars == nil {
+			s.lars = optim.NewLARS(s.net, s.e.info.Threads)
+		}
+		rates = s.lars.Rates(u.Trust, u.WeightDecay, s.vectors[engine.QueryParams], u.Grads)
+	}
+	s.rates = s.rates[:0]
+	for _, r := range rates {
+		s.rates = append(s.rates, C.ox_rate{end: C.size_t(r.End), decay: C.float(r.Decay), rate: C.float(r.Rate)})
+	}
 }
 
 func (s *state) Compile(spec engine.Spec) (engine.Program, error) {

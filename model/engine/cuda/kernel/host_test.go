@@ -286,5 +286,6 @@ func (m *machine) checkKinds(name string, args []any) error {
 var goKinds = map[string]string{
 	"int": "int", "int64": "long long", "uint64": "unsigned long long", "float32": "float",
 	"[]float32": "float *", "[]uint16": "bf16 *", "[]uint8": "unsigned char *", "[]int32": "int *",
-	"[]uint64": "unsigned long long *", "[]kernel.Weight": "weight *",
+	"[]uint64": "unsigned long long *", "[]kernel.Weight": "weight *", "[]float64": "double *",
+	"[]kernel.Piece": "piece *", "[]kernel.Tensor": "tensor *",
 }

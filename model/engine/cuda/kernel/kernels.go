@@ -7,7 +7,7 @@
 //	bn.cu        BatchNorm in training, grouped, with ReLU and residual joins
 //	pool.cu      maximum over windows, mean over pixels
 //	move.cu      formats, element-wise rest, bias, rows of length 1
-//	update.cu    SGD and key encoder on flat vectors, working copies of weights
+//	update.cu    SGD, LARS and key encoder on flat vectors, working copies of weights
 //	contrast.cu  the loss against shards of the queue
 //
 // Tensors are NHWC: [groups][rows][channels], rows = images·height·width of
@@ -79,6 +79,11 @@ const (
 	InKey   Kind = "const unsigned long long *"
 	OutKey  Kind = "unsigned long long *"
 	InW     Kind = "const weight *"
+	InD     Kind = "const double *"
+	OutD    Kind = "double *"
+
+	InPiece  Kind = "const piece *"
+	InTensor Kind = "const tensor *"
 )
 
 // Param is one parameter, in order.
@@ -104,6 +109,16 @@ type Weight struct {
 	Taps     int32 // kernel height × width
 	Padded   int32 // input channels in the copy, ≥ In
 }
+
+// Piece is an entry of LARS's table of pieces (optim.Pieces), as C lays it out.
+type Piece struct {
+	From   int64 // first value among the flat parameters
+	Values int32
+	Tensor int32 // by parameter
+}
+
+// Tensor is which pieces a parameter has; of a vector it has none.
+type Tensor struct{ First, Pieces int32 }
 
 //go:embed *.cu
 var files embed.FS

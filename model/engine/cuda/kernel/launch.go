@@ -102,6 +102,12 @@ func Weights(table []Weight) Launch {
 	return Launch{Grid: [3]int{min(256, ceil(largest, 4*threads)), len(table), 1}, Block: [3]int{threads, 1, 1}}
 }
 
+// Pieces is one block for each of n pieces or tensors, with two doubles a lane
+// (a thread is one of optim.Lanes).
+func Pieces(n int) Launch {
+	return Launch{Grid: [3]int{n, 1, 1}, Block: [3]int{threads, 1, 1}, Shared: 2 * threads * 8}
+}
+
 // Select is one block for every query, with a histogram of 2048 bins.
 func Select(queries int) Launch {
 	return Launch{Grid: [3]int{queries, 1, 1}, Block: [3]int{threads, 1, 1}, Shared: (2048 + 16) * 4}

@@ -55,5 +55,6 @@ func TestLaunches(t *testing.T) {
 	check("Points", Points(4096, 1<<20))
 	check("Mix", Mix(4096, 1))
 	check("Mix", Mix(4096, 2048))
+	check("Pieces", Pieces(1<<20))
 	check("Weights", Weights([]Weight{{Out: 2048, In: 2048, Taps: 9, Padded: 2048}, {Out: 1, In: 1, Taps: 1, Padded: 1}}))
 }

@@ -196,6 +196,18 @@ var Table = []Kernel{
 		{"n", Long, ""}, {"lr", Float, ""}, {"momentum", Float, ""}, {"decay", Float, ""}, {"ema", Float, "m"},
 		{"grad", InF, "[n]"}, {"velocity", OutF, "[n]"}, {"query", OutF, "[n]"}, {"key", OutF, "[n]"},
 	}},
+	{"lars_norms", false, "Pieces(n)", "Σθ_q² and Σ(g + λ·θ_q)² of every piece of a tensor that adapts, in the order of optim.Lanes.", []Param{
+		{"pieces", InPiece, "[n] Piece"}, {"tensors", InTensor, "Tensor, by parameter"}, {"decay", Float, "λ"},
+		{"query", InF, "flat parameters"}, {"grad", InF, "flat"}, {"sums", OutD, "[n][2]; untouched for vectors"},
+	}},
+	{"lars_rates", false, "Pieces(parameters)", "q of every tensor, 1 for vectors.", []Param{
+		{"tensors", InTensor, "[parameters] Tensor"}, {"sums", InD, "[pieces][2]"}, {"trust", Float, "η"}, {"rates", OutF, "[parameters]"},
+	}},
+	{"lars_update", false, "Pieces(n)", "update with rates, and without weight decay for vectors.", []Param{
+		{"pieces", InPiece, "[n] Piece"}, {"tensors", InTensor, "Tensor, by parameter"}, {"rates", InF, "[parameters]"},
+		{"lr", Float, ""}, {"momentum", Float, ""}, {"decay", Float, ""}, {"ema", Float, "m"},
+		{"grad", InF, "flat"}, {"velocity", OutF, "flat"}, {"query", OutF, "flat"}, {"key", OutF, "flat"},
+	}},
 	{"running", false, "Flat(n)", "running ← keep·running + blend·statistic, unfused.", []Param{
 		{"n", Long, ""}, {"keep", Float, "1 − blend, as Go rounds it"}, {"blend", Float, "0.1"},
 		{"statistic", InF, "[n]"}, {"running", OutF, "[n]"},

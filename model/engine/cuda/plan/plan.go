@@ -17,6 +17,7 @@ import (
 	"mochi/model/engine/cuda/kernel"
 	"mochi/model/engine/onednn/schedule"
 	"mochi/model/network"
+	"mochi/model/optim"
 )
 
 // None is a missing tensor, norm or layer.
@@ -198,6 +199,19 @@ func Padded(net *network.Network, t kernel.Type) int {
 	}
 	v := t.Vector()
 	return (net.Channels + v - 1) / v * v
+}
+
+// Pieces are LARS's tables: all parameters in pieces, and the pieces of those
+// that adapt.
+func Pieces(net *network.Network) (pieces []kernel.Piece, tensors []kernel.Tensor) {
+	tensors = make([]kernel.Tensor, len(net.Params))
+	for i, p := range optim.Pieces(net) {
+		if t := &tensors[p.Tensor]; optim.Adapts(net.Params[p.Tensor]) {
+			t.First, t.Pieces = int32(i)-t.Pieces, t.Pieces+1
+		}
+		pieces = append(pieces, kernel.Piece{From: int64(p.From), Values: int32(p.To - p.From), Tensor: int32(p.Tensor)})
+	}
+	return pieces, tensors
 }
 
 // Weights lists the working copies of the convolutions' weights: entries of
