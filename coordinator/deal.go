@@ -1,19 +1,20 @@
 package coordinator
 
-// Deal gives BatchNorm groups 0…groups−1 to members by rank, contiguously and
-// each exactly once, so that the slowest member is done as early as possible.
+// Deal gives BatchNorm groups 0…units·size−1 to members by rank, contiguously
+// and each exactly once, so that the slowest member is done as early as
+// possible. A unit is size groups from a multiple of size on; none is split.
 // msPerGroup is each member's measured time for one group, 0 where unknown
-// (taken as the mean of the others). Every member gets at least one group
-// while there are enough. There must be at least one member.
+// (taken as the mean of the others). Every member gets at least one unit while
+// there are enough. There must be at least one member.
 //
-// Each group goes to the member that would finish it first, which is optimal
+// Each unit goes to the member that would finish it first, which is optimal
 // for equal tasks on machines of different speed; ties go to the lower rank,
-// so members of equal speed get counts that differ by at most one.
-func Deal(groups int, msPerGroup []float64) [][]int {
+// so members of equal speed get counts that differ by at most one unit.
+func Deal(units, size int, msPerGroup []float64) [][]int {
 	ms := fill(msPerGroup)
 	counts := make([]int, len(ms))
-	for left := groups; left > 0; left-- {
-		best := groups - left // one each to begin with
+	for left := units; left > 0; left-- {
+		best := units - left // one each to begin with
 		if best >= len(ms) {
 			best = 0
 			for i := range ms {
@@ -27,7 +28,7 @@ func Deal(groups int, msPerGroup []float64) [][]int {
 	deal := make([][]int, len(ms))
 	next := 0
 	for i, n := range counts {
-		deal[i] = make([]int, n)
+		deal[i] = make([]int, n*size)
 		for j := range deal[i] {
 			deal[i][j] = next
 			next++

@@ -9,36 +9,65 @@ import (
 )
 
 func ExampleDeal() {
-	fmt.Println(Deal(8, []float64{0, 0, 0})) // nothing measured yet
-	fmt.Println(Deal(8, []float64{30, 10}))  // the second is three times as fast
+	fmt.Println(Deal(8, 1, []float64{0, 0, 0})) // nothing measured yet
+	fmt.Println(Deal(8, 1, []float64{30, 10}))  // the second is three times as fast
+	fmt.Println(Deal(4, 2, []float64{30, 10}))  // two groups at once
 	// Output:
 	// [[0 1 2] [3 4 5] [6 7]]
 	// [[0 1] [2 3 4 5 6 7]]
+	// [[0 1] [2 3 4 5 6 7]]
 }
 
-// Every group exactly once, ascending, nobody idle; and no other counts would
-// end the step earlier (all of them are tried).
+// Every group exactly once, ascending, nobody idle, no unit split; and no other
+// counts of units would end the step earlier (all of them are tried).
 func TestDealIsOptimal(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
-		groups := 1 + rng.IntN(9)
-		ms := make([]float64, 1+rng.IntN(min(groups, 4)))
+		units, size := 1+rng.IntN(9), 1+rng.IntN(4)
+		groups := units * size
+		ms := make([]float64, 1+rng.IntN(min(units, 4)))
 		for i := range ms {
 			ms[i] = float64(1 + rng.IntN(40))
 		}
-		deal := Deal(groups, ms)
+		deal := Deal(units, size, ms)
 		var all []int
 		for i, g := range deal {
 			if len(g) == 0 {
-				t.Fatalf("Deal(%d, %v): member %d has nothing to do", groups, ms, i)
+				t.Fatalf("Deal(%d, %d, %v): member %d has nothing to do", units, size, ms, i)
+			}
+			if len(g)%size != 0 || g[0]%size != 0 {
+				t.Fatalf("Deal(%d, %d, %v) = %v splits a unit", units, size, ms, deal)
 			}
 			all = append(all, g...)
 		}
 		if len(all) != groups || !slices.IsSorted(all) || all[0] != 0 || len(slices.Compact(all)) != groups {
-			t.Fatalf("Deal(%d, %v) = %v", groups, ms, deal)
+			t.Fatalf("Deal(%d, %d, %v) = %v", units, size, ms, deal)
 		}
-		if got, want := predict(deal, ms), bestTime(groups, ms); math.Abs(got-want) > 1e-9 {
-			t.Fatalf("Deal(%d, %v) = %v takes %v, %v is possible", groups, ms, deal, got, want)
+		if got, want := predict(deal, ms), float64(size)*bestTime(units, ms); math.Abs(got-want) > 1e-9 {
+			t.Fatalf("Deal(%d, %d, %v) = %v takes %v, %v is possible", units, size, ms, deal, got, want)
+		}
+	}
+}
+
+// Members of equal speed, known or not, get counts that differ by at most one
+// unit, the lower ranks the larger ones.
+func TestDealIsFair(t *testing.T) {
+	for units := 1; units <= 12; units++ {
+		for size := 1; size <= 3; size++ {
+			for world := 1; world <= units; world++ {
+				for _, ms := range []float64{0, 7} {
+					deal := Deal(units, size, slices.Repeat([]float64{ms}, world))
+					for rank, g := range deal {
+						want := units / world
+						if rank < units%world {
+							want++
+						}
+						if len(g) != want*size {
+							t.Errorf("Deal(%d, %d, %d × %v) = %v", units, size, world, ms, deal)
+						}
+					}
+				}
+			}
 		}
 	}
 }

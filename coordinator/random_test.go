@@ -18,7 +18,8 @@ import (
 //   - the log gets every step exactly once, in order, with a cursor without
 //     gap or overlap;
 //   - a step is appended only after every member of its round voted for it,
-//     with one digest, and computed every group once;
+//     with one digest, and computed every group once; groups are dealt in whole
+//     units of --groups-at-once, to no more members than there are units;
 //   - a commit is published only once it is in the log;
 //   - round numbers increase;
 //   - a replica told to rely on its own state holds it (but once in a thousand
@@ -37,7 +38,7 @@ func TestRandomHistories(t *testing.T) {
 	}
 	var total totals
 	for seed := range histories {
-		w := newWorld(t, uint64(seed), []string{"all", "2", "3"}[seed%3])
+		w := newWorld(t, uint64(seed), []string{"all", "2", "3"}[seed%3], []int{1, 1, 2, 1, 3}[seed%5])
 		w.run()
 		total.add(w.totals)
 	}
@@ -97,6 +98,7 @@ type world struct {
 	totals      totals
 
 	copies  string          // --queue-copies
+	atOnce  int             // --groups-at-once
 	world   int             // members at the last commit
 	missing map[string]bool // members lost since the last commit without them
 }
@@ -122,9 +124,9 @@ type model struct {
 	fresh   bool              // the round has committed nothing yet: it keeps what it held before
 }
 
-func newWorld(t *testing.T, seed uint64, copies string) *world {
+func newWorld(t *testing.T, seed uint64, copies string, atOnce int) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), faults: true,
-		copies: copies, missing: map[string]bool{}}
+		copies: copies, atOnce: atOnce, missing: map[string]bool{}}
 	w.boot()
 	for range 1 + w.rng.IntN(3) {
 		w.join()
@@ -151,7 +153,7 @@ func (w *world) boot() {
 		Instance: fmt.Sprint(w.incarnation), Binary: "b", ConfigDigest: "c",
 		Training: protocol.Config{
 			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
-			MaxReplicas: 4, QueueShards: worldShards, QueueCopies: w.copies,
+			MaxReplicas: 4, GroupsAtOnce: w.atOnce, QueueShards: worldShards, QueueCopies: w.copies,
 		},
 		LR:         func(float64) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,
@@ -344,11 +346,17 @@ func (w *world) checkSent(a Send) {
 		}
 		seen := map[int]bool{}
 		for _, m := range r.Members {
-			for _, g := range m.Groups {
+			for i, g := range m.Groups {
 				if seen[g] || g < 0 || g >= 6 {
 					w.fatalf("group %d dealt twice in %+v", g, r)
 				}
 				seen[g] = true
+				if first := m.Groups[i-i%w.atOnce]; len(m.Groups)%w.atOnce != 0 || first%w.atOnce != 0 || g != first+i%w.atOnce {
+					w.fatalf("a unit of %d groups is split in %+v", w.atOnce, r)
+				}
+			}
+			if len(m.Groups) == 0 {
+				w.fatalf("a member without work in %+v", r)
 			}
 		}
 		if len(seen) != 6 || r.Cursor != 6*(r.Step-1) {

@@ -232,11 +232,17 @@ func split(members []*replica, key func(*replica) string) (majority, others []*r
 
 // limit is how many members a round can have.
 func (c *Core) limit() int {
-	groups := c.cfg.Training.Groups()
+	units := c.cfg.Training.Units()
 	if m := c.cfg.Training.MaxReplicas; m > 0 {
-		return min(m, groups)
+		return min(m, units)
 	}
-	return groups
+	return units
+}
+
+// deal is Deal of the job's units.
+func (c *Core) deal(msPerGroup []float64) [][]int {
+	units := c.cfg.Training.Units()
+	return Deal(units, c.cfg.Training.Groups()/units, msPerGroup)
 }
 
 // begin starts a round, or one that only saves the state.
@@ -255,7 +261,7 @@ func (c *Core) begin(candidates, holders []*replica, save bool) {
 	c.lastRound++
 	c.do(Reserve{c.lastRound})
 	r := &round{
-		number: c.lastRound, members: slices.Clone(members), world: len(members), deal: Deal(c.cfg.Training.Groups(), speeds(members)),
+		number: c.lastRound, members: slices.Clone(members), world: len(members), deal: c.deal(speeds(members)),
 		step: c.at + 1, cursor: cursor, since: c.now, votes: map[string]*protocol.Ready{}, save: save,
 	}
 	msg := protocol.Round{Round: r.number, Step: r.step, Cursor: cursor, Donor: -1, Reason: c.why, Save: save}
@@ -328,7 +334,7 @@ func (c *Core) boundary() string {
 	if slices.Contains(ms, 0) {
 		return ""
 	}
-	now, then := predict(r.deal, ms), predict(Deal(c.cfg.Training.Groups(), ms), ms)
+	now, then := predict(r.deal, ms), predict(c.deal(ms), ms)
 	if then <= (1-c.cfg.Limits.Rebalance)*now {
 		return fmt.Sprintf("rebalance: %.0f ms a step instead of %.0f", then, now)
 	}

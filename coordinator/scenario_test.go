@@ -267,7 +267,7 @@ func (s *scenario) job() {
 	t := &s.cfg.Training
 	t.MinReplicas = int(s.num("min", 1))
 	t.MaxReplicas = int(s.num("max", 0))
-	t.Batch = int(s.num("groups", 4))
+	t.Batch, t.GroupsAtOnce = int(s.num("groups", 4)), int(s.num("at-once", 1))
 	t.Steps = s.num("steps", 1000)
 	t.CheckpointEvery = s.num("every", 0)
 	t.QueueCopies, t.QueueShards = s.str("copies", "all"), int(s.num("shards", 1))

@@ -43,12 +43,12 @@ func TestGroupIsReproducibleOnAnyThreads(t *testing.T) {
 			if err := m.Keys(images, keys, keyStats); err != nil {
 				t.Fatal(err)
 			}
-			report, err := m.Step(model.StepInput{Images: images, Positives: positives, Samples: []int{9, 8, 7, 6, 5, 4, 3, 2},
+			reports, err := m.Step(model.StepInput{Images: images, Positives: positives, Samples: []int{9, 8, 7, 6, 5, 4, 3, 2},
 				Shards: loss.Split(queue, nil, dim, 4), Step: 1, BatchSize: 4 * g, Mix: true}, grads, stats, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return [][]float32{keys, keyStats, grads, stats, {float32(report.Loss)}}
+			return [][]float32{keys, keyStats, grads, stats, {float32(reports[0].Loss)}}
 		}
 		if before {
 			group(other)

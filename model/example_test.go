@@ -59,14 +59,14 @@ func Example() {
 		}
 		var total model.Report
 		for j := 0; j < batch; j += group {
-			report, err := m.Step(model.StepInput{
+			reports, err := m.Step(model.StepInput{
 				Images: queries[j*pixels : (j+group)*pixels], Positives: keys[j*dim : (j+group)*dim],
 				Samples: samples[j : j+group], Shards: loss.Split(queue, nil, dim, 4), Step: int64(step), BatchSize: batch, Mix: step >= 2,
 			}, part, partStats, nil)
 			check(err)
 			add(grads, part, 1)
 			add(queryStats, partStats, float32(group)/batch)
-			total.Add(report)
+			total.Add(reports[0])
 		}
 		check(m.Apply(grads, queryStats, keyStats, rate.LR(float64(step))))
 		for b := range batch { // after the logits

@@ -2,6 +2,7 @@ package model_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 
 	"mochi/model/engine"
@@ -15,6 +16,9 @@ type fakeEngine struct {
 	failCompile engine.Mode // −1 = never
 	state       *fakeState
 	open        int // states and programs not closed
+
+	together    bool        // several groups in one program
+	unsupported engine.Mode // of which it cannot have them; −1 = none
 }
 
 func (e *fakeEngine) Info() engine.Info         { return engine.Info{Name: "fake", Threads: 1} }
@@ -31,7 +35,70 @@ func (e *fakeEngine) NewState(net *network.Network) (engine.State, error) {
 		e.state.vectors[v] = make([]float32, n)
 	}
 	e.open++
+	if e.together {
+		return fakeGrouped{e.state}, nil
+	}
 	return e.state, nil
+}
+
+// fakeGrouped runs several groups in one program: those of one group each, and
+// ready when the last has all gradients.
+type fakeGrouped struct{ *fakeState }
+
+func (s fakeGrouped) CompileGroups(spec engine.Spec, n int) (engine.Program, error) {
+	if spec.Mode == s.e.unsupported {
+		return nil, fmt.Errorf("%d groups: %w", n, engine.ErrUnsupported)
+	}
+	p := &fakeTogether{}
+	for range n {
+		one, err := s.Compile(spec)
+		if err != nil {
+			return nil, err
+		}
+		p.groups = append(p.groups, one)
+	}
+	return p, nil
+}
+
+type fakeTogether struct{ groups []engine.Program }
+
+func (p *fakeTogether) row(x []float32, j int) []float32 {
+	n := len(x) / len(p.groups)
+	return x[j*n : (j+1)*n]
+}
+
+func (p *fakeTogether) Spec() engine.Spec  { return p.groups[0].Spec() }
+func (p *fakeTogether) Features([]float32) { panic("not used by package model") }
+
+func (p *fakeTogether) Close() (err error) {
+	for _, one := range p.groups {
+		err = errors.Join(err, one.Close())
+	}
+	return err
+}
+
+func (p *fakeTogether) Forward(images, dst []float32) (err error) {
+	for j, one := range p.groups {
+		err = errors.Join(err, one.Forward(p.row(images, j), p.row(dst, j)))
+	}
+	return err
+}
+
+func (p *fakeTogether) Statistics(dst []float32) {
+	for j, one := range p.groups {
+		one.Statistics(p.row(dst, j))
+	}
+}
+
+func (p *fakeTogether) Backward(d, grads []float32, ready func(param int)) (err error) {
+	for j, one := range p.groups {
+		r := ready
+		if j < len(p.groups)-1 {
+			r = nil
+		}
+		err = errors.Join(err, one.Backward(p.row(d, j), p.row(grads, j), r))
+	}
+	return err
 }
 
 type fakeState struct {

@@ -236,11 +236,11 @@ func goldenStep(t *testing.T, g *golden, m *model.MoCo, queue []float32, step in
 		for _, sample := range g.ints("input.samples")[at : at+c.Group] {
 			in.Samples = append(in.Samples, int(sample))
 		}
-		report, err := m.Step(in, grads, stats, nil)
+		reports, err := m.Step(in, grads, stats, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		total.Add(report)
+		total.Add(reports[0])
 		add(sum, grads, 1)
 		add(queryStats, stats, 1/groups)
 	}

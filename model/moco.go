@@ -1,7 +1,8 @@
 // Package model is the method: MoCo-v2 (He et al. 2020, Chen et al. 2020) with
 // MoCHi's synthetic hard negatives (Kalantidis et al. 2020). It knows no
-// cluster: one BatchNorm group of g samples is its unit of work, and whoever
-// drives it deals groups, adds up what they leave and moves the keys.
+// cluster: BatchNorm groups of g samples are its work, one at a time or as many
+// as fill a GPU (Config.GroupsAtOnce), and whoever drives it deals groups, adds
+// up what they leave and moves the keys.
 //
 //	One step on a global batch of B samples in G = B/g groups:
 //
@@ -20,8 +21,9 @@
 //	queue ← keys, oldest out               (after the logits)     (caller)
 //
 // Everything a group leaves is a pure function of the parameters, the images,
-// the keys, the queue and (seed, step, sample indices): the same on every
-// replica with the same engine, to the bit.
+// the keys, the queue and (seed, step, sample indices), and on some engines of
+// how many groups are computed at once: the same on every replica with the same
+// engine and settings, to the bit.
 package model
 
 import (
@@ -39,8 +41,11 @@ import (
 type Config struct {
 	BNGroup int // g, samples in a BatchNorm group; default 32
 	Queue   int // K, negatives; default 16384
+	// GroupsAtOnce is how many groups are computed by one program, where the
+	// engine has such (engine.Grouped); 0 = 1.
+	GroupsAtOnce int
 	// LossBatch is the most queries that Loss takes at once, for a queue whose
-	// shards are spread over replicas; 0 = g.
+	// shards are spread over replicas; 0 = those of GroupsAtOnce.
 	LossBatch int
 	Loss      loss.Config // N, s, s′, τ, V and the seed of the draws; Threads 0 = the engine's
 
@@ -62,6 +67,9 @@ func (c Config) Validate() error {
 	if c.BNGroup < 2 {
 		faults = append(faults, fmt.Errorf("bn-group is %d, BatchNorm needs at least 2 samples", c.BNGroup))
 	}
+	if c.GroupsAtOnce < 0 {
+		faults = append(faults, fmt.Errorf("groups-at-once is %d, must not be negative", c.GroupsAtOnce))
+	}
 	for _, f := range []struct {
 		name  string
 		value float64
@@ -82,15 +90,18 @@ type MoCo struct {
 	cfg   Config
 	net   *network.Network
 	state engine.State
-	query engine.Program // f_q, one group, with backward
-	key   engine.Program // f_k, one group, forward only
+	n     int            // groups of either program
+	query engine.Program // f_q, n groups, with backward
+	key   engine.Program // f_k, n groups, forward only
 	loss  *loss.Loss
 
-	q, dq []float32 // [g, d]
+	q, dq   []float32     // [n·g, d]
+	outputs []loss.Output // [n]
+	reports []Report      // [n]
 }
 
-// New allocates the pair and compiles both encoders for one group. Parameters
-// are zero until InitState, or until they are set through State.
+// New allocates the pair and compiles both encoders. Parameters are zero until
+// InitState, or until they are set through State.
 func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
@@ -98,26 +109,57 @@ func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err erro
 	if cfg.Loss.Threads == 0 {
 		cfg.Loss.Threads = eng.Info().Threads
 	}
-	m := &MoCo{cfg: cfg, net: net, q: make([]float32, cfg.BNGroup*net.Dim), dq: make([]float32, cfg.BNGroup*net.Dim)}
+	m := &MoCo{cfg: cfg, net: net, n: max(1, cfg.GroupsAtOnce)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
+	if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, m.n*cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
 	if m.state, err = eng.NewState(net); err != nil {
 		return nil, fmt.Errorf("model: allocate %s: %w", net.Arch, err)
 	}
-	if m.key, err = m.state.Compile(engine.Spec{Encoder: engine.Key, Batch: cfg.BNGroup, Mode: engine.Forward}); err != nil {
-		return nil, fmt.Errorf("model: compile the key encoder of %s: %w", net.Arch, err)
+	if err = m.compile(); m.n > 1 && errors.Is(err, engine.ErrUnsupported) {
+		m.n = 1
+		err = errors.Join(m.closePrograms(), m.compile())
 	}
-	if m.query, err = m.state.Compile(engine.Spec{Encoder: engine.Query, Batch: cfg.BNGroup, Mode: engine.Train}); err != nil {
-		return nil, fmt.Errorf("model: compile the query encoder of %s: %w", net.Arch, err)
+	if err != nil {
+		return nil, fmt.Errorf("model: %w", err)
 	}
+	m.q, m.dq = make([]float32, m.samples()*net.Dim), make([]float32, m.samples()*net.Dim)
+	m.outputs, m.reports = make([]loss.Output, m.n), make([]Report, m.n)
 	return m, nil
 }
+
+// compile makes the programs of n groups.
+func (m *MoCo) compile() (err error) {
+	program := func(spec engine.Spec) (engine.Program, error) {
+		if m.n == 1 {
+			return m.state.Compile(spec)
+		}
+		if together, ok := m.state.(engine.Grouped); ok {
+			return together.CompileGroups(spec, m.n)
+		}
+		return nil, fmt.Errorf("%d groups at once: %w", m.n, engine.ErrUnsupported)
+	}
+	if m.key, err = program(engine.Spec{Encoder: engine.Key, Batch: m.cfg.BNGroup, Mode: engine.Forward}); err != nil {
+		return fmt.Errorf("compile the key encoder of %s: %w", m.net.Arch, err)
+	}
+	if m.query, err = program(engine.Spec{Encoder: engine.Query, Batch: m.cfg.BNGroup, Mode: engine.Train}); err != nil {
+		return fmt.Errorf("compile the query encoder of %s: %w", m.net.Arch, err)
+	}
+	return nil
+}
+
+// GroupsAtOnce is n, how many groups Keys, Step, Forward and Backward take:
+// Config.GroupsAtOnce, or 1 where the engine cannot. Whoever asked for more then
+// calls them for one group after the other.
+func (m *MoCo) GroupsAtOnce() int { return m.n }
+
+// samples is how many those are.
+func (m *MoCo) samples() int { return m.n * m.cfg.BNGroup }
 
 // State holds the parameters: for checkpoints, recovery and evaluation.
 func (m *MoCo) State() engine.State { return m.state }
@@ -135,14 +177,14 @@ func (m *MoCo) InitState(seed uint64) {
 	m.state.Set(engine.KeyBuffers, buffers)
 }
 
-// Keys encodes the key views of one group, images [g, C, S, S], into keys
-// [g, d] (rows of length 1) and its batch statistics into stats [NumBuffers].
-// For ShuffleBN the group is one of permuted sample indices.
+// Keys encodes the key views of n groups, images [n·g, C, S, S], into keys
+// [n·g, d] (rows of length 1) and their batch statistics into stats
+// [n, NumBuffers]. For ShuffleBN the groups are of permuted sample indices.
 func (m *MoCo) Keys(images, keys, stats []float32) error {
 	err := errors.Join(
 		m.length("images", images, m.imageSize()),
 		m.length("keys", keys, len(m.q)),
-		m.length("statistics", stats, m.net.NumBuffers()))
+		m.length("statistics", stats, m.n*m.net.NumBuffers()))
 	if err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
@@ -168,18 +210,18 @@ func stage(p engine.Program, images []float32) error {
 	return nil
 }
 
-// StepInput is one group of queries. Slices belong to the caller and are only
-// read.
+// StepInput is the queries of n groups, group after group. Slices belong to the
+// caller and are only read.
 type StepInput struct {
-	Images    []float32    // [g, C, S, S] query views
-	Positives []float32    // [g, d] keys of the same samples, in the same order
-	Samples   []int        // [g] dataset indices
+	Images    []float32    // [n·g, C, S, S] query views
+	Positives []float32    // [n·g, d] keys of the same samples, in the same order
+	Samples   []int        // [n·g] dataset indices
 	Shards    []loss.Shard // all V of the queue, as committed at the step before; with labels for the class oracle
 	Step      int64        // of the run; with seed and sample it determines the draws
 	BatchSize int          // B, the global batch: gradients are scaled by 1/B
 	Mix       bool         // false in the warm-up epochs: no synthetic negatives
 
-	Labels []int32 // [g] class oracle, nil = off: see loss.Queries
+	Labels []int32 // [n·g] class oracle, nil = off: see loss.Queries
 
 	Next []float32 // images of the Step after this one, staged behind its loss and backward (StageQueries); nil: none
 
@@ -199,7 +241,9 @@ type Report struct {
 	Hardest   float64 // Σ largest q·n over the real negatives
 	Spread    float64 // Σ of the group's spread (see loss.Output): 1 = as on a whole sphere, 0 = collapsed
 
-	Forward, Criterion, Backward time.Duration // of the query encoder, the loss, the query encoder
+	// Of the query encoder, the loss, the query encoder; of groups at once an
+	// equal share each.
+	Forward, Criterion, Backward time.Duration
 }
 
 // Add adds another group's report.
@@ -218,56 +262,64 @@ func (r *Report) Add(o Report) {
 	r.Backward += o.Backward
 }
 
-// Step runs one group of queries forward, through the loss and backward. The
-// group's part of the mean gradient, ∂(Σ L / B)/∂θ_q, overwrites grads
-// [NumParams]; its batch statistics overwrite stats [NumBuffers]. No parameter
-// changes. ready, if not nil, is told each parameter as soon as its gradient
-// is final (engine.Program.Backward). loss.ErrNotFinite means divergence.
-func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int)) (Report, error) {
+// Step runs n groups of queries forward, through the loss and backward. Each
+// group's part of the mean gradient, ∂(Σ L / B)/∂θ_q, overwrites its row of grads
+// [n, NumParams]; its batch statistics overwrite stats [n, NumBuffers]. No
+// parameter changes. ready, if not nil, is told each parameter as soon as its
+// gradient is final, of all groups (engine.Program.Backward). The reports, one a
+// group, are valid until the next Step. loss.ErrNotFinite means divergence.
+func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int)) ([]Report, error) {
 	if err := m.checkStep(in, grads, stats); err != nil {
-		return Report{}, fmt.Errorf("step %d: %w", in.Step, err)
+		return nil, fmt.Errorf("step %d: %w", in.Step, err)
 	}
 	start := time.Now()
 	if err := m.query.Forward(in.Images, m.q); err != nil {
-		return Report{}, fmt.Errorf("step %d: query forward: %w", in.Step, err)
+		return nil, fmt.Errorf("step %d: query forward: %w", in.Step, err)
 	}
 	m.query.Statistics(stats)
 	if in.Next != nil {
 		if err := m.StageQueries(in.Next); err != nil {
-			return Report{}, fmt.Errorf("step %d: images of the step after it: %w", in.Step, err)
+			return nil, fmt.Errorf("step %d: images of the step after it: %w", in.Step, err)
 		}
 	}
 	forward := time.Now()
 
-	out := loss.Output{DQ: m.dq}
-	err := m.loss.Compute(loss.Input{
+	rows := len(m.dq) / m.n
+	for j := range m.outputs {
+		m.outputs[j] = loss.Output{DQ: m.dq[j*rows : (j+1)*rows]}
+	}
+	err := m.loss.ComputeGroups(loss.Input{
 		Queries: loss.Queries{Q: m.q, Samples: in.Samples, Step: in.Step, Mix: in.Mix, Labels: in.Labels, Draws: in.Draws},
 		Pos:     in.Positives, Shards: in.Shards, Scale: 1 / float64(in.BatchSize),
-	}, &out)
+	}, m.outputs)
 	if err != nil {
-		return Report{}, fmt.Errorf("step %d: %w", in.Step, err)
+		return nil, fmt.Errorf("step %d: %w", in.Step, err)
 	}
 	criterion := time.Now()
 
 	if err := m.query.Backward(m.dq, grads, ready); err != nil {
-		return Report{}, fmt.Errorf("step %d: query backward: %w", in.Step, err)
+		return nil, fmt.Errorf("step %d: query backward: %w", in.Step, err)
 	}
-	return Report{
-		Samples: len(in.Samples), Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
-		PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
-		Hardest: out.HardestSim, Spread: out.Spread,
-		Forward: forward.Sub(start), Criterion: criterion.Sub(forward), Backward: time.Since(criterion),
-	}, nil
+	share := func(d time.Duration) time.Duration { return d / time.Duration(m.n) }
+	for j, out := range m.outputs {
+		m.reports[j] = Report{
+			Samples: m.cfg.BNGroup, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
+			PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
+			Hardest: out.HardestSim, Spread: out.Spread,
+			Forward: share(forward.Sub(start)), Criterion: share(criterion.Sub(forward)), Backward: share(time.Since(criterion)),
+		}
+	}
+	return m.reports, nil
 }
 
-// Forward encodes the query views of one group, images [g, C, S, S], into q
-// [g, d], and its batch statistics into stats [NumBuffers]. Forward, Loss and
-// Backward are Step for callers that evaluate the loss together with others.
+// Forward encodes the query views of n groups, images [n·g, C, S, S], into q
+// [n·g, d], and their batch statistics into stats [n, NumBuffers]. Forward, Loss
+// and Backward are Step for callers that evaluate the loss together with others.
 func (m *MoCo) Forward(images, q, stats []float32) error {
 	err := errors.Join(
 		m.length("images", images, m.imageSize()),
 		m.length("queries", q, len(m.q)),
-		m.length("statistics", stats, m.net.NumBuffers()))
+		m.length("statistics", stats, m.n*m.net.NumBuffers()))
 	if err == nil {
 		err = m.query.Forward(images, q)
 	}
@@ -281,10 +333,10 @@ func (m *MoCo) Forward(images, q, stats []float32) error {
 // Loss is the model's own loss.
 func (m *MoCo) Loss() *loss.Loss { return m.loss }
 
-// Backward takes the gradient dq [g, d] of the last Forward's queries and
-// overwrites grads [NumParams]; ready as in Step.
+// Backward takes the gradient dq [n·g, d] of the last Forward's queries and
+// overwrites grads [n, NumParams]; ready as in Step.
 func (m *MoCo) Backward(dq, grads []float32, ready func(param int)) error {
-	err := errors.Join(m.length("query gradients", dq, len(m.dq)), m.length("gradients", grads, m.net.NumParams()))
+	err := errors.Join(m.length("query gradients", dq, len(m.dq)), m.length("gradients", grads, m.n*m.net.NumParams()))
 	if err == nil {
 		err = m.query.Backward(dq, grads, ready)
 	}
@@ -324,35 +376,47 @@ func (m *MoCo) ScratchBytes() int64 { return m.loss.ScratchBytes() }
 
 // Close frees the programs and the state; the engine stays open.
 func (m *MoCo) Close() error {
-	var errs []error
-	if m.query != nil {
-		errs = append(errs, m.query.Close())
-	}
-	if m.key != nil {
-		errs = append(errs, m.key.Close())
-	}
+	err := m.closePrograms()
 	if m.state != nil {
-		errs = append(errs, m.state.Close())
+		err = errors.Join(err, m.state.Close())
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+func (m *MoCo) closePrograms() (err error) {
+	for _, p := range []*engine.Program{&m.query, &m.key} {
+		if *p != nil {
+			err = errors.Join(err, (*p).Close())
+			*p = nil
+		}
+	}
+	return err
 }
 
 func (m *MoCo) imageSize() int {
-	return m.cfg.BNGroup * m.net.Channels * m.net.ImageSize * m.net.ImageSize
+	return m.samples() * m.net.Channels * m.net.ImageSize * m.net.ImageSize
 }
 
 func (m *MoCo) checkStep(in StepInput, grads, stats []float32) error {
 	err := errors.Join(
 		m.length("images", in.Images, m.imageSize()),
-		m.length("gradients", grads, m.net.NumParams()),
-		m.length("statistics", stats, m.net.NumBuffers()))
-	if len(in.Samples) != m.cfg.BNGroup {
-		err = errors.Join(err, fmt.Errorf("%d samples, want a group of %d", len(in.Samples), m.cfg.BNGroup))
+		m.length("gradients", grads, m.n*m.net.NumParams()),
+		m.length("statistics", stats, m.n*m.net.NumBuffers()))
+	if len(in.Samples) != m.samples() {
+		err = errors.Join(err, fmt.Errorf("%d samples, want %s", len(in.Samples), m.groups()))
 	}
-	if in.BatchSize < m.cfg.BNGroup {
-		err = errors.Join(err, fmt.Errorf("global batch of %d is smaller than a group of %d", in.BatchSize, m.cfg.BNGroup))
+	if in.BatchSize < m.samples() {
+		err = errors.Join(err, fmt.Errorf("global batch of %d is smaller than %s", in.BatchSize, m.groups()))
 	}
 	return err
+}
+
+// groups is n groups, for messages.
+func (m *MoCo) groups() string {
+	if m.n == 1 {
+		return fmt.Sprintf("a group of %d", m.cfg.BNGroup)
+	}
+	return fmt.Sprintf("%d groups of %d", m.n, m.cfg.BNGroup)
 }
 
 func (m *MoCo) length(name string, x []float32, want int) error {

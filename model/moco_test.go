@@ -101,15 +101,15 @@ func TestStepGradientIsThatOfTheMeanLoss(t *testing.T) {
 	in.Mix = false // with mixing, the loss that is differentiated holds the synthetic points constant
 	grads, stats := make([]float32, testDim*testPixels), make([]float32, 1)
 	var readied []int
-	report, err := m.Step(in, grads, stats, func(p int) { readied = append(readied, p) })
+	reports, err := m.Step(in, grads, stats, func(p int) { readied = append(readied, p) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(readied, []int{0}) {
 		t.Errorf("ready called for %v, want [0]", readied)
 	}
-	if report.Samples != testGroup || report.Loss <= 0 {
-		t.Errorf("report %+v", report)
+	if reports[0].Samples != testGroup || reports[0].Loss <= 0 {
+		t.Errorf("report %+v", reports[0])
 	}
 	w := eng.state.vectors[engine.QueryParams]
 	lossAt := func() float64 {
@@ -117,7 +117,7 @@ func TestStepGradientIsThatOfTheMeanLoss(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.Loss
+		return r[0].Loss
 	}
 	const eps = 1e-2
 	for i := range w {
@@ -144,7 +144,7 @@ func TestGroupsAreIndependent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return grads, stats, r.Loss
+		return grads, stats, r[0].Loss
 	}
 	run(a, 1)
 	g1, s1, l1 := run(a, 2)
@@ -265,5 +265,133 @@ func TestNewRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "compile") || eng.open != 0 {
 			t.Errorf("mode %v does not compile: %v, %d left open", mode, err, eng.open)
 		}
+	}
+}
+
+// newTogether makes a pair that is to compute n groups at once, and does
+// unless the engine's state has no such programs (-2), or none of a mode.
+func newTogether(t *testing.T, n int, unsupported engine.Mode) (*model.MoCo, *fakeEngine) {
+	t.Helper()
+	eng := &fakeEngine{failCompile: -1, together: unsupported > -2, unsupported: unsupported}
+	cfg := tinyConfig()
+	cfg.GroupsAtOnce = n
+	m, err := model.New(eng, tinyNetwork(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.InitState(1)
+	return m, eng
+}
+
+// Several groups at once leave what they leave one after the other: keys,
+// statistics, gradients, each in its row, and a report each. The loss and its
+// gradient go through one pass over the queue.
+func TestGroupsAtOnceAreThoseOneByOne(t *testing.T) {
+	const n = 3
+	one, _ := newTiny(t)
+	all, _ := newTogether(t, n, -1)
+	if one.GroupsAtOnce() != 1 || all.GroupsAtOnce() != n {
+		t.Fatalf("%d and %d groups at once", one.GroupsAtOnce(), all.GroupsAtOnce())
+	}
+	const params = testDim * testPixels
+	type left struct{ keys, keyStats, q, qStats, grads, stats, again []float32 }
+	run := func(m *model.MoCo, in model.StepInput, n int) (l left, reports []model.Report) {
+		t.Helper()
+		l = left{make([]float32, n*testGroup*testDim), make([]float32, n), make([]float32, n*testGroup*testDim), make([]float32, n),
+			make([]float32, n*params), make([]float32, n), make([]float32, n*params)}
+		readied := 0
+		err := errors.Join(m.Keys(in.Images, l.keys, l.keyStats), m.Forward(in.Images, l.q, l.qStats), m.Backward(l.keys, l.again, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		step, err := m.Step(in, l.grads, l.stats, func(int) { readied++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if readied != 1 || len(step) != n {
+			t.Errorf("%d groups: ready was called %d times for one parameter, %d reports", n, readied, len(step))
+		}
+		for _, r := range step {
+			r.Forward, r.Criterion, r.Backward = 0, 0, 0
+			reports = append(reports, r)
+		}
+		return l, reports
+	}
+	classes := make([]int32, testK)
+	for i := range classes {
+		classes[i] = int32(i % 6)
+	}
+	for _, mix := range []bool{false, true} {
+		var in model.StepInput
+		var want left
+		var wantReports []model.Report
+		for j := range n {
+			of := tinyInput(uint64(j + 1))
+			of.Mix, of.Samples, of.Labels = mix, []int{4 * j, 4*j + 1, 4*j + 2, 4*j + 3}, []int32{0, 1, 2, int32(j)}
+			of.Shards = loss.Split(unitRows(rand.New(rand.NewPCG(9, 9)), testK, testDim), classes, testDim, 4)
+			l, reports := run(one, of, 1)
+			want = left{append(want.keys, l.keys...), append(want.keyStats, l.keyStats...), append(want.q, l.q...), append(want.qStats, l.qStats...),
+				append(want.grads, l.grads...), append(want.stats, l.stats...), append(want.again, l.again...)}
+			wantReports = append(wantReports, reports...)
+			images, positives, samples, labels := in.Images, in.Positives, in.Samples, in.Labels
+			in = of
+			in.Images, in.Positives = append(images, of.Images...), append(positives, of.Positives...)
+			in.Samples, in.Labels = append(samples, of.Samples...), append(labels, of.Labels...)
+		}
+		got, reports := run(all, in, n)
+		for name, v := range map[string][2][]float32{"keys": {got.keys, want.keys}, "key statistics": {got.keyStats, want.keyStats},
+			"queries": {got.q, want.q}, "query statistics": {got.qStats, want.qStats}, "gradients": {got.grads, want.grads},
+			"statistics": {got.stats, want.stats}, "gradients of Backward": {got.again, want.again}} {
+			if !slices.Equal(v[0], v[1]) {
+				t.Errorf("mix %v: %s are not those of one group at a time", mix, name)
+			}
+		}
+		if !slices.Equal(reports, wantReports) {
+			t.Errorf("mix %v: reports\n%+v, want\n%+v", mix, reports, wantReports)
+		}
+		if wantReports[0] == wantReports[1] {
+			t.Error("two groups report the same: the test shows nothing")
+		}
+	}
+}
+
+// An engine that has no programs of several groups, or not of both encoders,
+// computes one at a time; an engine that fails is not asked again.
+func TestGroupsAtOnceWhereTheEngineCannot(t *testing.T) {
+	for _, unsupported := range []engine.Mode{-2, engine.Forward, engine.Train} {
+		m, eng := newTogether(t, 3, unsupported)
+		if m.GroupsAtOnce() != 1 || eng.open != 3 {
+			t.Errorf("unsupported %d: %d groups at once; %d states and programs are open, want a state and two programs", unsupported, m.GroupsAtOnce(), eng.open)
+		}
+		if _, err := m.Step(tinyInput(1), make([]float32, testDim*testPixels), make([]float32, 1), nil); err != nil {
+			t.Error(err)
+		}
+		if err := m.Close(); err != nil || eng.open != 0 {
+			t.Errorf("Close: %v, %d left open", err, eng.open)
+		}
+	}
+	cfg := tinyConfig()
+	cfg.GroupsAtOnce = 3
+	eng := &fakeEngine{failCompile: engine.Train, together: true, unsupported: -1}
+	if _, err := model.New(eng, tinyNetwork(), cfg); err == nil || errors.Is(err, engine.ErrUnsupported) {
+		t.Errorf("does not compile: %v", err)
+	}
+	m, _ := newTogether(t, 3, -1)
+	in := tinyInput(1)
+	for want, err := range map[string]error{
+		"images: 48 values, want 144": m.Keys(in.Images, nil, nil),
+		"4 samples, want 3 groups of 4": func() error {
+			_, err := m.Step(in, nil, nil, nil)
+			return err
+		}(),
+		"gradients: 1 values, want 144": m.Backward(nil, make([]float32, 1), nil),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	cfg.GroupsAtOnce = -1
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "groups-at-once") {
+		t.Errorf("-1 groups at once: %v", err)
 	}
 }

@@ -3,9 +3,9 @@ package replica
 import "mochi/replica/data"
 
 // On a GPU the images of a step are on their way before it begins: the queries
-// while keys are computed, each further group while the one before it is, and
-// the first keys of the next step while this one's last group goes backward,
-// if the loader has them by then. Other engines ignore all of it.
+// while keys are computed, those of each further program run while the one before
+// it computes, and the first keys of the next step while this one's last run goes
+// backward, if the loader has them by then. Other engines ignore all of it.
 
 // ahead stages the first keys of the next step. It changes nothing if they are
 // not there yet.

@@ -19,10 +19,10 @@ import (
 // nowhere spread.
 //
 // A member has several groups but one query encoder, whose activations belong
-// to its last forward. So groups go in waves: the first of every member, then
-// the second, and so on. Every member takes part in every wave, for its
-// shards; gradients are reduced only after the last one, so that all members
-// make the same collectives in the same order.
+// to its last forward. So they go in waves, of one run of the encoder each: the
+// first of every member, then the second, and so on. Every member takes part in
+// every wave, for its shards; gradients are reduced only after the last one, so
+// that all members make the same collectives in the same order.
 //
 // Traffic of a step of B queries, float32: B·d queries, P·B·(N + V/P) to mix,
 // B·V·(d+9) parts: 3.5 MB at B = 256, d = 128, V = 16, N = 1024 on two
@@ -58,14 +58,15 @@ func (s *session) newExchange(m *membership) *exchange {
 
 // exchanged is queries for a spread queue: reduce is called before the
 // backward pass from which on no member exchanges anything more.
-func (s *session) exchanged(ctx context.Context, m *membership, step int64, images, local [][]float32, final chan<- int, reduce func()) ([]protocol.GroupReport, error) {
-	b, d, p := s.cfg.BNGroup, s.cfg.Dim, s.net.NumParams()
+func (s *session) exchanged(ctx context.Context, m *membership, step int64, images [][]float32, local []share, final chan<- int, reduce func()) ([]protocol.GroupReport, error) {
+	g, d := s.cfg.BNGroup, s.cfg.Dim
+	b := s.atOnce * g // of a run
 	if m.exchange == nil {
 		m.exchange = s.newExchange(m)
 	}
 	waves := 0
 	for _, member := range m.Members {
-		waves = max(waves, len(member.Groups))
+		waves = max(waves, len(member.Groups)/s.atOnce)
 	}
 	reports := make([]protocol.GroupReport, 0, len(m.groups))
 	dq := make([]float32, b*d)
@@ -78,13 +79,14 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		q := loss.Queries{Step: step, Mix: s.sampler.Epoch(s.cursor) >= s.cfg.MoCHiWarmup}
 		for rank, member := range m.Members {
 			m.exchange.counts[rank] = 0
-			if wave >= len(member.Groups) {
+			runs := s.runsOf(member.Groups)
+			if wave >= len(runs) {
 				continue
 			}
 			if rank == m.rank {
 				at = n
 			}
-			samples, labels := s.groupSamples(member.Groups[wave])
+			samples, labels := s.samples(runs[wave])
 			q.Samples, q.Labels = append(q.Samples, samples...), append(q.Labels, labels...)
 			m.exchange.counts[rank] = b * d
 			n += b
@@ -92,9 +94,8 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		resize(&m.exchange.queries, n*d)
 		q.Q = m.exchange.queries
 		if at >= 0 {
-			stats := local[wave][p : p+s.net.NumBuffers()]
-			if err := s.moco.Forward(images[wave], q.Q[at*d:(at+b)*d], stats); err != nil {
-				return nil, fmt.Errorf("group %d at step %d: %w", m.groups[wave], step, err)
+			if err := s.moco.Forward(images[wave], q.Q[at*d:(at+b)*d], local[wave].query); err != nil {
+				return nil, fmt.Errorf("%s at step %d: %w", s.groups(m.runs[wave]), step, err)
 			}
 			if wave+1 < len(images) {
 				if err := s.moco.StageQueries(images[wave+1]); err != nil {
@@ -112,33 +113,37 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		if at < 0 {
 			continue
 		}
-		group := m.groups[wave]
+		first := m.runs[wave]
 		width := s.moco.Loss().PartialFloats()
-		for v := range parts {
-			parts[v] = parts[v][at*width : (at+b)*width]
-		}
-		out := loss.Output{DQ: dq}
-		err = s.moco.Loss().Fold(loss.Fold{
-			Q: q.Q[at*d : (at+b)*d], Pos: s.stage.keys[group*b*d : (group+1)*b*d],
-			Samples: q.Samples[at : at+b], Scale: 1 / float64(s.cfg.Batch), Partials: parts,
-		}, &out)
-		if err != nil {
-			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
+		of := make([][]float32, len(parts))
+		for j := range s.atOnce {
+			lo, group := at+j*g, first+j
+			for v := range parts {
+				of[v] = parts[v][lo*width : (lo+g)*width]
+			}
+			out := loss.Output{DQ: dq[j*g*d : (j+1)*g*d]}
+			err = s.moco.Loss().Fold(loss.Fold{
+				Q: q.Q[lo*d : (lo+g)*d], Pos: s.stage.keys[group*g*d : (group+1)*g*d],
+				Samples: q.Samples[lo : lo+g], Scale: 1 / float64(s.cfg.Batch), Partials: of,
+			}, &out)
+			if err != nil {
+				return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
+			}
+			reports = append(reports, protocol.GroupReport{
+				Group: group, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
+				PosSim: out.PosSim, NegSim: out.NegSim, Hardest: out.HardestSim, HardSim: out.HardSim, Spread: out.Spread,
+			})
 		}
 		var ready func(int)
-		if wave == len(m.groups)-1 {
+		if wave == len(m.runs)-1 {
 			ready = s.reduce.countdown(final)
 			if err := s.ahead(); err != nil {
 				return nil, err
 			}
 		}
-		if err := s.moco.Backward(dq, local[wave][:p], ready); err != nil {
-			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
+		if err := s.moco.Backward(dq, local[wave].grads, ready); err != nil {
+			return nil, fmt.Errorf("%s at step %d: %w", s.groups(first), step, err)
 		}
-		reports = append(reports, protocol.GroupReport{
-			Group: group, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
-			PosSim: out.PosSim, NegSim: out.NegSim, Hardest: out.HardestSim, HardSim: out.HardSim, Spread: out.Spread,
-		})
 	}
 	s.announce(m, final)
 	return reports, nil

@@ -11,6 +11,7 @@ import (
 var (
 	TestConfig     = testConfig
 	OpenTestEngine = openTestEngine
+	OpenTogether   = openTogether
 )
 
 // Pictures is a data set in memory.
@@ -33,6 +34,9 @@ func (r *Replica) FlipBit(shard, row int) {
 	}
 	panic("the shard is not held")
 }
+
+// ChangedWhileStaged is how many staged images had changed when they were used.
+func ChangedWhileStaged() int64 { return stagedCounts.changed.Load() }
 
 // QueueBytes is the memory of the keys held.
 func (r *Replica) QueueBytes() (n int) {

@@ -23,13 +23,21 @@ type reduction struct {
 	net     *network.Network
 	exact   bool
 	groups  int // of the global batch
+	atOnce  int // groups that a program computes
 	tensors []span
 	buckets []bucket
 	ofParam []int // bucket index by parameter
 
-	local [][]float32 // one vector a local group
-	sum   []float32   // the reduced vector
-	max   []float32   // scratch, one per tensor
+	local []share
+	sum   []float32 // the reduced vector
+	max   []float32 // scratch, one per tensor
+}
+
+// share is what one run of a program leaves of its n groups, as the engine
+// writes it: each group's in a row.
+type share struct {
+	grads      []float32 // [n, NumParams]
+	query, key []float32 // [n, NumBuffers] statistics of the encoders
 }
 
 // Bucket sizes, PyTorch DDP's: the first is small so that something leaves
@@ -39,10 +47,22 @@ const (
 	bucketCap   = 25 << 20
 )
 
+// span is a tensor's place in the sum, [lo, hi), and from where it lies in a row
+// of a share's part.
 type span struct {
 	name   string
 	lo, hi int
+	part   part
+	from   int
 }
+
+type part int
+
+const (
+	gradients part = iota
+	queryStatistics
+	keyStatistics
+)
 
 // bucket is a contiguous range of tensors that travels together.
 type bucket struct {
@@ -50,17 +70,17 @@ type bucket struct {
 	params int // how many of them are parameters: it is final when all are
 }
 
-func newReduction(net *network.Network, exact bool, groups int) *reduction {
-	r := &reduction{net: net, exact: exact, groups: groups, ofParam: make([]int, len(net.Params))}
-	add := func(kind string, ts []network.Tensor, base int) {
+func newReduction(net *network.Network, exact bool, groups, atOnce int) *reduction {
+	r := &reduction{net: net, exact: exact, groups: groups, atOnce: atOnce, ofParam: make([]int, len(net.Params))}
+	add := func(part part, name string, ts []network.Tensor, base int) {
 		for _, t := range ts {
-			r.tensors = append(r.tensors, span{kind + t.Name, base + t.Offset, base + t.Offset + t.Size})
+			r.tensors = append(r.tensors, span{name + t.Name, base + t.Offset, base + t.Offset + t.Size, part, t.Offset})
 		}
 	}
 	p, b := net.NumParams(), net.NumBuffers()
-	add("gradient of ", net.Params, 0)
-	add("query statistic ", net.Buffers, p)
-	add("key statistic ", net.Buffers, p+b)
+	add(gradients, "gradient of ", net.Params, 0)
+	add(queryStatistics, "query statistic ", net.Buffers, p)
+	add(keyStatistics, "key statistic ", net.Buffers, p+b)
 
 	sizes := make([]int, len(net.Params))
 	for i, t := range net.Params {
@@ -91,12 +111,24 @@ func (r *reduction) keyStatistics() []float32 {
 	return r.sum[p+b : p+2*b]
 }
 
-// vectors makes room for n local groups and returns their vectors.
-func (r *reduction) vectors(n int) [][]float32 {
+// shares makes room for n local runs of a program and returns it.
+func (r *reduction) shares(n int) []share {
 	for len(r.local) < n {
-		r.local = append(r.local, make([]float32, len(r.sum)))
+		p, b := r.atOnce*r.net.NumParams(), r.atOnce*r.net.NumBuffers()
+		r.local = append(r.local, share{make([]float32, p), make([]float32, b), make([]float32, b)})
 	}
 	return r.local[:n]
+}
+
+// each calls do with a tensor of every local group, in their order.
+func (r *reduction) each(local []share, t span, do func(values []float32)) {
+	for _, s := range local {
+		rows := [...][]float32{gradients: s.grads, queryStatistics: s.query, keyStatistics: s.key}[t.part]
+		stride := len(rows) / r.atOnce
+		for at := t.from; at < len(rows); at += stride {
+			do(rows[at : at+t.hi-t.lo])
+		}
+	}
 }
 
 // DivergedError says that a tensor is no longer finite: training diverged.
@@ -110,9 +142,9 @@ func (e *DivergedError) Error() string {
 }
 
 // run reduces bucket after bucket, in index order on every member, each as
-// soon as final delivers its index. local holds the vectors of this member's
-// groups (none for a member without groups). The result is in r.sum.
-func (r *reduction) run(ctx context.Context, ring Ring, step int64, local [][]float32, final <-chan int) error {
+// soon as final delivers its index. local is what this member's groups left
+// (nothing for a member without groups). The result is in r.sum.
+func (r *reduction) run(ctx context.Context, ring Ring, step int64, local []share, final <-chan int) error {
 	done := make([]bool, len(r.buckets))
 	for next := 0; next < len(r.buckets); {
 		select {
@@ -140,7 +172,7 @@ func (r *reduction) run(ctx context.Context, ring Ring, step int64, local [][]fl
 	return nil
 }
 
-func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int, local [][]float32) error {
+func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int, local []share) error {
 	b := r.buckets[index]
 	if b.lo == b.hi {
 		return nil
@@ -148,15 +180,15 @@ func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int
 	max := r.max[b.lo:b.hi]
 	for i, t := range r.tensors[b.lo:b.hi] {
 		max[i] = 0
-		for _, v := range local {
-			m := allreduce.MaxAbs(v[t.lo:t.hi])
+		r.each(local, t, func(values []float32) {
+			m := allreduce.MaxAbs(values)
 			if !(m <= math.MaxFloat32) {
 				m = float32(math.Inf(1)) // NaN too: it must win every maximum
 			}
 			if m > max[i] {
 				max[i] = m
 			}
-		}
+		})
 	}
 	tag := allreduce.Tag{Step: uint64(step), Bucket: uint32(2 * index)}
 	if err := ring.AllReduceMax(ctx, tag, max); err != nil {
@@ -179,22 +211,20 @@ func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int
 }
 
 // add sums one tensor over the local groups.
-func (r *reduction) add(dst []float32, t span, max float32, local [][]float32) error {
+func (r *reduction) add(dst []float32, t span, max float32, local []share) error {
 	clear(dst)
 	if !r.exact {
-		for _, v := range local {
-			for i, x := range v[t.lo:t.hi] {
+		r.each(local, t, func(values []float32) {
+			for i, x := range values {
 				dst[i] += x
 			}
-		}
+		})
 		return nil
 	}
 	unit, err := allreduce.Unit(max, r.groups)
 	if err != nil {
 		return err
 	}
-	for _, v := range local {
-		allreduce.AddRounded(dst, v[t.lo:t.hi], unit)
-	}
+	r.each(local, t, func(values []float32) { allreduce.AddRounded(dst, values, unit) })
 	return nil
 }

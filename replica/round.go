@@ -27,6 +27,7 @@ type membership struct {
 	run    context.Context // of Replica.Run: outlives attempts at a step
 	rank   int
 	groups []int // of the global batch, dealt to this replica
+	runs   []int // the first group of each run of a program over them
 	ring   Ring
 	order  []int // groups of all members, by rank: the order of gathered keys
 	counts []int // float32 of keys contributed by each rank
@@ -96,6 +97,9 @@ func (r *Replica) report(ctx context.Context, m *membership, err error) error {
 func (r *Replica) runRound(ctx context.Context, m *membership) error {
 	attempt, end := r.inbox.step(ctx)
 	defer end()
+	if err := r.session.runs(m); err != nil {
+		return err
+	}
 	if err := r.prepare(attempt, m); err != nil {
 		if attempt.Err() != nil {
 			return errSuperseded
@@ -130,6 +134,31 @@ func (r *Replica) runRound(ctx context.Context, m *membership) error {
 			return errSuperseded
 		}
 	}
+}
+
+// runs finds the runs of a program over this member's groups. It checks what
+// others were dealt too, whose runs an exchange must know.
+func (s *session) runs(m *membership) error {
+	for _, member := range m.Members {
+		if len(member.Groups)%s.atOnce != 0 {
+			return fmt.Errorf("round %d deals groups %v to %s, not in units of %d", m.Round.Round, member.Groups, member.Name, s.atOnce)
+		}
+		for i, group := range member.Groups {
+			if first := member.Groups[i-i%s.atOnce]; group != first+i%s.atOnce {
+				return fmt.Errorf("round %d deals groups %v to %s, not in units of %d consecutive ones", m.Round.Round, member.Groups, member.Name, s.atOnce)
+			}
+		}
+	}
+	m.runs = s.runsOf(m.groups)
+	return nil
+}
+
+// runsOf are the first groups of the runs over groups.
+func (s *session) runsOf(groups []int) (first []int) {
+	for i := 0; i < len(groups); i += s.atOnce {
+		first = append(first, groups[i])
+	}
+	return first
 }
 
 // prepare brings the state to where the round starts and opens the ring.
@@ -273,14 +302,19 @@ func (s *session) request(m *membership, ahead int) data.Request {
 	refs := s.sampler.Batch(cursor, s.cfg.Batch)
 	perm := s.sampler.Shuffle(cursor, s.cfg.Batch)
 	req := data.Request{Step: s.step + 1 + int64(ahead)}
-	g := s.cfg.BNGroup
-	for _, group := range m.groups {
-		req.Query = append(req.Query, refs[group*g:(group+1)*g])
-		keys := make([]sampler.Ref, g)
+	for _, first := range m.runs {
+		lo, hi := s.rows(first)
+		req.Query = append(req.Query, refs[lo:hi])
+		keys := make([]sampler.Ref, hi-lo)
 		for i := range keys {
-			keys[i] = refs[perm[group*g+i]]
+			keys[i] = refs[perm[lo+i]]
 		}
 		req.Key = append(req.Key, keys)
 	}
 	return req
+}
+
+// rows are the places of a run's samples in the global batch, [lo, hi).
+func (s *session) rows(first int) (lo, hi int) {
+	return first * s.cfg.BNGroup, (first + s.atOnce) * s.cfg.BNGroup
 }

@@ -26,6 +26,7 @@ type session struct {
 	engine  engine.Engine
 	state   engine.State
 	moco    *model.MoCo
+	atOnce  int // groups that one run of its programs computes
 	queue   *queue.Queue
 	hold    []int // shards held once the round has committed a step; nil: all
 	data    data.Dataset
@@ -90,14 +91,17 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 		return nil, err
 	}
 	s := &session{
-		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco,
+		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco, atOnce: moco.GroupsAtOnce(),
 		queue:   queue.NewEmpty(cfg.Queue, cfg.Dim, cfg.QueueShards, QueueStorage(cfg)),
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
 		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
 			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, Share: true, Log: rc.Log,
 		}),
-		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups()),
+		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups(), moco.GroupsAtOnce()),
+	}
+	if s.atOnce < cfg.GroupsAtOnce {
+		rc.Log.Warn("the engine computes one BatchNorm group at a time; --groups-at-once only makes the unit of work larger", "engine", eng.Info().Name)
 	}
 	s.stage.shuffled = make([]float32, cfg.Batch*cfg.Dim)
 	s.stage.keys = make([]float32, cfg.Batch*cfg.Dim)
@@ -107,8 +111,8 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 // ModelConfig is the part of a job's configuration that the method needs.
 func ModelConfig(c protocol.Config) model.Config {
 	return model.Config{
-		BNGroup: c.BNGroup,
-		Queue:   c.Queue, LossBatch: c.Batch,
+		BNGroup: c.BNGroup, GroupsAtOnce: c.GroupsAtOnce,
+		Queue: c.Queue, LossBatch: c.Batch,
 		Loss: loss.Config{
 			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
 			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,

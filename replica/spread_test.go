@@ -2,6 +2,7 @@ package replica_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -43,11 +44,21 @@ type link struct {
 	round   protocol.Round // the last it was sent
 	rank    int
 	applied func(l *link, step int64) // on the replica's goroutine, after each commit
+	kill    func(cause error)         // ends the replica at once
 	most    int                       // shards held, by the digests it reported
 }
 
+// errKilled is why a replica ends that a test has killed.
+var errKilled = errors.New("killed")
+
 // runCluster trains with n replicas until the job is over.
 func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
+	t.Helper()
+	return runClusterOn(t, replica.OpenTestEngine, cfg, n, applied)
+}
+
+// runClusterOn is runCluster on another engine.
+func runClusterOn(t *testing.T, open replica.OpenEngine, cfg protocol.Config, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
 	t.Helper()
 	set := &data.Set{Train: replica.Pictures(30, 12), Info: protocol.Data{Kind: "test", Train: 30}}
 	cfg.MinReplicas = n
@@ -63,7 +74,7 @@ func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replic
 		l := &link{cluster: c, id: fmt.Sprintf("r%d", i), in: make(chan protocol.Message, 256), rank: -1}
 		c.links[l.id] = l
 		r := replica.New(replica.Config{
-			ID: l.id, Name: l.id, Engine: replica.OpenTestEngine, Data: set, Link: l, Ring: c.ring,
+			ID: l.id, Name: l.id, Engine: open, Data: set, Link: l, Ring: c.ring,
 		})
 		if applied != nil {
 			l.applied = func(l *link, step int64) { applied(r, l, step) }
@@ -72,8 +83,14 @@ func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replic
 	}
 	var running sync.WaitGroup
 	for i, r := range replicas {
+		l := c.links[fmt.Sprintf("r%d", i)]
+		var ctx context.Context
+		ctx, l.kill = context.WithCancelCause(t.Context())
 		running.Go(func() {
-			if err := r.Run(t.Context()); err != nil {
+			err := r.Run(ctx)
+			if errors.Is(context.Cause(ctx), errKilled) {
+				c.step(coordinator.Lost{ID: l.id, Why: "killed"})
+			} else if err != nil {
 				t.Errorf("r%d: %v", i, err)
 			}
 		})

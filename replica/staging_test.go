@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"errors"
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -32,6 +34,122 @@ type stagingState struct{ engine.State }
 func (s stagingState) Compile(spec engine.Spec) (engine.Program, error) {
 	p, err := s.State.Compile(spec)
 	return &stagingProgram{Program: p}, err
+}
+
+// together is staging with programs of several groups: those of one group each.
+// With rounds, their results depend on how many there are, as those of a library
+// do that takes another algorithm for another batch size.
+type together struct {
+	staging
+	rounds bool
+}
+
+// openTogether opens such an engine.
+func openTogether(rounds bool) OpenEngine {
+	return func(p engine.Precision) (engine.Engine, error) {
+		e, err := openTestEngine(p)
+		return together{e.(staging), rounds}, err
+	}
+}
+
+func (e together) NewState(net *network.Network) (engine.State, error) {
+	s, err := e.Engine.NewState(net)
+	return togetherState{stagingState{s}, e.rounds}, err
+}
+
+type togetherState struct {
+	stagingState
+	rounds bool
+}
+
+func (s togetherState) CompileGroups(spec engine.Spec, n int) (engine.Program, error) {
+	p := &togetherProgram{net: s.Network()}
+	if s.rounds {
+		p.factor = 1 + float32(n)/1024
+	}
+	for range n {
+		one, err := s.State.Compile(spec)
+		if err != nil {
+			return nil, err
+		}
+		p.groups = append(p.groups, one)
+	}
+	return &stagingProgram{Program: p}, nil
+}
+
+type togetherProgram struct {
+	net    *network.Network
+	groups []engine.Program
+	factor float32 // of gradients and statistics; 0: none
+}
+
+func (p *togetherProgram) row(x []float32, j int) []float32 {
+	n := len(x) / len(p.groups)
+	return x[j*n : (j+1)*n]
+}
+
+func (p *togetherProgram) scale(x []float32) {
+	for i := range x {
+		if p.factor != 0 {
+			x[i] *= p.factor
+		}
+	}
+}
+
+func (p *togetherProgram) Spec() engine.Spec { return p.groups[0].Spec() }
+
+func (p *togetherProgram) Forward(images, dst []float32) (err error) {
+	for j, one := range p.groups {
+		err = errors.Join(err, one.Forward(p.row(images, j), p.row(dst, j)))
+	}
+	return err
+}
+
+func (p *togetherProgram) Features(dst []float32) {
+	for j, one := range p.groups {
+		one.Features(p.row(dst, j))
+	}
+}
+
+func (p *togetherProgram) Statistics(dst []float32) {
+	for j, one := range p.groups {
+		one.Statistics(p.row(dst, j))
+	}
+	p.scale(dst)
+}
+
+// Backward has a parameter's gradients of all groups when the last group's is
+// there, and no number where they are not final.
+func (p *togetherProgram) Backward(d, grads []float32, ready func(param int)) (err error) {
+	for i := range grads {
+		grads[i] = float32(math.NaN())
+	}
+	parts := make([]float32, len(grads))
+	for j, one := range p.groups {
+		last := j == len(p.groups)-1
+		err = errors.Join(err, one.Backward(p.row(d, j), p.row(parts, j), func(param int) {
+			if !last {
+				return
+			}
+			t := p.net.Params[param]
+			for g := range p.groups {
+				to := p.row(grads, g)[t.Offset : t.Offset+t.Size]
+				copy(to, p.row(parts, g)[t.Offset:])
+				p.scale(to)
+			}
+			if ready != nil {
+				ready(param)
+			}
+		}))
+	}
+	return err
+}
+
+func (p *togetherProgram) Close() (err error) {
+	for _, one := range p.groups {
+		err = errors.Join(err, one.Close())
+	}
+	return err
 }
 
 type stagingProgram struct {

@@ -80,7 +80,7 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 	}
 	t.end("load")
 
-	local := s.reduce.vectors(len(m.groups))
+	local := s.reduce.shares(len(m.runs))
 	if len(batch.Query) > 0 {
 		if err := s.moco.StageQueries(batch.Query[0]); err != nil {
 			return nil, err
@@ -90,8 +90,8 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 		return nil, err
 	}
 
-	// Backward of the last local group makes parameters final; their buckets
-	// leave while it runs.
+	// The last local backward makes parameters final; their buckets leave while
+	// it runs.
 	final := make(chan int, len(s.reduce.buckets))
 	var reduced chan error
 	reduce := func() {
@@ -127,19 +127,18 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 
 // keys encodes the key views of this member's groups and gathers everybody's:
 // afterwards s.stage.keys holds the keys of the whole batch in global order.
-func (s *session) keys(ctx context.Context, m *membership, step int64, images [][]float32, local [][]float32, t *phases) error {
-	size := s.cfg.BNGroup * s.cfg.Dim
+func (s *session) keys(ctx context.Context, m *membership, step int64, images [][]float32, local []share, t *phases) error {
+	size := s.atOnce * s.cfg.BNGroup * s.cfg.Dim
 	at := 0
 	for _, n := range m.counts[:m.rank] {
 		at += n
 	}
-	stats := s.net.NumParams() + s.net.NumBuffers()
-	for i := range m.groups {
+	for i, first := range m.runs {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := s.moco.Keys(images[i], s.stage.shuffled[at:at+size], local[i][stats:]); err != nil {
-			return fmt.Errorf("key forward of group %d at step %d: %w", m.groups[i], step, err)
+		if err := s.moco.Keys(images[i], s.stage.shuffled[at:at+size], local[i].key); err != nil {
+			return fmt.Errorf("key forward of %s at step %d: %w", s.groups(first), step, err)
 		}
 		at += size
 	}
@@ -164,27 +163,27 @@ func (s *session) keys(ctx context.Context, m *membership, step int64, images []
 
 // queries runs query forward, loss and backward of this member's groups and
 // announces on final which buckets are complete.
-func (s *session) queries(ctx context.Context, m *membership, step int64, images, local [][]float32, final chan<- int) ([]protocol.GroupReport, error) {
+func (s *session) queries(ctx context.Context, m *membership, step int64, images [][]float32, local []share, final chan<- int) ([]protocol.GroupReport, error) {
 	epoch := s.sampler.Epoch(s.cursor)
-	b, d := s.cfg.BNGroup, s.cfg.Dim
-	p := s.net.NumParams()
+	d := s.cfg.Dim
 	shards := s.negatives()
 	reports := make([]protocol.GroupReport, 0, len(m.groups))
-	for i, group := range m.groups {
+	for i, first := range m.runs {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		lo, hi := s.rows(first)
 		in := model.StepInput{
 			Images:    images[i],
-			Positives: s.stage.keys[group*b*d : (group+1)*b*d],
+			Positives: s.stage.keys[lo*d : hi*d],
 			Shards:    shards,
 			Step:      step,
 			BatchSize: s.cfg.Batch,
 			Mix:       epoch >= s.cfg.MoCHiWarmup,
 		}
-		in.Samples, in.Labels = s.groupSamples(group)
+		in.Samples, in.Labels = s.samples(first)
 		var ready func(int)
-		if i == len(m.groups)-1 {
+		if i == len(m.runs)-1 {
 			ready = s.reduce.countdown(final)
 			if err := s.ahead(); err != nil {
 				return nil, err
@@ -192,24 +191,33 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 		} else {
 			in.Next = images[i+1]
 		}
-		report, err := s.moco.Step(in, local[i][:p], local[i][p:p+s.net.NumBuffers()], ready)
+		left, err := s.moco.Step(in, local[i].grads, local[i].query, ready)
 		if err != nil {
-			return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
+			return nil, fmt.Errorf("%s at step %d: %w", s.groups(first), step, err)
 		}
-		reports = append(reports, protocol.GroupReport{
-			Group: group, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard,
-			PosSim: report.PosSim, NegSim: report.NegSim, Hardest: report.Hardest, HardSim: report.HardSim, Spread: report.Spread,
-		})
+		for j, report := range left {
+			reports = append(reports, protocol.GroupReport{
+				Group: first + j, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard,
+				PosSim: report.PosSim, NegSim: report.NegSim, Hardest: report.Hardest, HardSim: report.HardSim, Spread: report.Spread,
+			})
+		}
 	}
 	s.announce(m, final)
 	return reports, nil
 }
 
-// groupSamples are the samples of a group, and with the class oracle their
-// classes.
-func (s *session) groupSamples(group int) (samples []int, labels []int32) {
-	b := s.cfg.BNGroup
-	for _, ref := range s.sampler.Batch(s.cursor, s.cfg.Batch)[group*b : (group+1)*b] {
+// groups names those of a run, for messages.
+func (s *session) groups(first int) string {
+	if s.atOnce == 1 {
+		return fmt.Sprintf("group %d", first)
+	}
+	return fmt.Sprintf("groups %d to %d", first, first+s.atOnce-1)
+}
+
+// samples are those of a run, and with the class oracle their classes.
+func (s *session) samples(first int) (samples []int, labels []int32) {
+	lo, hi := s.rows(first)
+	for _, ref := range s.sampler.Batch(s.cursor, s.cfg.Batch)[lo:hi] {
 		samples = append(samples, ref.Sample)
 		if s.cfg.Oracle {
 			labels = append(labels, s.data.Label(ref.Sample))

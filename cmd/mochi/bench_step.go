@@ -31,6 +31,7 @@ type stepBench struct {
 	Device   string             `json:"device"`
 	Versions map[string]string  `json:"versions"` // of driver and libraries
 	Steps    int                `json:"steps"`
+	AtOnce   int                `json:"groups_at_once"` // that the engine computed; 1 where it cannot do more
 }
 
 // kernelTimer is implemented by engines that can say how long their
@@ -97,7 +98,7 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 
 // stepSettings are the settings that change how long a step takes.
 func stepSettings() []string {
-	return []string{"arch", "head", "image-size", "batch", "bn-group", "queue", "queue-shards", "queue-storage", "dim", "temperature", "momentum", "mochi", "precision", "seed"}
+	return []string{"arch", "head", "image-size", "batch", "bn-group", "groups-at-once", "queue", "queue-shards", "queue-storage", "dim", "temperature", "momentum", "mochi", "precision", "seed"}
 }
 
 // fitStep lets what was not given follow what was, where neither a preset nor
@@ -138,16 +139,22 @@ type stepBencher struct {
 	net    *network.Network
 	moco   *model.MoCo
 	queue  *queue.Queue
-	images [][]float32 // two views a group
+	images [][]float32 // two views a run
 	keys   []float32
-	sum    []float32          // gradients, query and key statistics, over the groups
-	group  []float32          // the same of one group
+	first  leftovers          // of the first run; its first group's become the sum over all
+	others leftovers          // of each other run
 	loss   float64            // mean of the last step
 	phases map[string]float64 // of the last step, ms
 
 	samples []int
 	labels  []int32
 	shards  []loss.Shard
+}
+
+// leftovers is what a run of a program leaves of its n groups.
+type leftovers struct {
+	grads      []float32 // [n, NumParams]
+	query, key []float32 // [n, NumBuffers]
 }
 
 func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
@@ -163,18 +170,24 @@ func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error
 	moco.InitState(cfg.Seed)
 	b.queue.Init(cfg.Seed)
 	rng := rand.New(rand.NewPCG(cfg.Seed, 1))
-	for range 2 * cfg.Groups() {
-		v := make([]float32, cfg.BNGroup*3*cfg.ImageSize*cfg.ImageSize)
+	n := moco.GroupsAtOnce()
+	for range 2 * cfg.Groups() / n {
+		v := make([]float32, n*cfg.BNGroup*3*cfg.ImageSize*cfg.ImageSize)
 		for i := range v {
 			v[i] = float32(rng.NormFloat64())
 		}
 		b.images = append(b.images, v)
 	}
 	b.keys = make([]float32, cfg.Batch*cfg.Dim)
-	b.sum = make([]float32, net.NumParams()+2*net.NumBuffers())
-	b.group = make([]float32, len(b.sum))
+	for _, l := range []*leftovers{&b.first, &b.others} {
+		p, s := n*net.NumParams(), n*net.NumBuffers()
+		*l = leftovers{make([]float32, p), make([]float32, s), make([]float32, s)}
+		if n == cfg.Groups() {
+			break // there are no others
+		}
+	}
 	b.phases = map[string]float64{}
-	b.samples = make([]int, cfg.BNGroup)
+	b.samples = make([]int, n*cfg.BNGroup)
 	b.labels = make([]int32, cfg.Batch)
 	return b, nil
 }
@@ -184,7 +197,7 @@ func (b *stepBencher) close() {
 }
 
 func (b *stepBencher) run(warmup, steps int, errs io.Writer) (stepBench, error) {
-	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Versions: b.eng.Info().Versions, Steps: steps}
+	r := stepBench{Phases: map[string]float64{}, Engine: b.eng.Info().Name, Device: b.eng.Info().Device, Versions: b.eng.Info().Versions, Steps: steps, AtOnce: b.moco.GroupsAtOnce()}
 	timer, _ := b.eng.(kernelTimer)
 	device, _ := b.eng.(deviceTimer)
 	var spent map[string]time.Duration
@@ -246,54 +259,57 @@ func (b *stepBencher) step(step int64) error {
 		ms[name] += now.Sub(last).Seconds() * 1e3
 		last = now
 	}
-	g, d := b.cfg.BNGroup, b.cfg.Dim
+	n, d := len(b.samples), b.cfg.Dim
+	runs := b.cfg.Batch / n
 	p, nb := b.net.NumParams(), b.net.NumBuffers()
-	groups := b.cfg.Groups()
 	b.loss = 0
 	if err := b.moco.StageQueries(b.images[1]); err != nil { // as a replica does
 		return err
 	}
-	for i := range groups {
-		into := b.into(i)[p+nb:]
-		if err := b.moco.Keys(b.images[2*i], b.keys[i*g*d:(i+1)*g*d], into); err != nil {
+	for i := range runs {
+		into := b.into(i)
+		if err := b.moco.Keys(b.images[2*i], b.keys[i*n*d:(i+1)*n*d], into.key); err != nil {
 			return err
 		}
-		b.gather(i, p+nb, len(b.sum))
+		gather(b.first.key[:nb], into.key, i == 0)
 	}
 	end("key_forward")
-	samples := b.samples
 	b.shards = replica.AppendShards(b.shards[:0], b.queue, false)
-	for i := range groups {
-		for j := range samples {
-			samples[j] = i*g + j
+	for i := range runs {
+		for j := range b.samples {
+			b.samples[j] = i*n + j
 		}
 		in := model.StepInput{
-			Images: b.images[2*i+1], Positives: b.keys[i*g*d : (i+1)*g*d], Samples: samples,
+			Images: b.images[2*i+1], Positives: b.keys[i*n*d : (i+1)*n*d], Samples: b.samples,
 			Shards: b.shards, Step: step, BatchSize: b.cfg.Batch, Mix: true,
 		}
-		if i+1 < groups {
+		if i+1 < runs {
 			in.Next = b.images[2*i+3]
 		} else if err := b.moco.StageKeys(b.images[0]); err != nil {
 			return err
 		}
 		into := b.into(i)
-		report, err := b.moco.Step(in, into[:p], into[p:p+nb], nil)
+		reports, err := b.moco.Step(in, into.grads, into.query, nil)
 		if err != nil {
 			return err
 		}
 		last = time.Now()
-		b.gather(i, 0, p+nb)
+		gather(b.first.grads[:p], into.grads, i == 0)
+		gather(b.first.query[:nb], into.query, i == 0)
 		end("accumulate")
-		b.loss += report.Loss / float64(b.cfg.Batch)
-		ms["query_forward"] += report.Forward.Seconds() * 1e3
-		ms["loss"] += report.Criterion.Seconds() * 1e3
-		ms["backward"] += report.Backward.Seconds() * 1e3
+		for _, r := range reports {
+			b.loss += r.Loss / float64(b.cfg.Batch)
+			ms["query_forward"] += r.Forward.Seconds() * 1e3
+			ms["loss"] += r.Criterion.Seconds() * 1e3
+			ms["backward"] += r.Backward.Seconds() * 1e3
+		}
 	}
 	last = time.Now()
-	for i := range b.sum[p:] {
-		b.sum[p+i] /= float32(groups) // of statistics, the mean
+	for j := range nb { // of statistics, the mean
+		b.first.query[j] /= float32(b.cfg.Groups())
+		b.first.key[j] /= float32(b.cfg.Groups())
 	}
-	if err := b.moco.Apply(b.sum[:p], b.sum[p:p+nb], b.sum[p+nb:], b.cfg.LR); err != nil {
+	if err := b.moco.Apply(b.first.grads[:p], b.first.query[:nb], b.first.key[:nb], b.cfg.LR); err != nil {
 		return err
 	}
 	end("update")
@@ -304,21 +320,22 @@ func (b *stepBencher) step(step int64) error {
 	return nil
 }
 
-// into is where group i's results go: the first group's are the sum so far.
-func (b *stepBencher) into(i int) []float32 {
+// into is where run i's results go.
+func (b *stepBencher) into(i int) *leftovers {
 	if i == 0 {
-		return b.sum
+		return &b.first
 	}
-	return b.group
+	return &b.others
 }
 
-// gather adds what into got from group i, elements lo to hi.
-func (b *stepBencher) gather(i, lo, hi int) {
-	if i == 0 {
-		return
+// gather adds the rows of a run to the sum, which is the first row of the first.
+func gather(sum, rows []float32, first bool) {
+	if first {
+		rows = rows[len(sum):]
 	}
-	dst, src := b.sum[lo:hi], b.group[lo:hi]
-	for j, x := range src {
-		dst[j] += x
+	for ; len(rows) > 0; rows = rows[len(sum):] {
+		for j, x := range rows[:len(sum)] {
+			sum[j] += x
+		}
 	}
 }

@@ -167,12 +167,15 @@ func fields(t *testing.T, keys []string, args ...string) map[string]any {
 
 func TestBenchObjects(t *testing.T) {
 	data := writeIDX(t, t.TempDir(), 40, 8)
-	step := fields(t, []string{"step_ms_p50", "step_ms_p99", "images_per_s", "kernel_ms", "phases", "peak_rss_mb", "allocs_per_step"},
-		"bench", "step", "--arch", "resnet8", "--image-size", "12", "--batch", "8", "--bn-group", "4", "--precision", "fp32", "--engine", "auto",
+	step := fields(t, []string{"step_ms_p50", "step_ms_p99", "images_per_s", "kernel_ms", "phases", "peak_rss_mb", "allocs_per_step", "groups_at_once"},
+		"bench", "step", "--arch", "resnet8", "--image-size", "12", "--batch", "8", "--bn-group", "4", "--groups-at-once", "2", "--precision", "fp32", "--engine", "auto",
 		"--threads", "1", "--queue", "64", "--mochi", "8,8,4", "--steps", "2", "--json")
 	p50, p99, kernel := step["step_ms_p50"].(float64), step["step_ms_p99"].(float64), step["kernel_ms"].(float64)
 	if p50 <= 0 || p99 < p50 || kernel <= 0 || kernel > p99 || step["peak_rss_mb"].(float64) <= 0 {
 		t.Errorf("step %v", step)
+	}
+	if n := step["groups_at_once"].(float64); n != 1 {
+		t.Errorf("a CPU engine computes %v groups at once", n)
 	}
 	if got, want := step["images_per_s"].(float64), 8/p50*1e3; got != want {
 		t.Errorf("%v images/s, want %v", got, want)

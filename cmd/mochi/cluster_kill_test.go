@@ -17,6 +17,21 @@ func TestKilled(t *testing.T) {
 		b.replicas[0].kill()
 		b.mustEndLike(whole, b.replicas[1:]...)
 	})
+	// Two units of two groups: a third replica stands by until a member dies.
+	t.Run("with two groups at once", func(t *testing.T) {
+		b := breakable(t, data, 2, "--groups-at-once", "2")
+		b.awaitStep(10)
+		spare := b.join("spare")
+		b.awaitStep(20)
+		for _, e := range b.events("round") {
+			if strings.Contains(e.Members, "spare") {
+				t.Errorf("three members of two units: %q", e.Members)
+			}
+		}
+		b.replicas[0].kill()
+		b.awaitEvents("round", "spare", 1)
+		b.mustEndLike(whole, b.replicas[1], spare)
+	})
 	// A member leaves while it is the one that gives, or takes, the state.
 	t.Run("during recovery", func(t *testing.T) {
 		b := breakable(t, data, 1)

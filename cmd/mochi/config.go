@@ -24,7 +24,8 @@ func settings() []setting {
 		{"image-size", "S", "height and width of a view, pixels"},
 		{"recipe", "R", "augmentation: moco-v2, cifar, none"},
 		{"batch", "B", "global batch, samples"},
-		{"bn-group", "g", "samples that share BatchNorm statistics; the unit of work"},
+		{"bn-group", "g", "samples that share BatchNorm statistics"},
+		{"groups-at-once", "n", "BatchNorm groups dealt and computed together, the unit of work. GPU: raise until its memory is full (batch 256, bn-group 32: 8); CPU engines compute one at a time"},
 		{"queue", "K", "length of the negative queue, keys"},
 		{"queue-shards", "V", "virtual shards of the queue"},
 		{"queue-copies", "R", "copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"},
@@ -52,7 +53,7 @@ func settings() []setting {
 		{"sample-log", "", "write samples.jsonl: the sample indices of every step"},
 		{"strict-data", "", "an image, folder or shard that cannot be read ends the job; else it is reported once and another takes its place"},
 		{"min-replicas", "n", "wait for this many replicas before the first step"},
-		{"max-replicas", "n", "replicas beyond this many stand by; 0 = one per BatchNorm group"},
+		{"max-replicas", "n", "replicas beyond this many stand by; 0 = one for each unit of work (batch / bn-group / groups-at-once)"},
 	}
 }
 

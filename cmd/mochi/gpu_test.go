@@ -75,12 +75,21 @@ func replicasTakeGPUs(t *testing.T, record string) {
 		if got := used(); got != devices {
 			t.Errorf("%v: devices %q are used, want %q", args, got, devices)
 		}
+		if strings.Contains(p.errs.String(), "one BatchNorm group at a time") {
+			t.Errorf("%v: groups are not computed together:\n%s", args, p.errs.String())
+		}
 		return run
 	}
 	one := ends("one", "0")
 	mustEqual(t, one, ends("two", "01", "--replicas", "2"))
 	mustEqual(t, one, ends("second", "1", "--device", "1"))
 	mustEqual(t, one, ends("shared", "1", "--device", "1,1"))
+	// Several groups in one program give the same bits, since the emulator's
+	// convolutions do not depend on how many samples there are.
+	mustEqual(t, one, ends("together", "0", "--groups-at-once", "2"))
+	mustEqual(t, one, ends("together-two", "01", "--groups-at-once", "2", "--replicas", "2"))
+	mustEqual(t, one, ends("together-spread", "01", "--groups-at-once", "2", "--replicas", "2", "--queue-copies", "2"))
+	mustEqual(t, one, ends("together-all", "0", "--groups-at-once", "4"))
 
 	refuse := func(args []string, says ...string) {
 		t.Helper()

@@ -88,8 +88,12 @@ func (l *local) check(f *faults) {
 	}
 	before := len(f.list)
 	f.atLeast(1, "replicas", l.replicas)
-	if l.cfg.BNGroup > 0 && l.replicas > max(1, l.cfg.Groups()) {
-		f.add("replicas", "is %d, but a batch of %d has only %s of %d (--bn-group) to deal", l.replicas, l.cfg.Batch, count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
+	if l.cfg.BNGroup > 0 && l.replicas > max(1, l.cfg.Units()) {
+		has := fmt.Sprintf("%s of %d (--bn-group)", count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
+		if l.cfg.GroupsAtOnce > 1 {
+			has = fmt.Sprintf("%s of %d groups (--groups-at-once) of %d (--bn-group)", count(l.cfg.Units(), "unit"), l.cfg.GroupsAtOnce, l.cfg.BNGroup)
+		}
+		f.add("replicas", "is %d, but a batch of %d has only %s to deal", l.replicas, l.cfg.Batch, has)
 	}
 	f.atLeast(0, "threads", l.threads)
 	if l.threads == 0 {

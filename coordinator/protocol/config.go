@@ -22,6 +22,11 @@ type Config struct {
 	Batch   int `yaml:"batch" json:"batch"`       // global, samples
 	BNGroup int `yaml:"bn-group" json:"bn_group"` // samples; batch must be a multiple
 
+	// GroupsAtOnce is how many consecutive groups are dealt and, where the engine
+	// can, computed together: the unit of work. A setting of the job, since a
+	// library may round a group's results by how many it computes at once.
+	GroupsAtOnce int `yaml:"groups-at-once" json:"groups_at_once"`
+
 	Queue        int     `yaml:"queue" json:"queue"`                 // K
 	QueueShards  int     `yaml:"queue-shards" json:"queue_shards"`   // V
 	QueueCopies  string  `yaml:"queue-copies" json:"queue_copies"`   // all, or a number
@@ -52,7 +57,7 @@ type Config struct {
 	SampleLog       bool   `yaml:"sample-log" json:"sample_log"`
 	StrictData      bool   `yaml:"strict-data" json:"strict_data"` // an image that cannot be read ends the job
 	MinReplicas     int    `yaml:"min-replicas" json:"min_replicas"`
-	MaxReplicas     int    `yaml:"max-replicas" json:"max_replicas"` // 0 = no limit but the number of groups
+	MaxReplicas     int    `yaml:"max-replicas" json:"max_replicas"` // 0 = no limit but the number of units
 }
 
 // MoCHi is (N, s, s′): how many hard negatives to mix from, how many
@@ -92,6 +97,10 @@ func (c Config) Storage() string {
 
 // Groups is the number of BatchNorm groups of a global batch.
 func (c Config) Groups() int { return c.Batch / c.BNGroup }
+
+// Units is the number of units of work of a global batch, each of GroupsAtOnce
+// groups (of one, where that is not positive).
+func (c Config) Units() int { return c.Groups() / max(1, c.GroupsAtOnce) }
 
 // ParseMoCHi reads "N,s,s2", three integers separated by commas.
 func ParseMoCHi(text string) (MoCHi, error) {

@@ -17,8 +17,9 @@ func DefaultConfig() Config {
 		ImageSize: 224,
 		Recipe:    "moco-v2",
 
-		Batch:   128,
-		BNGroup: 32,
+		Batch:        128,
+		BNGroup:      32,
+		GroupsAtOnce: 1,
 
 		Queue:        16384,
 		QueueShards:  16,

@@ -236,6 +236,11 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"min-replicas", func(c *Config) { c.MinReplicas = 0 }, "at least 1"},
 		{"min-replicas", func(c *Config) { c.MinReplicas, c.MaxReplicas = 3, 2 }, "more than max-replicas 2"},
 		{"min-replicas", func(c *Config) { c.MinReplicas = 5 }, "the 4 groups of a batch"},
+		{"min-replicas", func(c *Config) { c.MinReplicas, c.GroupsAtOnce = 3, 2 }, "3 is more than the units of work of a batch, 2 (batch 128 / bn-group 32 / groups-at-once 2)"},
+		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 0 }, "at least 1"},
+		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = -2 }, "at least 1"},
+		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 3 }, "the 4 groups of a batch (batch 128 / bn-group 32) are no multiple of 3; use 2 or 4"},
+		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 8 }, "no multiple of 8; use 4"},
 		{"max-replicas", func(c *Config) { c.MaxReplicas = -1 }, "at least 0"},
 	} {
 		cfg := DefaultConfig()
@@ -251,6 +256,47 @@ func TestValidateNamesTheField(t *testing.T) {
 	}
 }
 
+// How many groups are computed at once must divide their number, and what a
+// refusal proposes does, with nothing nearer on either side.
+func TestGroupsAtOnceDivideTheBatch(t *testing.T) {
+	for groups := 1; groups <= 24; groups++ {
+		valid := func(n int) error {
+			c := DefaultConfig()
+			c.Batch, c.BNGroup, c.GroupsAtOnce = 4*groups, 4, n
+			if err := c.Validate(); err != nil {
+				return err
+			}
+			if c.Units()*n != groups {
+				t.Errorf("%d units of %d are not %d groups", c.Units(), n, groups)
+			}
+			return nil
+		}
+		for n := 1; n <= 30; n++ {
+			err := valid(n)
+			if divides := groups%n == 0; divides != (err == nil) {
+				t.Errorf("%d groups, %d at once: %v", groups, n, err)
+			}
+			if err == nil {
+				continue
+			}
+			_, hint, _ := strings.Cut(err.Error(), "; use ")
+			var want []string
+			for _, step := range []int{-1, 1} {
+				at := n
+				for at > 0 && at <= max(n, groups) && valid(at) != nil {
+					at += step
+				}
+				if at > 0 && at <= groups {
+					want = append(want, fmt.Sprint(at))
+				}
+			}
+			if hint != strings.Join(want, " or ") {
+				t.Errorf("%d groups, %d at once: use %q, want %q", groups, n, hint, want)
+			}
+		}
+	}
+}
+
 func TestValidateReportsAllAtOnce(t *testing.T) {
 	var fs Faults
 	if err := (Config{}).Validate(); !errors.As(err, &fs) {
@@ -260,7 +306,7 @@ func TestValidateReportsAllAtOnce(t *testing.T) {
 	for _, f := range fs {
 		fields[f.Field] = true
 	}
-	for _, name := range []string{"arch", "head", "recipe", "schedule", "optimizer", "precision", "wire", "queue-copies", "image-size", "batch", "bn-group", "queue", "queue-shards", "dim", "temperature", "epochs", "lr", "min-replicas"} {
+	for _, name := range []string{"arch", "head", "recipe", "schedule", "optimizer", "precision", "wire", "queue-copies", "image-size", "batch", "bn-group", "groups-at-once", "queue", "queue-shards", "dim", "temperature", "epochs", "lr", "min-replicas"} {
 		if !fields[name] {
 			t.Errorf("%s is not among the faults:\n%v", name, fs)
 		}
@@ -353,6 +399,11 @@ func TestDigestAgreesWithDifferences(t *testing.T) {
 	longer.Queue, longer.QueueShards, longer.Batch, longer.BNGroup = 1<<20, 32, 64, 16
 	if got := CompatibleResume(base, longer); len(got) > 0 {
 		t.Errorf("may not change on resume: %q", got)
+	}
+	together := base
+	if together.GroupsAtOnce = 4; len(CompatibleResume(base, together)) > 0 || base.Digest() == together.Digest() ||
+		fmt.Sprint(Differences(base, together)) != "[groups-at-once: 1 ≠ 4]" {
+		t.Errorf("groups at once: they may change on resume, and then change the bits: %q", Differences(base, together))
 	}
 	if got := fmt.Sprint(CompatibleResume(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64]" {
 		t.Error(got)

@@ -74,6 +74,7 @@ func (c Config) checkRanges(fs *Faults) {
 		{"image-size", int64(c.ImageSize), 1, 1 << 13},
 		{"batch", int64(c.Batch), 1, 1 << 24},
 		{"bn-group", int64(c.BNGroup), 2, 1 << 24},
+		{"groups-at-once", int64(c.GroupsAtOnce), 1, 1 << 24},
 		{"queue", int64(c.Queue), 1, 1 << 30},
 		{"queue-shards", int64(c.QueueShards), 1, 1 << 16},
 		{"dim", int64(c.Dim), 1, 1 << 16},
@@ -137,6 +138,10 @@ func (c Config) checkRelations(fs *Faults) {
 		}
 		fs.add("batch", "%d is not a multiple of bn-group %d; use %s", c.Batch, c.BNGroup, hint)
 	}
+	if n := c.GroupsAtOnce; c.BNGroup >= 2 && c.Batch >= c.BNGroup && c.Batch%c.BNGroup == 0 && n >= 1 && c.Groups()%n != 0 {
+		fs.add("groups-at-once", "the %d groups of a batch (batch %d / bn-group %d) are no multiple of %d; use %s",
+			c.Groups(), c.Batch, c.BNGroup, n, nearestDivisors(c.Groups(), n))
+	}
 	if c.Queue >= 1 && c.Batch > c.Queue {
 		fs.add("batch", "%d keys do not fit a queue of %d; lower batch or raise queue", c.Batch, c.Queue)
 	}
@@ -154,9 +159,29 @@ func (c Config) checkRelations(fs *Faults) {
 	if c.MaxReplicas > 0 && c.MinReplicas > c.MaxReplicas {
 		fs.add("min-replicas", "%d is more than max-replicas %d", c.MinReplicas, c.MaxReplicas)
 	}
-	if c.BNGroup >= 2 && c.Batch >= c.BNGroup && c.MinReplicas > c.Groups() {
-		fs.add("min-replicas", "%d is more than the %d groups of a batch (batch %d / bn-group %d): some replicas would never have work", c.MinReplicas, c.Groups(), c.Batch, c.BNGroup)
+	if c.BNGroup >= 2 && c.Batch >= c.BNGroup && c.GroupsAtOnce >= 1 && c.MinReplicas > max(1, c.Units()) {
+		work := fmt.Sprintf("the %d groups of a batch (batch %d / bn-group %d)", c.Groups(), c.Batch, c.BNGroup)
+		if c.GroupsAtOnce > 1 {
+			work = fmt.Sprintf("the units of work of a batch, %d (batch %d / bn-group %d / groups-at-once %d)", c.Units(), c.Batch, c.BNGroup, c.GroupsAtOnce)
+		}
+		fs.add("min-replicas", "%d is more than %s: some replicas would never have work", c.MinReplicas, work)
 	}
+}
+
+// nearestDivisors names the divisors of n next to x, which is none.
+func nearestDivisors(n, x int) string {
+	below := min(x, n)
+	for n%below != 0 {
+		below--
+	}
+	if x > n {
+		return fmt.Sprint(below)
+	}
+	above := x
+	for n%above != 0 {
+		above++
+	}
+	return fmt.Sprintf("%d or %d", below, above)
 }
 
 // Warnings lists what is allowed and probably not meant.

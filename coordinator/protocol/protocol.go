@@ -134,7 +134,7 @@ type Member struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	BulkURL string `json:"bulk_url"`
-	Groups  []int  `json:"groups"` // BatchNorm groups it computes, ascending; may be empty only when there are more members than groups
+	Groups  []int  `json:"groups"` // BatchNorm groups it computes, ascending, in whole units of Config.GroupsAtOnce; may be empty only when there are more members than units
 	State   Source `json:"state"`
 }
 

@@ -194,6 +194,7 @@ type Loss struct {
 	starts []int32       // [b, V+1] where each shard begins among a query's hard negatives
 	drawn  drawn         // what is mixed
 	views  [][]float32   // [V] parts, for Compute
+	single [1]Output     // for Compute
 	run    parallel
 
 	// The fold in progress.
@@ -249,8 +250,24 @@ func (l *Loss) PartialFloats() int { return l.dim + engine.PartScalars }
 // Compute fills out. It fails, with out undefined, when lengths do not match
 // or a value is not finite (ErrNotFinite, naming the sample).
 func (l *Loss) Compute(in Input, out *Output) error {
-	if len(in.Shards) != min(l.cfg.Shards, l.k) {
+	l.single[0] = *out
+	err := l.ComputeGroups(in, l.single[:])
+	*out, l.single[0] = l.single[0], Output{}
+	return err
+}
+
+// ComputeGroups is Compute for len(out) groups of as many queries each, group
+// after group in in, which share one pass over the queue: out[j] is what
+// Compute makes of group j alone, to the bit.
+func (l *Loss) ComputeGroups(in Input, out []Output) error {
+	b := len(in.Samples)
+	switch {
+	case len(in.Shards) != min(l.cfg.Shards, l.k):
 		return fmt.Errorf("loss: %d shards of the queue, want all %d", len(in.Shards), min(l.cfg.Shards, l.k))
+	case len(out) < 1 || b%len(out) != 0:
+		return fmt.Errorf("loss: %d queries are not %d groups of the same size", b, len(out))
+	case len(in.Pos) != b*l.dim:
+		return fmt.Errorf("loss: the positives have %d values, want %d queries × %d", len(in.Pos), b, l.dim)
 	}
 	if err := l.Scan(in.Queries, in.Shards); err != nil {
 		return err
@@ -258,12 +275,20 @@ func (l *Loss) Compute(in Input, out *Output) error {
 	if err := l.Mix(l.ownStarts()); err != nil {
 		return err
 	}
-	n := l.b * l.PartialFloats()
-	l.views = l.views[:0]
-	for s := range in.Shards {
-		l.views = append(l.views, l.parts[s*n:(s+1)*n])
+	g, w := b/len(out), l.PartialFloats()
+	for j := range out {
+		lo, hi := j*g, (j+1)*g
+		l.views = l.views[:0]
+		for s := range in.Shards {
+			l.views = append(l.views, l.parts[(s*b+lo)*w:(s*b+hi)*w])
+		}
+		err := l.Fold(Fold{Q: in.Q[lo*l.dim : hi*l.dim], Pos: in.Pos[lo*l.dim : hi*l.dim],
+			Samples: in.Samples[lo:hi], Scale: in.Scale, Partials: l.views}, &out[j])
+		if err != nil {
+			return err
+		}
 	}
-	return l.Fold(Fold{Q: in.Q, Pos: in.Pos, Samples: in.Samples, Scale: in.Scale, Partials: l.views}, out)
+	return nil
 }
 
 // rowsOf is how many slots shard v has.

@@ -33,8 +33,9 @@ type LoaderConfig struct {
 	Share bool
 }
 
-// Request says what to load for one step: by local BatchNorm group, the
-// samples whose query views and whose key views are wanted. The two lists may
+// Request says what to load for one step: by what is computed at once (one
+// BatchNorm group or several), the samples whose query views and whose key views
+// are wanted. The two lists may
 // differ in every way (ShuffleBN); a sample in both is decoded once. The
 // loader keeps the lists.
 type Request struct {
@@ -42,7 +43,7 @@ type Request struct {
 	Query, Key [][]Ref
 }
 
-// Batch is a loaded request: by local group, views [g, 3, S, S].
+// Batch is a loaded request: in its order, views [samples, 3, S, S] of each list.
 type Batch struct {
 	Step       int64
 	Query, Key [][]float32

@@ -200,7 +200,7 @@ func TestGroupsRefused(t *testing.T) {
 	}
 	_, err = st.CompileGroups(engine.Spec{Batch: 400}, 5000)
 	if full := (*driver.OutOfMemory)(nil); !errors.As(err, &full) || !strings.Contains(err.Error(), "5000 groups of 400 samples at a time needs ") ||
-		!strings.Contains(err.Error(), "the largest number of groups at a time that fits") {
+		!strings.Contains(err.Error(), "the largest number of groups at a time (--groups-at-once) that fits") {
 		t.Errorf("too many groups: %v", err)
 	}
 	emulator.Record(t)

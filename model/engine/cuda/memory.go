@@ -73,7 +73,7 @@ func (s *state) tooLarge(p *program, cause error) error {
 	most, unit := p.spec.Batch, "batch (--bn-group)"
 	what := fmt.Sprintf("a step with a batch of %d needs", most)
 	if groups := p.plan.Groups; groups > 1 {
-		most, unit = groups, "number of groups at a time"
+		most, unit = groups, "number of groups at a time (--groups-at-once)"
 		what = fmt.Sprintf("a step with %d groups of %d samples at a time needs", groups, p.spec.Batch)
 	}
 	fits := 0
