@@ -247,6 +247,24 @@ def step(c):
     return {"batches": rows}
 
 
+def groups(c):
+    """The largest batch in groups of 32: one at a time, and several at once."""
+    batch, common = list(batches(c.args.small).items())[-1]
+    size, counts = (2, (1, 2, 4)) if c.args.small else (32, (1, 4, 8))
+    rows, failed = {}, []
+    for n in counts:
+        try:
+            rows[str(n)] = c.mochi(45, *STEP, *common, "--bn-group", str(size), "--groups-at-once", str(n), "--steps", "5")
+            if rows[str(n)]["groups_at_once"] != n:
+                failed.append("%d at once: the engine computes %d" % (n, rows[str(n)]["groups_at_once"]))
+        except (Failed, NotRun) as e:
+            rows[str(n)] = {"error": str(e)}
+            failed.append("%d at once: %s" % (n, str(e).splitlines()[-1]))
+    if failed:
+        raise Failed("; ".join(failed), batch=batch, at_once=rows)
+    return {"batch": batch, "at_once": rows}
+
+
 def compiled(c):
     """PyTorch compiled, in the time that is left: the largest batch first."""
     if c.args.small:
@@ -269,6 +287,11 @@ def replicas(c):
     return agree(c, "0", "0")
 
 
+def units(c):
+    """The same with two groups at once: in units of two, which are dealt whole."""
+    return agree(c, "0", "0", batch=32, at_once=2)
+
+
 def devices(c):
     """Two replicas on GPU 0 and 1 give the checkpoint of one, to the bit."""
     if len(gpus()) < 2:
@@ -276,13 +299,13 @@ def devices(c):
     return agree(c, "0", "1")
 
 
-def agree(c, *on):
+def agree(c, *on, batch=16, at_once=1):
     """One replica, then a cluster with one on each GPU of on."""
     data = os.path.join(c.work, "data")
     images(data)
-    settings = ["--data", data, "--preset", "cifar10", "--arch", "resnet8", "--image-size", "12", "--batch", "16", "--bn-group", "8",
+    settings = ["--data", data, "--preset", "cifar10", "--arch", "resnet8", "--image-size", "12", "--batch", str(batch), "--bn-group", "8", "--groups-at-once", str(at_once),
                 "--queue", "64", "--mochi", "8,8,2", "--mochi-warmup", "0", "--steps", "3" if c.args.small else "20", "--knn-every", "0"]
-    one, two = (os.path.join(c.work, name + "-".join(on)) for name in ("one-", "two-"))
+    one, two = (os.path.join(c.work, "-".join([name, *on, str(at_once)])) for name in ("one", "two"))
     c.run([MOCHI, "train", *settings, "--engine", "cuda", "--threads", "1", "--replicas", "1", "--out", one, "--resume", "never"], 60)
     port = free_port()
     members = []
@@ -386,8 +409,8 @@ def memory_used():
 
 
 # In the order in which they run; those that need the device after the first two.
-PARTS = {"machine": machine, "device": device, "conformance": conformance, "bf16": bf16, "fallback": fallback, "step": step, "loss": loss,
-         "replicas": replicas, "devices": devices, "soak": soak, "parity": parity, "compiled": compiled}
+PARTS = {"machine": machine, "device": device, "conformance": conformance, "bf16": bf16, "fallback": fallback, "step": step, "groups": groups, "loss": loss,
+         "replicas": replicas, "units": units, "devices": devices, "soak": soak, "parity": parity, "compiled": compiled}
 
 
 def markdown(report):
@@ -408,6 +431,11 @@ def markdown(report):
         lines += ["", "| phase, ms |" + "".join(" %s |" % b for b in rows), "|---|" + "---|" * len(rows)]
         for name in names:
             lines.append("| %s |" % name + "".join(" %.2f |" % row["mochi"].get("phases", {}).get(name, 0) for row in rows.values()))
+    together = report["parts"].get("groups", {})
+    if "at_once" in together:
+        lines += ["", "A batch of %d, its groups one at a time and several at once (`--groups-at-once`):" % together["batch"]]
+        lines += ["", "| at once | mochi ms | images/s |", "|---|---|---|"]
+        lines += ["| %s | %.1f | %.0f |" % (n, r["step_ms_p50"], r["images_per_s"]) for n, r in together["at_once"].items() if "step_ms_p50" in r]
     machine = report["parts"].get("machine", {})
     lines += [""] + ["- %s: %s" % (k, machine[k]) for k in ("gpu", "cpu", "cores", "libc", "torch", "mochi", "libraries") if k in machine]
     lines += ["", "Not measured: " + "; ".join(report["not_measured"]) + ".", ""]
