@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
+	"sync/atomic"
 
 	"mochi/allreduce"
 	"mochi/model/network"
@@ -24,6 +26,7 @@ type reduction struct {
 	exact   bool
 	groups  int // of the global batch
 	atOnce  int // groups that a program computes
+	threads int
 	tensors []span
 	buckets []bucket
 	ofParam []int // bucket index by parameter
@@ -70,8 +73,8 @@ type bucket struct {
 	params int // how many of them are parameters: it is final when all are
 }
 
-func newReduction(net *network.Network, exact bool, groups, atOnce int) *reduction {
-	r := &reduction{net: net, exact: exact, groups: groups, atOnce: atOnce, ofParam: make([]int, len(net.Params))}
+func newReduction(net *network.Network, exact bool, groups, atOnce, threads int) *reduction {
+	r := &reduction{net: net, exact: exact, groups: groups, atOnce: atOnce, threads: threads, ofParam: make([]int, len(net.Params))}
 	add := func(part part, name string, ts []network.Tensor, base int) {
 		for _, t := range ts {
 			r.tensors = append(r.tensors, span{name + t.Name, base + t.Offset, base + t.Offset + t.Size, part, t.Offset})
@@ -144,9 +147,17 @@ func (e *DivergedError) Error() string {
 // run reduces bucket after bucket, in index order on every member, each as
 // soon as final delivers its index. local is what this member's groups left
 // (nothing for a member without groups). The result is in r.sum.
-func (r *reduction) run(ctx context.Context, ring Ring, step int64, local []share, final <-chan int) error {
+//
+// A member that is alone has no way of the buckets to hide behind backward: it
+// waits for the last of them and then takes all threads. Beside backward, what
+// the sums take from one of an engine's threads all of them wait for.
+func (r *reduction) run(ctx context.Context, ring Ring, step int64, local []share, final <-chan int, alone bool) error {
+	threads, from := 1, 1
+	if alone {
+		threads, from = r.threads, len(r.buckets)
+	}
 	done := make([]bool, len(r.buckets))
-	for next := 0; next < len(r.buckets); {
+	for next, known := 0, 0; next < len(r.buckets); {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -155,9 +166,10 @@ func (r *reduction) run(ctx context.Context, ring Ring, step int64, local []shar
 				return errors.New("backward ended before all gradients were final")
 			}
 			done[i] = true
+			known++
 		}
-		for next < len(r.buckets) && done[next] {
-			if err := r.bucket(ctx, ring, step, next, local); err != nil {
+		for known >= from && next < len(r.buckets) && done[next] {
+			if err := r.bucket(ctx, ring, step, next, local, threads); err != nil {
 				return err
 			}
 			next++
@@ -172,35 +184,41 @@ func (r *reduction) run(ctx context.Context, ring Ring, step int64, local []shar
 	return nil
 }
 
-func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int, local []share) error {
+func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int, local []share, threads int) error {
 	b := r.buckets[index]
 	if b.lo == b.hi {
 		return nil
 	}
 	max := r.max[b.lo:b.hi]
-	for i, t := range r.tensors[b.lo:b.hi] {
-		max[i] = 0
-		r.each(local, t, func(values []float32) {
+	err := tensors(b, threads, func(i int) error {
+		r.max[i] = 0
+		r.each(local, r.tensors[i], func(values []float32) {
 			m := allreduce.MaxAbs(values)
 			if !(m <= math.MaxFloat32) {
 				m = float32(math.Inf(1)) // NaN too: it must win every maximum
 			}
-			if m > max[i] {
-				max[i] = m
+			if m > r.max[i] {
+				r.max[i] = m
 			}
 		})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	tag := allreduce.Tag{Step: uint64(step), Bucket: uint32(2 * index)}
 	if err := ring.AllReduceMax(ctx, tag, max); err != nil {
 		return fmt.Errorf("all-reduce the maxima of bucket %d: %w", index, err)
 	}
-	for i, t := range r.tensors[b.lo:b.hi] {
-		if math.IsInf(float64(max[i]), 1) {
+	err = tensors(b, threads, func(i int) error {
+		t := r.tensors[i]
+		if math.IsInf(float64(r.max[i]), 1) || r.add(r.sum[t.lo:t.hi], t, r.max[i], local) != nil {
 			return &DivergedError{Step: step, Tensor: t.name}
 		}
-		if err := r.add(r.sum[t.lo:t.hi], t, max[i], local); err != nil {
-			return &DivergedError{Step: step, Tensor: t.name}
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	tag.Bucket++
 	lo, hi := r.tensors[b.lo].lo, r.tensors[b.hi-1].hi
@@ -210,9 +228,41 @@ func (r *reduction) bucket(ctx context.Context, ring Ring, step int64, index int
 	return nil
 }
 
+// tensors calls do with every tensor of a bucket, on so many threads. Of several
+// errors the first tensor's counts.
+func tensors(b bucket, threads int, do func(i int) error) error {
+	if threads == 1 {
+		for i := b.lo; i < b.hi; i++ {
+			if err := do(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, b.hi-b.lo)
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(threads, len(errs)) {
+		running.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(errs); i = int(next.Add(1)) - 1 {
+				errs[i] = do(b.lo + i)
+			}
+		})
+	}
+	running.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // add sums one tensor over the local groups.
 func (r *reduction) add(dst []float32, t span, max float32, local []share) error {
-	clear(dst)
+	if !r.exact || len(local) == 0 {
+		clear(dst)
+	}
 	if !r.exact {
 		r.each(local, t, func(values []float32) {
 			for i, x := range values {
@@ -225,6 +275,10 @@ func (r *reduction) add(dst []float32, t span, max float32, local []share) error
 	if err != nil {
 		return err
 	}
-	r.each(local, t, func(values []float32) { allreduce.AddRounded(dst, values, unit) })
+	sum := allreduce.RoundInto // of the first
+	r.each(local, t, func(values []float32) {
+		sum(dst, values, unit)
+		sum = allreduce.AddRounded
+	})
 	return nil
 }

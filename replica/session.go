@@ -98,7 +98,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
 			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, Share: true, Log: rc.Log,
 		}),
-		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups(), moco.GroupsAtOnce()),
+		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups(), moco.GroupsAtOnce(), eng.Info().Threads),
 	}
 	if s.atOnce < cfg.GroupsAtOnce {
 		rc.Log.Warn("the engine computes one BatchNorm group at a time; --groups-at-once only makes the unit of work larger", "engine", eng.Info().Name)

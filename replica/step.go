@@ -96,7 +96,7 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 	var reduced chan error
 	reduce := func() {
 		reduced = make(chan error, 1)
-		go func() { reduced <- s.reduce.run(ctx, m.ring, step, local, final) }()
+		go func() { reduced <- s.reduce.run(ctx, m.ring, step, local, final, len(m.counts) == 1) }()
 	}
 	var reports []protocol.GroupReport
 	if m.Holders == nil {
