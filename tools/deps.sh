@@ -37,6 +37,7 @@ cuda_header() { # cuda_header FOLDER: FOLDER/include/cuda.h; fails when it canno
 }
 
 have_libc() { test -e /usr/include/stdlib.h; }
+have_download() { command -v curl || command -v wget; }
 
 need make command -v make
 need git command -v git
@@ -56,6 +57,7 @@ fi
 
 if [ "${1:-}" = gpu ]; then
   need libnvrtc11.2 ldconfig_has libnvrtc.so
+  need wget have_download
   cuda=${XDG_CACHE_HOME:-$HOME/.cache}/mochi/cuda
   headers=yes
   for d in /usr/local/cuda /usr "$cuda"; do
