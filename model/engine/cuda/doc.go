@@ -6,6 +6,7 @@
 //	plan/      network → steps on the batch and their memory, in pure Go
 //	engine.go, state.go, program.go   the contract of package engine
 //	steps.go   plan → launches, made once when a program is compiled
+//	graph.go   those launches as CUDA graphs from the second time on
 //	download.go  gradients to the host while backward runs
 //	stage.go   images to the device before the forward that reads them
 //	clock.go   time by the device's own clock
@@ -36,6 +37,15 @@
 // differently. With Config.Tune the fastest is taken, measured once a machine
 // and kept there; Info.Numerics then names the machine's choices, so that only
 // replicas that have them in common work together.
+//
+// Graphs. A forward, and each part of a backward after which gradients leave,
+// is launched kernel by kernel the first time, captured the second, and one
+// call from the third on. Copies to and from pinned memory and the events of
+// the clock and of gradients that have come stay outside, so that the host waits
+// as before. An update is a few launches with another learning rate each time,
+// and is not captured. Where the driver has no graphs, or something cannot be
+// captured, kernels are launched one by one and Info.Device says why;
+// MOCHI_CUDA_GRAPHS=off asks for that.
 //
 // Cost. Host vectors are copied when they are asked for, not at every update.
 // The arithmetic of the loss (engine.Contrast) stays on the CPU, with the

@@ -12,9 +12,9 @@ import (
 
 // segment is a part of backward after which some gradients are final.
 type segment struct {
-	launches []launch
-	ready    []int  // parameters, in the order in which they become final
-	spans    []span // of the flat gradients, that hold them
+	replay
+	ready []int  // parameters, in the order in which they become final
+	spans []span // of the flat gradients, that hold them
 }
 
 // span is a part of a flat vector, [from, to).
@@ -165,11 +165,10 @@ func (p *program) enqueue(dEmbeddings []float32) error {
 		if err := p.clock.gradient.Record(work); err != nil {
 			return err
 		}
-		for i, s := range p.backward {
-			for _, f := range s.launches {
-				if err := f(); err != nil {
-					return err
-				}
+		for i := range p.backward {
+			s := &p.backward[i]
+			if err := p.s.e.put(&s.replay); err != nil {
+				return err
 			}
 			if i == len(p.backward)-1 {
 				if err := p.clock.backward.Record(work); err != nil {

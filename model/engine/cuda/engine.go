@@ -35,6 +35,8 @@ type gpu struct {
 	kernels *driver.Module
 	choices *library.Choices // with Config.Tune
 	space   driver.Memory    // of cuDNN's algorithms, the most that any program needs
+	blasMem driver.Memory    // of cuBLAS
+	single  string           // why steps are not captured as graphs; "": they are
 	closed  bool
 }
 
@@ -105,6 +107,9 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 			return nil, unsupported(err)
 		}
 	}
+	if err := e.openGraphs(); err != nil {
+		return nil, err
+	}
 	made, err := e.loadKernels()
 	if err != nil {
 		return nil, unsupported(err)
@@ -149,7 +154,15 @@ func (e *gpu) versions(made compiled) map[string]string {
 	return v
 }
 
-func (e *gpu) Info() engine.Info { return e.info }
+func (e *gpu) Info() engine.Info {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	info := e.info
+	if e.single != "" {
+		info.Device += "; without CUDA graphs: " + e.single
+	}
+	return info
+}
 
 // enter takes the device for one call; leave gives it back.
 func (e *gpu) enter() (leave func(), err error) {
@@ -237,6 +250,7 @@ func (e *gpu) release() error {
 	if e.dnn != nil {
 		all = append(all, e.dnn.Close())
 	}
+	all = append(all, e.blasMem.Release()) // its handles are gone
 	for _, s := range []*driver.Stream{&e.uploads, &e.copies, &e.work} {
 		if *s != (driver.Stream{}) {
 			all = append(all, s.Close())

@@ -134,7 +134,7 @@ func TestStepAllocatesLittle(t *testing.T) {
 	e, net := start(t, engine.Config{}), small(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
 	images, out, grads := values(p.inputs(), 1), make([]float32, p.outputs()), make([]float32, net.NumParams())
-	launches := len(p.forward)
+	launches := len(p.forward.launches)
 	for _, s := range p.backward {
 		launches += len(s.launches)
 	}

@@ -39,7 +39,7 @@ type program struct {
 	unstaged               bool   // there is no memory for it
 	clock                  clock
 
-	forward  []launch
+	forward  replay // from images on the device to embeddings there
 	backward []segment
 	pending  bool // a Forward has kept activations for Backward
 	closed   bool
@@ -108,14 +108,14 @@ func compile(s *state, spec engine.Spec, groups int) (made *program, err error) 
 	}
 	l := launcher{program: p, grads: p.gradients()}
 	if spec.Mode == engine.Eval {
-		p.forward = l.running()
+		p.forward.launches = l.running()
 	}
 	for _, o := range p.plan.Forward {
 		launches, err := l.step(o)
 		if err != nil {
 			return nil, err
 		}
-		p.forward = append(p.forward, launches...)
+		p.forward.launches = append(p.forward.launches, launches...)
 	}
 	if spec.Mode == engine.Train {
 		if p.backward, err = p.segments(l); err != nil {
@@ -284,13 +284,11 @@ func (p *program) runForward(images, dst []float32) error {
 	}
 	defer leave()
 	work := p.s.e.work
-	if err := errors.Join(p.clock.begin.Record(work), p.take(images)); err != nil {
-		return err
+	if err := errors.Join(p.clock.begin.Record(work), p.take(images), p.bring()); err != nil {
+		return errors.Join(err, work.Synchronize())
 	}
-	for _, f := range p.forward {
-		if err := f(); err != nil {
-			return errors.Join(err, work.Synchronize())
-		}
+	if err := p.s.e.put(&p.forward); err != nil {
+		return errors.Join(err, work.Synchronize())
 	}
 	if err := p.clock.forward.Record(work); err != nil {
 		return err
@@ -366,7 +364,10 @@ func (p *program) release() error {
 	if p.staged != nil {
 		all = append(all, p.unstage(), p.s.e.uploads.Synchronize(), p.staged.release())
 	}
-	all = append(all, p.clock.close())
+	all = append(all, p.forward.graph.Close(), p.clock.close())
+	for i := range p.backward {
+		all = append(all, p.backward[i].replay.graph.Close())
+	}
 	return errors.Join(all...)
 }
 

@@ -143,8 +143,8 @@ func TestDeviceTime(t *testing.T) {
 	for _, s := range p.backward {
 		launches += len(s.launches)
 	}
-	if got := ticks("gpu_forward"); got < int64(len(p.forward)-1) || got > int64(len(p.forward)+5) {
-		t.Errorf("forward of %d launches: %d µs", len(p.forward), got)
+	if got := ticks("gpu_forward"); got < int64(len(p.forward.launches)-1) || got > int64(len(p.forward.launches)+5) {
+		t.Errorf("forward of %d launches: %d µs", len(p.forward.launches), got)
 	}
 	if got := ticks("gpu_backward"); got < int64(launches) {
 		t.Errorf("backward of %d launches: %d µs", launches, got)

@@ -134,7 +134,7 @@ const null = driver.Pointer(0)
 func (l launcher) step(o plan.Step) ([]launch, error) {
 	switch o.Kind {
 	case schedule.Images:
-		return l.images(o), nil
+		return []launch{l.images(o)}, nil
 	case schedule.Gradient:
 		to := l.tensor(o.Out[0])
 		return []launch{func() error { return l.s.e.work.Upload(to, l.dOutput.Floats(l.outputs())) }}, nil
@@ -150,14 +150,12 @@ func (l launcher) step(o plan.Step) ([]launch, error) {
 	return nil, fmt.Errorf("step of kind %d: %w", o.Kind, engine.ErrUnsupported)
 }
 
-func (l launcher) images(o plan.Step) []launch {
+// images turns those that bring has brought into the first tensor.
+func (l launcher) images(o plan.Step) launch {
 	net := l.s.net
 	pixels, padded := l.shape(o.Out[0])
 	name, _ := l.typed("images", o.Out[0])
-	return []launch{
-		l.bring,
-		l.kernel(name, kernel.Images(l.plan.Batch, pixels), l.nchw.Pointer, int32(net.Channels), int32(padded), int32(pixels), l.tensor(o.Out[0])),
-	}
+	return l.kernel(name, kernel.Images(l.plan.Batch, pixels), l.nchw.Pointer, int32(net.Channels), int32(padded), int32(pixels), l.tensor(o.Out[0]))
 }
 
 // product is a convolution, by cuDNN, or a linear layer, by cuBLAS.

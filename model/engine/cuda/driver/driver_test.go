@@ -168,3 +168,80 @@ func TestEvents(t *testing.T) {
 	}
 	emulator.Record(t)
 }
+
+// A capture runs nothing; every launch of its graph does, with the arguments of
+// the capture and the memory's values of the launch.
+func TestGraph(t *testing.T) {
+	emulator.Only(t)
+	d := open(t, 0)
+	s := must(d.NewStream())
+	defer s.Close()
+	m, in, out := must(d.Alloc(4)), must(d.AllocPinned(1)), must(d.AllocPinned(1))
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.Floats(1)[0], out.Floats(1)[0] = 1, -1
+	g, err := s.Capture(func() error {
+		return errors.Join(s.Upload(m.Pointer, in.Floats(1)), s.Download(out.Floats(1), m.Pointer))
+	})
+	check(err)
+	check(s.Synchronize())
+	if g.Nodes != 2 || out.Floats(1)[0] != -1 {
+		t.Errorf("%d nodes; the capture has run: %g", g.Nodes, out.Floats(1)[0])
+	}
+	for _, v := range []float32{7, 8} {
+		in.Floats(1)[0] = v
+		check(g.Launch(s))
+		check(s.Synchronize())
+		if out.Floats(1)[0] != v {
+			t.Errorf("a launch gives %g, want %g", out.Floats(1)[0], v)
+		}
+	}
+	check(g.Close())
+	check(g.Close())
+	emulator.Record(t)
+
+	// What cannot be recorded is an error, and the stream as before.
+	e := must(d.NewEvent())
+	check(e.Record(s))
+	for what, record := range map[string]func() error{
+		"wait":       s.Synchronize,
+		"event":      e.Synchronize,
+		"outside":    func() error { return s.Wait(e) },
+		"allocation": func() error { _, err := d.Alloc(4); return err },
+		"pageable":   func() error { return s.Upload(m.Pointer, make([]float32, 1)) },
+	} {
+		record := func() error { record(); return nil } // who forgets the error gets it at the end
+		if g, err := s.Capture(record); err == nil || g.Made() || !strings.Contains(err.Error(), "end a capture: CUDA error 901") {
+			t.Errorf("%s in a capture: %v", what, err)
+		}
+		emulator.Fault(t)
+		check(s.Upload(m.Pointer, in.Floats(1)))
+		check(s.Synchronize())
+	}
+	failed := errors.New("no")
+	if _, err := s.Capture(func() error { return failed }); !errors.Is(err, failed) {
+		t.Errorf("an error in a capture: %v", err)
+	}
+	// Other threads are not concerned.
+	g, err = s.Capture(func() error {
+		done := make(chan error)
+		go func() {
+			leave, err := d.Enter()
+			if err == nil {
+				var other Memory
+				other, err = d.Alloc(4)
+				err = errors.Join(err, other.Release())
+				leave()
+			}
+			done <- err
+		}()
+		return errors.Join(<-done, s.Zero(m.Pointer, 4))
+	})
+	check(err)
+	check(errors.Join(g.Launch(s), s.Synchronize(), g.Close(), e.Close(), m.Release(), in.Release(), out.Release()))
+	emulator.Record(t)
+}

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { STREAM_CAPTURE_UNSUPPORTED = 900, STREAM_CAPTURE_INVALIDATED, STREAM_CAPTURE_UNMATCHED = 903, STREAM_CAPTURE_ISOLATION = 905, CAPTURED_EVENT = 907, STREAM_CAPTURE_WRONG_THREAD };
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500 };
 
 // ---- Log and lock ----
@@ -105,6 +106,12 @@ int cuGetErrorString(int e, const char **s) { (void)e; *s = "emulated"; return O
 #define HERE(what) \
     if (!current) return emu_fault(INVALID_CONTEXT, what ": no context is current on this thread");
 
+// What a thread must not do between the beginning and the end of its capture:
+// the capture is void then.
+static int unsafe(const char *what);
+#define SAFE(what) \
+    do { int unsafe_ = unsafe(what); if (unsafe_) return unsafe_; } while (0)
+
 // ---- Memory ----
 
 enum { GUARD = 512 };
@@ -167,14 +174,15 @@ int emu_device(const void *p, size_t bytes, size_t align) {
     return ok;
 }
 
-int cuMemAlloc_v2(void **p, size_t bytes) { HERE("cuMemAlloc"); return bytes ? take(p, bytes, 0) : INVALID_VALUE; }
-int cuMemFree_v2(void *p) { HERE("cuMemFree"); return give(p, 0); }
-int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) { (void)flags; HERE("cuMemHostAlloc"); return take(p, bytes, 1); }
-int cuMemFreeHost(void *p) { return give(p, 1); }
+int cuMemAlloc_v2(void **p, size_t bytes) { HERE("cuMemAlloc"); SAFE("cuMemAlloc"); return bytes ? take(p, bytes, 0) : INVALID_VALUE; }
+int cuMemFree_v2(void *p) { HERE("cuMemFree"); SAFE("cuMemFree"); return give(p, 0); }
+int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) { (void)flags; HERE("cuMemHostAlloc"); SAFE("cuMemHostAlloc"); return take(p, bytes, 1); }
+int cuMemFreeHost(void *p) { SAFE("cuMemFreeHost"); return give(p, 1); }
 int cuMemGetInfo_v2(size_t *free_, size_t *total) { *total = capacity(); *free_ = *total - used; return OK; }
 
 int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
     HERE("cuMemsetD8");
+    SAFE("cuMemsetD8");
     if (!emu_device(p, n, 1)) return emu_fault(INVALID_VALUE, "cuMemsetD8 of %zu bytes outside device memory", n);
     memset(p, v, n);
     return OK;
@@ -182,9 +190,10 @@ int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
 
 // ---- Streams ----
 
-typedef struct item { struct item *next; void (*run)(void *); max_align_t argument[]; } item;
-typedef struct stream { struct stream *next; item *head, **tail; unsigned long long queued, done; int running; } stream;
-typedef struct { stream *s; unsigned long long upto; int timed; unsigned long long at; } event;
+typedef struct item { struct item *next; void (*run)(void *); size_t bytes; max_align_t argument[]; } item;
+typedef struct graph { item *head, **tail; size_t n; int void_, pending; } graph; // also what it is instantiated as
+typedef struct stream { struct stream *next; item *head, **tail; unsigned long long queued, done; int running; graph *capture; pthread_t by; } stream;
+typedef struct { stream *s; unsigned long long upto; int timed; unsigned long long at; graph *captured; } event;
 static unsigned long long clock_; // ticks with every piece of work that any stream has done: a microsecond
 static stream *streams;
 
@@ -210,6 +219,28 @@ static void run_all(void) {
     for (stream *s = streams; s; s = s->next) run_until(s, s->queued);
 }
 
+int emu_capturing(void *s) {
+    emu_lock();
+    int yes = known(s) && ((stream *)s)->capture;
+    emu_unlock();
+    return yes;
+}
+
+// spoil voids the stream's capture: what follows in it, and its end, fail.
+static int spoil(stream *s, int status, const char *what) {
+    s->capture->void_ = 1;
+    return emu_fault(status, "%s in a capture", what);
+}
+
+static int unsafe(const char *what) {
+    int status = OK;
+    emu_lock();
+    for (stream *s = streams; s && !status; s = s->next)
+        if (s->capture && pthread_equal(s->by, pthread_self())) status = spoil(s, STREAM_CAPTURE_UNSUPPORTED, what);
+    emu_unlock();
+    return status;
+}
+
 int emu_enqueue(void *handle, void (*run)(void *), const void *argument, size_t bytes) {
     emu_lock();
     if (!known(handle)) { emu_unlock(); return emu_fault(INVALID_HANDLE, "work for a stream that does not exist"); }
@@ -217,7 +248,15 @@ int emu_enqueue(void *handle, void (*run)(void *), const void *argument, size_t 
     item *i = malloc(sizeof *i + bytes);
     i->next = NULL;
     i->run = run;
+    i->bytes = bytes;
     memcpy(i->argument, argument, bytes);
+    if (s->capture) {
+        int status = s->capture->void_ ? STREAM_CAPTURE_INVALIDATED : OK;
+        if (status) free(i);
+        else *s->capture->tail = i, s->capture->tail = &i->next, s->capture->n++;
+        emu_unlock();
+        return status;
+    }
     *s->tail = i;
     s->tail = &i->next;
     s->queued++;
@@ -240,6 +279,11 @@ int cuStreamCreate(void **out, unsigned flags) {
 int cuStreamSynchronize(void *s) {
     emu_lock();
     int ok = known(s);
+    if (ok && ((stream *)s)->capture) {
+        int status = spoil(s, STREAM_CAPTURE_UNSUPPORTED, "cuStreamSynchronize");
+        emu_unlock();
+        return status;
+    }
     if (ok) run_until(s, ((stream *)s)->queued);
     emu_unlock();
     if (ok) emu_log("synchronize stream");
@@ -280,6 +324,8 @@ int cuEventDestroy_v2(void *e) {
 int cuEventRecord(void *handle, void *s) {
     if (!known(s)) return emu_fault(INVALID_HANDLE, "cuEventRecord in no stream");
     event *e = handle;
+    e->captured = ((stream *)s)->capture; // a point of the graph, which nobody outside can wait for
+    if (e->captured) return OK;
     e->at = 0;
     if (e->timed) emu_enqueue(s, stamp, &e, sizeof e);
     e->s = s;
@@ -288,6 +334,7 @@ int cuEventRecord(void *handle, void *s) {
 }
 int cuEventElapsedTime(float *ms, void *from, void *to) {
     event *a = from, *b = to;
+    if (a->captured || b->captured) return emu_fault(CAPTURED_EVENT, "time of an event that was recorded in a capture");
     if (!a->timed || !b->timed) return emu_fault(INVALID_HANDLE, "time of an event without a clock");
     if (!a->at || !b->at) return emu_fault(600, "time of an event that has not happened");
     *ms = 1e-3f * ((float)b->at - (float)a->at);
@@ -297,8 +344,129 @@ static void wait_for(void *argument) {
     event *e = argument;
     if (e->s && known(e->s)) run_until(e->s, e->upto);
 }
-int cuEventSynchronize(void *e) { emu_lock(); wait_for(e); emu_unlock(); emu_log("synchronize event"); return OK; }
-int cuStreamWaitEvent(void *s, void *e, unsigned flags) { (void)flags; return emu_enqueue(s, wait_for, e, sizeof(event)); }
+int cuEventSynchronize(void *e) {
+    SAFE("cuEventSynchronize");
+    if (((event *)e)->captured) return emu_fault(CAPTURED_EVENT, "wait for an event that was recorded in a capture");
+    emu_lock();
+    wait_for(e);
+    emu_unlock();
+    emu_log("synchronize event");
+    return OK;
+}
+// Of a real driver's ways to join streams in a capture there is none here.
+int cuStreamWaitEvent(void *handle, void *e, unsigned flags) {
+    (void)flags;
+    stream *s = handle;
+    graph *of = ((event *)e)->captured;
+    if (known(s) && s->capture && of == s->capture) return OK; // its own order
+    if (known(s) && s->capture) return spoil(s, STREAM_CAPTURE_ISOLATION, "a wait for an event from outside");
+    if (of) return emu_fault(STREAM_CAPTURE_ISOLATION, "a stream that waits for an event of a capture: not emulated");
+    return emu_enqueue(s, wait_for, e, sizeof(event));
+}
+
+// ---- Graphs ----
+
+// With this in the environment every capture fails at its end, as if a library
+// had done in it what cannot be recorded.
+static int no_captures(void) { return getenv("MOCHI_EMULATOR_NO_CAPTURE") != NULL; }
+
+int cuStreamBeginCapture_v2(void *handle, int mode) {
+    HERE("cuStreamBeginCapture");
+    stream *s = handle;
+    if (!known(s) || mode != 1) return emu_fault(INVALID_VALUE, "cuStreamBeginCapture, mode %d: it must be thread-local", mode);
+    if (s->capture) return emu_fault(STREAM_CAPTURE_UNSUPPORTED, "cuStreamBeginCapture of a stream that captures");
+    graph *g = calloc(1, sizeof *g);
+    g->tail = &g->head;
+    emu_lock();
+    s->by = pthread_self();
+    s->capture = g;
+    emu_unlock();
+    return OK;
+}
+
+static void free_graph(graph *g) {
+    for (item *i = g->head, *next; i; i = next) next = i->next, free(i);
+    free(g);
+}
+
+int cuStreamEndCapture(void *handle, void **out) {
+    HERE("cuStreamEndCapture");
+    stream *s = handle;
+    *out = NULL;
+    if (!known(s) || !s->capture) return emu_fault(STREAM_CAPTURE_UNMATCHED, "cuStreamEndCapture of a stream that does not capture");
+    if (!pthread_equal(s->by, pthread_self())) return emu_fault(STREAM_CAPTURE_WRONG_THREAD, "cuStreamEndCapture from another thread");
+    emu_lock();
+    graph *g = s->capture;
+    s->capture = NULL;
+    emu_unlock();
+    if (g->void_ || no_captures()) {
+        emu_log("capture failed");
+        free_graph(g);
+        return STREAM_CAPTURE_INVALIDATED;
+    }
+    emu_log("capture %zu", g->n);
+    *out = g;
+    return OK;
+}
+
+int cuGraphGetNodes(void *g, void **nodes, size_t *n) {
+    if (nodes) return emu_fault(INVALID_VALUE, "cuGraphGetNodes: only the number is emulated");
+    *n = ((graph *)g)->n;
+    return OK;
+}
+
+static graph *copy_of(const graph *g) {
+    graph *c = calloc(1, sizeof *c);
+    c->tail = &c->head;
+    for (const item *i = g->head; i; i = i->next) {
+        item *j = malloc(sizeof *j + i->bytes);
+        memcpy(j, i, sizeof *j + i->bytes);
+        j->next = NULL;
+        *c->tail = j, c->tail = &j->next, c->n++;
+    }
+    return c;
+}
+
+static int graphs; // executable ones that are not destroyed
+int cuGraphInstantiateWithFlags(void **exec, void *g, unsigned long long flags) {
+    HERE("cuGraphInstantiateWithFlags");
+    SAFE("cuGraphInstantiateWithFlags");
+    if (flags) return emu_fault(INVALID_VALUE, "cuGraphInstantiateWithFlags: flags %llu", flags);
+    *exec = copy_of(g);
+    graphs++;
+    return OK;
+}
+int cuGraphDestroy(void *g) { free_graph(g); return OK; }
+
+// A launch runs copies of the arguments, which work may change.
+static void do_graph(void *argument) {
+    graph *g = *(graph **)argument;
+    for (item *i = g->head; i; i = i->next) {
+        item *once = malloc(sizeof *once + i->bytes);
+        memcpy(once, i, sizeof *once + i->bytes);
+        once->run(once->argument);
+        free(once);
+        if (i->next) clock_++;
+    }
+    g->pending--;
+}
+int cuGraphLaunch(void *exec, void *s) {
+    HERE("cuGraphLaunch");
+    if (emu_capturing(s)) return emu_fault(STREAM_CAPTURE_UNSUPPORTED, "cuGraphLaunch in a capture: not emulated");
+    emu_log("graph of %zu", ((graph *)exec)->n);
+    ((graph *)exec)->pending++;
+    return emu_enqueue(s, do_graph, &exec, sizeof exec);
+}
+int cuGraphExecDestroy(void *exec) {
+    graph *g = exec;
+    emu_lock();
+    if (g->pending) run_all();
+    graphs--;
+    emu_log("graph destroyed, %d left", graphs);
+    free_graph(g);
+    emu_unlock();
+    return OK;
+}
 
 // ---- Copies ----
 
@@ -316,6 +484,7 @@ int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *s) {
     if (!emu_device(to, bytes, 1)) return emu_fault(INVALID_VALUE, "upload of %zu bytes outside device memory", bytes);
     copy c = {to, from, bytes};
     emu_log("upload %zu %s", bytes, pinned(from, bytes) ? "pinned" : "staged");
+    if (emu_capturing(s) && !pinned(from, bytes)) return spoil(s, STREAM_CAPTURE_UNSUPPORTED, "an upload from memory that is not pinned");
     if (pinned(from, bytes)) return emu_enqueue(s, do_copy, &c, sizeof c);
     char *staged = malloc(bytes);
     memcpy(staged, from, bytes);
@@ -360,6 +529,7 @@ typedef struct { char *ptx; } module; // NULL: the emulated NVRTC's
 // parameters are compared with it.
 int cuModuleLoadData(void **out, const void *image) {
     HERE("cuModuleLoadData");
+    SAFE("cuModuleLoadData");
     const char *target = strstr(image, "\n.target sm_");
     int ptx = strncmp(image, "emulated ", 9) != 0;
     if (ptx && (!target || atoi(target + 12) > 80)) return emu_fault(INVALID_IMAGE, "a module that is neither the emulated NVRTC's nor PTX for this device");

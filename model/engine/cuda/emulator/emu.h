@@ -17,6 +17,10 @@ int emu_device(const void *p, size_t bytes, size_t align);
 // something waits for it, not before. stream NULL is a fault.
 int emu_enqueue(void *stream, void (*run)(void *), const void *argument, size_t bytes);
 
+// emu_capturing says whether the stream records into a graph: emu_enqueue then
+// keeps the work for launches of the graph, and runs none of it.
+int emu_capturing(void *stream);
+
 // One lock for all emulated libraries; recursive.
 void emu_lock(void);
 void emu_unlock(void);

@@ -8,10 +8,10 @@
 // Numbers of cublas_api.h.
 enum { MATH_DEFAULT = 0, MATH_TF32 = 3 };
 
-enum { CREATE, DESTROY, VERSION, STREAM, MATH, SGEMM, COUNT };
+enum { CREATE, DESTROY, VERSION, STREAM, MATH, WORKSPACE, SGEMM, COUNT };
 
 static const char *const names[] = {"cublasCreate_v2", "cublasDestroy_v2", "cublasGetVersion_v2",
-                                    "cublasSetStream_v2", "cublasSetMathMode", "cublasSgemm_v2"};
+                                    "cublasSetStream_v2", "cublasSetMathMode", "cublasSetWorkspace_v2", "cublasSgemm_v2"};
 
 struct mb_library {
     void *f[COUNT];
@@ -35,6 +35,10 @@ int mb_version(mb_library *l, void *blas, int *version) { return ((int (*)(void 
 int mb_setup(mb_library *l, void *blas, void *stream, int tf32) {
     int status = ((int (*)(void *, void *))l->f[STREAM])(blas, stream);
     return status ? status : ((int (*)(void *, int))l->f[MATH])(blas, tf32 ? MATH_TF32 : MATH_DEFAULT);
+}
+
+int mb_workspace(mb_library *l, void *blas, void *space, size_t bytes) {
+    return ((int (*)(void *, void *, size_t))l->f[WORKSPACE])(blas, space, bytes);
 }
 
 int mb_product(mb_library *l, void *blas, int transpose_a, int transpose_b, int m, int n, int k,

@@ -5,6 +5,8 @@ package library
 /*
 #include "blas.h"
 
+static int mb_workspace_at(mb_library *l, void *blas, size_t at, size_t bytes) { return mb_workspace(l, blas, (void *)at, bytes); }
+
 static int mb_product_at(mb_library *l, void *blas, int ta, int tb, int m, int n, int k,
 	size_t a, int lda, size_t b, int ldb, size_t c, int ldc) {
 	return mb_product(l, blas, ta, tb, m, n, k, (const float *)a, lda, (const float *)b, ldb, (float *)c, ldc);
@@ -59,6 +61,13 @@ func OpenBLAS(s driver.Stream, tf32 bool) (*BLAS, error) {
 		return nil, err
 	}
 	return b, nil
+}
+
+// SetWorkspace gives products device memory for what lies between, which the
+// library would else allocate itself, for every capture anew (driver.Graph).
+// Handles of one stream may share it; it must outlive them.
+func (b *BLAS) SetWorkspace(m driver.Memory) error {
+	return b.try("set the workspace", C.mb_workspace_at(b.l, b.handle, C.size_t(m.Pointer), C.size_t(m.Bytes)))
 }
 
 // Close destroys the handle; the library itself stays in memory.
