@@ -235,6 +235,8 @@ def step(c):
         row = rows[str(batch)] = {}
         try:
             row["mochi"] = c.mochi(60, *STEP, *common, "--bn-group", str(batch), "--steps", "10")
+            if len(rows) == 1:  # the smallest, where launches weigh most
+                row["mochi_without_graphs"] = c.mochi(60, *STEP, *common, "--bn-group", str(batch), "--steps", "10", MOCHI_CUDA_GRAPHS="off")
         except (Failed, NotRun) as e:
             row["mochi"] = {"error": str(e)}
             failed.append("batch %d: %s" % (batch, str(e).splitlines()[-1]))
