@@ -62,6 +62,12 @@ func (d *Device) Alloc(bytes int) (Memory, error) {
 		cu.MemFree(p)
 		return Memory{}, fmt.Errorf("clear %d bytes of device memory: %w", n, err)
 	}
+	// That is in the default stream, for which the engine's do not wait. (To wait
+	// for the whole context would break what others capture.)
+	if err := (cu.Stream{}).Synchronize(); err != nil {
+		cu.MemFree(p)
+		return Memory{}, fmt.Errorf("wait until %d bytes of device memory are clear: %w", n, err)
+	}
 	return Memory{Pointer(p), int(n)}, nil
 }
 
@@ -94,6 +100,18 @@ func (d *Device) AllocPinned(n int) (Pinned, error) {
 
 // Floats is the memory as n values.
 func (p Pinned) Floats(n int) []float32 { return unsafe.Slice((*float32)(p.p), n) }
+
+// View is n values of pinned memory from byte at on.
+func View[T any](p Pinned, at, n int) []T {
+	var one T
+	if at < 0 || n < 0 || at+n*int(unsafe.Sizeof(one)) > p.bytes {
+		panic(fmt.Sprintf("driver: %d values of %d bytes at byte %d of %d", n, unsafe.Sizeof(one), at, p.bytes))
+	}
+	return unsafe.Slice((*T)(unsafe.Add(p.p, at)), n)
+}
+
+// Bytes is how large it is.
+func (p Pinned) Bytes() int { return p.bytes }
 
 // Release frees the memory; no copy may be under way.
 func (p *Pinned) Release() error {

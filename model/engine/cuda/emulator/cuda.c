@@ -180,14 +180,6 @@ int cuMemHostAlloc(void **p, size_t bytes, unsigned flags) { (void)flags; HERE("
 int cuMemFreeHost(void *p) { SAFE("cuMemFreeHost"); return give(p, 1); }
 int cuMemGetInfo_v2(size_t *free_, size_t *total) { *total = capacity(); *free_ = *total - used; return OK; }
 
-int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
-    HERE("cuMemsetD8");
-    SAFE("cuMemsetD8");
-    if (!emu_device(p, n, 1)) return emu_fault(INVALID_VALUE, "cuMemsetD8 of %zu bytes outside device memory", n);
-    memset(p, v, n);
-    return OK;
-}
-
 // ---- Streams ----
 
 typedef struct item { struct item *next; void (*run)(void *); size_t bytes; max_align_t argument[]; } item;
@@ -195,7 +187,7 @@ typedef struct graph { item *head, **tail; size_t n; int void_, pending; } graph
 typedef struct stream { struct stream *next; item *head, **tail; unsigned long long queued, done; int running; graph *capture; pthread_t by; } stream;
 typedef struct { stream *s; unsigned long long upto; int timed; unsigned long long at; graph *captured; } event;
 static unsigned long long clock_; // ticks with every piece of work that any stream has done: a microsecond
-static stream *streams;
+static stream default_stream = {.tail = &default_stream.head}, *streams = &default_stream; // whose handle is NULL
 
 static int known(void *s) {
     for (stream *t = streams; t; t = t->next)
@@ -278,6 +270,7 @@ int cuStreamCreate(void **out, unsigned flags) {
 }
 int cuStreamSynchronize(void *s) {
     emu_lock();
+    if (!s) s = &default_stream;
     int ok = known(s);
     if (ok && ((stream *)s)->capture) {
         int status = spoil(s, STREAM_CAPTURE_UNSUPPORTED, "cuStreamSynchronize");
@@ -516,6 +509,16 @@ int cuMemsetD32Async(void *p, unsigned v, size_t n, void *s) {
     if (!emu_device(p, 4 * n, 4)) return emu_fault(INVALID_VALUE, "cuMemsetD32 of %zu values outside device memory", n);
     fill f = {p, v, n};
     return emu_enqueue(s, do_fill, &f, sizeof f);
+}
+
+typedef struct { void *to; int v; size_t n; } fill_bytes;
+static void do_fill_bytes(void *argument) { fill_bytes *f = argument; memset(f->to, f->v, f->n); }
+int cuMemsetD8_v2(void *p, unsigned char v, size_t n) {
+    HERE("cuMemsetD8");
+    SAFE("cuMemsetD8");
+    if (!emu_device(p, n, 1)) return emu_fault(INVALID_VALUE, "cuMemsetD8 of %zu bytes outside device memory", n);
+    fill_bytes f = {p, v, n};
+    return emu_enqueue(&default_stream, do_fill_bytes, &f, sizeof f);
 }
 
 // ---- Kernels ----
