@@ -1,13 +1,15 @@
 // The loss (packages loss and engine, contrast.go): parts of shards of the
 // queue, for all queries of a batch.
 //
-// The shards that this device holds lie one after the other, by number, row by
-// row: keys [columns][dim], starts says in which column each begins. Columns
-// rise with the numbers by which package nearest breaks ties. Of a run of
-// shards cuBLAS makes similarities, sims [queries][width]; contrast_select
-// keeps the hardest, contrast_scan turns sims into exponentials and scalars,
-// cuBLAS adds Σ e·n to the parts. When all shards are through: contrast_list,
-// contrast_thin, contrast_draw, contrast_points, contrast_mix, contrast_gather.
+// The shards that this device holds lie one after the other, by number, each in
+// pitch columns whatever its rows are: keys [held·pitch][dim], zeros behind a
+// shard's rows. Columns rise with the numbers by which package nearest breaks
+// ties. Of a run of shards cuBLAS makes similarities, sims
+// [shards][lines][pitch], lines ≥ queries; contrast_select keeps the hardest,
+// contrast_scan turns sims into exponentials and scalars, cuBLAS writes Σ e·n
+// into the parts, part [shards][stride][dim+9], stride ≥ queries. When all
+// shards are through: contrast_list, contrast_thin, contrast_draw,
+// contrast_points, contrast_mix, contrast_gather.
 //
 // Sums of synthetic points are collected with integer atomics in fixed point,
 // so that their order does not show.
@@ -58,6 +60,11 @@ template <typename T> __device__ inline int below(const T *a, int n, T x) {
     return lo;
 }
 
+// place is where the similarity of a column of the run is, for a query.
+__device__ inline long long place(int column, int pitch, int lines, int q) {
+    return ((long long)(column / pitch) * lines + q) * pitch + column % pitch;
+}
+
 // holder is the shard that value x is in, where shard s begins at starts[s].
 __device__ inline int holder(const int *starts, int shards, int x) { return below(starts, shards + 1, x + 1) - 1; }
 
@@ -94,17 +101,19 @@ __device__ inline bool pick(const u32 *bins, u32 *note, u32 *rank, u32 *bin) {
 
 // One block a query. The limit is found digit by digit of its 32 bits, by
 // counting; equals to it are taken in the order of columns.
-KERNEL contrast_select(const float *sims, int width, int first, const int *labels, const int *classes, int keep,
-                       const u64 *kept, const int *kept_counts, u64 *found, int *counts) {
-    const int q = blockIdx.x, have = kept ? kept_counts[q] : 0, all = have + width;
-    const float *row = sims + (long long)q * width;
+KERNEL contrast_select(const float *sims, int shards, int pitch, int lines, int first, const int *rows,
+                       const int *labels, const int *classes, int keep, const u64 *kept, const int *kept_counts,
+                       u64 *found, int *counts) {
+    const int q = blockIdx.x, have = kept ? kept_counts[q] : 0, all = have + shards * pitch;
     const u64 *old = kept + (long long)q * keep;
     u32 *bins = SHARED(u32), *note = bins + 2048;
-    // candidate i: those kept, then the row's; NOBODY is none.
+    // candidate i: those kept, then the run's; NOBODY is none.
     auto candidate = [&](int i) -> u32 {
         if (i < have) return (u32)(old[i] >> 32);
-        const float c = row[i - have];
-        return c > NO_SIMILARITY && !dropped(labels, classes, first + i - have, q) ? ordered(c) : NOBODY;
+        const int column = i - have;
+        if (column % pitch >= rows[column / pitch]) return NOBODY;
+        const float c = sims[place(column, pitch, lines, q)];
+        return c > NO_SIMILARITY && !dropped(labels, classes, first + column, q) ? ordered(c) : NOBODY;
     };
 
     u32 limit = 0, known = 0, rank = keep;
@@ -175,49 +184,42 @@ __device__ inline float block_max(float v) {
 }
 
 // One block a shard (x) and query (y).
-template <typename T>
-__device__ void contrast_scan_of(const float *sims, int width, int first, const int *starts, const int *labels,
-                                 const int *classes, float per_two, int dim, T *e, float *part) {
-    const int q = blockIdx.y, from = starts[blockIdx.x], to = starts[blockIdx.x + 1];
-    const long long row = (long long)q * width - first;
+KERNEL contrast_scan(float *sims, int pitch, int lines, int first, const int *rows, const int *labels,
+                     const int *classes, float per_two, int dim, int stride, float *part) {
+    const int q = blockIdx.y, n = rows[blockIdx.x], column = first + blockIdx.x * pitch;
+    float *own = sims + ((long long)blockIdx.x * lines + q) * pitch;
     float top = NO_SIMILARITY, sim = 0;
-    int rows = 0;
-    for (int c = from + threadIdx.x; c < to; c += blockDim.x) {
-        if (dropped(labels, classes, c, q)) continue;
-        const float s = sims[row + c];
+    int counted = 0;
+    for (int c = threadIdx.x; c < n; c += blockDim.x) {
+        if (dropped(labels, classes, column + c, q)) continue;
+        const float s = own[c];
         top = fmaxf(top, s);
         sim += s;
-        rows++;
+        counted++;
     }
     top = block_max(top);
-    const double all_sims = block_sum(sim), all_rows = block_sum(rows);
+    const double all_sims = block_sum(sim), all_counted = block_sum(counted);
     float z = 0;
-    for (int c = from + threadIdx.x; c < to; c += blockDim.x) {
-        float v = 0;
-        if (!dropped(labels, classes, c, q)) v = exp2f((sims[row + c] - top) * per_two);
-        z += v;
-        narrow(e + row + c, v);
+    for (int c = threadIdx.x; c < n; c += blockDim.x) {
+        float e = 0;
+        if (!dropped(labels, classes, column + c, q)) e = exp2f((own[c] - top) * per_two);
+        z += e;
+        own[c] = e;
     }
     const double all_z = block_sum(z);
     if (threadIdx.x != 0) return;
-    float *scalar = part + ((long long)blockIdx.x * gridDim.y + q) * (dim + PART_SCALARS) + dim;
+    float *scalar = part + ((long long)blockIdx.x * stride + q) * (dim + PART_SCALARS) + dim;
     scalar[PART_TOP] = scalar[PART_REAL] = top;
     scalar[PART_SUM] = (float)all_z;
     scalar[PART_QUERY] = scalar[PART_HARD] = scalar[PART_HARD_SIM] = 0;
     scalar[PART_POINT] = NO_SIMILARITY;
     scalar[PART_SIM] = (float)all_sims;
-    scalar[PART_ROWS] = (float)all_rows;
+    scalar[PART_ROWS] = (float)all_counted;
 }
 
-#define P(T)                                                                                                       \
-    (const float *sims, int width, int first, const int *starts, const int *labels, const int *classes,           \
-     float per_two, int dim, T *e, float *part)
-BOTH_TYPES(contrast_scan, P, (sims, width, first, starts, labels, classes, per_two, dim, e, part))
-#undef P
-
 // found is sorted by column, so a shard's candidates lie together.
-KERNEL contrast_list(const u64 *found, const int *counts, int keep, const int *starts, int shards, float *values,
-                     int *columns, int *shard_counts) {
+KERNEL contrast_list(const u64 *found, const int *counts, int keep, int pitch, int shards, float *values, int *columns,
+                     int *shard_counts) {
     const int q = blockIdx.y, i = blockIdx.x * blockDim.x + threadIdx.x, n = counts[q];
     const u64 *list = found + (long long)q * keep;
     auto first_from = [&](int column) { // the first of the list in this column or behind
@@ -231,7 +233,7 @@ KERNEL contrast_list(const u64 *found, const int *counts, int keep, const int *s
         }
         return lo;
     };
-    if (i < shards) shard_counts[(long long)q * shards + i] = first_from(starts[i + 1]) - first_from(starts[i]);
+    if (i < shards) shard_counts[(long long)q * shards + i] = first_from((i + 1) * pitch) - first_from(i * pitch);
     if (i >= n) return;
     values[(long long)q * keep + i] = similarity((u32)(list[i] >> 32));
     columns[(long long)q * keep + i] = (int)(u32)list[i];
@@ -386,9 +388,9 @@ struct of_shard {
 // One block a query.
 KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, const float *sim, const float *wi,
                     const float *wj, float per_two, int keep, const float *values, int all_shards, const int *first,
-                    const int *local, int shards, const int *numbers, int dim, float *part, float *lowered,
-                    u64 *weights) {
-    const int q = blockIdx.x, queries = gridDim.x;
+                    const int *local, int shards, const int *numbers, int dim, int stride, float *part,
+                    float *lowered, u64 *weights) {
+    const int q = blockIdx.x;
     const long long at = (long long)q * points, list = (long long)q * keep, row = (long long)q * (all_shards + 1);
     of_shard *of = SHARED(of_shard);
     for (int s = threadIdx.x; s < shards; s += blockDim.x) of[s].sum = of[s].query = of[s].top = 0;
@@ -398,7 +400,7 @@ KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, co
         if (shard[at + t] >= 0) atomicMax(&of[shard[at + t]].top, ~ordered(sim[at + t]));
     __syncthreads();
     for (int s = threadIdx.x; s < shards; s += blockDim.x) {
-        const long long p = (long long)s * queries + q;
+        const long long p = (long long)s * stride + q;
         float *scalar = part + p * (dim + PART_SCALARS) + dim;
         const float old = scalar[PART_TOP];
         float now = old;
@@ -429,7 +431,7 @@ KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, co
         for (int k = threadIdx.x % 32; k < n; k += 32) sum += values[list + local[row + v] + k];
         sum = warp_sum(sum);
         if (threadIdx.x % 32 != 0) continue;
-        const long long p = (long long)s * queries + q;
+        const long long p = (long long)s * stride + q;
         float *scalar = part + p * (dim + PART_SCALARS) + dim;
         scalar[PART_SUM] = scalar[PART_SUM] * lowered[p] + unfixed(of[s].sum);
         scalar[PART_QUERY] = unfixed(of[s].query);
@@ -443,10 +445,10 @@ KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, co
 template <typename T>
 __device__ void contrast_gather_of(const T *keys, int dim, int keep, const int *columns, const u64 *weights,
                                    const float *lowered, int all_shards, const int *first, const int *local,
-                                   const int *numbers, float *part) {
+                                   const int *numbers, int stride, float *part) {
     enum { N = lanes<T>::n };
     const int s = blockIdx.y, q = blockIdx.z, v = numbers[s], c = (blockIdx.x * blockDim.x + threadIdx.x) * N;
-    const long long row = (long long)q * (all_shards + 1) + v, p = (long long)s * gridDim.z + q;
+    const long long row = (long long)q * (all_shards + 1) + v, p = (long long)s * stride + q;
     const int n = first[row + 1] - first[row];
     const long long list = (long long)q * keep + local[row];
     float sums[1][N] = {};
@@ -467,25 +469,22 @@ __device__ void contrast_gather_of(const T *keys, int dim, int keep, const int *
 
 #define P(T)                                                                                                       \
     (const T *keys, int dim, int keep, const int *columns, const u64 *weights, const float *lowered,               \
-     int all_shards, const int *first, const int *local, const int *numbers, float *part)
+     int all_shards, const int *first, const int *local, const int *numbers, int stride, float *part)
 BOTH_TYPES(contrast_gather, P,
-           (keys, dim, keep, columns, weights, lowered, all_shards, first, local, numbers, part))
+           (keys, dim, keep, columns, weights, lowered, all_shards, first, local, numbers, stride, part))
 #undef P
 
-// A warp a key: slot number mod V is its shard, number / V its row there.
+// A warp a key.
 template <typename T>
-__device__ void contrast_put_of(int n, int dim, const float *from, long long slot, long long slots, int all_shards,
-                                const int *base, T *keys) {
+__device__ void contrast_put_of(int n, int dim, const T *from, const int *to, const int *classes, T *keys,
+                                int *labels) {
     const int k = blockIdx.x * blockDim.y + threadIdx.y;
     if (k >= n) return;
-    const long long number = (slot + k) % slots;
-    const int column = base[number % all_shards];
-    if (column < 0) return; // another's shard
-    T *to = keys + (column + number / all_shards) * dim;
-    for (int c = threadIdx.x; c < dim; c += 32) narrow(to + c, from[(long long)k * dim + c]);
+    T *key = keys + (long long)to[k] * dim;
+    for (int c = threadIdx.x; c < dim; c += 32) key[c] = from[(long long)k * dim + c];
+    if (labels && threadIdx.x == 0) labels[to[k]] = classes[k];
 }
 
-#define P(T)                                                                                                       \
-    (int n, int dim, const float *from, long long slot, long long slots, int all_shards, const int *base, T *keys)
-BOTH_TYPES(contrast_put, P, (n, dim, from, slot, slots, all_shards, base, keys))
+#define P(T) (int n, int dim, const T *from, const int *to, const int *classes, T *keys, int *labels)
+BOTH_TYPES(contrast_put, P, (n, dim, from, to, classes, keys, labels))
 #undef P

@@ -12,22 +12,25 @@ import (
 	"mochi/model/nearest"
 )
 
-// The hardest of several runs of columns, against sorting: with ties, NaN,
-// infinities, dropped classes, and more wanted than there are.
+// The hardest of several runs of shards, against sorting: with ties, NaN,
+// infinities, dropped classes, shards that do not fill their columns, and more
+// wanted than there are.
 func TestSelect(t *testing.T) {
 	m := newMachine(t)
 	for _, c := range []struct {
 		b, keep, steps int // steps: similarities are multiples of 1/steps, 0 is any
-		runs           []int
+		pitch          int
+		runs           [][]int // rows of the shards of each
 		classes        bool
 	}{
-		{1, 1, 0, []int{1}, false}, {2, 5, 0, []int{3}, false}, {3, 16, 0, []int{1000}, false}, {2, 16, 4, []int{700, 31, 1}, false},
-		{2, 300, 0, []int{257, 400, 800}, true}, {2, 40, 1, []int{90, 300}, true}, {1, 700, 3, []int{256, 256}, false}, {4, 64, 0, []int{512, 64}, true},
+		{1, 1, 0, 1, [][]int{{1}}, false}, {2, 5, 0, 8, [][]int{{3}}, false}, {3, 16, 0, 512, [][]int{{500, 499}}, false},
+		{2, 16, 4, 700, [][]int{{700}, {31}, {1}}, false}, {2, 300, 0, 300, [][]int{{257}, {299, 300}, {280, 280, 240}}, true},
+		{2, 40, 1, 96, [][]int{{90}, {96, 95, 94}}, true}, {1, 700, 3, 256, [][]int{{256}, {256}}, false}, {4, 64, 0, 64, [][]int{{64, 64, 64, 0, 63}, {64}}, true},
 	} {
 		rng := seeded(c.b, c.keep, c.steps, len(c.runs))
-		columns := 0
-		for _, w := range c.runs {
-			columns += w
+		columns, lines := 0, c.b+c.b%2
+		for _, run := range c.runs {
+			columns += len(run) * c.pitch
 		}
 		labels, classes := make([]int32, columns), make([]int32, c.b)
 		for i := range labels {
@@ -43,8 +46,12 @@ func TestSelect(t *testing.T) {
 			found[i], counts[i] = make([]uint64, c.b*c.keep), make([]int32, c.b)
 		}
 		first := 0
-		for run, width := range c.runs {
-			sims := random[float32](rng, c.b*width, 0, 0.3)
+		for run, shards := range c.runs {
+			sims := random[float32](rng, len(shards)*lines*c.pitch, 0, 0.3)
+			rows := make([]int32, len(shards))
+			for s := range shards {
+				rows[s] = int32(shards[s])
+			}
 			for i := range sims {
 				if c.steps > 0 {
 					sims[i] = float32(math.Round(float64(sims[i])*float64(c.steps))) / float32(c.steps)
@@ -52,20 +59,23 @@ func TestSelect(t *testing.T) {
 				if rng.IntN(20) == 0 {
 					sims[i] = float32([]float64{math.NaN(), math.Inf(-1), math.Inf(1), math.Copysign(0, -1)}[rng.IntN(4)])
 				}
-				q, column := i/width, first+i%width
-				if sims[i] > engine.NoSimilarity && !(c.classes && labels[column] >= 0 && labels[column] == classes[q]) {
+			}
+			for i := range sims {
+				s, q, row := i/(lines*c.pitch), i/c.pitch%lines, i%c.pitch
+				column := first + s*c.pitch + row
+				if q < c.b && row < shards[s] && sims[i] > engine.NoSimilarity && !(c.classes && labels[column] >= 0 && labels[column] == classes[q]) {
 					want[q] = append(want[q], nearest.NewKey(sims[i], column))
 				}
 			}
-			args := []any{sims, width, first, nil, nil, c.keep, nil, nil, found[run%2], counts[run%2]}
+			args := []any{sims, len(shards), c.pitch, lines, first, rows, nil, nil, c.keep, nil, nil, found[run%2], counts[run%2]}
 			if c.classes {
-				args[3], args[4] = labels, classes
+				args[6], args[7] = labels, classes
 			}
 			if run > 0 {
-				args[6], args[7] = found[1-run%2], counts[1-run%2]
+				args[9], args[10] = found[1-run%2], counts[1-run%2]
 			}
 			m.run(t, "contrast_select", Select(c.b), args...)
-			first += width
+			first += len(shards) * c.pitch
 		}
 		last := (len(c.runs) - 1) % 2
 		for q := range c.b {
@@ -162,7 +172,7 @@ func (p *problem[T]) shard(v int) loss.Shard {
 }
 
 // The kernels' parts of the shards held, against those of package loss on
-// the reference's kernels. E and the queue are of one type.
+// the reference's kernels.
 func TestContrast(t *testing.T) { both(t, testContrast[float32], testContrast[uint16]) }
 
 func testContrast[T activation](t *testing.T) {
@@ -247,46 +257,50 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []int32, hard loss.Hard) []float32 {
 	t.Helper()
 	typ, held := typeOf[T](), len(p.held)
-	keys, starts, numbers, place := []T{}, []int32{0}, make([]int32, held), make([]int32, p.v)
+	pitch, lines, stride := p.k/p.v+3, p.b+1, p.b+2
+	keys, rows, numbers, place := make([]T, held*pitch*p.d), make([]int32, held), make([]int32, held), make([]int32, p.v)
 	var labels []int32
+	if p.labels != nil {
+		labels = make([]int32, held*pitch)
+	}
 	for v := range place {
 		place[v] = -1
 	}
 	for h, v := range p.held {
-		keys = append(keys, p.keys[int(p.starts[v])*p.d:int(p.starts[v+1])*p.d]...)
+		copy(keys[h*pitch*p.d:], p.keys[int(p.starts[v])*p.d:int(p.starts[v+1])*p.d])
 		if p.labels != nil {
-			labels = append(labels, p.labels[p.starts[v]:p.starts[v+1]]...)
+			copy(labels[h*pitch:], p.labels[p.starts[v]:p.starts[v+1]])
 		}
-		starts = append(starts, int32(len(keys)/p.d))
+		rows[h] = p.starts[v+1] - p.starts[v]
 		numbers[h], place[v] = int32(v), int32(h)
 	}
 	width := p.d + engine.PartScalars
-	part := unwritten[float32](held * p.b * width)
+	part := unwritten[float32](held * stride * width)
 	perTwo := float32(1 / p.tau / math.Ln2)
 	var found, kept []uint64
 	var counts, keptCounts []int32
 	for _, run := range [][2]int{{0, held / 2}, {held / 2, held}} {
-		from, to := int(starts[run[0]]), int(starts[run[1]])
-		if run[0] == run[1] {
+		shards, first := run[1]-run[0], run[0]*pitch
+		if shards == 0 {
 			continue
 		}
-		w := to - from
-		sims := make([]float32, p.b*w)
+		sims := unwritten[float32](shards * lines * pitch)
 		for i := range sims {
-			sims[i] = float32(dot(p.q[i/w*p.d:][:p.d], keys[(from+i%w)*p.d:][:p.d]))
+			if s, q := i/(lines*pitch), i/pitch%lines; q < p.b {
+				sims[i] = float32(dot(p.q[q*p.d:][:p.d], keys[(first+s*pitch+i%pitch)*p.d:][:p.d]))
+			}
 		}
 		kept, keptCounts = found, counts
 		found, counts = make([]uint64, p.b*p.n), make([]int32, p.b)
-		m.run(t, "contrast_select", Select(p.b), sims, w, from, labels, p.classes, p.n, kept, keptCounts, found, counts)
-		e, runPart := unwritten[T](p.b*w), part[run[0]*p.b*width:run[1]*p.b*width]
-		m.run(t, Name("contrast_scan", typ), Scan(run[1]-run[0], p.b), sims, w, from, starts[run[0]:run[1]+1], labels, p.classes, perTwo, p.d, e, runPart)
-		for s := run[0]; s < run[1]; s++ { // in cuBLAS's place
+		m.run(t, "contrast_select", Select(p.b), sims, shards, pitch, lines, first, rows[run[0]:], labels, p.classes, p.n, kept, keptCounts, found, counts)
+		m.run(t, "contrast_scan", Scan(shards, p.b), sims, pitch, lines, first, rows[run[0]:], labels, p.classes, perTwo, p.d, stride, part[run[0]*stride*width:])
+		for s := range shards { // in cuBLAS's place
 			for q := range p.b {
-				to := part[(s*p.b+q)*width:][:p.d]
+				to := part[((run[0]+s)*stride+q)*width:][:p.d]
 				for x := range to {
 					var sum float64
-					for c := starts[s]; c < starts[s+1]; c++ {
-						sum += get(e[q*w+int(c)-from]) * get(keys[int(c)*p.d+x])
+					for c := range pitch {
+						sum += float64(sims[(s*lines+q)*pitch+c]) * get(keys[(first+s*pitch+c)*p.d+x])
 					}
 					to[x] = float32(sum)
 				}
@@ -295,7 +309,7 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 	}
 
 	values, columns, shardCounts := unwritten[float32](p.b*p.n), make([]int32, p.b*p.n), make([]int32, p.b*held)
-	m.run(t, "contrast_list", PerQuery(p.b, max(p.n, held)), found, counts, p.n, starts, held, values, columns, shardCounts)
+	m.run(t, "contrast_list", PerQuery(p.b, max(p.n, held)), found, counts, p.n, pitch, held, values, columns, shardCounts)
 	if !slices.Equal(shardCounts, hard.Counts) {
 		t.Fatalf("hard negatives by shard: %v, want %v", shardCounts, hard.Counts)
 	}
@@ -319,19 +333,20 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 	m.run(t, "contrast_draw", PerQuery(p.b, points), p.s, p.s2, drawers, p.v, first, local, place, shard, i, j, weight)
 	sim, wi, wj := unwritten[float32](p.b*points), unwritten[float32](p.b*points), unwritten[float32](p.b*points)
 	m.run(t, Name("contrast_points", typ), Points(p.b, points), points, p.q, keys, p.d, p.n, values, columns, shard, i, j, weight, sim, wi, wj)
-	lowered, weights := unwritten[float32](held*p.b), make([]uint64, p.b*p.n)
-	m.run(t, "contrast_mix", Mix(p.b, held), points, shard, i, j, sim, wi, wj, perTwo, p.n, values, p.v, first, local, held, numbers, p.d, part, lowered, weights)
-	m.run(t, Name("contrast_gather", typ), Gather(typ, held, p.b, p.d), keys, p.d, p.n, columns, weights, lowered, p.v, first, local, numbers, part)
-	return part
+	lowered, weights := unwritten[float32](held*stride), make([]uint64, p.b*p.n)
+	m.run(t, "contrast_mix", Mix(p.b, held), points, shard, i, j, sim, wi, wj, perTwo, p.n, values, p.v, first, local, held, numbers, p.d, stride, part, lowered, weights)
+	m.run(t, Name("contrast_gather", typ), Gather(typ, held, p.b, p.d), keys, p.d, p.n, columns, weights, lowered, p.v, first, local, numbers, stride, part)
+	var dense []float32
+	for h := range held {
+		dense = append(dense, part[h*stride*width:][:p.b*width]...)
+	}
+	return dense
 }
 
 func (p *problem[T]) compare(t *testing.T, what string, got, want []float32) {
 	t.Helper()
 	width := p.d + engine.PartScalars
-	rounding := 3e-5 // of exponentials: similarities differ by 1e-7, and so exponents by 1e-7/τ
-	if typeOf[T]() == BF16 {
-		rounding = 2 * epsilon[T]()
-	}
+	const rounding = 3e-5 // of exponentials: similarities differ by 1e-7, and so exponents by 1e-7/τ
 	for at := range len(want) / width {
 		g, w := got[at*width:][:width], want[at*width:][:width]
 		gs, ws := g[p.d:], w[p.d:]
@@ -375,27 +390,26 @@ func TestPut(t *testing.T) { both(t, testPut[float32], testPut[uint16]) }
 
 func testPut[T activation](t *testing.T) {
 	m := newMachine(t)
-	for _, c := range [][5]int{{1, 3, 10, 1, 9}, {12, 40, 37, 5, 30}, {37, 8, 37, 4, 3}, {5, 16, 20, 4, 0}} {
-		n, d, k, v, slot := c[0], c[1], c[2], c[3], c[4]
-		from := random[float32](seeded(c[:]...), n*d, 0, 1)
-		base, columns := make([]int32, v), 0
-		for shard := range base {
-			if base[shard] = -1; shard != 1 { // shard 1 is another's
-				base[shard] = int32(columns)
-				columns += (k - shard + v - 1) / v
-			}
+	for _, c := range [][3]int{{1, 3, 9}, {12, 40, 30}, {37, 8, 37}, {5, 130, 5}} {
+		n, d, columns := c[0], c[1], c[2]
+		rng := seeded(c[:]...)
+		from, to, classes := random[T](rng, n*d, 0, 1), make([]int32, n), make([]int32, n)
+		keys, labels := unwritten[T](columns*d), make([]int32, columns)
+		wantKeys, wantLabels := unwritten[T](columns*d), make([]int32, columns)
+		for i, column := range rng.Perm(columns)[:n] {
+			to[i], classes[i] = int32(column), int32(rng.IntN(9))-1
+			copy(wantKeys[column*d:], from[i*d:(i+1)*d])
+			wantLabels[column] = classes[i]
 		}
-		keys := unwritten[T](columns * d)
-		m.run(t, Name("contrast_put", typeOf[T]()), PerRow(n), n, d, from, int64(slot), int64(k), v, base, keys)
-		want := unwritten[T](columns * d)
-		for i := range n {
-			at := (slot + i) % k
-			if b := base[at%v]; b >= 0 {
-				for x := range d {
-					want[(int(b)+at/v)*d+x] = put[T](float64(from[i*d+x]))
-				}
-			}
+		unlabelled := slices.Clone(keys)
+		name := Name("contrast_put", typeOf[T]())
+		m.run(t, name, PerRow(n), n, d, from, to, classes, keys, labels)
+		m.run(t, name, PerRow(n), n, d, from, to, nil, unlabelled, nil)
+		for _, got := range [][]T{keys, unlabelled} {
+			same(t, "queue", got, func(i int) float64 { return get(wantKeys[i]) })
 		}
-		same(t, "queue", keys, func(i int) float64 { return get(want[i]) })
+		if !slices.Equal(labels, wantLabels) {
+			t.Errorf("%v: labels %v, want %v", c, labels, wantLabels)
+		}
 	}
 }

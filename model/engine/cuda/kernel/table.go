@@ -221,20 +221,22 @@ var Table = []Kernel{
 	}},
 
 	// ---- Loss (contrast.cu) ----
-	// held: the shards on this device; b queries; V shards in all; part is [held][b][dim+9], engine.Part….
+	// held: the shards on this device, by number, each in pitch columns; b queries; V shards in all.
+	// sims is [shards of a run][lines][pitch], part [held][stride][dim+9], engine.Part…; lines and stride are ≥ b.
 	{"contrast_select", false, "Select(b)", "The keep hardest of those kept so far and of one run of columns, in the order of columns. Runs must come in that order; two buffers take turns.", []Param{
-		{"sims", InF, "[b][width] similarities of a run"}, {"width", Int, "columns of the run"}, {"first", Int, "its first column"},
+		{"sims", InF, "similarities of a run"}, {"shards", Int, "of the run"}, {"pitch", Int, ""}, {"lines", Int, ""}, {"first", Int, "the run's first column"},
+		{"rows", InI, "[shards of the run] columns that are keys"},
 		{"labels", InI, "[columns] classes of keys, −1 unknown; null without class oracle"}, {"classes", InI, "[b] of queries; null without"},
 		{"keep", Int, "N"}, {"kept", InKey, "[b][N] nearest.Key, number = column; null at the first run"}, {"kept_counts", InI, "[b]; null with kept"},
 		{"found", OutKey, "like kept; another buffer"}, {"counts", OutI, "[b]"},
 	}},
-	{"contrast_scan", true, "Scan(shards of the run, b)", "Scalars of the parts of a run of whole shards, and e = 2^((c−top)·per_two) as T.", []Param{
-		{"sims", InF, "[b][width]"}, {"width", Int, ""}, {"first", Int, "first column of the run"}, {"starts", InI, "[shards of the run + 1] columns"},
-		{"labels", InI, "as in contrast_select"}, {"classes", InI, ""}, {"per_two", Float, "1/(τ ln 2)"}, {"dim", Int, ""},
-		{"e", OutT, "[b][width]; f32: may be sims"}, {"part", OutF, "[shards of the run][b][dim+9]: scalars only, Σ e·n is for cuBLAS"},
+	{"contrast_scan", false, "Scan(shards of the run, b)", "Scalars of the parts of a run, whose similarities become e = 2^((c−top)·per_two).", []Param{
+		{"sims", OutF, ""}, {"pitch", Int, ""}, {"lines", Int, ""}, {"first", Int, "the run's first column"}, {"rows", InI, "as in contrast_select"},
+		{"labels", InI, "as in contrast_select"}, {"classes", InI, ""}, {"per_two", Float, "1/(τ ln 2)"}, {"dim", Int, ""}, {"stride", Int, ""},
+		{"part", OutF, "of the run's first shard: scalars only, Σ e·n is for cuBLAS"},
 	}},
 	{"contrast_list", false, "PerQuery(b, max(N, held))", "Hard negatives of every query by shard, then row.", []Param{
-		{"found", InKey, "[b][N]"}, {"counts", InI, "[b]"}, {"keep", Int, "N"}, {"starts", InI, "[held+1] columns"}, {"shards", Int, "held"},
+		{"found", InKey, "[b][N]"}, {"counts", InI, "[b]"}, {"keep", Int, "N"}, {"pitch", Int, ""}, {"shards", Int, "held"},
 		{"values", OutF, "[b][N] q·n"}, {"columns", OutI, "[b][N]"}, {"shard_counts", OutI, "[b][held]"},
 	}},
 	{"contrast_thin", false, "Points(b, held)", "Of what was found in a shard, those among the N hardest of all, to its front.", []Param{
@@ -256,16 +258,16 @@ var Table = []Kernel{
 	{"contrast_mix", false, "Mix(b, held)", "Scalars of the parts with their points, and weights of the hard negatives.", []Param{
 		{"points", Int, "s+s′"}, {"shard", InI, "[b][s+s′]"}, {"i", InI, ""}, {"j", InI, ""}, {"sim", InF, ""}, {"wi", InF, ""}, {"wj", InF, ""},
 		{"per_two", Float, ""}, {"keep", Int, "N"}, {"values", InF, "[b][N]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"},
-		{"shards", Int, "held"}, {"numbers", InI, "[held] v"}, {"dim", Int, ""}, {"part", OutF, "[held][b][dim+9]: scalars only"},
-		{"lowered", OutF, "[held][b] what the part's sums are scaled by"}, {"weights", OutKey, "[b][N] fixed point"},
+		{"shards", Int, "held"}, {"numbers", InI, "[held] v"}, {"dim", Int, ""}, {"stride", Int, ""}, {"part", OutF, "scalars only"},
+		{"lowered", OutF, "[held][stride] what the part's sums are scaled by"}, {"weights", OutKey, "[b][N] fixed point"},
 	}},
 	{"contrast_gather", true, "Gather(t, held, b, dim)", "part ← part·lowered + Σ weight·key.", []Param{
 		{"keys", InT, "[columns][dim]"}, {"dim", Int, ""}, {"keep", Int, "N"}, {"columns", InI, "[b][N]"}, {"weights", InKey, "[b][N]"},
-		{"lowered", InF, "[held][b]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"}, {"numbers", InI, "[held]"},
-		{"part", OutF, "[held][b][dim+9]: vectors only"},
+		{"lowered", InF, "[held][stride]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"}, {"numbers", InI, "[held]"},
+		{"stride", Int, ""}, {"part", OutF, "vectors only"},
 	}},
-	{"contrast_put", true, "PerRow(n)", "Keys into the slots of the queue, with wrap-around.", []Param{
-		{"n", Int, "≤ slots"}, {"dim", Int, ""}, {"from", InF, "[n][dim]"}, {"slot", Long, "of the first"}, {"slots", Long, "K"}, {"all_shards", Int, "V"},
-		{"base", InI, "[V] first column of a shard, −1 where it is not held"}, {"keys", OutT, "[columns][dim]"},
+	{"contrast_put", true, "PerRow(n)", "Keys, and their classes where there are any, to their columns.", []Param{
+		{"n", Int, ""}, {"dim", Int, ""}, {"from", InT, "[n][dim]"}, {"to", InI, "[n] columns, all different"}, {"classes", InI, "[n]; null without labels"},
+		{"keys", OutT, "[columns][dim]"}, {"labels", OutI, "[columns]; may be null"},
 	}},
 }
