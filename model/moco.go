@@ -374,9 +374,13 @@ func (m *MoCo) Apply(grads, queryStats, keyStats []float32, lr float64) error {
 // ScratchBytes is the memory of the loss beside the queue.
 func (m *MoCo) ScratchBytes() int64 { return m.loss.ScratchBytes() }
 
-// Close frees the programs and the state; the engine stays open.
+// Close frees the programs, the state and what the loss has on a device; the
+// engine stays open.
 func (m *MoCo) Close() error {
 	err := m.closePrograms()
+	if m.loss != nil {
+		err = errors.Join(err, m.loss.Close())
+	}
 	if m.state != nil {
 		err = errors.Join(err, m.state.Close())
 	}

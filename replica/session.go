@@ -249,7 +249,7 @@ func (s *session) negatives() []loss.Shard { return AppendShards(nil, s.queue, s
 // queue.Queue.Held.
 func AppendShards(dst []loss.Shard, q *queue.Queue, oracle bool) []loss.Shard {
 	for _, h := range q.Held() {
-		shard := loss.Shard{Index: h.Index, Keys: h.Keys, BF16: h.BF16}
+		shard := loss.Shard{Index: h.Index, Keys: h.Keys, BF16: h.BF16, Sums: h.Sums()}
 		if oracle {
 			shard.Labels = h.Labels
 		}

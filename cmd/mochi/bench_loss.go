@@ -16,10 +16,11 @@ import (
 
 // lossBench is the JSON object of mochi bench loss.
 type lossBench struct {
-	LossP50 float64 `json:"loss_ms_p50"` // MoCHi, loss and gradient
-	MoCoP50 float64 `json:"moco_ms_p50"` // the same without synthetic negatives
-	ExtraMB float64 `json:"extra_mb"`    // resident memory of the MoCHi loss beyond the queue and the inputs
-	PeakRSS float64 `json:"peak_rss_mb"` // of all, queue included
+	LossP50 float64 `json:"loss_ms_p50"`         // MoCHi, loss and gradient
+	MoCoP50 float64 `json:"moco_ms_p50"`         // the same without synthetic negatives
+	ExtraMB float64 `json:"extra_mb"`            // resident memory of the MoCHi loss beyond the queue and the inputs
+	PeakRSS float64 `json:"peak_rss_mb"`         // of all, queue included
+	Device  float64 `json:"device_mb,omitempty"` // on a GPU, of the MoCHi loss, its copy of the keys included
 	Storage string  `json:"queue_storage"`
 	Engine  string  `json:"engine"`
 }
@@ -78,18 +79,20 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	negatives.Init(1)
 	shards := replica.AppendShards(nil, negatives, false)
 	base := peakRSS()
-	mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, shards)
+	l, mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, shards)
 	if err != nil {
 		return err
 	}
+	defer l.Close()
 	if err := mochi(0); err != nil { // touches the memory
 		return err
 	}
 	extra := max(0, peakRSS()-base)
-	moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, shards)
+	plain, moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, shards)
 	if err != nil {
 		return err
 	}
+	defer plain.Close()
 	if err := moco(0); err != nil {
 		return err
 	}
@@ -107,28 +110,33 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 		}
 	}
 	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: extra,
-		PeakRSS: peakRSS(), Storage: *storage, Engine: eng.Info().Name}
+		PeakRSS: peakRSS(), Storage: *storage, Engine: eng.Info().Name, Device: float64(l.DeviceBytes()) / 1e6}
 	if *asJSON {
 		return printJSON(out, r)
 	}
-	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra (%.0f MB in all, %s queue)\n", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB, r.PeakRSS, r.Storage)
+	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra (%.0f MB in all, %s queue)", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB, r.PeakRSS, r.Storage)
+	if r.Device > 0 {
+		fmt.Fprintf(out, ", %.1f MB on the GPU", r.Device)
+	}
+	fmt.Fprintln(out)
 	return nil
 }
 
-// lossRunner returns a function that computes loss and gradient of one batch.
-func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (func(step int64) error, error) {
-	l, err := loss.New(loss.Config{
+// lossRunner returns a loss and a function that computes one batch of it, with
+// its gradient.
+func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (l *loss.Loss, run func(step int64) error, err error) {
+	l, err = loss.New(loss.Config{
 		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: min(benchShards, k), Threads: eng.Info().Threads,
 	}, dim, batch, k, eng.Contrast())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	out := loss.Output{DQ: make([]float32, batch*dim)}
 	samples := make([]int, batch)
 	for i := range samples {
 		samples[i] = i
 	}
-	return func(step int64) error {
+	return l, func(step int64) error {
 		return l.Compute(loss.Input{
 			Queries: loss.Queries{Q: q, Samples: samples, Step: step, Mix: true},
 			Pos:     pos, Shards: shards, Scale: 1 / float64(batch),

@@ -126,6 +126,7 @@ func (r *geometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg prot
 	if err != nil {
 		return err
 	}
+	defer l.Close()
 	var labels []int32
 	if o.oracle {
 		labels = st.QueueLabels

@@ -37,6 +37,7 @@ func TestGPU(t *testing.T) {
 	record := onGPUs(t, "2")
 	t.Run("replicas", func(t *testing.T) { replicasTakeGPUs(t, record) })
 	t.Run("status", statusOfGPU)
+	t.Run("loss", func(t *testing.T) { lossOnGPU(t, record) })
 }
 
 // Replicas take GPU 0, 1, … or those that --device names, and give the
@@ -52,6 +53,9 @@ func replicasTakeGPUs(t *testing.T, record string) {
 		}
 		if strings.Contains(string(text), "FAULT") {
 			t.Error("the emulator has found faults")
+		}
+		if !strings.Contains(string(text), "launch contrast_mix\n") {
+			t.Error("the loss was not computed on the GPU")
 		}
 		for _, d := range []string{"0", "1", "2"} {
 			if strings.Contains(string(text), "context of device "+d+"\n") {
@@ -82,6 +86,7 @@ func replicasTakeGPUs(t *testing.T, record string) {
 	}
 	one := ends("one", "0")
 	mustEqual(t, one, ends("two", "01", "--replicas", "2"))
+	mustEqual(t, one, ends("spread", "01", "--replicas", "2", "--queue-copies", "2")) // shards apart, queries together
 	mustEqual(t, one, ends("second", "1", "--device", "1"))
 	mustEqual(t, one, ends("shared", "1", "--device", "1,1"))
 	// Several groups in one program give the same bits, since the emulator's
@@ -106,6 +111,31 @@ func replicasTakeGPUs(t *testing.T, record string) {
 	}
 	refuse([]string{"--replicas", "3"}, "device 2: there are devices 0 to 1", "3 replicas take GPU 0 to 2: start fewer, or let some share one with --device")
 	refuse([]string{"--device", "0,2"}, "device 2: there are devices 0 to 1")
+}
+
+// mochi bench loss computes the loss on the GPU, to which keys go once.
+func lossOnGPU(t *testing.T, record string) {
+	os.Remove(record)
+	var r struct {
+		Device float64 `json:"device_mb"`
+		Engine string
+	}
+	if err := json.Unmarshal([]byte(mochi(t, "bench", "loss", "--engine", "cuda", "--batch", "3", "--queue", "2000", "--dim", "32", "--mochi", "20,10,5",
+		"--iterations", "3", "--json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := func(what string) int { return strings.Count(string(text), what+"\n") }
+	// With MoCHi and without, each once more than it is timed.
+	if r.Engine != "cuda" || r.Device < 2000*32*4/1e6 || count("launch contrast_scan") != 8 || count("launch contrast_mix") != 4 || count("launch contrast_put_f32") != 4 {
+		t.Errorf("%+v, scan %d, mix %d, put %d", r, count("launch contrast_scan"), count("launch contrast_mix"), count("launch contrast_put_f32"))
+	}
+	if strings.Contains(string(text), "FAULT") {
+		t.Error("the emulator has found faults")
+	}
 }
 
 // mochi status shows what a replica on a GPU stands on.

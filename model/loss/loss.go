@@ -32,6 +32,9 @@
 // scratch a thread; never b×K of anything. Nothing is allocated once a batch of
 // the largest size was computed.
 //
+// An engine whose Contrast is an engine.Offloader computes Scan and Mix on its
+// device, with a copy of the keys there (device.go); all else is the same.
+//
 // A query's result is a pure function of the query, its key, the queue and
 // (seed, step, sample index): it depends neither on the other queries of the
 // call, nor on who holds which shards, nor on the number of threads.
@@ -96,19 +99,13 @@ func (c Config) Validate(k int) error {
 	return errors.Join(faults...)
 }
 
-// Shard is the keys of one virtual shard: row r is slot Index + r·V. Either
-// Keys or BF16 holds them. Slices belong to the caller and are only read.
-type Shard struct {
-	Index  int       // v
-	Keys   []float32 // [rows, d], row r at r·Stride·d
-	BF16   []uint16  // the same as bfloat16, the upper halves of float32
-	Stride int       // rows from one row to the next; 0 = 1
-	Labels []int32   // [rows] classes, −1 unknown; class oracle only
-}
+// Shard is the keys of one virtual shard.
+type Shard = engine.Shard
 
 // Split views a queue [K, d] in the order of its slots, and labels [K] or nil,
 // as V shards. Rows of one shard then lie V·d values apart, which costs the
-// pass a copy: a long queue is better stored shard by shard.
+// pass a copy: a long queue is better stored shard by shard. They have no
+// checksums, so that a device is given all of them with every scan.
 func Split(queue []float32, labels []int32, dim, v int) []Shard {
 	v = max(v, 1)
 	k := len(queue) / dim
@@ -169,7 +166,7 @@ type Output struct {
 }
 
 // Loss computes losses for one shape. It owns its scratch; it is not safe for
-// concurrent use.
+// concurrent use. Close frees what a device holds of it.
 type Loss struct {
 	cfg      Config
 	dim      int
@@ -177,6 +174,7 @@ type Loss struct {
 	k        int
 	exp      *expTable
 	workers  []*worker
+	device   *device // nil: the kernels of this CPU
 
 	// The scan in progress.
 	q       Queries
@@ -228,6 +226,9 @@ func New(cfg Config, dim, maxBatch, k int, contrast engine.Contrast) (*Loss, err
 	}
 	l := &Loss{cfg: cfg, dim: dim, maxBatch: maxBatch, k: k, exp: newExpTable(),
 		held: make([]int, cfg.Shards)}
+	if l.device, err = newDevice(l, contrast); err != nil {
+		return nil, fmt.Errorf("loss: %w", err)
+	}
 	for range cfg.Threads {
 		l.workers = append(l.workers, newWorker(l, contrast))
 	}
@@ -235,7 +236,24 @@ func New(cfg Config, dim, maxBatch, k int, contrast engine.Contrast) (*Loss, err
 	return l, nil
 }
 
-// ScratchBytes is the memory that the loss holds, in bytes.
+// Close frees the device memory that the loss holds. The loss must not be used
+// afterwards.
+func (l *Loss) Close() error {
+	if l.device == nil {
+		return nil
+	}
+	return l.device.offload.Close()
+}
+
+// DeviceBytes is the memory that the loss holds on a device, keys included.
+func (l *Loss) DeviceBytes() int64 {
+	if l.device == nil {
+		return 0
+	}
+	return l.device.offload.Bytes()
+}
+
+// ScratchBytes is the memory that the loss holds on the host, in bytes.
 func (l *Loss) ScratchBytes() int64 {
 	n := 4*(cap(l.parts)+cap(l.counts)+cap(l.starts)+cap(l.hard.values)+cap(l.hard.rows)+cap(l.hard.counts)) + 8*cap(l.found) + l.drawn.bytes()
 	for _, w := range l.workers {
@@ -269,7 +287,7 @@ func (l *Loss) ComputeGroups(in Input, out []Output) error {
 	case len(in.Pos) != b*l.dim:
 		return fmt.Errorf("loss: the positives have %d values, want %d queries × %d", len(in.Pos), b, l.dim)
 	}
-	if err := l.Scan(in.Queries, in.Shards); err != nil {
+	if err := l.scan(in.Queries, in.Shards, false); err != nil {
 		return err
 	}
 	if err := l.Mix(l.ownStarts()); err != nil {

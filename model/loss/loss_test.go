@@ -8,14 +8,25 @@ import (
 	"testing"
 
 	"mochi/model/engine"
+	"mochi/model/engine/gorgonia/kernel"
 )
 
 func mustNew(t testing.TB, cfg Config, d, b, k int) *Loss {
 	t.Helper()
-	l, err := New(cfg, d, b, k, best)
+	return mustNewOn(t, best, cfg, d, b, k)
+}
+
+func mustNewOn(t testing.TB, contrast engine.Contrast, cfg Config, d, b, k int) *Loss {
+	t.Helper()
+	l, err := New(cfg, d, b, k, contrast)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return l
 }
 
@@ -69,8 +80,9 @@ func checkContrast(t testing.TB, name string, contrast engine.Contrast, cfg Conf
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer l.Close()
 	got := mustCompute(t, l, in)
-	want, dq, terms := plainLoss{cfg, d, similarities(contrast, in, d)}.compute(in)
+	want, dq, terms := plainLoss{cfg, d, similarities(t, contrast, in, d, cfg.Shards)}.compute(in)
 	// A loss below 1e-30 may have lost exponentials that float32 does not hold.
 	if math.Abs(got.Loss-want.Loss) > 1e-5*want.Loss+1e-30*float64(b) {
 		t.Errorf("%s: loss %.9g, plain %.9g", name, got.Loss, want.Loss)
@@ -120,7 +132,7 @@ func TestAgainstMaterialisedSynthetics(t *testing.T) {
 				cfg := Config{N: c.n, S: c.s, S2: c.s2, Temperature: tau, Shards: c.v, Seed: 3, Threads: 2}
 				checkAgainstPlain(t, cfg, c.d, in)
 				out := mustCompute(t, mustNew(t, cfg, c.d, c.b, c.k), in)
-				want, _, _ := plainLoss{cfg, c.d, similarities(best, in, c.d)}.compute(in)
+				want, _, _ := plainLoss{cfg, c.d, similarities(t, best, in, c.d, c.v)}.compute(in)
 				if out.Proxy != want.Proxy || out.ProxyHard != want.ProxyHard {
 					t.Errorf("proxy %d, %d; plain %d, %d", out.Proxy, out.ProxyHard, want.Proxy, want.ProxyHard)
 				}
@@ -135,7 +147,7 @@ func TestFiniteDifferences(t *testing.T) {
 	cfg := Config{N: 10, S: 25, S2: 12, Temperature: 0.2, Shards: 4, Seed: 9}
 	in := example(5, b, d, k)
 	out := mustCompute(t, mustNew(t, cfg, d, b, k), in)
-	plain := plainLoss{cfg, d, similarities(best, in, d)}
+	plain := plainLoss{cfg, d, similarities(t, best, in, d, cfg.Shards)}
 	for i := range b {
 		one := plain.query(in, i)
 		q := wide(in.Q[i*d : (i+1)*d])
@@ -283,7 +295,7 @@ func TestNoAllocations(t *testing.T) {
 	in := example(41, 8, 16, 200)
 	in.Shards = Split(in.Queue, nil, 16, 16)
 	for _, threads := range []int{1, 2} {
-		l := mustNew(t, Config{N: 50, S: 100, S2: 20, Temperature: 0.2, Shards: 16, Threads: threads}, 16, 8, 200)
+		l := mustNewOn(t, kernels{kernel.Available()[0]}, Config{N: 50, S: 100, S2: 20, Temperature: 0.2, Shards: 16, Threads: threads}, 16, 8, 200)
 		out := Output{DQ: make([]float32, len(in.Q))}
 		if n := testing.AllocsPerRun(20, func() {
 			if err := l.Compute(in.Input, &out); err != nil {

@@ -31,7 +31,15 @@ type worker struct {
 }
 
 func newWorker(l *Loss, contrast engine.Contrast) *worker {
-	w := &worker{l: l, contrast: contrast, mixer: contrast.NewPanel(l.dim, 0), acc: make([]float32, l.dim)}
+	w := &worker{l: l, contrast: contrast, acc: make([]float32, l.dim)}
+	w.background = func() {
+		defer l.run.wg.Done()
+		l.run.drain(w)
+	}
+	if l.device != nil {
+		return w // for the fold
+	}
+	w.mixer = contrast.NewPanel(l.dim, 0)
 	// All scratch now: which worker takes which item is chance, and nothing
 	// shall be allocated in a step.
 	c := l.cfg
@@ -42,10 +50,6 @@ func newWorker(l *Loss, contrast engine.Contrast) *worker {
 	w.shardOf = make([]int32, c.N)
 	w.begin, w.size = make([]int32, c.Shards), make([]int32, c.Shards)
 	w.numbers, w.rests = make([]int32, max(c.S, c.S2)), make([]uint64, max(c.S, c.S2))
-	w.background = func() {
-		defer l.run.wg.Done()
-		l.run.drain(w)
-	}
 	return w
 }
 
@@ -145,6 +149,12 @@ func (l *Loss) Mix(starts []int32) error {
 	l.starts = starts
 	if err := l.checkMix(); err != nil {
 		return fmt.Errorf("loss: %w", err)
+	}
+	if l.device != nil {
+		if err := l.device.mix(); err != nil {
+			return fmt.Errorf("loss: %w", err)
+		}
+		return nil
 	}
 	l.drawn.resize(l.b, l.cfg.S, l.cfg.S2, len(l.shards))
 	l.run.do(l.b, (*worker).drawAll)

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sort"
+	"testing"
 
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia/kernel"
@@ -22,7 +23,8 @@ type kernels struct{ isa kernel.ISA }
 
 func (k kernels) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanelFor(k.isa, dim, hard) }
 
-// best are the kernels of this CPU; contrasts are all there are.
+// best are the kernels of this CPU, or with the tag gpu those of the device;
+// contrasts are all there are.
 var (
 	best      engine.Contrast = kernels{kernel.Available()[0]}
 	contrasts                 = map[string]engine.Contrast{}
@@ -35,10 +37,30 @@ func init() {
 }
 
 // similarities are q·n [b, K] as the kernels round them: which are the N
-// hardest hangs on the last bit.
-func similarities(k engine.Contrast, in problem, d int) []float32 {
+// hardest hangs on the last bit. v is the V of the loss.
+func similarities(t testing.TB, k engine.Contrast, in problem, d, v int) []float32 {
 	b, n := len(in.Samples), len(in.Queue)/d
 	out := make([]float32, b*n)
+	if _, device := k.(engine.Offloader); device {
+		l, err := New(Config{N: n, Temperature: 1, Shards: v}, d, b, n, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		shards := Split(in.Queue, nil, d, v)
+		if err := l.Scan(Queries{Q: in.Q, Samples: in.Samples, Mix: true}, shards); err != nil {
+			t.Fatal(err)
+		}
+		values := l.Hardest().Values // all, by shard, then row
+		for i := range b {
+			for _, s := range shards {
+				for slot := s.Index; slot < n; slot += len(shards) {
+					out[i*n+slot], values = values[0], values[1:]
+				}
+			}
+		}
+		return out
+	}
 	for from := 0; from < b; from += engine.PanelQueries {
 		to := min(from+engine.PanelQueries, b)
 		p := k.NewPanel(d, n)

@@ -19,7 +19,10 @@ const maxPanels = 8
 // Scan is the one pass: it computes the parts of the given shards, ascending
 // by index, for every query, and finds their hardest. The shards' slices are
 // read until Mix returns.
-func (l *Loss) Scan(q Queries, shards []Shard) error {
+func (l *Loss) Scan(q Queries, shards []Shard) error { return l.scan(q, shards, true) }
+
+// scan is Scan; without list a device need not say which the hardest are.
+func (l *Loss) scan(q Queries, shards []Shard, list bool) error {
 	if err := l.checkScan(q, shards); err != nil {
 		return fmt.Errorf("loss: %w", err)
 	}
@@ -29,6 +32,12 @@ func (l *Loss) Scan(q Queries, shards []Shard) error {
 	}
 	for s := range shards {
 		l.held[shards[s].Index] = s
+	}
+	if l.device != nil {
+		if err := l.device.scan(list); err != nil {
+			return fmt.Errorf("loss: %w", err)
+		}
+		return nil
 	}
 	panels := ceil(l.b, engine.PanelQueries)
 	l.perItem = min(maxPanels, ceil(panels, len(l.workers)))
@@ -136,6 +145,9 @@ func (l *Loss) checkScan(q Queries, shards []Shard) error {
 		}
 		if q.Labels != nil && len(s.Labels) != rows {
 			return fmt.Errorf("%d queue labels of shard %d, want %d", len(s.Labels), s.Index, rows)
+		}
+		if s.Sums != nil && len(s.Sums) != rows {
+			return fmt.Errorf("%d checksums of shard %d, want %d", len(s.Sums), s.Index, rows)
 		}
 	}
 	if q.Draws != nil && q.Mix {

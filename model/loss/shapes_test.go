@@ -7,10 +7,13 @@ import (
 	"testing"
 )
 
+// shapes is how many of them; gpu_test.go takes fewer.
+var shapes = 150
+
 // Random shapes, settings and queues against the plain oracle, on all kernels
 // of this CPU: MOCHI_SHAPES=10000 for many.
 func TestRandomShapes(t *testing.T) {
-	count := 150
+	count := shapes
 	if n, err := strconv.Atoi(os.Getenv("MOCHI_SHAPES")); err == nil {
 		count = n
 	}

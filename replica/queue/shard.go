@@ -20,6 +20,10 @@ type Shard struct {
 	bad    bool     // an audit found rows that changed by themselves, or nothing came yet
 }
 
+// Sums is the checksum of each row's key and label, [n]: for reading, as the
+// keys. Those of a row that a fault has changed are the old ones until an Audit.
+func (s *Shard) Sums() []uint64 { return s.hashes }
+
 func (q *Queue) newShard(v int) *Shard {
 	n := max(q.slotsBelow(q.k, v), 0)
 	s := &Shard{Index: v, Labels: make([]int32, n), dim: q.dim, hashes: make([]uint64, n)}

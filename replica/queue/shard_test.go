@@ -132,6 +132,66 @@ func TestAuditFindsAnyFlippedBit(t *testing.T) {
 	}
 }
 
+// The checksum of a row changes with its key or class, and of no other row; with
+// a fault it does when an audit finds it. Whoever copies the rows whose
+// checksums have changed has the shard.
+func TestSumsSayWhichRowsChanged(t *testing.T) {
+	const k, dim, shards = 37, 4, 5
+	for _, storage := range []Storage{FP32, BF16} {
+		rng := rand.New(rand.NewPCG(4, uint64(storage)))
+		q := NewStored(k, dim, shards, storage)
+		q.Init(1)
+		var copied []*Shard
+		for _, s := range q.Held() {
+			copied = append(copied, &Shard{Keys: slices.Clone(s.Keys), BF16: slices.Clone(s.BF16), Labels: slices.Clone(s.Labels), hashes: slices.Clone(s.Sums())})
+		}
+		for step := range 40 {
+			b := rng.IntN(9)
+			switch {
+			case step%4 == 3:
+				s := q.Held()[rng.IntN(shards)]
+				if storage == BF16 {
+					s.BF16[rng.IntN(len(s.BF16))] ^= 1
+				} else {
+					s.Keys[rng.IntN(len(s.Keys))] += 1
+				}
+				for i, c := range copied {
+					if !slices.Equal(c.hashes, q.Held()[i].Sums()) {
+						t.Fatalf("step %d: a checksum has changed before the audit", step)
+					}
+				}
+				q.Audit(1 << 20)
+				b = 1
+			default:
+				keys, labels := randomBatch(rng, b, dim)
+				if err := q.Enqueue(keys, labels); err != nil {
+					t.Fatal(err)
+				}
+			}
+			changed := 0
+			for i, s := range q.Held() {
+				for row, sum := range s.Sums() {
+					if c := copied[i]; sum != c.hashes[row] {
+						changed++
+						c.hashes[row], c.Labels[row] = sum, s.Labels[row]
+						if storage == BF16 {
+							copy(c.BF16[row*dim:], s.BF16[row*dim:(row+1)*dim])
+						} else {
+							copy(c.Keys[row*dim:], s.Keys[row*dim:(row+1)*dim])
+						}
+					}
+				}
+				if c := copied[i]; !slices.Equal(c.Keys, s.Keys) || !slices.Equal(c.BF16, s.BF16) || !slices.Equal(c.Labels, s.Labels) {
+					t.Fatalf("step %d: the copy of shard %d differs", step, i)
+				}
+			}
+			if changed != b {
+				t.Fatalf("step %d: %d rows have changed, by their checksums %d", step, b, changed)
+			}
+		}
+	}
+}
+
 // bfloat16 keys are the nearest ones, ties to even.
 func TestRoundBF16(t *testing.T) {
 	for x, want := range map[float32]uint16{

@@ -41,16 +41,16 @@ func (c *clock) close() error {
 }
 
 // spent are times of all programs since the engine was made.
-type spent struct{ images, forward, backward, gradients time.Duration }
+type spent struct{ images, forward, loss, backward, gradients time.Duration }
 
 // DeviceTime is what the device has spent since the engine was made, by its
-// own clock, of all programs together: gpu_forward and gpu_backward with
-// computation, gpu_images and gpu_gradients with waiting for copies of images
+// own clock, of all programs and losses together: gpu_forward, gpu_loss and
+// gpu_backward with computation, gpu_images and gpu_gradients with waiting for copies of images
 // and of gradients that nothing hid.
 func (e *gpu) DeviceTime() map[string]time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return map[string]time.Duration{"gpu_images": e.spent.images, "gpu_forward": e.spent.forward,
+	return map[string]time.Duration{"gpu_images": e.spent.images, "gpu_forward": e.spent.forward, "gpu_loss": e.spent.loss,
 		"gpu_backward": e.spent.backward, "gpu_gradients": e.spent.gradients}
 }
 

@@ -9,6 +9,7 @@
 //	graph.go   those launches as CUDA graphs from the second time on
 //	download.go  gradients to the host while backward runs
 //	stage.go   images to the device before the forward that reads them
+//	offload.go, room.go, mirror.go   the loss, its memory, the queue's keys
 //	clock.go   time by the device's own clock
 //	lars.go    updates with layer-wise rates
 //	memory.go  what a step needs, and the largest that fits
@@ -38,19 +39,26 @@
 // and kept there; Info.Numerics then names the machine's choices, so that only
 // replicas that have them in common work together.
 //
+// The parts of the loss (engine.Offload) are the same bits whatever batch and
+// shards they are computed with, because products have a constant shape and own
+// kernels look at one query and one shard.
+//
 // Graphs. A forward, and each part of a backward after which gradients leave,
 // is launched kernel by kernel the first time, captured the second, and one
 // call from the third on. Copies to and from pinned memory and the events of
 // the clock and of gradients that have come stay outside, so that the host waits
 // as before. An update is a few launches with another learning rate each time,
-// and is not captured. Where the driver has no graphs, or something cannot be
-// captured, kernels are launched one by one and Info.Device says why;
-// MOCHI_CUDA_GRAPHS=off asks for that.
+// and is not captured; nor is the loss. Where the driver has no graphs, or
+// something cannot be captured, kernels are launched one by one and Info.Device
+// says why; MOCHI_CUDA_GRAPHS=off asks for that.
 //
 // Cost. Host vectors are copied when they are asked for, not at every update.
-// The arithmetic of the loss (engine.Contrast) stays on the CPU, with the
-// kernels of package gorgonia/kernel: the contract's panels are made for
-// caches, not for a GPU.
+// The keys of the queue are copied to the device once, and then those that are
+// new. The loss goes there and back twice: once it is known how many hard
+// negatives lie in which shard, the points are drawn; with them the parts,
+// shards·queries·(d+9) floats, come to the host, which folds them. Where the
+// device does not take a loss (thousands of shards) its panels are the CPU's, of
+// package gorgonia/kernel.
 package cuda
 
 // Name is what Info and the command line call this engine.

@@ -13,7 +13,6 @@ import (
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/kernel"
 	"mochi/model/engine/cuda/library"
-	cpu "mochi/model/engine/gorgonia/kernel"
 	"mochi/model/network"
 )
 
@@ -38,11 +37,14 @@ type gpu struct {
 	blasMem driver.Memory    // of cuBLAS
 	single  string           // why steps are not captured as graphs; "": they are
 	closed  bool
+
+	offloads []*offload // losses that are open
 }
 
 // New starts an engine on device number cfg.Device. It fails with
 // engine.ErrUnsupported where there is no driver, device or library, or where
-// the device lacks the precision. Config.Threads is the CPU's part, the loss.
+// the device lacks the precision. Config.Threads is the CPU's part: the fold of
+// the loss.
 func New(cfg engine.Config) (engine.Engine, error) {
 	e, err := open(cfg)
 	if err != nil {
@@ -214,16 +216,9 @@ func (e *gpu) NewState(net *network.Network) (engine.State, error) {
 	return nil, fmt.Errorf("engine cuda: state of %s: %w", net.Arch, err)
 }
 
-// Contrast is the CPU's: see the package comment.
-func (e *gpu) Contrast() engine.Contrast { return contrast{} }
-
-type contrast struct{}
-
-func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
-
 func (e *gpu) Products() engine.Products { return products{e} }
 
-// Close ends the engine. States and programs must be closed before.
+// Close ends the engine. States, programs and losses must be closed before.
 func (e *gpu) Close() error {
 	leave, err := e.enter()
 	if err != nil {

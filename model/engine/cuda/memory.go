@@ -43,6 +43,7 @@ func (s *state) tooLarge(p *program, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
+	free = max(0, free-s.e.lossToCome())
 	step := []*program{p}
 	for _, q := range s.programs {
 		if q.spec.Batch == p.spec.Batch && q.plan.Groups == p.plan.Groups {

@@ -129,6 +129,92 @@ func TestOutOfMemoryOfParameters(t *testing.T) {
 	emulator.Record(t)
 }
 
+// keysOf are shards of K keys of length dim for an Offload.
+func keysOf(k, dim, shards int) (all []engine.Shard) {
+	for v := range shards {
+		all = append(all, engine.Shard{Index: v, Keys: values((k-v+shards-1)/shards*dim, v)})
+	}
+	return all
+}
+
+func newLoss(t *testing.T, e *gpu, shape engine.LossShape) engine.Offload {
+	t.Helper()
+	o, err := e.Contrast().(engine.Offloader).NewOffload(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
+// A queue that does not fit says what the loss needs, and the loss goes on with
+// what does.
+func TestOutOfMemoryOfLoss(t *testing.T) {
+	if !onSmallGPU(t) {
+		return
+	}
+	e := start(t, engine.Config{})
+	const dim, k = 512, 4000 // the arrays of a scan fit, the keys do not
+	o := newLoss(t, e, engine.LossShape{Dim: dim, Batch: 4, Queue: k, Shards: 8, Temperature: 0.2})
+	shards := keysOf(k, dim, 8)
+	scan := func(n int) error {
+		return o.Scan(engine.OffloadScan{Q: values(4*dim, 1), Shards: shards[:n], Parts: make([]float32, n*4*(dim+engine.PartScalars))})
+	}
+	for range 2 {
+		err := scan(8)
+		var full *driver.OutOfMemory
+		if says := "4 queries against 8 of 8 shards of a queue of 4000 need 11 MiB of device memory, 8 MiB of them for the keys; lower --queue"; !errors.As(err, &full) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%v, want %q", err, says)
+		}
+		if err := scan(1); err != nil {
+			t.Error(err)
+		}
+	}
+	emulator.Record(t)
+}
+
+// The largest batch is one that leaves room for the loss, which is open but has
+// not scanned yet.
+func TestOutOfMemoryLeavesRoomForLoss(t *testing.T) {
+	if !onSmallGPU(t) {
+		return
+	}
+	e, net := start(t, engine.Config{}), small(t)
+	st, _ := ready(t, e, net, engine.Spec{Batch: 2})
+	const batch, dim, k, v = 500, 32, 2048, 4
+	_, err := st.Compile(engine.Spec{Batch: batch})
+	_, _, alone := outOfMemory(t, err, batch)
+	o := newLoss(t, e, engine.LossShape{Dim: dim, Batch: 8, Queue: k, Shards: v, Temperature: 0.2})
+	_, err = st.Compile(engine.Spec{Batch: batch})
+	_, _, fits := outOfMemory(t, err, batch)
+	if fits >= alone {
+		t.Errorf("%d samples fit, as many as without a loss: %d", fits, alone)
+	}
+	p, err := st.Compile(engine.Spec{Batch: fits - fits/20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scan := func() error {
+		return o.Scan(engine.OffloadScan{Q: values(8*dim, 1), Shards: keysOf(k, dim, v), Parts: make([]float32, v*8*(dim+engine.PartScalars))})
+	}
+	if err := scan(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	// Now that it has its memory, it is not counted twice.
+	_, err = st.Compile(engine.Spec{Batch: batch})
+	if _, _, now := outOfMemory(t, err, batch); now < fits-1 || now > fits+fits/10+1 {
+		t.Errorf("%d samples fit beside the loss, %d were said to", now, fits)
+	}
+	emulator.Record(t)
+}
+
 // Room for algorithms that cannot be made larger stays what it was: programs
 // that are there rely on it.
 func TestReserveKeepsWhatItHas(t *testing.T) {

@@ -62,6 +62,17 @@ func (s Stream) UploadBytes(dst Pointer, src []byte) error {
 	return s.Synchronize()
 }
 
+// Send copies bytes of pinned memory, from byte at on, to the device in the
+// stream's order, and returns at once.
+func (s Stream) Send(dst Pointer, from Pinned, at, bytes int) error {
+	return s.Upload(dst, View[float32](from, at, bytes/4))
+}
+
+// Receive is the other way.
+func (s Stream) Receive(to Pinned, at int, src Pointer, bytes int) error {
+	return s.Download(View[float32](to, at, bytes/4), src)
+}
+
 func copied(where string, n int, err error) error {
 	if err != nil {
 		return fmt.Errorf("copy %d values %s the device: %w", n, where, err)

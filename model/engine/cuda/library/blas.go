@@ -85,9 +85,14 @@ func (b *BLAS) try(action string, status C.int) error {
 }
 
 // Product is dense and row-major: c [m, n] = a · b, with a [m, k] or, if
-// transposed, [k, m], and b [k, n] or, if transposed, [n, k]. To cuBLAS, which
-// is column-major, that is cᵀ = bᵀ·aᵀ.
+// transposed, [k, m], and b [k, n] or, if transposed, [n, k].
 func (b *BLAS) Product(m, n, k int, a driver.Pointer, aTransposed bool, x driver.Pointer, xTransposed bool, c driver.Pointer) error {
+	return b.ProductInto(m, n, k, a, aTransposed, x, xTransposed, c, n)
+}
+
+// ProductInto is Product with ldc ≥ n values from one row of c to the next. To
+// cuBLAS, which is column-major, it is cᵀ = bᵀ·aᵀ.
+func (b *BLAS) ProductInto(m, n, k int, a driver.Pointer, aTransposed bool, x driver.Pointer, xTransposed bool, c driver.Pointer, ldc int) error {
 	lda, ldx := k, n
 	if aTransposed {
 		lda = m
@@ -95,6 +100,10 @@ func (b *BLAS) Product(m, n, k int, a driver.Pointer, aTransposed bool, x driver
 	if xTransposed {
 		ldx = k
 	}
-	return b.try(fmt.Sprintf("product %d×%d×%d", m, n, k), C.mb_product_at(b.l, b.handle, truth(xTransposed), truth(aTransposed),
-		C.int(n), C.int(m), C.int(k), C.size_t(x), C.int(ldx), C.size_t(a), C.int(lda), C.size_t(c), C.int(n)))
+	status := C.mb_product_at(b.l, b.handle, truth(xTransposed), truth(aTransposed),
+		C.int(n), C.int(m), C.int(k), C.size_t(x), C.int(ldx), C.size_t(a), C.int(lda), C.size_t(c), C.int(ldc))
+	if status != 0 {
+		return b.try(fmt.Sprintf("product %d×%d×%d", m, n, k), status)
+	}
+	return nil
 }
