@@ -84,8 +84,8 @@ ptx:
 
 .PHONY: test-gpu-only
 test-gpu-only: ptx
-	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./cmd/... ./tools/ptx
-	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/...
+	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./model/loss ./cmd/... ./tools/ptx
+	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/... ./model/loss
 	$(GPU) go test -timeout 10m -tags gpu -run '^TestGPU$$' ./cmd/mochi
 	@$(MAKE) --no-print-directory gpucheck-only
 	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz

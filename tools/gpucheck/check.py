@@ -278,10 +278,15 @@ def compiled(c):
 
 
 def loss(c):
-    """The loss alone. mochi computes it on the CPU, with every engine."""
+    """The loss alone, keys on the device, beside PyTorch's."""
     common = ["--batch", "32" if c.args.small else "256", "--queue", "1024" if c.args.small else "65536", "--dim", "128",
               "--mochi", "64,64,8" if c.args.small else "1024,1024,128", "--iterations", "5"]
     return {"mochi": c.mochi(60, "bench", "loss", *common), "pytorch": c.torch(60, "loss", *common)}
+
+
+def oracles(c):
+    """The loss on the device against one that builds every point, and for any number of holders of the queue."""
+    return go_tests(c, "loss.test", ".", 60, MOCHI_TEST_REAL_GPU="1")
 
 
 def replicas(c):
@@ -411,8 +416,9 @@ def memory_used():
 
 
 # In the order in which they run; those that need the device after the first two.
-PARTS = {"machine": machine, "device": device, "conformance": conformance, "bf16": bf16, "fallback": fallback, "step": step, "groups": groups, "loss": loss,
-         "replicas": replicas, "units": units, "devices": devices, "soak": soak, "parity": parity, "compiled": compiled}
+PARTS = {"machine": machine, "device": device, "conformance": conformance, "bf16": bf16, "fallback": fallback, "oracles": oracles, "step": step,
+         "groups": groups, "loss": loss, "replicas": replicas, "units": units, "devices": devices, "soak": soak, "parity": parity,
+         "compiled": compiled}
 
 
 def markdown(report):
@@ -438,6 +444,11 @@ def markdown(report):
         lines += ["", "A batch of %d, its groups one at a time and several at once (`--groups-at-once`):" % together["batch"]]
         lines += ["", "| at once | mochi ms | images/s |", "|---|---|---|"]
         lines += ["| %s | %.1f | %.0f |" % (n, r["step_ms_p50"], r["images_per_s"]) for n, r in together["at_once"].items() if "step_ms_p50" in r]
+    sides = report["parts"].get("loss", {})
+    if "mochi" in sides:
+        lines += ["", "| the loss alone, ms | mochi | PyTorch |", "|---|---|---|"]
+        lines += ["| %s | %.2f | %s |" % (name, sides["mochi"][key], "%.2f" % sides["pytorch"][key] if key in sides["pytorch"] else "–")
+                  for name, key in (("MoCHi", "loss_ms_p50"), ("MoCo", "moco_ms_p50"))]
     machine = report["parts"].get("machine", {})
     lines += [""] + ["- %s: %s" % (k, machine[k]) for k in ("gpu", "cpu", "cores", "libc", "torch", "mochi", "libraries") if k in machine]
     lines += ["", "Not measured: " + "; ".join(report["not_measured"]) + ".", ""]

@@ -16,6 +16,7 @@ mkdir "$bundle"
 
 go build -tags gpu -ldflags "-s -w -X main.version=$version" -o "$bundle/mochi" ./cmd/mochi
 go test -c -tags gpu -ldflags '-s -w' -o "$bundle/cuda.test" ./model/engine/cuda
+go test -c -tags gpu -ldflags '-s -w' -o "$bundle/loss.test" ./model/loss
 go test -c -tags gpu -ldflags '-s -w' -o "$bundle/mochi.test" ./cmd/mochi
 cp tools/gpucheck/check.py tools/gpucheck/pytorch_gpu.py tools/parity/generate.py LICENSE "$bundle/"
 

@@ -22,7 +22,7 @@ assert status == "1", "exit status " + status
 assert device["status"] == "failed" and "no usable CUDA driver: cannot open libcuda.so.1" in device["error"], device
 assert parts["machine"]["status"] == "passed" and "engines cuda" in parts["machine"]["mochi"], parts["machine"]
 assert all(p["status"] == "not run" for n, p in parts.items() if n not in ("machine", "device")), parts
-assert len(parts) == 14 and all("| %s |" % n in open(out + "/report.md").read() for n in parts), parts
+assert len(parts) == 15 and all("| %s |" % n in open(out + "/report.md").read() for n in parts), parts
 assert "no GPU was used" in said, said
 PY
 echo "gpucheck: without a GPU it says so, and leaves its reports"
