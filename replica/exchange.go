@@ -69,7 +69,10 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		waves = max(waves, len(member.Groups)/s.atOnce)
 	}
 	reports := make([]protocol.GroupReport, 0, len(m.groups))
-	dq := make([]float32, b*d)
+	dq, outputs := make([]float32, b*d), make([]loss.Output, s.atOnce)
+	for j := range outputs {
+		outputs[j].DQ = dq[j*g*d : (j+1)*g*d]
+	}
 	for wave := range waves {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -79,14 +82,13 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		q := loss.Queries{Step: step, Mix: s.sampler.Epoch(s.cursor) >= s.cfg.MoCHiWarmup}
 		for rank, member := range m.Members {
 			m.exchange.counts[rank] = 0
-			runs := s.runsOf(member.Groups)
-			if wave >= len(runs) {
+			if wave*s.atOnce >= len(member.Groups) {
 				continue
 			}
 			if rank == m.rank {
 				at = n
 			}
-			samples, labels := s.samples(runs[wave])
+			samples, labels := s.samples(member.Groups[wave*s.atOnce])
 			q.Samples, q.Labels = append(q.Samples, samples...), append(q.Labels, labels...)
 			m.exchange.counts[rank] = b * d
 			n += b
@@ -115,22 +117,20 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 		}
 		first := m.runs[wave]
 		width := s.moco.Loss().PartialFloats()
-		of := make([][]float32, len(parts))
-		for j := range s.atOnce {
-			lo, group := at+j*g, first+j
-			for v := range parts {
-				of[v] = parts[v][lo*width : (lo+g)*width]
-			}
-			out := loss.Output{DQ: dq[j*g*d : (j+1)*g*d]}
-			err = s.moco.Loss().Fold(loss.Fold{
-				Q: q.Q[lo*d : (lo+g)*d], Pos: s.stage.keys[group*g*d : (group+1)*g*d],
-				Samples: q.Samples[lo : lo+g], Scale: 1 / float64(s.cfg.Batch), Partials: of,
-			}, &out)
-			if err != nil {
-				return nil, fmt.Errorf("group %d at step %d: %w", group, step, err)
-			}
+		for v := range parts {
+			parts[v] = parts[v][at*width : (at+b)*width]
+		}
+		lo, hi := s.rows(first)
+		err = s.moco.Loss().FoldGroups(loss.Fold{
+			Q: q.Q[at*d : (at+b)*d], Pos: s.stage.keys[lo*d : hi*d],
+			Samples: q.Samples[at : at+b], Scale: 1 / float64(s.cfg.Batch), Partials: parts,
+		}, outputs)
+		if err != nil {
+			return nil, fmt.Errorf("%s at step %d: %w", s.groups(first), step, err)
+		}
+		for j, out := range outputs {
 			reports = append(reports, protocol.GroupReport{
-				Group: group, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
+				Group: first + j, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
 				PosSim: out.PosSim, NegSim: out.NegSim, Hardest: out.HardestSim, HardSim: out.HardSim, Spread: out.Spread,
 			})
 		}

@@ -22,12 +22,28 @@ const foldRows = 8
 // Fold turns parts into the loss and its gradient. Sums are added in the order
 // of the queries.
 func (l *Loss) Fold(in Fold, out *Output) error {
+	l.single[0] = *out
+	err := l.FoldGroups(in, l.single[:])
+	*out, l.single[0] = l.single[0], Output{}
+	return err
+}
+
+// FoldGroups is Fold for len(out) groups of as many queries each, group after
+// group in in: out[j] is what Fold makes of group j alone, to the bit.
+func (l *Loss) FoldGroups(in Fold, out []Output) error {
 	b := len(in.Samples)
 	w := l.PartialFloats()
+	if len(out) < 1 || b%len(out) != 0 {
+		return fmt.Errorf("loss: %d queries are not %d groups of the same size", b, len(out))
+	}
+	g := b / len(out)
+	for j := range out {
+		if b < 1 || len(in.Q) != b*l.dim || len(in.Pos) != b*l.dim || len(out[j].DQ) != g*l.dim {
+			return fmt.Errorf("loss: the vectors Q, Pos and DQ have %d, %d and %d values, want %d, %d and %d queries × %d",
+				len(in.Q), len(in.Pos), len(out[j].DQ), b, b, g, l.dim)
+		}
+	}
 	switch {
-	case b < 1 || len(in.Q) != b*l.dim || len(in.Pos) != b*l.dim || len(out.DQ) != b*l.dim:
-		return fmt.Errorf("loss: the vectors Q, Pos and DQ have %d, %d and %d values, want %d queries × %d",
-			len(in.Q), len(in.Pos), len(out.DQ), b, l.dim)
 	case len(in.Partials) != min(l.cfg.Shards, l.k):
 		return fmt.Errorf("loss: parts of %d shards, want all %d", len(in.Partials), min(l.cfg.Shards, l.k))
 	}
@@ -36,20 +52,23 @@ func (l *Loss) Fold(in Fold, out *Output) error {
 			return fmt.Errorf("loss: the parts of shard %d have %d values, want %d queries × %d", v, len(p), b, w)
 		}
 	}
-	l.fold, l.dq = in, out.DQ
-	defer func() { l.fold, l.dq = Fold{}, nil }() // keep no caller's slice
+	l.fold, l.outputs = in, out
+	defer func() { l.fold, l.outputs = Fold{}, nil }() // keep no caller's slice
 	resize(&l.results, b)
 	l.run.do(ceil(b, foldRows), (*worker).fold)
-	*out = Output{DQ: out.DQ}
-	for i := range b {
-		r := &l.results[i]
-		if r.bad {
-			return fmt.Errorf("loss: query of sample %d: similarity is %w: training has diverged (lower the learning rate)",
-				in.Samples[i], ErrNotFinite)
+	for j := range out {
+		o, from := &out[j], j*g
+		*o = Output{DQ: o.DQ}
+		for i := from; i < from+g; i++ {
+			r := &l.results[i]
+			if r.bad {
+				return fmt.Errorf("loss: query of sample %d: similarity is %w: training has diverged (lower the learning rate)",
+					in.Samples[i], ErrNotFinite)
+			}
+			o.add(r)
 		}
-		out.add(r)
+		o.Spread = float64(g) * spread(in.Q[from*l.dim:(from+g)*l.dim], l.dim)
 	}
-	out.Spread = float64(b) * spread(in.Q, l.dim)
 	return nil
 }
 
@@ -85,7 +104,8 @@ func (w *worker) foldQuery(i int) (r result) {
 	l := w.l
 	f := &l.fold
 	d, width := l.dim, l.PartialFloats()
-	q, k, dq := f.Q[i*d:(i+1)*d], f.Pos[i*d:(i+1)*d], l.dq[i*d:(i+1)*d]
+	g := len(f.Samples) / len(l.outputs)
+	q, k, dq := f.Q[i*d:(i+1)*d], f.Pos[i*d:(i+1)*d], l.outputs[i/g].DQ[i%g*d:(i%g+1)*d]
 	r.pos = dot64(q, k)
 
 	hardestReal, hardestPoint := math.Inf(-1), math.Inf(-1)

@@ -192,12 +192,12 @@ type Loss struct {
 	starts []int32       // [b, V+1] where each shard begins among a query's hard negatives
 	drawn  drawn         // what is mixed
 	views  [][]float32   // [V] parts, for Compute
-	single [1]Output     // for Compute
+	single [1]Output     // for Compute and Fold
 	run    parallel
 
 	// The fold in progress.
 	fold    Fold
-	dq      []float32
+	outputs []Output // of its groups
 	results []result // [b]
 }
 
@@ -278,14 +278,8 @@ func (l *Loss) Compute(in Input, out *Output) error {
 // after group in in, which share one pass over the queue: out[j] is what
 // Compute makes of group j alone, to the bit.
 func (l *Loss) ComputeGroups(in Input, out []Output) error {
-	b := len(in.Samples)
-	switch {
-	case len(in.Shards) != min(l.cfg.Shards, l.k):
+	if len(in.Shards) != min(l.cfg.Shards, l.k) {
 		return fmt.Errorf("loss: %d shards of the queue, want all %d", len(in.Shards), min(l.cfg.Shards, l.k))
-	case len(out) < 1 || b%len(out) != 0:
-		return fmt.Errorf("loss: %d queries are not %d groups of the same size", b, len(out))
-	case len(in.Pos) != b*l.dim:
-		return fmt.Errorf("loss: the positives have %d values, want %d queries × %d", len(in.Pos), b, l.dim)
 	}
 	if err := l.scan(in.Queries, in.Shards, false); err != nil {
 		return err
@@ -293,20 +287,12 @@ func (l *Loss) ComputeGroups(in Input, out []Output) error {
 	if err := l.Mix(l.ownStarts()); err != nil {
 		return err
 	}
-	g, w := b/len(out), l.PartialFloats()
-	for j := range out {
-		lo, hi := j*g, (j+1)*g
-		l.views = l.views[:0]
-		for s := range in.Shards {
-			l.views = append(l.views, l.parts[(s*b+lo)*w:(s*b+hi)*w])
-		}
-		err := l.Fold(Fold{Q: in.Q[lo*l.dim : hi*l.dim], Pos: in.Pos[lo*l.dim : hi*l.dim],
-			Samples: in.Samples[lo:hi], Scale: in.Scale, Partials: l.views}, &out[j])
-		if err != nil {
-			return err
-		}
+	n := l.b * l.PartialFloats()
+	l.views = l.views[:0]
+	for s := range in.Shards {
+		l.views = append(l.views, l.parts[s*n:(s+1)*n])
 	}
-	return nil
+	return l.FoldGroups(Fold{Q: in.Q, Pos: in.Pos, Samples: in.Samples, Scale: in.Scale, Partials: l.views}, out)
 }
 
 // rowsOf is how many slots shard v has.
