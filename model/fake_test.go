@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"mochi/model/engine"
+	"mochi/model/engine/enginetest"
 	"mochi/model/engine/gorgonia/kernel"
 	"mochi/model/network"
 )
@@ -49,56 +50,15 @@ func (s fakeGrouped) CompileGroups(spec engine.Spec, n int) (engine.Program, err
 	if spec.Mode == s.e.unsupported {
 		return nil, fmt.Errorf("%d groups: %w", n, engine.ErrUnsupported)
 	}
-	p := &fakeTogether{}
+	p := &enginetest.Together{}
 	for range n {
 		one, err := s.Compile(spec)
 		if err != nil {
 			return nil, err
 		}
-		p.groups = append(p.groups, one)
+		p.Groups = append(p.Groups, one)
 	}
 	return p, nil
-}
-
-type fakeTogether struct{ groups []engine.Program }
-
-func (p *fakeTogether) row(x []float32, j int) []float32 {
-	n := len(x) / len(p.groups)
-	return x[j*n : (j+1)*n]
-}
-
-func (p *fakeTogether) Spec() engine.Spec  { return p.groups[0].Spec() }
-func (p *fakeTogether) Features([]float32) { panic("not used by package model") }
-
-func (p *fakeTogether) Close() (err error) {
-	for _, one := range p.groups {
-		err = errors.Join(err, one.Close())
-	}
-	return err
-}
-
-func (p *fakeTogether) Forward(images, dst []float32) (err error) {
-	for j, one := range p.groups {
-		err = errors.Join(err, one.Forward(p.row(images, j), p.row(dst, j)))
-	}
-	return err
-}
-
-func (p *fakeTogether) Statistics(dst []float32) {
-	for j, one := range p.groups {
-		one.Statistics(p.row(dst, j))
-	}
-}
-
-func (p *fakeTogether) Backward(d, grads []float32, ready func(param int)) (err error) {
-	for j, one := range p.groups {
-		r := ready
-		if j < len(p.groups)-1 {
-			r = nil
-		}
-		err = errors.Join(err, one.Backward(p.row(d, j), p.row(grads, j), r))
-	}
-	return err
 }
 
 type fakeState struct {

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
+	"mochi/model/engine/enginetest"
 	"mochi/model/engine/gorgonia"
 	"mochi/model/network"
 )
@@ -72,20 +73,15 @@ func (s togetherState) CompileGroups(spec engine.Spec, n int) (engine.Program, e
 		if err != nil {
 			return nil, err
 		}
-		p.groups = append(p.groups, one)
+		p.Groups = append(p.Groups, one)
 	}
 	return &stagingProgram{Program: p}, nil
 }
 
 type togetherProgram struct {
+	enginetest.Together
 	net    *network.Network
-	groups []engine.Program
 	factor float32 // of gradients and statistics; 0: none
-}
-
-func (p *togetherProgram) row(x []float32, j int) []float32 {
-	n := len(x) / len(p.groups)
-	return x[j*n : (j+1)*n]
 }
 
 func (p *togetherProgram) scale(x []float32) {
@@ -96,25 +92,8 @@ func (p *togetherProgram) scale(x []float32) {
 	}
 }
 
-func (p *togetherProgram) Spec() engine.Spec { return p.groups[0].Spec() }
-
-func (p *togetherProgram) Forward(images, dst []float32) (err error) {
-	for j, one := range p.groups {
-		err = errors.Join(err, one.Forward(p.row(images, j), p.row(dst, j)))
-	}
-	return err
-}
-
-func (p *togetherProgram) Features(dst []float32) {
-	for j, one := range p.groups {
-		one.Features(p.row(dst, j))
-	}
-}
-
 func (p *togetherProgram) Statistics(dst []float32) {
-	for j, one := range p.groups {
-		one.Statistics(p.row(dst, j))
-	}
+	p.Together.Statistics(dst)
 	p.scale(dst)
 }
 
@@ -125,29 +104,22 @@ func (p *togetherProgram) Backward(d, grads []float32, ready func(param int)) (e
 		grads[i] = float32(math.NaN())
 	}
 	parts := make([]float32, len(grads))
-	for j, one := range p.groups {
-		last := j == len(p.groups)-1
-		err = errors.Join(err, one.Backward(p.row(d, j), p.row(parts, j), func(param int) {
+	for j, one := range p.Groups {
+		last := j == len(p.Groups)-1
+		err = errors.Join(err, one.Backward(p.Row(d, j), p.Row(parts, j), func(param int) {
 			if !last {
 				return
 			}
 			t := p.net.Params[param]
-			for g := range p.groups {
-				to := p.row(grads, g)[t.Offset : t.Offset+t.Size]
-				copy(to, p.row(parts, g)[t.Offset:])
+			for g := range p.Groups {
+				to := p.Row(grads, g)[t.Offset : t.Offset+t.Size]
+				copy(to, p.Row(parts, g)[t.Offset:])
 				p.scale(to)
 			}
 			if ready != nil {
 				ready(param)
 			}
 		}))
-	}
-	return err
-}
-
-func (p *togetherProgram) Close() (err error) {
-	for _, one := range p.groups {
-		err = errors.Join(err, one.Close())
 	}
 	return err
 }

@@ -226,22 +226,26 @@ func TestOldDeviceHasNoTensorCores(t *testing.T) {
 	start(t, engine.Config{})
 }
 
+// free is the device memory that nobody has.
+func free(t *testing.T, e *gpu) int64 {
+	t.Helper()
+	leave, err := e.enter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer leave()
+	n, err := e.device.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // Everything is given back, in any order of closing.
 func TestCloseFreesMemory(t *testing.T) {
 	emulator.Only(t)
 	e := start(t, engine.Config{Precision: engine.BF16})
-	free := func() int64 {
-		leave, err := e.enter()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer leave()
-		n, err := e.device.Free()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n + int64(e.space.Bytes) // which the engine keeps
-	}
+	free := func() int64 { return free(t, e) + int64(e.space.Bytes) } // which the engine keeps
 	before := free()
 	for _, closeProgram := range []bool{true, false} {
 		st, err := e.NewState(small(t))

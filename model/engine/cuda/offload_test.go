@@ -111,18 +111,7 @@ func TestOffloadInPassesAndRuns(t *testing.T) {
 func TestOffloadRefuses(t *testing.T) {
 	emulator.Only(t)
 	e := start(t, engine.Config{})
-	free := func() int64 {
-		leave, err := e.enter()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer leave()
-		n, err := e.device.Free()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
+	free := func() int64 { return free(t, e) }
 	before := free()
 	const dim, k, v, b = 8, 90, 3, 2
 	shape := engine.LossShape{Dim: dim, Batch: b, Queue: k, Shards: v, Hard: 10, Pairs: 4, Points: 3, Temperature: 0.2}
