@@ -15,13 +15,9 @@ import (
 	"mochi/model/network"
 )
 
-// open makes an engine, or skips the test where bf16 cannot be had.
 func open(t testing.TB, precision engine.Precision, threads int) engine.Engine {
 	t.Helper()
 	e, err := New(engine.Config{Precision: precision, Threads: threads})
-	if errors.Is(err, engine.ErrUnsupported) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +110,9 @@ func cosine(a, b []float32) float64 {
 
 // bf16 keeps 8 bits of every feature map: embeddings, statistics and each
 // gradient point where those of fp32 do.
-func TestBF16AgreesWithFP32(t *testing.T) {
+func TestBF16AgreesWithFP32(t *testing.T) { eachLevel(t, mkAVX2, testBF16AgreesWithFP32) }
+
+func testBF16AgreesWithFP32(t *testing.T, _ int) {
 	net := wide(t)
 	for _, batch := range []int{1, 3, 16} {
 		got, want := trainOnce(t, open(t, engine.BF16, 2), net, batch), trainOnce(t, open(t, engine.FP32, 2), net, batch)
@@ -138,7 +136,9 @@ func TestBF16AgreesWithFP32(t *testing.T) {
 }
 
 // One thread and two compute the same bits, and so do two runs.
-func TestBF16Bits(t *testing.T) {
+func TestBF16Bits(t *testing.T) { eachLevel(t, mkAVX2, testBF16Bits) }
+
+func testBF16Bits(t *testing.T, _ int) {
 	net := wide(t)
 	for _, batch := range []int{1, 7, 16} {
 		want := trainOnce(t, open(t, engine.BF16, 1), net, batch)

@@ -34,9 +34,10 @@ void ox_library_version(int *major, int *minor, int *patch) { ox_lib_version(maj
 
 int ox_library_isa(void) { return (int)dnnl_get_effective_cpu_isa(); }
 
-ox_engine *ox_engine_open(int threads, char *err) {
+ox_engine *ox_engine_open(int threads, int wide, char *err) {
     ox_engine *e = calloc(1, sizeof *e);
     e->threads = threads;
+    e->wide = wide;
     e->thread = calloc((size_t)threads, sizeof *e->thread);
     e->lib = ox_lib_open(err, OX_ERR);
     if (e->lib) {

@@ -11,7 +11,9 @@ import (
 
 func TestConformance(t *testing.T) { enginetest.RunPromise(t, New, enginetest.Promise{SameBits: 2}) }
 
+// Below the level of bf16 dot products convolutions are computed in fp32.
 func TestConformanceBF16(t *testing.T) {
-	open(t, engine.BF16, 1) // or skip
-	enginetest.RunPromise(t, New, enginetest.Promise{SameBits: 2, Precision: engine.BF16})
+	eachLevel(t, mkAVX2, func(t *testing.T, _ int) {
+		enginetest.RunPromise(t, New, enginetest.Promise{SameBits: 2, Precision: engine.BF16})
+	})
 }

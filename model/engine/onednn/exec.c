@@ -52,12 +52,34 @@ static mk_pool pool(const ox_layer *l) {
                      .kernel = l->kernel, .stride = l->stride, .pad = l->pad};
 }
 
-static int call(const place *at, int op, void *x, void *y, void *weight) {
-    const ox_program *p = at->r->p;
-    const ox_bound *b = &p->bound[op];
+static ox_call *find_call(const place *at, int op) {
+    const ox_bound *b = &at->r->p->bound[op];
     for (int i = 0; i < b->variants; i++)
-        if (b->variant[i].n == at->slice.n) return ox_call_run(b->variant[i].call[at->thread], p->e->thread[at->thread].stream, x, y, weight);
-    return -1;
+        if (b->variant[i].n == at->slice.n) return b->variant[i].call[at->thread];
+    return NULL;
+}
+
+// call runs the library on an op's input and output.
+static int call(const place *at, int index, void *x, void *y, void *weight) {
+    const ox_program *p = at->r->p;
+    const ox_op *op = &p->plan.op[index];
+    const ox_layer *l = &p->plan.layer[op->layer];
+    ox_stream *stream = p->e->thread[at->thread].stream;
+    ox_call *c = find_call(at, index);
+    if (!c) return -1;
+    if (!ox_wide(p, l)) return ox_call_run(c, stream, x, y, weight);
+    // wide[0] is on the side of the layer's input, wide[1] of its output.
+    void *const *wide = p->room[at->thread].wide;
+    int back = op->kind == OX_DATA_GRAD;
+    void *from = wide[back], *to = wide[!back];
+    mk_cast(values(at, op->in[0]), MK_BF16, x, MK_F32, from);
+    if (op->kind == OX_WEIGHT_GRAD) {
+        mk_cast(values(at, op->in[1]), MK_BF16, y, MK_F32, to);
+        return ox_call_run(c, stream, from, to, weight);
+    }
+    int status = ox_call_run(c, stream, from, to, weight);
+    mk_cast(values(at, op->out[0]), MK_F32, to, MK_BF16, y);
+    return status;
 }
 
 static void count(const place *at, int64_t start) {

@@ -17,7 +17,9 @@ enum { OX_ERR = 512 }; // size of an err buffer
 
 typedef struct ox_engine ox_engine;
 
-ox_engine *ox_engine_open(int threads, char *err);
+// ox_engine_open starts threads. wide says that convolutions of bf16 are done
+// in fp32, on widened slices and copies of weights, and rounded.
+ox_engine *ox_engine_open(int threads, int wide, char *err);
 void ox_engine_close(ox_engine *e);
 void ox_library_version(int *major, int *minor, int *patch);
 int ox_library_isa(void); // the instruction sets that the library uses, as a number

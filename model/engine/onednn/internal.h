@@ -18,6 +18,7 @@ struct ox_engine {
     ox_team *team;
     int threads;
     ox_thread *thread;
+    int wide; // see ox_engine_open
 };
 
 int64_t ox_now(void);               // ns

@@ -72,7 +72,7 @@ func testStats[T mkActivation](t *testing.T) {
 }
 
 func TestBatchNormStatistics(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		t.Run("fp32", testStats[float32])
 		t.Run("bf16", testStats[uint16])
 	})
@@ -119,7 +119,7 @@ func testApply[T mkActivation](t *testing.T) {
 }
 
 func TestBatchNormApply(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		t.Run("fp32", testApply[float32])
 		t.Run("bf16", testApply[uint16])
 	})
@@ -127,7 +127,7 @@ func TestBatchNormApply(t *testing.T) {
 
 // NaN goes through the ReLU, as in torch: training must notice it.
 func TestBatchNormApplyNaN(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		const channels = 35
 		bn := newBN(channels, 1)
 		foldOf(4, channels, random[float32](seeded(3), 4*channels, 0, 1), bn)
@@ -254,7 +254,7 @@ func gradOf[T mkActivation](t *testing.T, name string, rows, channels, n, mask, 
 }
 
 func TestBatchNormGradient(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		t.Run("fp32", testGrad[float32])
 		t.Run("bf16", testGrad[uint16])
 	})

@@ -42,7 +42,7 @@ void mk_cast(size_t n, mk_type from, const void *src, mk_type to, void *dst) {
         memmove(dst, src, n * size_of(from));
         return;
     }
-    RANGE(cast, n, from, src, to, dst);
+    RANGE(cast, n, to, src, dst);
 }
 
 void mk_add(mk_type type, size_t n, const void *a, const void *b, void *y) { RANGE(add, n, type, a, b, y); }

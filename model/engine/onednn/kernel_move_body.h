@@ -22,8 +22,12 @@ INLINE void FN(store)(int type, void *p, size_t i, vec v) {
         statement;                     \
     }
 
-static void FN(cast)(size_t from, size_t to, mk_type in, const void *src, mk_type out, void *dst) {
-    for (size_t i = from; i < to; i += W) FN(store)(out, dst, i, FN(load)(in, src, i));
+// cast is between the two types.
+static void FN(cast)(size_t from, size_t to, mk_type out, const void *src, void *dst) {
+    if (out == MK_F32)
+        for (size_t i = from; i < to; i += W) FN(store)(MK_F32, dst, i, FN(load)(MK_BF16, src, i));
+    else
+        for (size_t i = from; i < to; i += W) FN(store)(MK_BF16, dst, i, FN(load)(MK_F32, src, i));
 }
 
 static void FN(add)(size_t from, size_t to, mk_type type, const void *a, const void *b, void *y) {

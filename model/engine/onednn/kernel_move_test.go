@@ -20,7 +20,7 @@ func TestCast(t *testing.T) {
 			x[i] = 0
 		}
 	}
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		half, check := guarded[uint16](len(x))
 		mkCast(x, half)
 		check(t, "bf16")
@@ -183,7 +183,7 @@ func testPool[T mkActivation](t *testing.T) {
 }
 
 func TestMove(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		t.Run("images fp32", testImages[float32])
 		t.Run("images bf16", testImages[uint16])
 		t.Run("elementwise fp32", testElementwise[float32])
@@ -194,7 +194,7 @@ func TestMove(t *testing.T) {
 }
 
 func TestMaxPoolNaN(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		p := pool(16, 3, 1, 1, 3, 3)
 		x := make([]float32, 9*16)
 		x[4*16], x[8*16] = float32(math.NaN()), 5

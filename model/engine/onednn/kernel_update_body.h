@@ -31,7 +31,7 @@ static void FN(layout_copy)(const mk_layout *l, int o0, int o1, const float *w, 
                 if (l->type == MK_BF16)
                     ((uint16_t *)dst)[to] = mk_to_bf16(v);
                 else
-                    ((float *)dst)[to] = v;
+                    ((float *)dst)[to] = l->type == MK_WIDE ? mk_from_bf16(mk_to_bf16(v)) : v;
             }
 }
 
@@ -39,8 +39,8 @@ static void FN(layout_copy)(const mk_layout *l, int o0, int o1, const float *w, 
 
 // put writes a (and, when pair, b interleaved) at dst + to.
 INLINE void FN(put)(mk_type type, int pair, __m512 a, __m512 b, void *dst, size_t to) {
-    if (type == MK_F32) {
-        _mm512_storeu_ps((float *)dst + to, a);
+    if (type != MK_BF16) {
+        _mm512_storeu_ps((float *)dst + to, type == MK_WIDE ? V_ROUNDH(a) : a);
         return;
     }
     uint16_t *d = (uint16_t *)dst + to;

@@ -24,7 +24,7 @@ func randomStep(rng *rand.Rand, n int) (s mkSGD, grad, velocity, query, key []fl
 }
 
 func TestUpdateToTheBit(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		for _, n := range []int{0, 1, 7, 16, 63, 1000, 4099} {
 			s, grad, velocity, query, key := randomStep(seeded(n), n)
 			v, q, k := slices.Clone(velocity), slices.Clone(query), slices.Clone(key)
@@ -130,14 +130,15 @@ func testLayouts[T mkActivation](t *testing.T) {
 }
 
 func TestWorkingCopies(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		t.Run("fp32", testLayouts[float32])
 		t.Run("bf16", testLayouts[uint16])
+		t.Run("fp32 rounded to bf16", testLayouts[mkWide])
 	})
 }
 
 func TestUpdateWithCopies(t *testing.T) {
-	eachLevel(t, func(t *testing.T, _ int) {
+	eachLevel(t, mkPlain, func(t *testing.T, _ int) {
 		for _, dims := range [][3]int{{64, 32, 9}, {70, 16, 1}, {10, 3, 49}} {
 			n := dims[0] * dims[1] * dims[2]
 			s, grad, velocity, query, key := randomStep(seeded(n), n)

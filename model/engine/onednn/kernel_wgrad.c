@@ -1,11 +1,12 @@
 //go:build onednn
 
 // Weight gradients, in bf16 by dot products (vdpbf16ps: every fp32 lane adds
-// two products of neighbouring bf16 values), in fp32 by multiply-adds.
+// two products of neighbouring bf16 values), in fp32 by multiply-adds. AVX-512
+// without dot products widens bf16 to fp32 as it packs.
 //
 // The sum runs over pixels, but nhwc has channels side by side, so operands
 // are packed into panels of 64 channels, [channels/64][unit][64]. A unit is 4
-// bytes a channel. In fp32 it is a pixel; in bf16 it is a pair: two pixels of
+// bytes a channel. In fp32 it is a pixel; in bf16 (half) it is a pair: two pixels of
 // the output (1×1 kernels), or the same pixel of two images (larger kernels),
 // so that all taps see aligned pairs, only shifted by whole pixels of an input
 // with a border of zeros. One register tile is 6 input × 64 output channels; a
@@ -39,11 +40,8 @@ typedef struct {
     int images, input; // input: x is packed, else dy
     int kind;
     size_t channels, units;
-    const void *src; // values; for GRADIENT the gradient of BatchNorm's output
+    const void *src; // values
     const mk_bn *bn;
-    mk_mask mask; // GRADIENT only, as are the next three
-    const void *x, *y;
-    void *dx;
     int32_t *dst; // units
 } pack_args;
 
@@ -78,12 +76,14 @@ int mk_wgrad_accepts(const mk_conv *c) {
 
 // A first layer of 3 channels would waste most of a panel.
 int mk_wgrad_fits(const mk_conv *c) {
-    mk_level need = c->type == MK_BF16 ? MK_AVX512_BF16 : MK_AVX512;
-    return mk_level_now() >= need && mk_wgrad_accepts(c) && c->in >= 16 && c->out >= 16;
+    return mk_level_now() >= MK_AVX512 && mk_wgrad_accepts(c) && c->in >= 16 && c->out >= 16;
 }
 
+// is_half says whether panels are of bf16.
+static int is_half(const mk_conv *c) { return c->type == MK_BF16 && mk_level_now() != MK_AVX512; }
+
 // grouped is how many units n values take.
-static size_t grouped(const mk_conv *c, size_t n) { return c->type == MK_BF16 ? (n + 1) / 2 : n; }
+static size_t grouped(const mk_conv *c, size_t n) { return is_half(c) ? (n + 1) / 2 : n; }
 
 static size_t x_units(const mk_conv *c, int images) {
     if (c->kernel == 1) return grouped(c, (size_t)images * c->oh * c->ow);
@@ -104,7 +104,7 @@ size_t mk_wgrad_sum_bytes(const mk_conv *c) {
 }
 
 static void pack(const pack_args *p) {
-    int half = p->conv->type == MK_BF16;
+    int half = is_half(p->conv), from_half = p->conv->type == MK_BF16;
 #if defined(__x86_64__)
     // The vector forms do whole vectors of channels only.
     if (p->channels % 16 == 0 && half && mk_level_now() == MK_AVX512_BF16) {
@@ -112,14 +112,11 @@ static void pack(const pack_args *p) {
         return;
     }
     if (p->channels % 16 == 0 && !half && mk_level_now() >= MK_AVX512) {
-        pack_full_avx512(p);
+        (from_half ? pack_widened_avx512 : pack_full_avx512)(p);
         return;
     }
 #endif
-    if (half)
-        pack_half_plain(p);
-    else
-        pack_full_plain(p);
+    (half ? pack_half_plain : from_half ? pack_widened_plain : pack_full_plain)(p);
 }
 
 void mk_wgrad_pack_x(const mk_conv *c, int images, const void *x, const mk_bn *bn, int relu, void *packed) {
@@ -135,20 +132,6 @@ void mk_wgrad_pack_dy(const mk_conv *c, int images, const void *dy, void *packed
     pack_args p = {.conv = c, .images = images, .channels = c->out, .units = dy_units(c, images)};
     p.kind = AS_IS_plain;
     p.src = dy;
-    p.dst = packed;
-    pack(&p);
-}
-
-void mk_wgrad_pack_bn_dy(const mk_conv *c, int images, const void *dy, mk_mask mask, const void *y,
-                         const mk_bn_branch *branch, void *packed) {
-    pack_args p = {.conv = c, .images = images, .channels = c->out, .units = dy_units(c, images)};
-    p.kind = GRADIENT_plain;
-    p.src = dy;
-    p.bn = branch->bn;
-    p.mask = mask;
-    p.x = branch->x;
-    p.y = y;
-    p.dx = branch->dx;
     p.dst = packed;
     pack(&p);
 }
@@ -182,7 +165,7 @@ static size_t next_block(const mk_conv *c, size_t at, size_t end, tile_args *t) 
 void mk_wgrad_add(const mk_conv *c, int images, const void *x_packed, const void *dy_packed, int begin, float *sums) {
     size_t xp = x_units(c, images), dp = dy_units(c, images), taps = c->kernel * c->kernel;
     size_t end = c->kernel == 1 ? dp : grouped(c, images) * c->oh;
-    int half = c->type == MK_BF16;
+    int half = is_half(c);
     void (*tiles)(const tile_args *, const int32_t *, const int32_t *, float *) = half ? tiles_plain : tiles_full_plain;
 #if defined(__x86_64__)
     if (half && mk_level_now() == MK_AVX512_BF16) tiles = tiles_avx512bf16;

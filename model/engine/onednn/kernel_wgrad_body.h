@@ -1,9 +1,9 @@
-// Packing and the dot products of weight gradients at one level: fp32 (full)
-// at level 2, bf16 (half) at level 3, both in plain C.
+// Packing and the dot products of weight gradients at one level: panels of
+// fp32 (full) at level 2, of bf16 (half) at level 3, both in plain C. Full ones
+// are packed from fp32 or from bf16.
 
-// Kinds of value: as it is, [ReLU of] its normal form, the gradient behind a
-// BatchNorm.
-enum { FN(AS_IS), FN(NORMAL), FN(NORMAL_RELU), FN(GRADIENT) };
+// Kinds of value: as it is, [ReLU of] its normal form.
+enum { FN(AS_IS), FN(NORMAL), FN(NORMAL_RELU) };
 
 #if MK_LEVEL == 0 || MK_LEVEL >= 2
 
@@ -15,28 +15,20 @@ INLINE vec FN(load)(int type, const void *p, size_t i) {
 INLINE vec FN(value)(int type, const pack_args *p, int kind, size_t at, size_t c) {
     vec s = FN(load)(type, p->src, at);
     if (kind == FN(AS_IS)) return s;
-    const mk_bn *bn = p->bn;
-    vec x = kind == FN(GRADIENT) ? FN(load)(type, p->x, at) : s;
-    vec v = V_FMA(x, V_LOAD(bn->scale + c), V_LOAD(bn->shift + c));
-    if (kind == FN(NORMAL)) return v;
-    if (kind == FN(NORMAL_RELU)) return V_RELU(v);
-    if (p->mask == MK_MASK_SELF) s = V_POSITIVE(v, s);
-    if (p->mask == MK_MASK_OUTPUT) s = V_POSITIVE(FN(load)(type, p->y, at), s);
-    return V_FMA(V_LOAD(bn->a + c), s, V_FMA(V_LOAD(bn->b + c), x, V_LOAD(bn->k + c)));
+    vec v = V_FMA(s, V_LOAD(p->bn->scale + c), V_LOAD(p->bn->shift + c));
+    return kind == FN(NORMAL) ? v : V_RELU(v);
 }
 
-INLINE void FN(ahead)(int type, const pack_args *p, int kind, size_t at) {
-    size_t bytes = at * (type == MK_BF16 ? 2 : 4);
-    V_AHEAD((const char *)p->src + bytes);
-    if (kind == FN(GRADIENT)) V_AHEAD((const char *)p->x + bytes);
+INLINE void FN(ahead)(int type, const pack_args *p, size_t at) {
+    V_AHEAD((const char *)p->src + at * (type == MK_BF16 ? 2 : 4));
 }
 
-// pack_single packs the channels [c0, c1) of one pixel, fp32.
-INLINE void FN(pack_single)(const pack_args *p, int kind, size_t a, size_t c0, size_t c1, float *dst) {
+// pack_single packs the channels [c0, c1) of one pixel into fp32.
+INLINE void FN(pack_single)(int type, const pack_args *p, int kind, size_t a, size_t c0, size_t c1, float *dst) {
     for (size_t c = c0; c < c1; c += W) {
-        FN(ahead)(MK_F32, p, kind, a + c);
-        vec v = FN(value)(MK_F32, p, kind, a + c, c);
-        if (kind == FN(GRADIENT) && p->dx) V_STORE((float *)p->dx + a + c, v);
+        FN(ahead)(type, p, a + c);
+        vec v = FN(value)(type, p, kind, a + c, c);
+        if (type == MK_BF16 && kind != FN(AS_IS)) v = V_ROUNDH(v);
         V_STORE(dst + c - c0, v);
     }
 }
@@ -44,27 +36,21 @@ INLINE void FN(pack_single)(const pack_args *p, int kind, size_t a, size_t c0, s
 // pack_pair packs those of two pixels a and b (maybe NO_ROW: zeros), bf16.
 #if MK_LEVEL == 0
 INLINE void FN(pack_pair)(const pack_args *p, int kind, size_t a, size_t b, size_t c0, size_t c1, uint16_t *dst) {
-    uint16_t *dx = p->dx;
     for (size_t c = c0; c < c1; c++) {
         uint16_t u = mk_to_bf16(FN(value)(MK_BF16, p, kind, a + c, c)), v = 0;
         if (b != NO_ROW) v = mk_to_bf16(FN(value)(MK_BF16, p, kind, b + c, c));
-        if (kind == FN(GRADIENT) && dx) {
-            dx[a + c] = u;
-            if (b != NO_ROW) dx[b + c] = v;
-        }
         dst[2 * (c - c0)] = u;
         dst[2 * (c - c0) + 1] = v;
     }
 }
 #elif MK_LEVEL == 3
 INLINE void FN(pack_pair)(const pack_args *p, int kind, size_t a, size_t b, size_t c0, size_t c1, uint16_t *dst) {
-    uint16_t *dx = p->dx;
     const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
                                          21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (size_t c = c0; c < c1; c += 16, dst += 32) {
         __m512i both;
-        FN(ahead)(MK_BF16, p, kind, a + c);
-        FN(ahead)(MK_BF16, p, kind, b + c);
+        FN(ahead)(MK_BF16, p, a + c);
+        FN(ahead)(MK_BF16, p, b + c);
         if (kind == FN(AS_IS)) {
             const uint16_t *src = p->src;
             __m256i u = _mm256_loadu_si256((const void *)(src + a + c)), v = _mm256_setzero_si256();
@@ -74,36 +60,32 @@ INLINE void FN(pack_pair)(const pack_args *p, int kind, size_t a, size_t b, size
             __m512 u = FN(value)(MK_BF16, p, kind, a + c, c), v = _mm512_setzero_ps();
             if (b != NO_ROW) v = FN(value)(MK_BF16, p, kind, b + c, c);
             both = (__m512i)_mm512_cvtne2ps_pbh(v, u);
-            if (kind == FN(GRADIENT) && dx) {
-                _mm256_storeu_si256((void *)(dx + a + c), _mm512_castsi512_si256(both));
-                if (b != NO_ROW) _mm256_storeu_si256((void *)(dx + b + c), _mm512_extracti64x4_epi64(both, 1));
-            }
         }
         _mm512_storeu_si512(dst, _mm512_permutexvar_epi16(zip, both));
     }
 }
 #endif
 
-// pack_unit packs one unit into every panel.
-INLINE void FN(pack_unit)(int type, const pack_args *p, int kind, size_t a, size_t b, size_t unit) {
+// pack_unit packs one unit of values of type into every panel, half or full.
+INLINE void FN(pack_unit)(int type, int half, const pack_args *p, int kind, size_t a, size_t b, size_t unit) {
     for (size_t c = 0; c < p->channels; c += PANEL) {
         size_t width = panel_width(p->channels, c), end = p->channels - c < width ? p->channels : c + width;
         int32_t *dst = p->dst + p->units * c + unit * width;
 #if MK_LEVEL == 2
-        (void)b; // no bf16 at this level
+        (void)b; // no panels of bf16 at this level
 #else
-        if (type == MK_BF16) FN(pack_pair)(p, kind, a, b, c, end, (uint16_t *)dst);
+        if (half) FN(pack_pair)(p, kind, a, b, c, end, (uint16_t *)dst);
 #endif
-        if (type == MK_F32) FN(pack_single)(p, kind, a, c, end, (float *)dst);
+        if (!half) FN(pack_single)(type, p, kind, a, c, end, (float *)dst);
         if (W == 1)
             for (size_t i = end - c; i < width; i++) dst[i] = 0;
     }
 }
 
-INLINE void FN(pack_of)(int type, const pack_args *p, int kind) {
+INLINE void FN(pack_of)(int type, int half, const pack_args *p, int kind) {
     const mk_conv *g = p->conv;
     size_t ld = p->channels;
-    int group = type == MK_BF16 ? 2 : 1;
+    int group = half ? 2 : 1;
     if (g->kernel == 1) { // a unit is one or two pixels of the output
         size_t n = (size_t)p->images * g->oh * g->ow;
         int skip = p->input && g->stride > 1;
@@ -113,7 +95,7 @@ INLINE void FN(pack_of)(int type, const pack_args *p, int kind) {
                 a = input_pixel(g, i);
                 b = input_pixel(g, i + 1);
             }
-            FN(pack_unit)(type, p, kind, a * ld, i + 1 < n ? b * ld : NO_ROW, q);
+            FN(pack_unit)(type, half, p, kind, a * ld, i + 1 < n ? b * ld : NO_ROW, q);
         }
         return;
     }
@@ -133,7 +115,7 @@ INLINE void FN(pack_of)(int type, const pack_args *p, int kind) {
             q += pad;
             for (int x = 0; x < w; x++, q++) {
                 size_t at = base + ((size_t)y * w + x) * ld;
-                FN(pack_unit)(type, p, kind, at, single ? NO_ROW : at + image, q);
+                FN(pack_unit)(type, half, p, kind, at, single ? NO_ROW : at + image, q);
             }
             zero_units(p, q, pad);
             q += pad;
@@ -141,19 +123,19 @@ INLINE void FN(pack_of)(int type, const pack_args *p, int kind) {
     }
 }
 
-#define PACK(T)                                                        \
-    switch (p->kind) {                                                 \
-    case AS_IS_plain: FN(pack_of)(T, p, FN(AS_IS)); break;             \
-    case NORMAL_plain: FN(pack_of)(T, p, FN(NORMAL)); break;           \
-    case NORMAL_RELU_plain: FN(pack_of)(T, p, FN(NORMAL_RELU)); break; \
-    default: FN(pack_of)(T, p, FN(GRADIENT));                          \
+#define PACK(T, half)                                              \
+    switch (p->kind) {                                             \
+    case AS_IS_plain: FN(pack_of)(T, half, p, FN(AS_IS)); break;   \
+    case NORMAL_plain: FN(pack_of)(T, half, p, FN(NORMAL)); break; \
+    default: FN(pack_of)(T, half, p, FN(NORMAL_RELU));             \
     }
 
 #if MK_LEVEL != 2
-static void FN(pack_half)(const pack_args *p) { PACK(MK_BF16) }
+static void FN(pack_half)(const pack_args *p) { PACK(MK_BF16, 1) }
 #endif
 #if MK_LEVEL != 3
-static void FN(pack_full)(const pack_args *p) { PACK(MK_F32) }
+static void FN(pack_full)(const pack_args *p) { PACK(MK_F32, 0) }
+static void FN(pack_widened)(const pack_args *p) { PACK(MK_BF16, 0) }
 #endif
 #undef PACK
 
@@ -213,7 +195,7 @@ TILES(6)
 #undef DOT
 
 // tiles does all input channels of a panel against all output channels of one.
-// Of fp32 at level 2, of bf16 at level 3.
+// Panels are of fp32 at level 2, of bf16 at level 3.
 static void FN(tiles)(const tile_args *t, const int32_t *x, const int32_t *dy, float *sums) {
     typedef void tile(const tile_args *, const int32_t *, const int32_t *, float *);
     static tile *const all[3][4] = {

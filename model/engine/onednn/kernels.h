@@ -21,7 +21,11 @@
 extern "C" {
 #endif
 
-typedef enum { MK_F32 = 0, MK_BF16 = 1 } mk_type;
+typedef enum {
+    MK_F32 = 0,
+    MK_BF16 = 1,
+    MK_WIDE = 2, // fp32 that holds values of bf16: working copies of weights only
+} mk_type;
 
 // ---- Dispatch (kernel_level.c) ----
 
@@ -130,13 +134,13 @@ typedef struct {
     int kernel;         // square
     int stride, pad;    // pad is kernel/2
     int ih, iw, oh, ow; // pixels
-    mk_type type;       // of x and dy; packed operands too
+    mk_type type;       // of x and dy
 } mk_conv;
 
 // mk_wgrad_fits says whether these kernels do this convolution, and faster
-// than the library at the level in force: bf16 needs MK_AVX512_BF16, fp32
-// MK_AVX512. All below works at every level where the geometry is accepted,
-// mk_wgrad_accepts.
+// than the library at the level in force, MK_AVX512 at least. All below works
+// at every level where the geometry is accepted, mk_wgrad_accepts; the level
+// must not change between packing and storing.
 int mk_wgrad_fits(const mk_conv *c);
 int mk_wgrad_accepts(const mk_conv *c);
 
@@ -153,11 +157,6 @@ void mk_wgrad_pack_x(const mk_conv *c, int images, const void *x, const mk_bn *b
 
 // mk_wgrad_pack_dy packs the gradient of the output, dy [images][oh][ow][out].
 void mk_wgrad_pack_dy(const mk_conv *c, int images, const void *dy, void *packed);
-
-// mk_wgrad_pack_bn_dy is mk_bn_grad_apply of one branch and mk_wgrad_pack_dy
-// in one pass: it writes branch->dx (unless NULL) and packs it.
-void mk_wgrad_pack_bn_dy(const mk_conv *c, int images, const void *dy, mk_mask mask, const void *y,
-                         const mk_bn_branch *branch, void *packed);
 
 // mk_wgrad_add adds a slice to sums; begin overwrites them.
 void mk_wgrad_add(const mk_conv *c, int images, const void *x_packed, const void *dy_packed, int begin, float *sums);

@@ -61,13 +61,6 @@ static void bridge_pack_x(const mk_conv *g, int images, const void *x, float *bn
     mk_wgrad_pack_x(g, images, x, bn ? &b : 0, relu, packed);
 }
 
-static void bridge_pack_bn_dy(const mk_conv *g, int images, const void *dy, mk_mask mask, const void *y, float *bn,
-                              const void *x, void *dx, void *packed) {
-    mk_bn b = bn_of(bn, g->out);
-    mk_bn_branch branch = {&b, x, 0, dx};
-    mk_wgrad_pack_bn_dy(g, images, dy, mask, y, &branch, packed);
-}
-
 static void bridge_store(const mk_conv *g, int n, const float *sums, float *dw) {
     const float *s[8];
     for (int i = 0; i < n; i++) s[i] = sums + mk_wgrad_sum_bytes(g) / 4 * i;
@@ -121,12 +114,18 @@ func mkLevelName(l int) string {
 	return C.GoString(C.mk_level_name(C.mk_level(l)))
 }
 
-// mkActivation is []float32 or []uint16 (bf16).
+// mkActivation is []float32 or []uint16 (bf16); of copies of weights, []mkWide too.
 type mkActivation interface{ ~float32 | ~uint16 }
 
+// mkWide is a float32 with a value of bf16.
+type mkWide float32
+
 func mkTypeOf[T mkActivation]() C.mk_type {
-	if unsafe.Sizeof(*new(T)) == 2 {
+	switch any(*new(T)).(type) {
+	case uint16:
 		return C.MK_BF16
+	case mkWide:
+		return C.MK_WIDE
 	}
 	return C.MK_F32
 }
@@ -199,7 +198,8 @@ func (s mkConv) c() *C.mk_conv {
 func mkWgradFits(s mkConv) bool    { return C.mk_wgrad_fits(s.c()) != 0 }
 func mkWgradAccepts(s mkConv) bool { return C.mk_wgrad_accepts(s.c()) != 0 }
 
-// mkWgradSizes are the elements of the packed operands (uint16) and of the sums.
+// mkWgradSizes are the sizes of the packed operands, in elements of the
+// activations' type whatever is packed, and the elements of the sums.
 func mkWgradSizes(s mkConv, images int) (x, dy, sums int) {
 	c := s.c()
 	size := 4
@@ -216,11 +216,6 @@ func mkWgradPackX[T mkActivation](s mkConv, images int, x []T, bn []float32, rel
 
 func mkWgradPackDY[T mkActivation](s mkConv, images int, dy, packed []T) {
 	C.mk_wgrad_pack_dy(s.c(), C.int(images), mkAt(dy), mkAt(packed))
-}
-
-func mkWgradPackBNDY[T mkActivation](s mkConv, images int, dy []T, mask int, y []T, branch mkBranch[T], packed []T) {
-	C.bridge_pack_bn_dy(s.c(), C.int(images), mkAt(dy), C.mk_mask(mask), mkAt(y), mkFloats(branch.bn), mkAt(branch.x),
-		mkAt(branch.dx), mkAt(packed))
 }
 
 func mkWgradAdd[T mkActivation](s mkConv, images int, x, dy []T, begin bool, sums []float32) {

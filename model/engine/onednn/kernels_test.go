@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// eachLevel runs f once per level of this machine.
-func eachLevel(t *testing.T, f func(t *testing.T, level int)) {
+// eachLevel runs f once per level of this machine, from a level on.
+func eachLevel(t *testing.T, from int, f func(t *testing.T, level int)) {
 	best := mkBestLevel()
 	t.Cleanup(func() { mkSetLevel(best) })
-	for level := mkPlain; level <= best; level++ {
+	for level := min(from, best); level <= best; level++ {
 		t.Run(mkLevelName(level), func(t *testing.T) {
 			if got := mkSetLevel(level); got != level {
 				t.Fatalf("asked for level %d, got %d", level, got)
@@ -38,6 +38,8 @@ func put[T mkActivation](v float64) T {
 	switch any(zero).(type) {
 	case uint16:
 		return any(bf16(v)).(T)
+	case mkWide:
+		return any(mkWide(get(bf16(v)))).(T)
 	default:
 		return any(float32(v)).(T)
 	}
@@ -48,6 +50,8 @@ func get[T mkActivation](v T) float64 {
 	case uint16:
 		return float64(math.Float32frombits(uint32(v) << 16))
 	case float32:
+		return float64(v)
+	case mkWide:
 		return float64(v)
 	}
 	panic("no activation")

@@ -27,10 +27,13 @@ void ox_plan_free(ox_plan *p) {
 
 // ---- Primitives ----
 
-static ox_shape shape(const ox_plan *p, const ox_phase *ph, const ox_op *op, int n) {
-    const ox_layer *l = &p->layer[op->layer];
+// weight_type is how the library wants a layer's weights.
+static mk_type weight_type(const ox_program *p, const ox_layer *l) { return ox_wide(p, l) ? MK_WIDE : (mk_type)l->type; }
+
+static ox_shape shape(const ox_program *p, const ox_phase *ph, const ox_op *op, int n) {
+    const ox_layer *l = &p->plan.layer[op->layer];
     ox_direction d = op->kind == OX_CONV ? OX_FORWARD : op->kind == OX_DATA_GRAD ? OX_DATA : OX_WEIGHTS;
-    ox_shape s = {d, (mk_type)l->type, n, l->in, l->ih, l->iw, l->out, l->oh, l->ow, l->kernel, l->stride, l->pad};
+    ox_shape s = {d, ox_wide(p, l) ? MK_F32 : (mk_type)l->type, n, l->in, l->ih, l->iw, l->out, l->oh, l->ow, l->kernel, l->stride, l->pad};
     if (l->linear) {
         // The library is fast along a row of pixels, not along images of one.
         s.n = 1, s.iw = s.ow = n;
@@ -49,12 +52,12 @@ static int bind(ox_program *p, const ox_phase *ph, int at, int n, char *err) {
     ox_bound *b = &p->bound[at];
     for (int i = 0; i < b->variants; i++)
         if (b->variant[i].n == n) return 0;
-    ox_shape s = shape(plan, ph, op, n);
+    ox_shape s = shape(p, ph, op, n);
     const ox_format *want = NULL;
     if (op->kind == OX_WEIGHT_GRAD) {
         want = p->stored[op->layer].format;
     } else {
-        ox_copy *c = ox_state_find(p->state, l->weight, plan->encoder, s.direction, (mk_type)l->type);
+        ox_copy *c = ox_state_find(p->state, l->weight, plan->encoder, s.direction, weight_type(p, l));
         want = c ? c->format : NULL;
     }
     ox_prim *prim = want ? ox_prim_open(p->e->lib, &s, want, err, OX_ERR) : NULL;
@@ -87,7 +90,7 @@ static size_t most(size_t a, size_t b) { return a > b ? a : b; }
 
 // Sizes of a thread's and a lane's buffers.
 typedef struct {
-    size_t library, x, dy, part, weights, bias;
+    size_t library, x, dy, wide[2], part, weights, bias;
 } sizes;
 
 static int phase_primitives(ox_program *p, const ox_phase *ph, sizes *z, char *err) {
@@ -111,6 +114,10 @@ static int phase_primitives(ox_program *p, const ox_phase *ph, sizes *z, char *e
                 continue;
             }
             if (bind(p, ph, at, n, err)) return -1;
+            if (ox_wide(p, l)) {
+                z->wide[0] = most(z->wide[0], (size_t)n * l->in * c.ih * c.iw * sizeof(float));
+                z->wide[1] = most(z->wide[1], (size_t)n * l->out * c.oh * c.ow * sizeof(float));
+            }
             if (op->kind == OX_WEIGHT_GRAD) {
                 if (store(p, op->layer, ox_prim_format(p->bound[at].variant[0].prim))) {
                     snprintf(err, OX_ERR, "oneDNN keeps a weight gradient in a format that this engine does not read");
@@ -137,7 +144,7 @@ static int calls(ox_program *p, char *err) {
             if (op->kind != OX_WEIGHT_GRAD) {
                 const ox_layer *l = &plan->layer[op->layer];
                 ox_copy *c = ox_state_copy(p->state, l->weight, plan->encoder, op->kind == OX_CONV ? OX_FORWARD : OX_DATA,
-                                           (mk_type)l->type, l->out, l->in, l->kernel * l->kernel, ox_prim_format(v->prim));
+                                           weight_type(p, l), l->out, l->in, l->kernel * l->kernel, ox_prim_format(v->prim));
                 if (!c) {
                     snprintf(err, OX_ERR, "oneDNN wants a weight in a format that this engine does not write, or memory is short");
                     return -1;
@@ -196,8 +203,10 @@ static int rooms(ox_program *p, const sizes *z) {
         r->library = block(z->library);
         r->x_packed = block(z->x);
         r->dy_packed = block(z->dy);
+        r->wide[0] = block(z->wide[0]);
+        r->wide[1] = block(z->wide[1]);
         r->part = block(z->part);
-        if (!r->scratch || !r->library || !r->x_packed || !r->dy_packed || !r->part) return -1;
+        if (!r->scratch || !r->library || !r->x_packed || !r->dy_packed || !r->wide[0] || !r->wide[1] || !r->part) return -1;
     }
     size_t turns = 2 * (size_t)plan->lanes;
     p->weight_sums = calloc(turns, sizeof *p->weight_sums);
@@ -265,7 +274,7 @@ void ox_program_close(ox_program *p) {
     }
     for (int t = 0; p->room && t < p->e->threads; t++) {
         ox_room *r = &p->room[t];
-        free(r->scratch), free(r->library), free(r->x_packed), free(r->dy_packed), free(r->part);
+        free(r->scratch), free(r->library), free(r->x_packed), free(r->dy_packed), free(r->wide[0]), free(r->wide[1]), free(r->part);
     }
     for (int l = 0; p->weight_sums && p->bias_sums && l < 2 * plan->lanes; l++) free(p->weight_sums[l]), free(p->bias_sums[l]);
     free(p->weight_sums), free(p->bias_sums), free(p->room), free(p->bound), free(p->stored), free(p->lane);

@@ -61,7 +61,7 @@ func compile(s *state, spec engine.Spec) (*program, error) {
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
 	plan, err := schedule.New(s.net, schedule.Options{Spec: spec, Type: schedule.Type(s.e.kind),
-		Lanes: lanes(s.e.info.Threads), OwnWeightGrad: s.e.ownWeightGrad})
+		Wide: s.e.wide, Lanes: lanes(s.e.info.Threads), OwnWeightGrad: s.e.ownWeightGrad})
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ typedef struct {
     char *scratch;           // tensors of a slice
     void *library;           // the library's scratchpad
     void *x_packed, *dy_packed;
+    void *wide[2];           // a slice's input and output in fp32, see ox_engine_open
     float *part;             // a slice's weight gradient, where the library cannot add up
 } ox_room;
 
@@ -63,6 +64,9 @@ static inline mk_conv ox_conv(const ox_layer *l, int split) {
                      .ih = l->ih / split, .iw = l->iw, .oh = l->oh / split, .ow = l->ow,
                      .type = (mk_type)l->type};
 }
+
+// ox_wide says whether a layer of bf16 is computed in fp32.
+static inline int ox_wide(const ox_program *p, const ox_layer *l) { return p->e->wide && l->type == MK_BF16; }
 
 // Kinds of package schedule, in its order.
 enum {

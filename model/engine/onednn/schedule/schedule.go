@@ -125,6 +125,7 @@ type Layer struct {
 	Linear              bool // a row is a pixel
 	Pool                bool
 	Type                Type // of both operands
+	Width               int  // bytes of their values while it computes
 	OwnGrad             bool // Options.OwnWeightGrad
 	Weight, Bias        int  // indices into Network.Params; None
 }
@@ -186,6 +187,7 @@ type Schedule struct {
 type Options struct {
 	Spec  engine.Spec
 	Type  Type // of feature maps
+	Wide  bool // convolutions widen their slices to fp32
 	Lanes int  // parts of the batch, ≥ 1
 	// OwnWeightGrad says whether a layer's weight gradient reads the input of
 	// the BatchNorm in front and adds up over slices at no cost.
