@@ -13,7 +13,7 @@ import (
 // eachLevel runs a test for each set of instructions that this processor has.
 func eachLevel(t *testing.T, test func(*testing.T, turbojpeg.Level)) {
 	for level := turbojpeg.Level(0); level <= turbojpeg.BestLevel(); level++ {
-		t.Run([]string{"plain", "AVX2", "AVX-512", "VBMI"}[level], func(t *testing.T) { test(t, level) })
+		t.Run([]string{"plain", "AVX2", "AVX-512", "VNNI", "VBMI"}[level], func(t *testing.T) { test(t, level) })
 	}
 }
 

@@ -21,7 +21,11 @@
 // two threads; more threads cut the batch into more parts, which changes the
 // order of summation and with it the last bits. In bf16, feature maps and
 // working weights are rounded to bf16; parameters, statistics, sums, vectors
-// (the head) and the loss stay fp32.
+// (the head) and the loss stay fp32. That holds on every processor: where there
+// are no bf16 dot products (AVX-512 before Cooper Lake and Zen 4, AVX2), slices
+// are widened to fp32 for a convolution and its result is rounded, which saves
+// memory but no time. oneDNN's own stand-in for the instructions takes three
+// times as long as fp32.
 //
 // Cost. Compiling makes the primitives, some seconds for ResNet-50. A training
 // program keeps the outputs of convolutions and residual blocks; gradients

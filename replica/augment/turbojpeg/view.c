@@ -7,7 +7,7 @@ typedef void view_at(const struct view *v, const uint8_t *src, size_t src_len, s
 
 view_at mochi_view_plain;
 #ifdef __x86_64__
-view_at mochi_view_avx2, mochi_view_avx512, mochi_view_vbmi;
+view_at mochi_view_avx2, mochi_view_avx512, mochi_view_vnni, mochi_view_vbmi;
 #endif
 
 int mochi_view_best_level(void) {
@@ -16,8 +16,8 @@ int mochi_view_best_level(void) {
 	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return level_plain;
 	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
 	    !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) return level_avx2;
-	if (!__builtin_cpu_supports("avx512vbmi") || !__builtin_cpu_supports("avx512vnni")) return level_avx512;
-	return level_vbmi;
+	if (!__builtin_cpu_supports("avx512vnni")) return level_avx512;
+	return __builtin_cpu_supports("avx512vbmi") ? level_vbmi : level_vnni;
 #else
 	return level_plain;
 #endif
@@ -44,7 +44,8 @@ void mochi_view(int level, const struct view *v, const uint8_t *src, size_t src_
 #ifdef __x86_64__
 	if (level == level_avx2) at = mochi_view_avx2;
 	if (level >= level_avx512) at = mochi_view_avx512;
-	if (level == level_vbmi && v->radius <= 60) at = mochi_view_vbmi; // sums of its box have 15 bits
+	if (level > level_avx512 && v->radius <= 60) // sums of their boxes have 15 bits
+		at = level == level_vbmi ? mochi_view_vbmi : mochi_view_vnni;
 #endif
 	at(v, src, src_len, stride, &x, &y, norm, scratch, dst);
 }

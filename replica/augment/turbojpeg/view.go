@@ -31,7 +31,7 @@ import (
 const TapGroup = C.tap_group
 
 // Level is a set of instructions: 0 what every processor has, then AVX2, then
-// AVX-512, then that with VBMI and VNNI.
+// AVX-512, then that with VNNI, then with VBMI too.
 type Level int
 
 // BestLevel is the highest that this processor has.

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 // Levels of instructions.
-enum { level_plain, level_avx2, level_avx512, level_vbmi };
+enum { level_plain, level_avx2, level_avx512, level_vnni, level_vbmi };
 
 // Taps along x are taken four at a time.
 enum { tap_group = 4 };

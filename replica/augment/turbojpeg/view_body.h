@@ -46,7 +46,9 @@ static void prepare(struct with_grey *b, int grey, float factor) {
 }
 #else
 static void prepare(struct with_grey *b, int grey, float factor) { b->grey = grey, b->factor = factor; }
+#endif
 
+#ifndef BLEND
 static void blend_with(pixel *restrict px, int n, const struct with_grey *b) {
 	int grey = b->grey;
 	float factor = b->factor;
