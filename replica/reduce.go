@@ -21,6 +21,10 @@ import (
 // result then has the same bits for any number of members, any deal of groups
 // and any order of summation. The price is one vector a group instead of one
 // a replica, and one all-reduce of a maximum per tensor.
+//
+// Where the global batch is one group, its vector is the sum: the engine writes
+// it in place, nothing is rounded, and members without it add −0, which changes
+// no value.
 type reduction struct {
 	net     *network.Network
 	exact   bool
@@ -58,6 +62,9 @@ type span struct {
 	part   part
 	from   int
 }
+
+// negativeZero is what leaves every value as it is in a sum: +0 turns −0 into +0.
+var negativeZero = float32(math.Copysign(0, -1))
 
 type part int
 
@@ -116,6 +123,9 @@ func (r *reduction) keyStatistics() []float32 {
 
 // shares makes room for n local runs of a program and returns it.
 func (r *reduction) shares(n int) []share {
+	if r.groups == 1 && n == 1 {
+		return []share{{r.grads(), r.queryStatistics(), r.keyStatistics()}}
+	}
 	for len(r.local) < n {
 		p, b := r.atOnce*r.net.NumParams(), r.atOnce*r.net.NumBuffers()
 		r.local = append(r.local, share{make([]float32, p), make([]float32, b), make([]float32, b)})
@@ -260,6 +270,14 @@ func tensors(b bucket, threads int, do func(i int) error) error {
 
 // add sums one tensor over the local groups.
 func (r *reduction) add(dst []float32, t span, max float32, local []share) error {
+	if r.groups == 1 {
+		if len(local) == 0 {
+			for i := range dst {
+				dst[i] = negativeZero
+			}
+		}
+		return nil
+	}
 	if !r.exact || len(local) == 0 {
 		clear(dst)
 	}

@@ -3,6 +3,8 @@ package replica
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 
 	"mochi/coordinator/protocol"
@@ -163,16 +165,24 @@ func (s *session) position() *protocol.Position {
 // digest covers everything that must be equal on all replicas: all but the
 // queue, whose shards have their own.
 func (s *session) digest() string {
-	parts := ""
-	for _, v := range engine.Vectors {
-		parts += checkpoint.Digest(s.state.Host(v))
-	}
-	return checkpoint.DigestString(parts)
+	_, all := s.digests()
+	return all
 }
 
-// parametersDigest covers the query encoder's parameters.
-func (s *session) parametersDigest() string {
-	return checkpoint.Digest(s.state.Host(engine.QueryParams))
+// digests are that of the query encoder's parameters, and digest.
+func (s *session) digests() (parameters, all string) {
+	vectors := make([][]float32, len(engine.Vectors))
+	for i, v := range engine.Vectors {
+		vectors[i] = s.state.Host(v)
+	}
+	each := checkpoint.Digests(vectors...)
+	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.DigestString(strings.Join(each, ""))
+}
+
+// pendingDigest covers what a step computed, before it is applied.
+func (s *session) pendingDigest() string {
+	half := len(s.reduce.sum) / 2 // for two cores
+	return checkpoint.DigestString(strings.Join(checkpoint.Digests(s.reduce.sum[:half], s.reduce.sum[half:], s.stage.keys), ""))
 }
 
 // apply makes the pending step final: optimiser, momentum encoder, BatchNorm

@@ -9,7 +9,6 @@ import (
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
 	"mochi/model"
-	"mochi/replica/checkpoint"
 )
 
 // Tags of the collectives of one step beside the buckets of the reduction.
@@ -118,7 +117,7 @@ func (s *session) compute(ctx context.Context, m *membership, step int64, t *pha
 	}
 	s.pending = &pending{
 		round: m.Round.Round, step: step,
-		digest: checkpoint.Digest(s.reduce.sum, s.stage.keys),
+		digest: s.pendingDigest(),
 		labels: s.labels(),
 	}
 	t.end("digest")
@@ -299,10 +298,11 @@ func (r *Replica) finish(ctx context.Context, m *membership, c protocol.Commit) 
 	}
 	s.applyMS = time.Since(start).Seconds() * 1e3
 	s.queue.Audit(auditBytes)
+	parameters, all := s.digests()
 	applied := protocol.Applied{
 		Round: c.Round, Step: c.Step,
-		Digest:      s.parametersDigest(),
-		StateDigest: s.digest(),
+		Digest:      parameters,
+		StateDigest: all,
 		Shards:      s.queue.Digests(),
 		Damaged:     s.queue.Damaged(),
 	}

@@ -434,6 +434,9 @@ func TestDigest(t *testing.T) {
 	if Digest() != "ef46db3751d8e999" { // XXH64 of nothing with seed 0, from its specification
 		t.Errorf("empty: %s", Digest())
 	}
+	if got := Digests([]float32{1}, nil, []float32{1, -2}); !slices.Equal(got, []string{Digest([]float32{1}), Digest(), want}) {
+		t.Errorf("each of three: %v", got)
+	}
 	if DigestString("") != Digest() || DigestString("a") == DigestString("b") {
 		t.Error("DigestString")
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"sync"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
@@ -18,6 +19,17 @@ func Digest(vectors ...[]float32) string {
 		h.Write(littleEndian(v))
 	}
 	return hex(h.Sum64())
+}
+
+// Digests is Digest of each vector, all at the same time.
+func Digests(vectors ...[]float32) []string {
+	digests := make([]string, len(vectors))
+	var running sync.WaitGroup
+	for i, v := range vectors {
+		running.Go(func() { digests[i] = Digest(v) })
+	}
+	running.Wait()
+	return digests
 }
 
 // DigestString is xxhash64 of a string, for combining digests.
