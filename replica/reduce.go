@@ -106,6 +106,9 @@ func newReduction(net *network.Network, exact bool, groups, atOnce, threads int)
 	r.buckets = append(r.buckets, bucket{lo: len(net.Params), hi: len(r.tensors)})
 	r.sum = make([]float32, p+2*b)
 	r.max = make([]float32, len(r.tensors))
+	if groups == 1 {
+		r.local = []share{{r.grads(), r.queryStatistics(), r.keyStatistics()}}
+	}
 	return r
 }
 
@@ -123,9 +126,6 @@ func (r *reduction) keyStatistics() []float32 {
 
 // shares makes room for n local runs of a program and returns it.
 func (r *reduction) shares(n int) []share {
-	if r.groups == 1 && n == 1 {
-		return []share{{r.grads(), r.queryStatistics(), r.keyStatistics()}}
-	}
 	for len(r.local) < n {
 		p, b := r.atOnce*r.net.NumParams(), r.atOnce*r.net.NumBuffers()
 		r.local = append(r.local, share{make([]float32, p), make([]float32, b), make([]float32, b)})

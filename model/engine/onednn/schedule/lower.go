@@ -60,10 +60,7 @@ func (l *lowering) describe(i int, n network.Node) {
 	switch n.Op {
 	case network.OpConv, network.OpMaxPool:
 		y := Layer{Node: i, In: in[0], IH: in[1], IW: in[2], Out: n.Out[0], OH: n.Out[1], OW: n.Out[2],
-			Kernel: n.Kernel, Stride: n.Stride, Pad: n.Pad, Type: l.o.Type, Width: l.o.Type.Size(), Weight: None, Bias: None}
-		if l.o.Wide {
-			y.Width = F32.Size()
-		}
+			Kernel: n.Kernel, Stride: n.Stride, Pad: n.Pad, Type: l.o.Type, Weight: None, Bias: None}
 		if y.Pool = n.Op == network.OpMaxPool; !y.Pool {
 			y.Weight = n.Params[0]
 			y.OwnGrad = l.o.OwnWeightGrad(y)
@@ -73,7 +70,7 @@ func (l *lowering) describe(i int, n network.Node) {
 	case network.OpLinear:
 		l.layer[i] = len(l.layers)
 		l.layers = append(l.layers, Layer{Node: i, In: in[0], IH: 1, IW: 1, Out: n.Out[0], OH: 1, OW: 1,
-			Kernel: 1, Stride: 1, Linear: true, Type: F32, Width: F32.Size(), Weight: n.Params[0], Bias: n.Params[1]})
+			Kernel: 1, Stride: 1, Linear: true, Type: F32, Weight: n.Params[0], Bias: n.Params[1]})
 	case network.OpBatchNorm:
 		l.norm[i] = len(l.norms)
 		l.norms = append(l.norms, Norm{Node: i, Channels: in[0], Pixels: in[1] * in[2]})

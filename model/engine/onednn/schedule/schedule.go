@@ -125,7 +125,6 @@ type Layer struct {
 	Linear              bool // a row is a pixel
 	Pool                bool
 	Type                Type // of both operands
-	Width               int  // bytes of their values while it computes
 	OwnGrad             bool // Options.OwnWeightGrad
 	Weight, Bias        int  // indices into Network.Params; None
 }
@@ -181,6 +180,8 @@ type Schedule struct {
 	Unused          []int // parameters that do not reach the embedding: gradient zero
 
 	Arena, Kept, Scratch int // bytes; Scratch of one thread
+
+	width int // bytes of a feature map's value while a convolution reads or writes it
 }
 
 // Options are what a schedule is made for.
@@ -216,6 +217,9 @@ func New(net *network.Network, o Options) (*Schedule, error) {
 	s := &Schedule{Batch: o.Spec.Batch, Lanes: o.Lanes, Tensors: l.tensors, Layers: l.layers, Norms: l.norms,
 		Feature: l.value[net.Feature], Output: l.value[net.Output], Unused: l.unused()}
 	s.Forward, s.Backward = l.phases[:forward:forward], l.phases[forward:]
+	if s.width = o.Type.Size(); o.Wide {
+		s.width = F32.Size()
+	}
 	s.slices(l.phases)
 	s.place(l.phases)
 	return s, nil

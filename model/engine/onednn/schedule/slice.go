@@ -56,8 +56,8 @@ func (s *Schedule) slice(p *Phase) (split, n int) {
 				continue
 			}
 			vectors = false
-			size := l.Width * (l.In*l.IH*l.IW + l.Out*l.OH*l.OW)
-			weights := l.Width * l.In * l.Out * l.Kernel * l.Kernel
+			size := s.width * (l.In*l.IH*l.IW + l.Out*l.OH*l.OW)
+			weights := s.width * l.In * l.Out * l.Kernel * l.Kernel
 			want := pointwiseBytes + weights
 			if l.Kernel > 1 {
 				want = windowBytes
