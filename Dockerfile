@@ -3,7 +3,7 @@
 
 FROM golang:1.26-bookworm AS build
 # What make build takes where the libraries are installed; empty: pure Go.
-ARG ENGINES="onednn turbojpeg"
+ARG ENGINES="onednn turbojpeg simd"
 RUN test -z "$ENGINES" || test -e /usr/include/dnnl.h -a -e /usr/include/jpeglib.h || { \
       apt-get update && \
       apt-get install -y --no-install-recommends libdnnl-dev libjpeg62-turbo-dev && \

@@ -14,8 +14,8 @@ import (
 
 	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 )
 
 const job = "test"

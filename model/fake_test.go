@@ -6,8 +6,8 @@ import (
 	"math"
 
 	"mochi/model/engine"
+	"mochi/model/engine/cpu"
 	"mochi/model/engine/enginetest"
-	"mochi/model/engine/gorgonia/kernel"
 	"mochi/model/network"
 )
 
@@ -155,7 +155,7 @@ func (p *fakeProgram) Backward(dEmbeddings, grads []float32, ready func(param in
 // fakeContrast is the gorgonia engine's.
 type fakeContrast struct{}
 
-func (fakeContrast) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanel(dim, hard) }
+func (fakeContrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
 
 type fakeProducts struct{}
 

@@ -6,32 +6,32 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
 )
 
 const job = "bench"
 
 // inOneProcess runs all ranks here.
 func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
-	var hub *nats.Server
+	var hub *natsring.Server
 	if o.Transport == Inproc {
 		var err error
-		if hub, err = nats.StartServer("127.0.0.1", 0); err != nil {
+		if hub, err = natsring.StartServer("127.0.0.1", 0); err != nil {
 			return nil, err
 		}
 		defer hub.Close()
 	}
-	nodes := make([]*nats.Node, o.World)
-	peers := make([]nats.Peer, o.World)
+	nodes := make([]*natsring.Node, o.World)
+	peers := make([]natsring.Peer, o.World)
 	raws := make([]*rawRing, o.World)
 	for rank := range o.World {
-		opts := nats.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank)}
+		opts := natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank)}
 		if hub != nil {
 			opts.HubServer = hub
 		} else {
 			opts.Listen = "127.0.0.1:0"
 		}
-		node, err := nats.NewNode(opts)
+		node, err := natsring.NewNode(opts)
 		if err != nil {
 			return nil, err
 		}
@@ -41,7 +41,7 @@ func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
 			return nil, err
 		}
 		defer raw.close()
-		nodes[rank], peers[rank], raws[rank] = node, nats.Peer{ID: opts.ID, URL: node.URL()}, raw
+		nodes[rank], peers[rank], raws[rank] = node, natsring.Peer{ID: opts.ID, URL: node.URL()}, raw
 	}
 	all := make([]samples, o.World)
 	ranks, ctx := errgroup.WithContext(ctx)

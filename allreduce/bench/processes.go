@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
 )
 
 // Command makes the command that runs one rank: it calls RunRank with the
@@ -35,12 +35,12 @@ func RunProcesses(ctx context.Context, o Options, command Command) (Result, erro
 }
 
 func inProcesses(ctx context.Context, o Options, command Command) ([]samples, error) {
-	s, err := nats.StartServer("127.0.0.1", 0)
+	s, err := natsring.StartServer("127.0.0.1", 0)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	meeting, err := nats.NewRendezvous(s, o.World)
+	meeting, err := natsring.NewRendezvous(s, o.World)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +76,8 @@ func inProcesses(ctx context.Context, o Options, command Command) ([]samples, er
 
 // introduction is what ranks tell each other before they form rings.
 type introduction struct {
-	Peer nats.Peer `json:"peer"`
-	Raw  string    `json:"raw"`
+	Peer natsring.Peer `json:"peer"`
+	Raw  string        `json:"raw"`
 }
 
 // RunRank is one rank in a process of its own; url is the parent's server.
@@ -95,12 +95,12 @@ func RunRank(ctx context.Context, url string, rank int, o Options) error {
 }
 
 func runRank(ctx context.Context, url string, rank int, o Options) error {
-	member, err := nats.JoinRendezvous(url, rank, o.World)
+	member, err := natsring.JoinRendezvous(url, rank, o.World)
 	if err != nil {
 		return err
 	}
 	defer member.Close()
-	node, err := nats.NewNode(nats.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: "127.0.0.1:0"})
+	node, err := natsring.NewNode(natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: "127.0.0.1:0"})
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	}
 	defer raw.close()
 	peers, successor, err := introduce(ctx, member, rank, introduction{
-		Peer: nats.Peer{ID: fmt.Sprintf("rank-%d", rank), URL: node.URL()},
+		Peer: natsring.Peer{ID: fmt.Sprintf("rank-%d", rank), URL: node.URL()},
 		Raw:  raw.address(),
 	})
 	if err != nil {
@@ -138,7 +138,7 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 
 // introduce exchanges addresses: all ranks' peers, and the successor's plain
 // TCP address.
-func introduce(ctx context.Context, member *nats.Member, rank int, self introduction) ([]nats.Peer, string, error) {
+func introduce(ctx context.Context, member *natsring.Member, rank int, self introduction) ([]natsring.Peer, string, error) {
 	data, err := json.Marshal(self)
 	if err != nil {
 		return nil, "", err
@@ -147,7 +147,7 @@ func introduce(ctx context.Context, member *nats.Member, rank int, self introduc
 	if err != nil {
 		return nil, "", err
 	}
-	peers := make([]nats.Peer, len(parts))
+	peers := make([]natsring.Peer, len(parts))
 	successor := ""
 	for r, p := range parts {
 		var other introduction

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	ringnats "mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
 	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia"
 	"mochi/replica"
@@ -86,7 +86,7 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		node, err := ringnats.NewNode(ringnats.Options{Job: "leak", ID: name, HubServer: server})
+		node, err := natsring.NewNode(natsring.Options{Job: "leak", ID: name, HubServer: server})
 		if err != nil {
 			t.Fatal(err)
 		}

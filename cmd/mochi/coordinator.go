@@ -11,8 +11,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 	"mochi/model/engine"
 	"mochi/replica/data"
 )

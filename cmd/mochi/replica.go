@@ -14,10 +14,10 @@ import (
 	"syscall"
 	"time"
 
-	ringnats "mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
 	"mochi/coordinator/gossip"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 	"mochi/model/engine"
 	"mochi/replica"
 	"mochi/replica/data"
@@ -87,11 +87,11 @@ func runReplica(args []string, out, errs io.Writer) error {
 	defer bus.Close()
 	host := *advertise
 	if host == "" {
-		if host, err = ringnats.AdvertiseHost(toward); err != nil {
+		if host, err = natsring.AdvertiseHost(toward); err != nil {
 			return fmt.Errorf("find the address that faces the coordinator: %w; set --advertise", err)
 		}
 	}
-	node, err := ringnats.NewNode(ringnats.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
+	node, err := natsring.NewNode(natsring.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
 	if err != nil {
 		return err
 	}

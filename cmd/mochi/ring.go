@@ -5,17 +5,17 @@ import (
 
 	"mochi/allreduce"
 	"mochi/allreduce/codec"
-	ringnats "mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
 	"mochi/coordinator/protocol"
 	"mochi/replica"
 )
 
 // openRings connects a replica's node to the members of each round.
-func openRings(node *ringnats.Node) replica.OpenRing {
+func openRings(node *natsring.Node) replica.OpenRing {
 	return func(ctx context.Context, round protocol.Round, rank int, wire string) (replica.Ring, error) {
-		var peers []ringnats.Peer
+		var peers []natsring.Peer
 		for _, m := range round.Members {
-			peers = append(peers, ringnats.Peer{ID: m.ID, URL: m.BulkURL})
+			peers = append(peers, natsring.Peer{ID: m.ID, URL: m.BulkURL})
 		}
 		transport, err := node.Ring(ctx, round.Round, rank, peers)
 		if err != nil {

@@ -12,8 +12,8 @@ import (
 	"mochi/coordinator"
 	"mochi/coordinator/gossip"
 	"mochi/coordinator/jetstream"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 	"mochi/model/optim"
 )
 

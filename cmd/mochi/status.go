@@ -6,7 +6,7 @@ import (
 	"io"
 	"time"
 
-	natsbus "mochi/coordinator/protocol/nats"
+	"mochi/coordinator/natsbus"
 )
 
 // defaultJob names a job on a server that carries one; --job tells several

@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	ringnats "mochi/allreduce/nats"
+	"mochi/allreduce/natsring"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 	"mochi/model/engine"
 	"mochi/replica"
 	"mochi/replica/checkpoint"
@@ -219,7 +219,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 		return err
 	}
 	defer bus.Close()
-	node, err := ringnats.NewNode(ringnats.Options{Job: defaultJob, ID: id, HubServer: nats})
+	node, err := natsring.NewNode(natsring.Options{Job: defaultJob, ID: id, HubServer: nats})
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,8 @@ import (
 
 	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
+	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
-	natsbus "mochi/coordinator/protocol/nats"
 )
 
 func timeout(t *testing.T) context.Context {

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/nearest"
 )
 
@@ -19,19 +19,19 @@ type problem struct {
 }
 
 // kernels is the gorgonia engine's arithmetic on one instruction set.
-type kernels struct{ isa kernel.ISA }
+type kernels struct{ isa cpu.ISA }
 
-func (k kernels) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanelFor(k.isa, dim, hard) }
+func (k kernels) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanelFor(k.isa, dim, hard) }
 
 // best are the kernels of this CPU, or with the tag gpu those of the device;
 // contrasts are all there are.
 var (
-	best      engine.Contrast = kernels{kernel.Available()[0]}
+	best      engine.Contrast = kernels{cpu.Available()[0]}
 	contrasts                 = map[string]engine.Contrast{}
 )
 
 func init() {
-	for _, isa := range kernel.Available() {
+	for _, isa := range cpu.Available() {
 		contrasts[string(isa)] = kernels{isa}
 	}
 }

@@ -12,7 +12,7 @@
 // image and (seed, epoch, sample index, view): not on worker, replica or
 // processor.
 //
-// With the build tag turbojpeg a view is one call of C (package turbojpeg in
+// With the build tag simd a view is one call of C (package simd in
 // this folder): the same bits, several times as fast.
 //
 // Cost of a view on one core of an EPYC of 2024, AVX-512 / plain Go

@@ -1,4 +1,4 @@
-//go:build !turbojpeg
+//go:build !simd
 
 package augment
 

@@ -1,4 +1,4 @@
-//go:build turbojpeg
+//go:build simd
 
 package augment
 
@@ -7,12 +7,12 @@ import (
 	"slices"
 	"testing"
 
-	"mochi/replica/augment/turbojpeg"
+	"mochi/replica/augment/simd"
 )
 
 // eachLevel runs a test for each set of instructions that this processor has.
-func eachLevel(t *testing.T, test func(*testing.T, turbojpeg.Level)) {
-	for level := turbojpeg.Level(0); level <= turbojpeg.BestLevel(); level++ {
+func eachLevel(t *testing.T, test func(*testing.T, simd.Level)) {
+	for level := simd.Level(0); level <= simd.BestLevel(); level++ {
 		t.Run([]string{"plain", "AVX2", "AVX-512", "VNNI", "VBMI"}[level], func(t *testing.T) { test(t, level) })
 	}
 }
@@ -36,7 +36,7 @@ func compareFast(t *testing.T, w *Worker, img *Image, p Params, got, want []floa
 // Views of any shape and parameters, what the recipes draw and what they do
 // not: single parts, wide blurs.
 func TestFastEqualsPlain(t *testing.T) {
-	eachLevel(t, func(t *testing.T, level turbojpeg.Level) {
+	eachLevel(t, func(t *testing.T, level simd.Level) {
 		rng := rand.New(rand.NewPCG(3, 4))
 		for i := range 120 {
 			name := []string{MoCoV2, CIFAR, None}[i%3]
@@ -79,7 +79,7 @@ func TestFastColoursEqualPlain(t *testing.T) {
 	img := NewImage(side, side)
 	got, want := make([]float32, r.ViewLen()), make([]float32, r.ViewLen())
 	p := Params{Crop: Rect{Height: side, Width: side}, ResizeW: side, ResizeH: side, Jitter: true}
-	eachLevel(t, func(t *testing.T, level turbojpeg.Level) {
+	eachLevel(t, func(t *testing.T, level simd.Level) {
 		w := NewWorker(r)
 		w.fast.level = level
 		blues := 4 // of 256 at a time
@@ -108,7 +108,7 @@ func TestFastColoursEqualPlain(t *testing.T) {
 // Views by every level equal torchvision's, as those of plain Go do.
 func TestFastGolden(t *testing.T) {
 	g := readGolden(t)
-	eachLevel(t, func(t *testing.T, level turbojpeg.Level) {
+	eachLevel(t, func(t *testing.T, level simd.Level) {
 		for _, v := range g.Views {
 			r, err := New(MoCoV2, v.Size)
 			if err != nil {

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Sets mochi's augmentation beside torchvision's on PIL images:
 
-    go run -tags turbojpeg ./tools/augment-fidelity PHOTOS OUT 200
+    go run -tags 'turbojpeg simd' ./tools/augment-fidelity PHOTOS OUT 200
     python3 tools/augment-fidelity/compare.py OUT
 
 prints each transform's mean and largest absolute difference in 8-bit steps

@@ -1,7 +1,7 @@
 // Command augment-fidelity writes what mochi's augmentation does to a folder
 // of photos and what it draws, for compare.py to set beside torchvision.
 //
-//	go run -tags turbojpeg ./tools/augment-fidelity PHOTOS OUT 200
+//	go run -tags 'turbojpeg simd' ./tools/augment-fidelity PHOTOS OUT 200
 //	python3 tools/augment-fidelity/compare.py OUT
 package main
 

@@ -12,7 +12,7 @@ import (
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/emulator"
 	"mochi/model/engine/cuda/plan"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

@@ -11,7 +11,7 @@ import (
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/plan"
 	"mochi/model/engine/enginetest"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

@@ -9,9 +9,9 @@ import (
 	"slices"
 
 	"mochi/model/engine"
+	"mochi/model/engine/cpu"
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/kernel"
-	cpu "mochi/model/engine/gorgonia/kernel"
 )
 
 // Contrast computes the loss on the device (engine.Offloader). Its panels, for

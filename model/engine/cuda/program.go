@@ -10,7 +10,7 @@ import (
 	"mochi/model/engine/cuda/driver"
 	"mochi/model/engine/cuda/library"
 	"mochi/model/engine/cuda/plan"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

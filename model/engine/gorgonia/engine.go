@@ -27,7 +27,7 @@ import (
 	_ "go4.org/unsafe/assume-no-moving-gc"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
@@ -36,7 +36,7 @@ const Name = "gorgonia"
 
 type gorgoniaEngine struct {
 	info  engine.Info
-	team  *kernel.Team
+	team  *cpu.Team
 	clock clock
 }
 
@@ -58,9 +58,9 @@ func New(cfg engine.Config) (engine.Engine, error) {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	return &gorgoniaEngine{
-		team: kernel.NewTeam(threads),
-		info: engine.Info{Name: Name, Threads: threads, Numerics: Name + " " + kernel.Numerics(),
-			Device: fmt.Sprintf("CPU, %d threads, %s kernels", threads, kernel.Describe())},
+		team: cpu.NewTeam(threads),
+		info: engine.Info{Name: Name, Threads: threads, Numerics: Name + " " + cpu.Numerics(),
+			Device: fmt.Sprintf("CPU, %d threads, %s kernels", threads, cpu.Describe())},
 	}, nil
 }
 
@@ -77,7 +77,7 @@ func (e *gorgoniaEngine) Contrast() engine.Contrast { return contrast{} }
 // contrast makes panels; they run on the goroutines of their callers.
 type contrast struct{}
 
-func (contrast) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanel(dim, hard) }
+func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
 
 // Close ends the compute threads. States and programs of the engine must not
 // be used afterwards.
@@ -88,7 +88,7 @@ func (e *gorgoniaEngine) Close() error {
 
 // products are the kernels' matrix products; safe for concurrent use.
 type products struct {
-	team  *kernel.Team
+	team  *cpu.Team
 	clock *clock
 }
 

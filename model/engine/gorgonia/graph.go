@@ -10,7 +10,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
@@ -56,7 +56,7 @@ type builder struct {
 	*compiled
 	net   *network.Network
 	spec  engine.Spec
-	team  *kernel.Team
+	team  *cpu.Team
 	clock *clock
 
 	g       *gorgonia.ExprGraph
@@ -68,7 +68,7 @@ type builder struct {
 
 // compile builds the graph. params and buffers are the encoder's flat vectors,
 // read at every run; statistics, gradients and activations are the program's.
-func compile(team *kernel.Team, c *clock, net *network.Network, spec engine.Spec, params, buffers []float32) (*compiled, error) {
+func compile(team *cpu.Team, c *clock, net *network.Network, spec engine.Spec, params, buffers []float32) (*compiled, error) {
 	construction.Lock()
 	defer construction.Unlock()
 	b := &builder{

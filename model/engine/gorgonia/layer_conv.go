@@ -1,18 +1,18 @@
 package gorgonia
 
 import (
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
 // conv is network.OpConv.
 type conv struct {
 	batch int
-	*kernel.Convolution
+	*cpu.Convolution
 }
 
-func newConv(team *kernel.Team, batch int, in []int, n *network.Node) conv {
-	return conv{batch, kernel.NewConvolution(team, kernel.Conv{
+func newConv(team *cpu.Team, batch int, in []int, n *network.Node) conv {
+	return conv{batch, cpu.NewConvolution(team, cpu.Conv{
 		InC: in[0], H: in[1], W: in[2], OutC: n.Out[0],
 		Kernel: n.Kernel, Stride: n.Stride, Pad: n.Pad,
 	})}

@@ -4,13 +4,13 @@ import (
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
 
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 )
 
 // add is network.OpAdd. Without the ReLU its gradient is dy itself, which the
 // graph passes on without calling backward.
 type add struct {
-	team *kernel.Team
+	team *cpu.Team
 	relu bool
 }
 
@@ -31,7 +31,7 @@ func (l add) backward(_, _ [][]float32, y, dy, dx []float32, _ [][]float32) {
 // relu is network.OpReLU. It adds zeros because the kernels' plain ReLU turns
 // NaN into 0, which would hide a diverged network; their AddReLU keeps it.
 type relu struct {
-	team  *kernel.Team
+	team  *cpu.Team
 	zeros []float32
 }
 
@@ -50,7 +50,7 @@ func (l relu) backward(_, _ [][]float32, y, dy, dx []float32, _ [][]float32) {
 // allocated.
 type accumulator struct {
 	gorgonia.StandardEngine
-	team *kernel.Team
+	team *cpu.Team
 }
 
 // Add implements tensor.Adder.

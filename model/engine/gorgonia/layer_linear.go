@@ -1,10 +1,10 @@
 package gorgonia
 
-import "mochi/model/engine/gorgonia/kernel"
+import "mochi/model/engine/cpu"
 
 // linear is network.OpLinear.
 type linear struct {
-	team           *kernel.Team
+	team           *cpu.Team
 	batch, in, out int
 }
 
@@ -20,12 +20,12 @@ func (l linear) backward(x, w [][]float32, _, dy, dx []float32, dw [][]float32) 
 
 // normalize is network.OpL2Normalize.
 type normalize struct {
-	team        *kernel.Team
+	team        *cpu.Team
 	batch, size int
 	norms       []float32
 }
 
-func newNormalize(team *kernel.Team, batch, size int) normalize {
+func newNormalize(team *cpu.Team, batch, size int) normalize {
 	return normalize{team, batch, size, make([]float32, batch)}
 }
 

@@ -1,25 +1,25 @@
 package gorgonia
 
 import (
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
 // norm is network.OpBatchNorm on the statistics of the batch.
 type norm struct {
-	team           *kernel.Team
-	shape          kernel.BatchNorm
+	team           *cpu.Team
+	shape          cpu.BatchNorm
 	mean, variance []float32 // the program's statistics of this layer
 	invStd         []float32
 	unwanted       []float32 // dx where nobody asks for it
 }
 
-func newNorm(team *kernel.Team, batch int, n *network.Node, mean, variance []float32) *norm {
+func newNorm(team *cpu.Team, batch int, n *network.Node, mean, variance []float32) *norm {
 	return &norm{team: team, shape: normShape(batch, n), mean: mean, variance: variance, invStd: make([]float32, len(mean))}
 }
 
-func normShape(batch int, n *network.Node) kernel.BatchNorm {
-	return kernel.BatchNorm{Batch: batch, Channels: n.Out[0], Pixels: n.Out[1] * n.Out[2], ReLU: n.ReLU}
+func normShape(batch int, n *network.Node) cpu.BatchNorm {
+	return cpu.BatchNorm{Batch: batch, Channels: n.Out[0], Pixels: n.Out[1] * n.Out[2], ReLU: n.ReLU}
 }
 
 func (l *norm) forward(x, w [][]float32, y []float32) {
@@ -40,11 +40,11 @@ func (l *norm) backward(x, w [][]float32, y, dy, dx []float32, dw [][]float32) {
 
 // evalNorm is network.OpBatchNorm on the running statistics.
 type evalNorm struct {
-	team  *kernel.Team
-	shape kernel.BatchNorm
+	team  *cpu.Team
+	shape cpu.BatchNorm
 }
 
-func newEvalNorm(team *kernel.Team, batch int, n *network.Node) evalNorm {
+func newEvalNorm(team *cpu.Team, batch int, n *network.Node) evalNorm {
 	return evalNorm{team, normShape(batch, n)}
 }
 

@@ -1,20 +1,20 @@
 package gorgonia
 
 import (
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
 // maxPool is network.OpMaxPool.
 type maxPool struct {
-	team   *kernel.Team
-	shape  kernel.MaxPool
+	team   *cpu.Team
+	shape  cpu.MaxPool
 	batch  int
 	argmax []int32
 }
 
-func newMaxPool(team *kernel.Team, batch int, in []int, n *network.Node) *maxPool {
-	return &maxPool{team: team, batch: batch, argmax: make([]int32, batch*volume(n.Out)), shape: kernel.MaxPool{
+func newMaxPool(team *cpu.Team, batch int, in []int, n *network.Node) *maxPool {
+	return &maxPool{team: team, batch: batch, argmax: make([]int32, batch*volume(n.Out)), shape: cpu.MaxPool{
 		C: in[0], H: in[1], W: in[2], Kernel: n.Kernel, Stride: n.Stride, Pad: n.Pad,
 	}}
 }
@@ -31,7 +31,7 @@ func (l *maxPool) backward(_, _ [][]float32, _, dy, dx []float32, _ [][]float32)
 
 // avgPool is network.OpGlobalAvgPool.
 type avgPool struct {
-	team         *kernel.Team
+	team         *cpu.Team
 	rows, pixels int
 }
 

@@ -9,7 +9,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 )
 
@@ -102,7 +102,7 @@ func TestForwardOnlyMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	team := kernel.NewTeam(1)
+	team := cpu.NewTeam(1)
 	defer team.Close()
 	const batch = 2
 	memory := func(mode engine.Mode) int {

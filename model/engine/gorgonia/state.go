@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/network"
 	"mochi/model/optim"
 )
@@ -12,14 +12,14 @@ import (
 // state implements engine.State. Its vectors are plain slices that the
 // programs' graphs read in place.
 type state struct {
-	team    *kernel.Team
+	team    *cpu.Team
 	clock   *clock
 	net     *network.Network
 	vectors map[engine.Vector][]float32
 	lars    *optim.LARS // made by the first update that needs it
 }
 
-func newState(team *kernel.Team, c *clock, net *network.Network) *state {
+func newState(team *cpu.Team, c *clock, net *network.Network) *state {
 	return &state{team: team, clock: c, net: net, vectors: map[engine.Vector][]float32{
 		engine.QueryParams:  make([]float32, net.NumParams()),
 		engine.KeyParams:    make([]float32, net.NumParams()),

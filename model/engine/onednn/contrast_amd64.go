@@ -26,7 +26,7 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 	"mochi/model/nearest"
 )
 
@@ -36,7 +36,7 @@ type contrast struct{}
 
 func (contrast) NewPanel(dim, hard int) engine.Panel {
 	if C.mk_level_now() < C.MK_AVX512 {
-		return kernel.NewPanel(dim, hard)
+		return cpu.NewPanel(dim, hard)
 	}
 	p := &panel{c: C.ct_open(C.int(dim), C.int(hard)), dim: dim}
 	if p.c == nil {

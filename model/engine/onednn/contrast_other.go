@@ -4,10 +4,10 @@ package onednn
 
 import (
 	"mochi/model/engine"
-	"mochi/model/engine/gorgonia/kernel"
+	"mochi/model/engine/cpu"
 )
 
 // contrast makes panels of package kernel.
 type contrast struct{}
 
-func (contrast) NewPanel(dim, hard int) engine.Panel { return kernel.NewPanel(dim, hard) }
+func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }

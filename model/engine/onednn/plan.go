@@ -12,7 +12,7 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

@@ -13,7 +13,7 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"mochi/model/engine"
-	reference "mochi/model/engine/gorgonia/kernel"
+	reference "mochi/model/engine/cpu"
 	"mochi/model/loss"
 	"mochi/model/nearest"
 )

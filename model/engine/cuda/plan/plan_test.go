@@ -7,7 +7,7 @@ import (
 
 	"mochi/model/engine"
 	"mochi/model/engine/cuda/kernel"
-	"mochi/model/engine/onednn/schedule"
+	"mochi/model/engine/schedule"
 	"mochi/model/network"
 )
 

@@ -1,0 +1,235 @@
+package natsring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"mochi/allreduce"
+)
+
+// InProcess is an embedded server, wherever it comes from: this package's
+// Server or any other nats-server.
+type InProcess interface {
+	InProcessConn() (net.Conn, error)
+}
+
+// Options configures a Node.
+type Options struct {
+	Job string // part of every subject: letters, digits, '-' and '_'
+	ID  string // of the replica; in connection names
+
+	// Listen is HOST:PORT of a server of this replica's own, to be subscribed
+	// to by its successor; port 0 is any free one. "" = none: the hub serves
+	// the successor.
+	Listen string
+	// Advertise is the host in URL. Default: Listen's host; required when that
+	// is empty or unspecified (0.0.0.0), see AdvertiseHost.
+	Advertise string
+
+	// HubServer or HubURL is the server for peers without one of their own.
+	HubServer InProcess
+	HubURL    string
+
+	// DialTimeout is how long to try to reach the predecessor's server.
+	// Default 5 s.
+	DialTimeout time.Duration
+}
+
+// Peer is a member of a round, by rank.
+type Peer struct {
+	ID  string
+	URL string // its Node's URL; "" = served by the hub
+}
+
+// Node is one replica's end of all its rings: its server and its connections,
+// which last over rounds.
+type Node struct {
+	o   Options
+	own *Server // nil in hub mode
+	url string
+
+	mu        sync.Mutex
+	closed    bool
+	endpoints map[string]*endpoint // by Peer.URL; "" is the hub
+	dropped   sync.WaitGroup       // endpoints being closed by keepOnly
+}
+
+// NewNode starts the replica's server, if it is to have one.
+func NewNode(o Options) (*Node, error) {
+	if !token(o.Job) {
+		return nil, fmt.Errorf("ring: job name %q: letters, digits, '-' and '_' only, at least one", o.Job)
+	}
+	if o.DialTimeout == 0 {
+		o.DialTimeout = 5 * time.Second
+	}
+	n := &Node{o: o, endpoints: map[string]*endpoint{}}
+	if o.Listen == "" {
+		if o.HubServer == nil && o.HubURL == "" {
+			return nil, errors.New("ring: neither an address to listen on nor a hub is given")
+		}
+		return n, nil
+	}
+	host, portText, err := net.SplitHostPort(o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("ring: listen address %q: %w; want HOST:PORT", o.Listen, err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("ring: listen address %q: %q is not a port", o.Listen, portText)
+	}
+	advertise := o.Advertise
+	if advertise == "" {
+		advertise = host
+	}
+	if ip := net.ParseIP(advertise); advertise == "" || ip != nil && ip.IsUnspecified() {
+		return nil, fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
+	}
+	if n.own, err = StartServer(host, port); err != nil {
+		return nil, err
+	}
+	_, boundPort, err := net.SplitHostPort(n.own.ns.Addr().String())
+	if err != nil {
+		n.own.Close()
+		return nil, fmt.Errorf("ring: %w", err)
+	}
+	n.url = "nats://" + net.JoinHostPort(advertise, boundPort)
+	return n, nil
+}
+
+// token says whether a name can be one part of a subject.
+func token(name string) bool {
+	for _, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
+
+// URL is what the other members must know as this one's Peer.URL: "" when the
+// hub serves its successor.
+func (n *Node) URL() string { return n.url }
+
+// Ring opens this replica's links in a round: peers are all members by rank,
+// rank is this one's. It connects to the predecessor's server unless an
+// earlier round has, and drops connections that this round does not need. A
+// predecessor that cannot be reached within Options.DialTimeout is an
+// *allreduce.PeerError. Close the Transport (a Group does) when the round
+// ends; the connections stay.
+func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (allreduce.Transport, error) {
+	id := allreduce.Identity{Job: n.o.Job, Round: round, Rank: rank, World: len(peers)}
+	switch {
+	case rank < 0 || rank >= len(peers):
+		return nil, fmt.Errorf("ring of round %d: rank %d among %d peers", round, rank, len(peers))
+	case peers[rank].URL != n.url:
+		return nil, fmt.Errorf("ring of round %d: peers[%d] has URL %q, this replica's is %q", round, rank, peers[rank].URL, n.url)
+	case len(peers) == 1:
+		return allreduce.Solo(n.o.Job, round), nil
+	}
+	pred := peers[id.Predecessor()]
+	if pred.URL == "" && n.o.HubServer == nil && n.o.HubURL == "" {
+		return nil, fmt.Errorf("ring of round %d: rank %d (%s) has no server of its own and no hub is given", round, id.Predecessor(), pred.ID)
+	}
+	n.keepOnly(n.url, pred.URL)
+	out, err := n.endpoint(n.url)
+	if err != nil {
+		return nil, err
+	}
+	in, err := n.endpoint(pred.URL)
+	if err != nil {
+		return nil, err
+	}
+	dialCtx, stop := context.WithTimeout(ctx, n.o.DialTimeout)
+	defer stop()
+	t := newTransport(id, in, out)
+	if err := t.dial(dialCtx); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, &allreduce.PeerError{
+			Rank: id.Predecessor(), Round: round, Op: "connect to " + describe(pred),
+			Err: fmt.Errorf("%w: %v", allreduce.ErrDown, err),
+		}
+	}
+	return t, nil
+}
+
+func describe(p Peer) string {
+	if p.URL == "" {
+		return "the hub for " + p.ID
+	}
+	return p.ID + " at " + p.URL
+}
+
+// endpoint finds or makes the connections to one server; a dead one is
+// replaced.
+func (n *Node) endpoint(url string) (*endpoint, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, errors.New("ring: node is closed")
+	}
+	e := n.endpoints[url]
+	if e == nil || e.isDead() {
+		if e != nil {
+			e.close()
+		}
+		dial := url
+		if url == "" {
+			dial = n.o.HubURL
+		}
+		e = newEndpoint(dial, n.serverOf(url), "ring "+n.o.ID)
+		e.shared = url == ""
+		n.endpoints[url] = e
+	}
+	return e, nil
+}
+
+// serverOf is the embedded server behind a URL, nil for one to dial.
+func (n *Node) serverOf(url string) InProcess {
+	switch {
+	case url == "":
+		return n.o.HubServer
+	case url == n.url:
+		return n.own
+	}
+	return nil
+}
+
+// keepOnly closes connections to servers other than the two. The round does
+// not wait for it: a host that hangs takes nothing any more, and flushing to
+// it would only end by a timeout.
+func (n *Node) keepOnly(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for url, e := range n.endpoints {
+		if url != a && url != b {
+			n.dropped.Go(e.close)
+			delete(n.endpoints, url)
+		}
+	}
+}
+
+// Close closes all connections and the server. Transports must have been
+// closed; a successor that is still to receive something must have got it
+// (Group.Leave).
+func (n *Node) Close() {
+	n.mu.Lock()
+	n.closed = true
+	for url, e := range n.endpoints {
+		e.close()
+		delete(n.endpoints, url)
+	}
+	n.mu.Unlock()
+	n.dropped.Wait()
+	if n.own != nil {
+		n.own.Close()
+	}
+}

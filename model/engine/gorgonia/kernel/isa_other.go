@@ -1,8 +1,0 @@
-//go:build !amd64
-
-package kernel
-
-// Available lists the instruction sets of this CPU, fastest first.
-func Available() []ISA { return []ISA{Generic} }
-
-func implementation(ISA) instructions { return genericInstructions() }

@@ -1,4 +1,0 @@
-//go:build turbojpeg
-
-#define VIEW mochi_view_plain
-#include "view_body.h"
