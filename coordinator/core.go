@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 // Limits are the times and counts by which the core loses patience.
@@ -71,7 +72,7 @@ type Checkpoint struct {
 type CoreConfig struct {
 	Instance     string                      // this run of the coordinator
 	Binary       string                      // build identity; replicas must have the same
-	Training     protocol.Config             // sent to every replica
+	Training     config.Job                  // sent to every replica
 	ConfigDigest string                      // of Training; compared with Hello.Config
 	Data         protocol.Data               // what the job trains on; Kind "": the first replica's
 	LR           func(epoch float64) float64 // see Config

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 // TestRandomHistories throws random interleavings of deliveries, delays,
@@ -151,7 +152,7 @@ func (w *world) boot() {
 	w.incarnation++
 	cfg := CoreConfig{
 		Instance: fmt.Sprint(w.incarnation), Binary: "b", ConfigDigest: "c",
-		Training: protocol.Config{
+		Training: config.Job{
 			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
 			MaxReplicas: 4, GroupsAtOnce: w.atOnce, QueueShards: worldShards, QueueCopies: w.copies,
 		},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt with what the core does now")
@@ -89,7 +90,7 @@ func newScenario(t *testing.T) *scenario {
 		t: t, now: time.Unix(1e9, 0),
 		cfg: CoreConfig{
 			Instance: "one", Binary: "build", ConfigDigest: "cfg",
-			Training: protocol.Config{
+			Training: config.Job{
 				Batch: 4, BNGroup: 1, Queue: 10, Epochs: 2, Steps: 1000, Momentum: 0.99, MinReplicas: 1,
 			},
 			LR: func(epoch float64) float64 { return 0.1 / (math.Floor(epoch) + 1) }, // constant inside an epoch

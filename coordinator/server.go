@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 // ErrJobFailed is wrapped by the error of Run when the job failed; the
@@ -23,7 +24,7 @@ type Config struct {
 	Job          string
 	Instance     string // this run; default random
 	Binary       string // build identity; replicas must have the same
-	Training     protocol.Config
+	Training     config.Job
 	ConfigDigest string                      // of Training, compared with the replicas'
 	Data         protocol.Data               // Kind "": what the log remembers, or the first replica has
 	LR           func(epoch float64) float64 // learning rate at a point of the run: epochs from 0 on, with the part of the current one

@@ -16,6 +16,7 @@ import (
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 const job = "test"
@@ -158,7 +159,7 @@ func startHost(t *testing.T, listen, dir string, shelf *shelf, w *watcher, steps
 	}
 	h.coord = coordinator.New(coordinator.Config{
 		Job: job, Binary: "build", ConfigDigest: "cfg",
-		Training: protocol.Config{
+		Training: config.Job{
 			Batch: 8, BNGroup: 1, Queue: 64, Steps: steps, Epochs: 1, CheckpointEvery: 10, MinReplicas: 1,
 		},
 		LR:  func(float64) float64 { return 0.1 },

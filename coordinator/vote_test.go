@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 // Every KNNEvery epochs, the commit that takes the last sample of the epoch,
@@ -12,7 +13,7 @@ func TestEvaluatedCommits(t *testing.T) {
 	const batch, samples = 4, 10
 	for every, want := range map[int][]int64{0: nil, 1: {3, 5, 8, 10}, 2: {5, 10}} {
 		c := NewCore(CoreConfig{
-			Training: protocol.Config{Batch: batch, KNNEvery: every},
+			Training: config.Job{Batch: batch, KNNEvery: every},
 			Data:     protocol.Data{Kind: "idx", Train: samples},
 		})
 		var got []int64
@@ -41,7 +42,7 @@ func TestTotalCountsSamplesLeft(t *testing.T) {
 		want         int64
 	}{{0, 0, 16, 19}, {2, 32, 16, 19}, {19, 304, 16, 19}, {2, 32, 12, 25}, {2, 32, 300, 3}, {18, 288, 1, 30}} {
 		core := NewCore(CoreConfig{
-			Training:   protocol.Config{Batch: c.batch, Epochs: 3},
+			Training:   config.Job{Batch: c.batch, Epochs: 3},
 			Data:       protocol.Data{Kind: "idx", Train: 100},
 			Checkpoint: &Checkpoint{Step: c.step, Cursor: c.cursor},
 		})

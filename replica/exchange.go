@@ -6,6 +6,7 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/model/engine"
 	"mochi/model/loss"
 )
 
@@ -50,7 +51,7 @@ func (s *session) newExchange(m *membership) *exchange {
 		owner := holders[0]
 		e.index[v] = place{owner, len(e.owned[owner])}
 		e.owned[owner] = append(e.owned[owner], v)
-		rows := (s.cfg.Queue - v + s.cfg.QueueShards - 1) / s.cfg.QueueShards
+		rows := engine.ShardRows(s.cfg.Queue, s.cfg.QueueShards, v)
 		e.hard[owner] = min(e.hard[owner]+rows, s.cfg.MoCHi.N)
 	}
 	return e

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"testing"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica"
 )
 
 // groupsConfig is a job of six groups of two samples, n at once.
-func groupsConfig(n int, copies string) protocol.Config {
+func groupsConfig(n int, copies string) config.Job {
 	cfg := spreadConfig(copies)
 	cfg.Steps, cfg.GroupsAtOnce = 3, n
 	return cfg

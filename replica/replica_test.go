@@ -9,6 +9,7 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model"
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia"
@@ -39,12 +40,12 @@ func (p pictures) Decode(i int, d *data.Decoder) (*augment.Image, error) {
 	return img, nil
 }
 
-func testConfig() protocol.Config {
-	c := protocol.DefaultConfig()
+func testConfig() config.Job {
+	c := config.Default()
 	c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 12, "cifar"
 	c.Batch, c.BNGroup = 8, 4
 	c.Queue, c.QueueShards, c.Dim = 37, 5, 16 // K is no multiple of B
-	c.MoCHi, c.MoCHiWarmup = protocol.MoCHi{N: 9, S: 12, S2: 5}, 1
+	c.MoCHi, c.MoCHiWarmup = config.MoCHi{N: 9, S: 12, S2: 5}, 1
 	c.Temperature, c.Momentum = 0.2, 0.9
 	c.LR, c.Epochs = 0.05, 100
 	return c
@@ -53,7 +54,7 @@ func testConfig() protocol.Config {
 // script is a Link played by a test: a coordinator of one replica.
 type script struct {
 	t        *testing.T
-	cfg      protocol.Config
+	cfg      config.Job
 	steps    int64
 	messages chan protocol.Message
 	heard    chan protocol.Message // all but heartbeats
@@ -64,7 +65,7 @@ type script struct {
 	commits  []protocol.Commit
 }
 
-func newScript(t *testing.T, cfg protocol.Config, steps int64) *script {
+func newScript(t *testing.T, cfg config.Job, steps int64) *script {
 	return &script{t: t, cfg: cfg, steps: steps, source: protocol.FromSeed,
 		messages: make(chan protocol.Message, 16), heard: make(chan protocol.Message, 16), uploads: map[int64][]byte{}}
 }
@@ -157,7 +158,7 @@ func train(t *testing.T, s *script, ds data.Dataset) *checkpoint.State {
 
 // simulation is the same training as one plain loop: no prefetching, no
 // buckets, no protocol, a queue that is a list.
-func simulation(t *testing.T, cfg protocol.Config, ds data.Dataset, steps int64) *checkpoint.State {
+func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *checkpoint.State {
 	t.Helper()
 	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
 	if err != nil {

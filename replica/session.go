@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model"
 	"mochi/model/engine"
 	"mochi/model/loss"
@@ -22,7 +23,7 @@ import (
 // session is what a replica builds once it knows the job: the model, the
 // queue, the input, and where the training stands. It outlives rounds.
 type session struct {
-	cfg     protocol.Config
+	cfg     config.Job
 	yaml    string // cfg, for checkpoints
 	net     *network.Network
 	engine  engine.Engine
@@ -63,7 +64,7 @@ type stage struct {
 	keys     []float32 // [B, d] keys in global-batch order
 }
 
-func newSession(rc Config, cfg protocol.Config) (*session, error) {
+func newSession(rc Config, cfg config.Job) (*session, error) {
 	if cfg.StrictData {
 		if err := rc.Data.Strict(); err != nil {
 			return nil, err
@@ -111,7 +112,7 @@ func newSession(rc Config, cfg protocol.Config) (*session, error) {
 }
 
 // ModelConfig is the part of a job's configuration that the method needs.
-func ModelConfig(c protocol.Config) model.Config {
+func ModelConfig(c config.Job) model.Config {
 	return model.Config{
 		BNGroup: c.BNGroup, GroupsAtOnce: c.GroupsAtOnce,
 		Queue: c.Queue, LossBatch: c.Batch,
@@ -127,7 +128,7 @@ func ModelConfig(c protocol.Config) model.Config {
 }
 
 // QueueStorage is how a job's queue keeps its keys.
-func QueueStorage(c protocol.Config) queue.Storage {
+func QueueStorage(c config.Job) queue.Storage {
 	if c.Storage() == "bf16" {
 		return queue.BF16
 	}

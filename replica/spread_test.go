@@ -15,6 +15,7 @@ import (
 	"mochi/allreduce/allreducetest"
 	"mochi/coordinator"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
@@ -23,7 +24,7 @@ import (
 // cluster is a job in memory: the coordinator's core, replicas, rings.
 type cluster struct {
 	t     *testing.T
-	cfg   protocol.Config
+	cfg   config.Job
 	mu    sync.Mutex
 	core  *coordinator.Core
 	links map[string]*link
@@ -52,13 +53,13 @@ type link struct {
 var errKilled = errors.New("killed")
 
 // runCluster trains with n replicas until the job is over.
-func runCluster(t *testing.T, cfg protocol.Config, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
+func runCluster(t *testing.T, cfg config.Job, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
 	t.Helper()
 	return runClusterOn(t, replica.OpenTestEngine, cfg, n, applied)
 }
 
 // runClusterOn is runCluster on another engine.
-func runClusterOn(t *testing.T, open replica.OpenEngine, cfg protocol.Config, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
+func runClusterOn(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied func(r *replica.Replica, l *link, step int64)) *cluster {
 	t.Helper()
 	set := &data.Set{Train: replica.Pictures(30, 12), Info: protocol.Data{Kind: "test", Train: 30}}
 	cfg.MinReplicas = n
@@ -211,7 +212,7 @@ func (l *link) Download(_ context.Context, name string) ([]byte, error) {
 	return nil, fmt.Errorf("no checkpoint %s", name)
 }
 
-func spreadConfig(copies string) protocol.Config {
+func spreadConfig(copies string) config.Job {
 	cfg := replica.TestConfig()
 	cfg.Batch, cfg.BNGroup = 12, 2
 	cfg.QueueShards, cfg.QueueCopies, cfg.MoCHiWarmup = 6, copies, 0
@@ -295,7 +296,7 @@ func TestFlippedBitWithoutACopy(t *testing.T) {
 // state are the same bits, and not those of fp32. The keys of its checkpoint
 // are bfloat16. A flipped bit is found and replaced.
 func TestQueueInBF16(t *testing.T) {
-	config := func(copies, storage string) protocol.Config {
+	config := func(copies, storage string) config.Job {
 		cfg := spreadConfig(copies)
 		cfg.QueueStorage = storage
 		return cfg

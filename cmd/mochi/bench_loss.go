@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/loss"
 	"mochi/replica"
@@ -34,8 +34,8 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	batch := fs.Int("batch", 32, "`B`: queries")
 	k := fs.Int("queue", 65536, "`K`: queue length")
 	dim := fs.Int("dim", 128, "`d`: embedding dimension")
-	mix := protocol.MoCHi{N: 1024, S: 1024, S2: 128}
-	fs.Func("mochi", "`N,s,s2`: hard negatives, synthetic ones from pairs and from the query (default 1024,1024,128)", func(v string) (err error) { mix, err = protocol.ParseMoCHi(v); return err })
+	mix := config.MoCHi{N: 1024, S: 1024, S2: 128}
+	fs.Func("mochi", "`N,s,s2`: hard negatives, synthetic ones from pairs and from the query (default 1024,1024,128)", func(v string) (err error) { mix, err = config.ParseMoCHi(v); return err })
 	engineName := fs.String("engine", "auto", engineFlag)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	storage := fs.String("queue-storage", "fp32", "fp32 or bf16 `format` of the keys in memory; similarities are fp32 in both")
@@ -88,7 +88,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 		return err
 	}
 	extra := max(0, peakRSS()-base)
-	plain, moco, err := lossRunner(eng, protocol.MoCHi{}, *batch, *k, *dim, q, pos, shards)
+	plain, moco, err := lossRunner(eng, config.MoCHi{}, *batch, *k, *dim, q, pos, shards)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 
 // lossRunner returns a loss and a function that computes one batch of it, with
 // its gradient.
-func lossRunner(eng engine.Engine, mix protocol.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (l *loss.Loss, run func(step int64) error, err error) {
+func lossRunner(eng engine.Engine, mix config.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (l *loss.Loss, run func(step int64) error, err error) {
 	l, err = loss.New(loss.Config{
 		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: min(benchShards, k), Threads: eng.Info().Threads,
 	}, dim, batch, k, eng.Contrast())

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model"
 	"mochi/model/engine"
 	"mochi/model/loss"
@@ -104,7 +104,7 @@ func stepSettings() []string {
 // fitStep lets what was not given follow what was, where neither a preset nor
 // a file says: images of the size the network is made for, no group larger
 // than the batch, no more hard negatives than the queue holds.
-func (t *trainingConfig) fitStep(c *protocol.Config) {
+func (t *trainingConfig) fitStep(c *config.Job) {
 	c.MinReplicas, c.MaxReplicas = 1, 0
 	if t.preset != "" || t.file != "" {
 		return
@@ -134,7 +134,7 @@ func (t *trainingConfig) fitStep(c *protocol.Config) {
 
 // stepBencher runs what a replica runs in a step, without input and network.
 type stepBencher struct {
-	cfg    protocol.Config
+	cfg    config.Job
 	eng    engine.Engine
 	net    *network.Network
 	moco   *model.MoCo
@@ -157,7 +157,7 @@ type leftovers struct {
 	query, key []float32 // [n, NumBuffers]
 }
 
-func newStepBencher(eng engine.Engine, cfg protocol.Config) (*stepBencher, error) {
+func newStepBencher(eng engine.Engine, cfg config.Job) (*stepBencher, error) {
 	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
 	if err != nil {
 		return nil, err

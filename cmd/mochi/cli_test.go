@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/network"
 )
 
@@ -125,7 +125,7 @@ func TestConfigFile(t *testing.T) {
 // What the protocol accepts is what the networks can be built for.
 func TestArchitecturesAgree(t *testing.T) {
 	for _, arch := range network.Architectures() {
-		cfg := protocol.DefaultConfig()
+		cfg := config.Default()
 		cfg.Arch = arch
 		for size := 1; size <= 64; size++ {
 			cfg.ImageSize = size
@@ -135,7 +135,7 @@ func TestArchitecturesAgree(t *testing.T) {
 			}
 		}
 	}
-	cfg := protocol.DefaultConfig()
+	cfg := config.Default()
 	cfg.Arch = "none"
 	text := cfg.Validate().Error()
 	if known := strings.Join(network.Architectures(), ", "); !strings.Contains(text, known) {
@@ -208,14 +208,14 @@ func TestBenchObjects(t *testing.T) {
 func TestBenchStepDefaults(t *testing.T) {
 	for _, test := range []struct {
 		set  map[string]string
-		want func(c protocol.Config) bool
+		want func(c config.Job) bool
 	}{
-		{map[string]string{"arch": "resnet20"}, func(c protocol.Config) bool { return c.ImageSize == 32 && c.Head == "linear" }},
-		{map[string]string{"arch": "resnet20", "image-size": "28"}, func(c protocol.Config) bool { return c.ImageSize == 28 }},
-		{map[string]string{"arch": "resnet50"}, func(c protocol.Config) bool { return c.ImageSize == 224 && c.BNGroup == 32 }},
-		{map[string]string{"batch": "16", "queue": "8192"}, func(c protocol.Config) bool { return c.BNGroup == 16 && c.MoCHi.N == 1024 }},
-		{map[string]string{"batch": "8", "queue": "10"}, func(c protocol.Config) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
-		{map[string]string{"batch": "32768"}, func(c protocol.Config) bool { return c.Queue == 32768 }},
+		{map[string]string{"arch": "resnet20"}, func(c config.Job) bool { return c.ImageSize == 32 && c.Head == "linear" }},
+		{map[string]string{"arch": "resnet20", "image-size": "28"}, func(c config.Job) bool { return c.ImageSize == 28 }},
+		{map[string]string{"arch": "resnet50"}, func(c config.Job) bool { return c.ImageSize == 224 && c.BNGroup == 32 }},
+		{map[string]string{"batch": "16", "queue": "8192"}, func(c config.Job) bool { return c.BNGroup == 16 && c.MoCHi.N == 1024 }},
+		{map[string]string{"batch": "8", "queue": "10"}, func(c config.Job) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
+		{map[string]string{"batch": "32768"}, func(c config.Job) bool { return c.Queue == 32768 }},
 	} {
 		training := &trainingConfig{set: test.set}
 		var f faults
@@ -228,7 +228,7 @@ func TestBenchStepDefaults(t *testing.T) {
 
 // The settings of the help are exactly the keys of config.yaml.
 func TestSettingsAreTheKeys(t *testing.T) {
-	text, err := protocol.DefaultConfig().YAML()
+	text, err := config.Default().YAML()
 	if err != nil {
 		t.Fatal(err)
 	}

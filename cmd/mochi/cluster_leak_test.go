@@ -12,7 +12,7 @@ import (
 	"mochi/coordinator"
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia"
 	"mochi/replica"
@@ -65,10 +65,10 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := protocol.DefaultConfig()
+	cfg := config.Default()
 	cfg.Arch, cfg.Head, cfg.ImageSize, cfg.Recipe = "resnet8", "linear", 12, "cifar"
 	cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.QueueShards, cfg.Dim = 8, 4, 40, 4, 8
-	cfg.MoCHi = protocol.MoCHi{N: 8, S: 4, S2: 2}
+	cfg.MoCHi = config.MoCHi{N: 8, S: 4, S2: 2}
 	cfg.Epochs = 100_000
 	seen := rounds{make(chan string, 16)}
 	job := coordinator.New(coordinator.Config{

@@ -9,7 +9,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/network"
 )
 
@@ -29,7 +29,7 @@ func settings() []setting {
 		{"queue", "K", "length of the negative queue, keys"},
 		{"queue-shards", "V", "virtual shards of the queue"},
 		{"queue-copies", "R", "copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"},
-		{"queue-storage", "S", fmt.Sprintf("format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to %d MiB, then bf16)", protocol.ExactQueueBytes>>20)},
+		{"queue-storage", "S", fmt.Sprintf("format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to %d MiB, then bf16)", config.ExactQueueBytes>>20)},
 		{"dim", "d", "embedding dimension"},
 		{"temperature", "T", "softmax temperature"},
 		{"momentum", "m", "momentum of the key encoder"},
@@ -68,10 +68,10 @@ type trainingConfig struct {
 func addTrainingFlags(fs *flagSet, use func(name string) bool) *trainingConfig {
 	t := &trainingConfig{set: map[string]string{}}
 	defaults := map[string]any{}
-	if text, err := protocol.DefaultConfig().YAML(); err == nil {
+	if text, err := config.Default().YAML(); err == nil {
 		_ = yaml.Unmarshal(text, &defaults) // only for the help text
 	}
-	fs.StringVar(&t.preset, "preset", "", "`NAME` of the paper's settings: "+strings.Join(protocol.PresetNames(), ", "))
+	fs.StringVar(&t.preset, "preset", "", "`NAME` of the paper's settings: "+strings.Join(config.Presets(), ", "))
 	fs.StringVar(&t.file, "config", "", "YAML `FILE` of settings, such as a RUN's config.yaml")
 	for _, s := range settings() {
 		if !use(s.name) {
@@ -96,10 +96,10 @@ var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "
 // config is the effective configuration, adjusted by the command and checked
 // as a whole; what is wrong with it goes to f. fs receives the process keys of
 // the file for flags not given.
-func (t *trainingConfig) config(fs *flagSet, f *faults, adjust func(c *protocol.Config)) protocol.Config {
-	cfg := protocol.DefaultConfig()
+func (t *trainingConfig) config(fs *flagSet, f *faults, adjust func(c *config.Job)) config.Job {
+	cfg := config.Default()
 	if t.preset != "" {
-		p, err := protocol.Preset(t.preset)
+		p, err := config.Preset(t.preset)
 		f.addErr("preset", err)
 		if err == nil {
 			cfg = p
@@ -111,7 +111,7 @@ func (t *trainingConfig) config(fs *flagSet, f *faults, adjust func(c *protocol.
 	for _, name := range slices.Sorted(maps.Keys(t.set)) {
 		over, err := yaml.Marshal(map[string]yaml.Node{name: {Kind: yaml.ScalarNode, Value: t.set[name]}})
 		if err == nil {
-			cfg, err = protocol.OverlayConfig(cfg, over)
+			cfg, err = config.Overlay(cfg, over)
 		}
 		f.addErr(name, flagged(err))
 	}
@@ -122,7 +122,7 @@ func (t *trainingConfig) config(fs *flagSet, f *faults, adjust func(c *protocol.
 
 // flagged is err without the line number, which a flag does not have.
 func flagged(err error) error {
-	list, ok := err.(protocol.Faults)
+	list, ok := err.(config.Faults)
 	for i := range list {
 		list[i].Problem = strings.TrimPrefix(list[i].Problem, "line 1: ")
 	}
@@ -132,19 +132,19 @@ func flagged(err error) error {
 	return err
 }
 
-func (t *trainingConfig) overlayFile(cfg protocol.Config, fs *flagSet, f *faults) protocol.Config {
+func (t *trainingConfig) overlayFile(cfg config.Job, fs *flagSet, f *faults) config.Job {
 	text, err := os.ReadFile(t.file)
 	if err != nil {
 		f.add("config", "%v", err)
 		return cfg
 	}
-	mine, rest, err := protocol.TakeKeys(text, processKeys...)
+	mine, rest, err := config.TakeKeys(text, processKeys...)
 	f.addErr("config", err)
 	fileFlags(fs, mine, f)
 	if t.preset == "" {
-		cfg, err = protocol.ParseConfig(rest)
+		cfg, err = config.Parse(rest)
 	} else {
-		cfg, err = protocol.OverlayConfig(cfg, rest)
+		cfg, err = config.Overlay(cfg, rest)
 		cfg.Preset = t.preset
 	}
 	f.addErr("config", err)

@@ -13,6 +13,7 @@ import (
 
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/replica/data"
 )
@@ -33,7 +34,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		return err
 	}
 	var f faults
-	cfg := training.config(fs, &f, func(*protocol.Config) {})
+	cfg := training.config(fs, &f, func(*config.Job) {})
 	if *state == "" {
 		f.add("state", "missing: the folder of the run")
 	}

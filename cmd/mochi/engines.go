@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/engine/gorgonia"
 )
@@ -118,6 +118,6 @@ func (f *faults) checkEngine(name string, cfg engine.Config) engine.Info {
 }
 
 // engineConfig is the part of a job's configuration that an engine needs.
-func engineConfig(c protocol.Config, threads, device int) engine.Config {
+func engineConfig(c config.Job, threads, device int) engine.Config {
 	return engine.Config{Precision: engine.Precision(c.Precision), Threads: threads, Device: device}
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 	"strings"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
 	"mochi/model/network"
@@ -139,8 +139,8 @@ func (e *encoderFlags) load() (*checkpoint.State, *network.Network, error) {
 }
 
 // config is what an untrained encoder would be trained with.
-func (e *encoderFlags) config(net *network.Network) protocol.Config {
-	cfg := protocol.DefaultConfig()
+func (e *encoderFlags) config(net *network.Network) config.Job {
+	cfg := config.Default()
 	cfg.Arch, cfg.Head, cfg.ImageSize, cfg.Dim, cfg.Seed = net.Arch, e.head, net.ImageSize, net.Dim, e.seed
 	return cfg
 }
@@ -152,7 +152,7 @@ func loadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg, err := protocol.ParseConfig([]byte(st.Config))
+	cfg, err := config.Parse([]byte(st.Config))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
 	}

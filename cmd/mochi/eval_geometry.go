@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/loss"
 	"mochi/model/network"
@@ -21,10 +21,10 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 	fs.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder and a queue of random vectors")
 	dataPath := fs.String("data", "", "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
 	images := fs.Int("images", geometryImages, "images to measure on, evenly spaced; 0 = all")
-	mix := protocol.MoCHi{}
+	mix := config.MoCHi{}
 	mixed := false
 	fs.Func("mochi", "`N,s,s2` of proxy_acc_hard (default the checkpoint's)", func(v string) (err error) {
-		mix, err = protocol.ParseMoCHi(v)
+		mix, err = config.ParseMoCHi(v)
 		mixed = true
 		return err
 	})
@@ -54,7 +54,7 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 	}
 	cfg := e.config(net)
 	if st.Config != "" {
-		if cfg, err = protocol.ParseConfig([]byte(st.Config)); err != nil {
+		if cfg, err = config.Parse([]byte(st.Config)); err != nil {
 			return fmt.Errorf("%s: its config: %w", e.path, err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"runtime"
 	"sync"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
 	"mochi/model/network"
@@ -18,7 +18,7 @@ import (
 // evaluator measures kNN accuracy and geometry during a run, with an engine of
 // its own.
 type evaluator struct {
-	cfg    protocol.Config
+	cfg    config.Job
 	set    *data.Set
 	rec    *recorder
 	engine string
@@ -33,7 +33,7 @@ type evaluator struct {
 const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
 
 // newEvaluator returns nil where there is nothing to evaluate on.
-func newEvaluator(cfg protocol.Config, set *data.Set, engineName string, device, images int, rec *recorder) *evaluator {
+func newEvaluator(cfg config.Job, set *data.Set, engineName string, device, images int, rec *recorder) *evaluator {
 	if cfg.KNNEvery == 0 || set == nil {
 		return nil
 	}

@@ -8,21 +8,21 @@ import (
 	"sync"
 	"time"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica/data"
 )
 
 // faults collects all that is wrong with a command line, so that it can be
 // said at once and before anything is started or written.
-type faults struct{ list protocol.Faults }
+type faults struct{ list config.Faults }
 
 func (f *faults) add(field, format string, args ...any) {
-	f.list = append(f.list, protocol.Fault{Field: field, Problem: fmt.Sprintf(format, args...)})
+	f.list = append(f.list, config.Fault{Field: field, Problem: fmt.Sprintf(format, args...)})
 }
 
 // addErr adds the faults of a configuration, or err as a fault of field.
 func (f *faults) addErr(field string, err error) {
-	var more protocol.Faults
+	var more config.Faults
 	if errors.As(err, &more) {
 		f.list = append(f.list, more...)
 	} else if err != nil {

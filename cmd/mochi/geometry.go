@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
 	"mochi/model/loss"
@@ -51,7 +51,7 @@ type geometryResult struct {
 
 type geometryOptions struct {
 	images int // at most
-	mochi  protocol.MoCHi
+	mochi  config.MoCHi
 	oracle bool
 	seed   uint64
 	report func(text string) // progress, may be nil
@@ -62,7 +62,7 @@ type geometryOptions struct {
 // geometry measures where the encoders of state, those of st, put the images
 // of set: of its test split, whose keys are not in the queue, else of the
 // training split.
-func geometry(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, cfg protocol.Config, set *data.Set, o geometryOptions) (geometryResult, error) {
+func geometry(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, cfg config.Job, set *data.Set, o geometryOptions) (geometryResult, error) {
 	net := state.Network()
 	r := geometryResult{Split: "test", MoCHi: o.mochi.String(), Oracle: o.oracle, Queue: st.K, QueueFilled: min(st.QueueFilled, int64(st.K))}
 	images := set.Test
@@ -117,7 +117,7 @@ func geometry(ctx context.Context, eng engine.Engine, state engine.State, st *ch
 
 // proxy is the proxy task of training, against the queue of st: the loss
 // reports it.
-func (r *geometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg protocol.Config, images data.Dataset, x, k []float32, o geometryOptions) error {
+func (r *geometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg config.Job, images data.Dataset, x, k []float32, o geometryOptions) error {
 	const most = 256
 	l, err := loss.New(loss.Config{
 		N: o.mochi.N, S: o.mochi.S, S2: o.mochi.S2, Temperature: cfg.Temperature, Shards: cfg.QueueShards,
@@ -179,7 +179,7 @@ func viewer(images data.Dataset, recipe augment.Recipe, draw func(i int) *rand.R
 }
 
 // initialState is the state in which a run of cfg begins.
-func initialState(cfg protocol.Config, net *network.Network) *checkpoint.State {
+func initialState(cfg config.Job, net *network.Network) *checkpoint.State {
 	st := &checkpoint.State{Arch: net.Arch, Net: net, Seed: cfg.Seed, K: cfg.Queue, Dim: cfg.Dim}
 	st.QueryParams, st.QueryBuffers = net.Init(cfg.Seed)
 	st.KeyParams, st.KeyBuffers = st.QueryParams, st.QueryBuffers

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
@@ -43,20 +43,20 @@ func TestProxyTaskOfGeometry(t *testing.T) {
 	}
 	defer eng.Close()
 	st := &checkpoint.State{K: 4, Dim: 2, Queue: at(10, 100, 170, 200), QueueLabels: []int32{0, 0, 1, 0}}
-	cfg := protocol.Config{Temperature: 0.2, QueueShards: 2}
+	cfg := config.Job{Temperature: 0.2, QueueShards: 2}
 	for _, c := range []struct {
 		oracle           bool
 		key              [2]float64 // degrees from their queries
-		mochi            protocol.MoCHi
+		mochi            config.MoCHi
 		proxy, hard, neg float64
 	}{
-		{false, [2]float64{20, 5}, protocol.MoCHi{}, 0.5, 0.5, cos(10, 100, 170, 200, 170, 80, 10, 20)},
-		{true, [2]float64{20, 5}, protocol.MoCHi{}, 1, 1, (cos(170) + cos(170, 80, 20)) / 2},
-		{true, [2]float64{20, 25}, protocol.MoCHi{}, 0.5, 0.5, (cos(170) + cos(170, 80, 20)) / 2},
+		{false, [2]float64{20, 5}, config.MoCHi{}, 0.5, 0.5, cos(10, 100, 170, 200, 170, 80, 10, 20)},
+		{true, [2]float64{20, 5}, config.MoCHi{}, 1, 1, (cos(170) + cos(170, 80, 20)) / 2},
+		{true, [2]float64{20, 25}, config.MoCHi{}, 0.5, 0.5, (cos(170) + cos(170, 80, 20)) / 2},
 		// h′ of 0° and 170° lies 85° to 170° from 0°; of 180° and 200°, 10° to 20°
 		// from 180°.
-		{true, [2]float64{20, 5}, protocol.MoCHi{N: 1, S2: 64}, 1, 1, (cos(170) + cos(170, 80, 20)) / 2},
-		{true, [2]float64{150, 5}, protocol.MoCHi{N: 1, S2: 64}, 1, 0.5, (cos(170) + cos(170, 80, 20)) / 2},
+		{true, [2]float64{20, 5}, config.MoCHi{N: 1, S2: 64}, 1, 1, (cos(170) + cos(170, 80, 20)) / 2},
+		{true, [2]float64{150, 5}, config.MoCHi{N: 1, S2: 64}, 1, 0.5, (cos(170) + cos(170, 80, 20)) / 2},
 	} {
 		r := geometryResult{Images: 2}
 		k := at(c.key[0], 180+c.key[1])

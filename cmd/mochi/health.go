@@ -2,8 +2,7 @@ package main
 
 import (
 	"fmt"
-
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 )
 
 // Collapse: different images get all but the same embedding. The spread of
@@ -45,7 +44,7 @@ func (h *health) look(line logLine) string {
 // the step that follows so many committed samples: those of the step before
 // are 1 step old, and a full queue's oldest K/B. (After a change of K or B it
 // is that of a queue filled with the new ones.)
-func queueAge(samples int64, c protocol.Config) float64 {
+func queueAge(samples int64, c config.Job) float64 {
 	if samples < 1 || c.Batch < 1 {
 		return 0
 	}

@@ -1,10 +1,9 @@
 package main
 
 import (
+	"mochi/coordinator/protocol/config"
 	"strings"
 	"testing"
-
-	"mochi/coordinator/protocol"
 )
 
 // A collapse is told once, after the first epoch, and not for one bad batch.
@@ -31,7 +30,7 @@ func TestCollapseIsToldOnce(t *testing.T) {
 }
 
 func TestQueueAge(t *testing.T) {
-	c := protocol.Config{Batch: 4, Queue: 12}
+	c := config.Job{Batch: 4, Queue: 12}
 	for samples, want := range map[int64]float64{0: 0, 4: 1, 8: 1.5, 12: 2, 16: 2, 4000: 2} {
 		if got := queueAge(samples, c); got != want {
 			t.Errorf("after %d samples: %g steps, want %g", samples, got, want)

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mochi/coordinator"
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica/checkpoint"
 )
 
 // job is a RUN folder opened for training: what mochi train and mochi
 // coordinator have in common.
 type job struct {
-	cfg   protocol.Config
+	cfg   config.Job
 	dir   *runDir
 	store *store
 	from  *checkpoint.State // resumed from, nil for a fresh start
@@ -31,7 +31,7 @@ type job struct {
 const resumeFlag = "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint"
 
 // resume checks --resume and loads the checkpoint it names, nil for none.
-func (f *faults) resume(value string, cfg protocol.Config) *checkpoint.State {
+func (f *faults) resume(value string, cfg config.Job) *checkpoint.State {
 	switch value {
 	case "auto", "never":
 		return nil
@@ -54,7 +54,7 @@ func (f *faults) resume(value string, cfg protocol.Config) *checkpoint.State {
 // openJob opens or makes the RUN folder at path. resume is --resume, and start
 // the checkpoint it names, nil for auto and never. Nothing is changed in a
 // folder that another process trains in.
-func openJob(path string, cfg protocol.Config, resume string, start *checkpoint.State, p *progress) (_ *job, err error) {
+func openJob(path string, cfg config.Job, resume string, start *checkpoint.State, p *progress) (_ *job, err error) {
 	j := &job{cfg: cfg, store: &store{dir: filepath.Join(path, "checkpoints"), keep: cfg.Keep}}
 	if j.lock, err = lockRun(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -120,11 +120,11 @@ func (j *job) takeUp(path string, p *progress) (cut int64, err error) {
 	j.from = found.State
 	j.store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.from.Step, Cursor: j.from.Cursor}
 	p.say("resuming from %s: step %d, epoch %d", found.Path, j.from.Step, j.from.Epoch+1)
-	old, err := protocol.ParseConfig([]byte(j.from.Config))
+	old, err := config.Parse([]byte(j.from.Config))
 	if err != nil {
 		return 0, fmt.Errorf("%s: its configuration: %w", found.Path, err)
 	}
-	diff := protocol.Differences(old, j.cfg)
+	diff := config.Differences(old, j.cfg)
 	if len(diff) == 0 {
 		return -1, nil
 	}
@@ -149,12 +149,12 @@ func (j *job) recorded() int64 {
 }
 
 // fits says whether training can go on from a checkpoint.
-func fits(st *checkpoint.State, cfg protocol.Config, path string) error {
-	old, err := protocol.ParseConfig([]byte(st.Config))
+func fits(st *checkpoint.State, cfg config.Job, path string) error {
+	old, err := config.Parse([]byte(st.Config))
 	if err != nil {
 		return fmt.Errorf("%s: its configuration: %w", path, err)
 	}
-	if diff := protocol.CompatibleResume(old, cfg); len(diff) > 0 {
+	if diff := config.CompatibleResume(old, cfg); len(diff) > 0 {
 		return fmt.Errorf("cannot resume from %s: the checkpoint has other settings (its value ≠ the one asked for):\n  %s\nuse its settings (--config), another --out, or --resume never", path, strings.Join(diff, "\n  "))
 	}
 	return nil

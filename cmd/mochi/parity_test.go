@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/network"
 )
@@ -186,11 +186,11 @@ func parityOfSteps(t *testing.T, eng engine.Engine, path string, precision engin
 		BF16               []float64 `json:"loss_bf16"`
 	}
 	g := openTensors(t, path, &s)
-	cfg, err := protocol.Preset("cifar10")
+	cfg, err := config.Preset("cifar10")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi = s.Batch, s.Batch, s.K, protocol.MoCHi{}
+	cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi = s.Batch, s.Batch, s.K, config.MoCHi{}
 	cfg.Temperature, cfg.Momentum, cfg.LR, cfg.SGDMomentum, cfg.WeightDecay = s.Tau, s.M, s.LR, s.Mu, s.WD
 	b, err := newStepBencher(eng, cfg)
 	if err != nil {

@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"mochi/coordinator/protocol/config"
 	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/term"
-
-	"mochi/coordinator/protocol"
 )
 
 // progress shows a running job on stderr: one line rewritten in place on a
@@ -22,13 +21,13 @@ type progress struct {
 	width func() int // of the terminal, columns
 	every time.Duration
 
-	cfg   protocol.Config
+	cfg   config.Job
 	rate  float64   // images/s, smoothed
 	last  time.Time // of the last line, zero before the first
 	shown bool      // a live line is on screen
 }
 
-func newProgress(w io.Writer, cfg protocol.Config) *progress {
+func newProgress(w io.Writer, cfg config.Job) *progress {
 	p := &progress{w: w, cfg: cfg, every: 5 * time.Second}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.live, p.every = true, 100*time.Millisecond

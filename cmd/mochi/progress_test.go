@@ -5,17 +5,16 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"mochi/coordinator/protocol/config"
 	"os"
 	"strings"
 	"testing"
 	"time"
-
-	"mochi/coordinator/protocol"
 )
 
-func demo(t *testing.T) protocol.Config {
+func demo(t *testing.T) config.Job {
 	t.Helper()
-	cfg, err := protocol.Preset("demo")
+	cfg, err := config.Preset("demo")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +86,7 @@ func TestProgressFits(t *testing.T) {
 // negatives ln(1+K+s+s′).
 func TestChance(t *testing.T) {
 	cfg := demo(t)
-	cfg.Queue, cfg.MoCHi, cfg.MoCHiWarmup = 100, protocol.MoCHi{N: 10, S: 20, S2: 3}, 2
+	cfg.Queue, cfg.MoCHi, cfg.MoCHiWarmup = 100, config.MoCHi{N: 10, S: 20, S2: 3}, 2
 	p := newProgress(new(bytes.Buffer), cfg)
 	for epoch, want := range []float64{math.Log(101), math.Log(101), math.Log(124)} {
 		if got := p.chance(epoch); got != want {

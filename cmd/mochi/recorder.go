@@ -12,6 +12,7 @@ import (
 
 	"mochi/coordinator"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 	"mochi/replica/data/sampler"
@@ -21,7 +22,7 @@ import (
 // the steps. (Events are shown by the coordinator's logger.)
 type recorder struct {
 	dir      *runDir
-	cfg      protocol.Config
+	cfg      config.Job
 	progress *progress
 	samples  atomic.Pointer[sampler.Sampler] // once the data is known
 	health   health
@@ -118,7 +119,7 @@ func stamp(t time.Time) string {
 
 // totalSteps is the length in steps of a job that has made so many and
 // committed the samples before cursor (see coordinator.Core.Total).
-func totalSteps(c protocol.Config, s *sampler.Sampler, step, cursor int64) int64 {
+func totalSteps(c config.Job, s *sampler.Sampler, step, cursor int64) int64 {
 	if c.Steps > 0 {
 		return c.Steps
 	}

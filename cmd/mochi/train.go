@@ -16,7 +16,7 @@ import (
 
 	"mochi/allreduce/natsring"
 	"mochi/coordinator/natsbus"
-	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/replica"
 	"mochi/replica/checkpoint"
@@ -45,7 +45,7 @@ func runTrain(args []string, out, errs io.Writer) error {
 		return err
 	}
 	var f faults
-	l.cfg = training.config(fs, &f, func(c *protocol.Config) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+	l.cfg = training.config(fs, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
 	if n := len(l.devices); n > 0 && !fs.given("replicas") {
 		l.replicas = n
 	}
@@ -70,7 +70,7 @@ type local struct {
 	data, run, engine, resume  string
 	replicas, threads, workers int
 	knnImages                  int
-	cfg                        protocol.Config
+	cfg                        config.Job
 
 	tune            bool
 	devices         devices       // of the replicas, empty: 0, 1, …
@@ -115,7 +115,7 @@ func (l *local) check(f *faults) {
 }
 
 // announce says what is about to be trained on, and what may surprise.
-func (p *progress) announce(set *data.Set, cfg protocol.Config) {
+func (p *progress) announce(set *data.Set, cfg config.Job) {
 	if set != nil {
 		p.say("%s", set.Announce)
 	}

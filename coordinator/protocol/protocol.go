@@ -10,6 +10,7 @@ package protocol
 
 import (
 	"fmt"
+	"mochi/coordinator/protocol/config"
 	"time"
 )
 
@@ -104,10 +105,10 @@ type Hello struct {
 // Welcome admits a replica: it becomes a member at the next step boundary,
 // with the next Round.
 type Welcome struct {
-	Instance string   `json:"instance"` // this run of the coordinator
-	Config   Config   `json:"config"`   // everything a replica needs to know
-	Data     Data     `json:"data"`     // what the job trains on; Kind "" while the first replica's is awaited
-	Gossip   []string `json:"gossip"`   // memberlist peers to join
+	Instance string     `json:"instance"` // this run of the coordinator
+	Config   config.Job `json:"config"`   // everything a replica needs to know
+	Data     Data       `json:"data"`     // what the job trains on; Kind "" while the first replica's is awaited
+	Gossip   []string   `json:"gossip"`   // memberlist peers to join
 }
 
 // Refused ends a replica: Field names what differs.

@@ -3,6 +3,7 @@ package loss
 import (
 	"fmt"
 	"math/bits"
+	"mochi/model/splitmix"
 )
 
 // drawer draws for one query: of pair t the first hard negative uniformly among
@@ -16,9 +17,9 @@ import (
 type drawer struct{ h uint64 }
 
 func newDrawer(seed uint64, step int64, sample int) drawer {
-	h := mix64(seed ^ 0x6d6f636869) // "mochi"
-	h = mix64(h ^ uint64(step))
-	return drawer{mix64(h ^ uint64(sample))}
+	h := splitmix.Mix(seed ^ 0x6d6f636869) // "mochi"
+	h = splitmix.Mix(h ^ uint64(step))
+	return drawer{splitmix.Mix(h ^ uint64(sample))}
 }
 
 // What a draw is for; the values are part of reproducibility.
@@ -29,16 +30,7 @@ const (
 
 // uniform64 is the draw of point t.
 func (d drawer) uniform64(kind, t int) uint64 {
-	return mix64(d.h ^ uint64(t)<<8 ^ uint64(kind)<<4)
-}
-
-// mix64 is the output function of splitmix64 (Steele et al. 2014) after one
-// increment.
-func mix64(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return splitmix.Mix(d.h ^ uint64(t)<<8 ^ uint64(kind)<<4)
 }
 
 // below maps a 64-bit draw to 0 … n−1, and what is left of it to a draw again:

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mochi/model/engine/cpu"
+	"mochi/model/splitmix"
 )
 
 // The same bits whoever holds which shards: one holder of all against several,
@@ -129,13 +130,13 @@ func sum(s *Shard, d int) {
 		h := uint64(s.Index*1_000_003 + r)
 		for x := r * d; x < (r+1)*d; x++ {
 			if s.BF16 != nil {
-				h = mix64(h ^ uint64(s.BF16[x])<<16)
+				h = splitmix.Mix(h ^ uint64(s.BF16[x])<<16)
 			} else {
-				h = mix64(h ^ uint64(math.Float32bits(s.Keys[x])))
+				h = splitmix.Mix(h ^ uint64(math.Float32bits(s.Keys[x])))
 			}
 		}
 		if s.Labels != nil {
-			h = mix64(h ^ uint64(uint32(s.Labels[r]))<<32)
+			h = splitmix.Mix(h ^ uint64(uint32(s.Labels[r]))<<32)
 		}
 		s.Sums = append(s.Sums, h)
 	}

@@ -296,7 +296,7 @@ func (l *Loss) ComputeGroups(in Input, out []Output) error {
 }
 
 // rowsOf is how many slots shard v has.
-func (l *Loss) rowsOf(v int) int { return (l.k - v + l.cfg.Shards - 1) / l.cfg.Shards }
+func (l *Loss) rowsOf(v int) int { return engine.ShardRows(l.k, l.cfg.Shards, v) }
 
 // number is the number of a shard's first key: all rows of shard 0 come first,
 // then those of shard 1, and so on.

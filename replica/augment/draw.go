@@ -3,6 +3,7 @@ package augment
 import (
 	"math"
 	"math/rand/v2"
+	"mochi/model/splitmix"
 )
 
 // View numbers for Seed.
@@ -21,20 +22,11 @@ func Seed(seed uint64, epoch, index, view int) *rand.Rand {
 
 // Reseed gives a generator that is used again the state of Seed's.
 func Reseed(pcg *rand.PCG, seed uint64, epoch, index, view int) {
-	h := mix(seed)
-	h = mix(h ^ uint64(epoch))
-	h = mix(h ^ uint64(index))
-	h = mix(h ^ uint64(view))
-	pcg.Seed(h, mix(h))
-}
-
-// mix is the finaliser of SplitMix64 (Steele, Lea & Flood 2014) after one
-// step of its Weyl sequence, so that 0 does not map to 0.
-func mix(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	h := splitmix.Mix(seed)
+	h = splitmix.Mix(h ^ uint64(epoch))
+	h = splitmix.Mix(h ^ uint64(index))
+	h = splitmix.Mix(h ^ uint64(view))
+	pcg.Seed(h, splitmix.Mix(h))
 }
 
 // Rect is a rectangle in the source image, pixels.

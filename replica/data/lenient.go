@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"mochi/model/splitmix"
 	"mochi/replica/augment"
 )
 
@@ -75,11 +76,7 @@ func candidate(i, try, n int) int {
 	if try <= nearReplacements || n <= maxReplacements {
 		return (i + try) % n
 	}
-	x := uint64(i)<<20 + uint64(try) // splitmix64 (Steele et al. 2014)
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return int((x ^ x>>31) % uint64(n))
+	return int(splitmix.Mix(uint64(i)<<20+uint64(try)) % uint64(n))
 }
 
 // Corrupt lists the paths at fault met so far, as they were met.

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"mochi/model/engine"
 )
 
 // Unlabelled is the class of a slot whose sample's class is unknown.
@@ -265,5 +266,5 @@ func (q *Queue) Version(shard int) int64 {
 
 // slotsBelow counts the slots i < n with i mod V = shard.
 func (q *Queue) slotsBelow(n, shard int) int {
-	return (n - shard + len(q.shards) - 1) / len(q.shards)
+	return engine.ShardRows(n, len(q.shards), shard)
 }

@@ -430,7 +430,7 @@ func (o *offload) part(shard int) driver.Pointer {
 
 // rowsOf is how many slots a shard has.
 func (o *offload) rowsOf(shard int) int {
-	return (o.shape.Queue - shard + o.shape.Shards - 1) / o.shape.Shards
+	return engine.ShardRows(o.shape.Queue, o.shape.Shards, shard)
 }
 
 func (o *offload) Bytes() int64 {

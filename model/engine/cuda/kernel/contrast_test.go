@@ -10,6 +10,7 @@ import (
 	reference "mochi/model/engine/cpu"
 	"mochi/model/loss"
 	"mochi/model/nearest"
+	"mochi/model/splitmix"
 )
 
 // The hardest of several runs of shards, against sorting: with ties, NaN,
@@ -212,7 +213,7 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 	drawers := make([]uint64, p.b)
 	for i := range samples {
 		samples[i] = 100 + 7*i
-		drawers[i] = mix64(mix64(mix64(seed^0x6d6f636869)^step) ^ uint64(samples[i]))
+		drawers[i] = splitmix.Mix(splitmix.Mix(splitmix.Mix(seed^0x6d6f636869)^step) ^ uint64(samples[i]))
 	}
 
 	// What package loss says, with the other shards at another holder.
@@ -376,14 +377,6 @@ func dot[T activation](q []float32, n []T) (sum float64) {
 		sum += float64(v) * get(n[x])
 	}
 	return sum
-}
-
-// mix64 is package loss's, whose draws are pinned there.
-func mix64(x uint64) uint64 {
-	x += 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 func TestPut(t *testing.T) { both(t, testPut[float32], testPut[uint16]) }

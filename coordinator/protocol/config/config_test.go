@@ -1,4 +1,4 @@
-package protocol
+package config
 
 import (
 	"encoding/json"
@@ -40,7 +40,7 @@ func TestPresetsArePublishedSettings(t *testing.T) {
 }
 
 func TestPresetsAreValidAndSurviveYAML(t *testing.T) {
-	for _, name := range PresetNames() {
+	for _, name := range Presets() {
 		c, err := Preset(name)
 		if err != nil {
 			t.Fatal(err)
@@ -61,14 +61,14 @@ func TestPresetsAreValidAndSurviveYAML(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := ParseConfig(text)
+		back, err := Parse(text)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, text)
 		}
 		if back != c {
 			t.Errorf("%s: read back\n%+v\nwant\n%+v", name, back, c)
 		}
-		var wire Config // as in a Welcome
+		var wire Job // as in a Welcome
 		if blob, err := json.Marshal(c); err != nil || json.Unmarshal(blob, &wire) != nil || wire != c {
 			t.Errorf("%s: JSON gives %+v (%v)", name, wire, err)
 		}
@@ -79,11 +79,11 @@ func TestPresetsAreValidAndSurviveYAML(t *testing.T) {
 }
 
 func TestYAMLNamesEveryField(t *testing.T) {
-	text, err := Config{Preset: "demo"}.YAML()
+	text, err := Job{Preset: "demo"}.YAML()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c Config
+	var c Job
 	for _, f := range fieldsOf(&c) {
 		if f.name == "" || strings.Contains(f.name, "_") || !strings.Contains("\n"+string(text), "\n"+f.name+": ") {
 			t.Errorf("field %q is not in the YAML:\n%s", f.name, text)
@@ -94,8 +94,8 @@ func TestYAMLNamesEveryField(t *testing.T) {
 	}
 }
 
-func TestParseConfigFillsFromPreset(t *testing.T) {
-	c, err := ParseConfig([]byte("preset: cifar10\nbatch: 256 # smaller\nmochi: [128, 64, 16]\nlr: 3e-2\n"))
+func TestParseFillsFromPreset(t *testing.T) {
+	c, err := Parse([]byte("preset: cifar10\nbatch: 256 # smaller\nmochi: [128, 64, 16]\nlr: 3e-2\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,19 +105,19 @@ func TestParseConfigFillsFromPreset(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 	for _, empty := range []string{"", "# nothing\n", "---\n", "null\n"} {
-		if c, err := ParseConfig([]byte(empty)); err != nil || c != DefaultConfig() {
+		if c, err := Parse([]byte(empty)); err != nil || c != Default() {
 			t.Errorf("%q: %+v, %v", empty, c, err)
 		}
 	}
 	base, _ := Preset("demo")
-	c, err = OverlayConfig(base, []byte("preset: cifar10\nbatch: 64\n"))
+	c, err = Overlay(base, []byte("preset: cifar10\nbatch: 64\n"))
 	if err != nil || c.Arch != base.Arch || c.Batch != 64 || c.Preset != "cifar10" {
 		t.Errorf("overlay: %+v, %v", c, err)
 	}
 }
 
-func TestParseConfigListsAllFaults(t *testing.T) {
-	c, err := ParseConfig([]byte(`
+func TestParseListsAllFaults(t *testing.T) {
+	c, err := Parse([]byte(`
 bacth: 3
 queue_shards: 8
 zzzzzzzzzzzzzz: 1
@@ -154,11 +154,11 @@ epochs: 8
 	if len(fs) != len(want) {
 		t.Errorf("%d faults, want %d:\n%v", len(fs), len(want), err)
 	}
-	if c.Epochs != 7 || c.Batch != DefaultConfig().Batch {
+	if c.Epochs != 7 || c.Batch != Default().Batch {
 		t.Errorf("what could be read is lost: %+v", c)
 	}
 	for _, text := range []string{"- a\n- b\n", "just words", "a: [", "\x00"} {
-		if _, err := ParseConfig([]byte(text)); !errors.As(err, &fs) || fs[0].Field != "config" {
+		if _, err := Parse([]byte(text)); !errors.As(err, &fs) || fs[0].Field != "config" {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -169,7 +169,7 @@ func TestTakeKeys(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(taken, map[string]string{"engine": "gorgonia", "threads": "2"}) {
 		t.Fatalf("%v, %v", taken, err)
 	}
-	c, err := ParseConfig(rest)
+	c, err := Parse(rest)
 	if err != nil || c.Batch != 64 || c.MoCHi != (MoCHi{}) {
 		t.Errorf("rest %q: %+v, %v", rest, c, err)
 	}
@@ -184,66 +184,66 @@ func TestTakeKeys(t *testing.T) {
 func TestValidateNamesTheField(t *testing.T) {
 	for _, c := range []struct {
 		field  string
-		change func(*Config)
+		change func(*Job)
 		says   string
 	}{
-		{"preset", func(c *Config) { c.Preset = "cifar11" }, "did you mean cifar10?"},
-		{"arch", func(c *Config) { c.Arch = "resnet-50" }, "did you mean resnet50?"},
-		{"head", func(c *Config) { c.Head = "" }, "linear, mlp"},
-		{"recipe", func(c *Config) { c.Recipe = "simclr" }, "moco-v2, cifar, none"},
-		{"schedule", func(c *Config) { c.Schedule = "cos" }, "cosine"},
-		{"optimizer", func(c *Config) { c.Optimizer = "adam" }, "sgd"},
-		{"lr-warmup", func(c *Config) { c.LRWarmup = -1 }, "too small"},
-		{"lr-warmup", func(c *Config) { c.LRWarmup = c.Epochs }, "never"},
-		{"precision", func(c *Config) { c.Precision = "fp16" }, "did you mean fp32?"},
-		{"wire", func(c *Config) { c.Wire = "int8" }, "fp32, bf16"},
-		{"queue-copies", func(c *Config) { c.QueueCopies = "1" }, "at least 2"},
-		{"queue-storage", func(c *Config) { c.QueueStorage = "fp16" }, "auto, fp32, bf16"},
-		{"queue-copies", func(c *Config) { c.QueueCopies = "some" }, "nor a number"},
-		{"queue-copies", func(c *Config) { c.QueueCopies = "-2" }, "nor a number"},
-		{"image-size", func(c *Config) { c.ImageSize = 31 }, "31 is too small for resnet50; at least 32"},
-		{"image-size", func(c *Config) { c.ImageSize = 0 }, "at least 1"},
-		{"image-size", func(c *Config) { c.Arch, c.ImageSize = "resnet18-cifar", 7 }, "at least 8"},
-		{"bn-group", func(c *Config) { c.BNGroup = 1 }, "at least 2 samples"},
-		{"bn-group", func(c *Config) { c.BNGroup = 0 }, "at least 2 samples"},
-		{"batch", func(c *Config) { c.Batch = 100 }, "use 96 or 128"},
-		{"batch", func(c *Config) { c.Batch = 3 }, "use 32"},
-		{"batch", func(c *Config) { c.Batch = -128 }, "at least 1"},
-		{"batch", func(c *Config) { c.Batch, c.Queue = 4096, 2048 }, "do not fit a queue of 2048"},
-		{"queue", func(c *Config) { c.Queue, c.MoCHi = 0, MoCHi{} }, "at least 1"},
-		{"queue", func(c *Config) { c.Queue = math.MaxInt }, "too large"},
-		{"queue-shards", func(c *Config) { c.QueueShards = 0 }, "at least 1"},
-		{"queue-shards", func(c *Config) { c.QueueShards = 16385 }, "at most one shard a slot"},
-		{"dim", func(c *Config) { c.Dim = 0 }, "at least 1"},
-		{"temperature", func(c *Config) { c.Temperature = 0 }, "above 0"},
-		{"temperature", func(c *Config) { c.Temperature = math.NaN() }, "above 0"},
-		{"temperature", func(c *Config) { c.Temperature = math.Inf(1) }, "above 0"},
-		{"momentum", func(c *Config) { c.Momentum = 1 }, "below 1"},
-		{"momentum", func(c *Config) { c.Momentum = -0.1 }, "at least 0"},
-		{"mochi", func(c *Config) { c.MoCHi = MoCHi{16385, 1, 1} }, "N must not exceed queue"},
-		{"mochi", func(c *Config) { c.MoCHi = MoCHi{0, 0, 8} }, "N = 0"},
-		{"mochi", func(c *Config) { c.MoCHi = MoCHi{0, 8, 0} }, "N = 0"},
-		{"mochi", func(c *Config) { c.MoCHi = MoCHi{8, -1, 0} }, "s = -1"},
-		{"mochi-warmup", func(c *Config) { c.MoCHiWarmup = -1 }, "at least 0"},
-		{"epochs", func(c *Config) { c.Epochs = 0 }, "at least 1"},
-		{"steps", func(c *Config) { c.Steps = -1 }, "at least 0"},
-		{"lr", func(c *Config) { c.LR = 0 }, "above 0"},
-		{"sgd-momentum", func(c *Config) { c.SGDMomentum = 1 }, "below 1"},
-		{"weight-decay", func(c *Config) { c.WeightDecay = -1e-4 }, "at least 0"},
-		{"knn-every", func(c *Config) { c.KNNEvery = -1 }, "at least 0"},
-		{"checkpoint-every", func(c *Config) { c.CheckpointEvery = -1 }, "at least 0"},
-		{"keep", func(c *Config) { c.Keep = -1 }, "at least 0"},
-		{"min-replicas", func(c *Config) { c.MinReplicas = 0 }, "at least 1"},
-		{"min-replicas", func(c *Config) { c.MinReplicas, c.MaxReplicas = 3, 2 }, "more than max-replicas 2"},
-		{"min-replicas", func(c *Config) { c.MinReplicas = 5 }, "the 4 groups of a batch"},
-		{"min-replicas", func(c *Config) { c.MinReplicas, c.GroupsAtOnce = 3, 2 }, "3 is more than the units of work of a batch, 2 (batch 128 / bn-group 32 / groups-at-once 2)"},
-		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 0 }, "at least 1"},
-		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = -2 }, "at least 1"},
-		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 3 }, "the 4 groups of a batch (batch 128 / bn-group 32) are no multiple of 3; use 2 or 4"},
-		{"groups-at-once", func(c *Config) { c.GroupsAtOnce = 8 }, "no multiple of 8; use 4"},
-		{"max-replicas", func(c *Config) { c.MaxReplicas = -1 }, "at least 0"},
+		{"preset", func(c *Job) { c.Preset = "cifar11" }, "did you mean cifar10?"},
+		{"arch", func(c *Job) { c.Arch = "resnet-50" }, "did you mean resnet50?"},
+		{"head", func(c *Job) { c.Head = "" }, "linear, mlp"},
+		{"recipe", func(c *Job) { c.Recipe = "simclr" }, "moco-v2, cifar, none"},
+		{"schedule", func(c *Job) { c.Schedule = "cos" }, "cosine"},
+		{"optimizer", func(c *Job) { c.Optimizer = "adam" }, "sgd"},
+		{"lr-warmup", func(c *Job) { c.LRWarmup = -1 }, "too small"},
+		{"lr-warmup", func(c *Job) { c.LRWarmup = c.Epochs }, "never"},
+		{"precision", func(c *Job) { c.Precision = "fp16" }, "did you mean fp32?"},
+		{"wire", func(c *Job) { c.Wire = "int8" }, "fp32, bf16"},
+		{"queue-copies", func(c *Job) { c.QueueCopies = "1" }, "at least 2"},
+		{"queue-storage", func(c *Job) { c.QueueStorage = "fp16" }, "auto, fp32, bf16"},
+		{"queue-copies", func(c *Job) { c.QueueCopies = "some" }, "nor a number"},
+		{"queue-copies", func(c *Job) { c.QueueCopies = "-2" }, "nor a number"},
+		{"image-size", func(c *Job) { c.ImageSize = 31 }, "31 is too small for resnet50; at least 32"},
+		{"image-size", func(c *Job) { c.ImageSize = 0 }, "at least 1"},
+		{"image-size", func(c *Job) { c.Arch, c.ImageSize = "resnet18-cifar", 7 }, "at least 8"},
+		{"bn-group", func(c *Job) { c.BNGroup = 1 }, "at least 2 samples"},
+		{"bn-group", func(c *Job) { c.BNGroup = 0 }, "at least 2 samples"},
+		{"batch", func(c *Job) { c.Batch = 100 }, "use 96 or 128"},
+		{"batch", func(c *Job) { c.Batch = 3 }, "use 32"},
+		{"batch", func(c *Job) { c.Batch = -128 }, "at least 1"},
+		{"batch", func(c *Job) { c.Batch, c.Queue = 4096, 2048 }, "do not fit a queue of 2048"},
+		{"queue", func(c *Job) { c.Queue, c.MoCHi = 0, MoCHi{} }, "at least 1"},
+		{"queue", func(c *Job) { c.Queue = math.MaxInt }, "too large"},
+		{"queue-shards", func(c *Job) { c.QueueShards = 0 }, "at least 1"},
+		{"queue-shards", func(c *Job) { c.QueueShards = 16385 }, "at most one shard a slot"},
+		{"dim", func(c *Job) { c.Dim = 0 }, "at least 1"},
+		{"temperature", func(c *Job) { c.Temperature = 0 }, "above 0"},
+		{"temperature", func(c *Job) { c.Temperature = math.NaN() }, "above 0"},
+		{"temperature", func(c *Job) { c.Temperature = math.Inf(1) }, "above 0"},
+		{"momentum", func(c *Job) { c.Momentum = 1 }, "below 1"},
+		{"momentum", func(c *Job) { c.Momentum = -0.1 }, "at least 0"},
+		{"mochi", func(c *Job) { c.MoCHi = MoCHi{16385, 1, 1} }, "N must not exceed queue"},
+		{"mochi", func(c *Job) { c.MoCHi = MoCHi{0, 0, 8} }, "N = 0"},
+		{"mochi", func(c *Job) { c.MoCHi = MoCHi{0, 8, 0} }, "N = 0"},
+		{"mochi", func(c *Job) { c.MoCHi = MoCHi{8, -1, 0} }, "s = -1"},
+		{"mochi-warmup", func(c *Job) { c.MoCHiWarmup = -1 }, "at least 0"},
+		{"epochs", func(c *Job) { c.Epochs = 0 }, "at least 1"},
+		{"steps", func(c *Job) { c.Steps = -1 }, "at least 0"},
+		{"lr", func(c *Job) { c.LR = 0 }, "above 0"},
+		{"sgd-momentum", func(c *Job) { c.SGDMomentum = 1 }, "below 1"},
+		{"weight-decay", func(c *Job) { c.WeightDecay = -1e-4 }, "at least 0"},
+		{"knn-every", func(c *Job) { c.KNNEvery = -1 }, "at least 0"},
+		{"checkpoint-every", func(c *Job) { c.CheckpointEvery = -1 }, "at least 0"},
+		{"keep", func(c *Job) { c.Keep = -1 }, "at least 0"},
+		{"min-replicas", func(c *Job) { c.MinReplicas = 0 }, "at least 1"},
+		{"min-replicas", func(c *Job) { c.MinReplicas, c.MaxReplicas = 3, 2 }, "more than max-replicas 2"},
+		{"min-replicas", func(c *Job) { c.MinReplicas = 5 }, "the 4 groups of a batch"},
+		{"min-replicas", func(c *Job) { c.MinReplicas, c.GroupsAtOnce = 3, 2 }, "3 is more than the units of work of a batch, 2 (batch 128 / bn-group 32 / groups-at-once 2)"},
+		{"groups-at-once", func(c *Job) { c.GroupsAtOnce = 0 }, "at least 1"},
+		{"groups-at-once", func(c *Job) { c.GroupsAtOnce = -2 }, "at least 1"},
+		{"groups-at-once", func(c *Job) { c.GroupsAtOnce = 3 }, "the 4 groups of a batch (batch 128 / bn-group 32) are no multiple of 3; use 2 or 4"},
+		{"groups-at-once", func(c *Job) { c.GroupsAtOnce = 8 }, "no multiple of 8; use 4"},
+		{"max-replicas", func(c *Job) { c.MaxReplicas = -1 }, "at least 0"},
 	} {
-		cfg := DefaultConfig()
+		cfg := Default()
 		c.change(&cfg)
 		var fs Faults
 		if err := cfg.Validate(); !errors.As(err, &fs) {
@@ -261,7 +261,7 @@ func TestValidateNamesTheField(t *testing.T) {
 func TestGroupsAtOnceDivideTheBatch(t *testing.T) {
 	for groups := 1; groups <= 24; groups++ {
 		valid := func(n int) error {
-			c := DefaultConfig()
+			c := Default()
 			c.Batch, c.BNGroup, c.GroupsAtOnce = 4*groups, 4, n
 			if err := c.Validate(); err != nil {
 				return err
@@ -299,8 +299,8 @@ func TestGroupsAtOnceDivideTheBatch(t *testing.T) {
 
 func TestValidateReportsAllAtOnce(t *testing.T) {
 	var fs Faults
-	if err := (Config{}).Validate(); !errors.As(err, &fs) {
-		t.Fatal("the zero Config is valid")
+	if err := (Job{}).Validate(); !errors.As(err, &fs) {
+		t.Fatal("the zero Job is valid")
 	}
 	fields := map[string]bool{}
 	for _, f := range fs {
@@ -314,7 +314,7 @@ func TestValidateReportsAllAtOnce(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	c := DefaultConfig()
+	c := Default()
 	c.Epochs = 10
 	if w := c.Warnings(); len(w) != 1 || !strings.Contains(w[0], "covers all 10 epochs") {
 		t.Errorf("%q", w)
@@ -334,7 +334,7 @@ func TestQueueStorage(t *testing.T) {
 		{"auto", 65536, 128, "fp32"}, {"auto", 1 << 18, 128, "fp32"}, {"auto", 1<<18 + 1, 128, "bf16"}, {"auto", 1 << 18, 256, "bf16"},
 		{"auto", 1 << 30, 1 << 16, "bf16"}, {"fp32", 1 << 20, 128, "fp32"}, {"bf16", 16, 16, "bf16"},
 	} {
-		cfg := DefaultConfig()
+		cfg := Default()
 		cfg.QueueStorage, cfg.Queue, cfg.Dim = c.storage, c.k, c.dim
 		if got := cfg.Storage(); got != c.want {
 			t.Errorf("%s, K = %d, d = %d: %s, want %s", c.storage, c.k, c.dim, got, c.want)
@@ -349,8 +349,8 @@ func TestQueueStorage(t *testing.T) {
 // Changing any one field shows in Differences exactly when it shows in Digest,
 // and every structural field is one of the mathematics.
 func TestDigestAgreesWithDifferences(t *testing.T) {
-	base := DefaultConfig()
-	var c Config
+	base := Default()
+	var c Job
 	for i, f := range fieldsOf(&c) {
 		changed := base
 		switch v := fieldsOf(&changed)[i].value; v.Kind() {
@@ -421,14 +421,14 @@ func TestParseMoCHi(t *testing.T) {
 	}
 }
 
-func FuzzParseConfig(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	demo, _ := Preset("demo")
 	text, _ := demo.YAML()
 	f.Add(string(text))
 	f.Add("mochi: [1, [2], 3]\nbatch: &a 3\ndim: *a\n<<: {a: 1}")
 	f.Add("? [a]\n: b\n!!binary x: y")
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := ParseConfig([]byte(text))
+		c, err := Parse([]byte(text))
 		if err != nil {
 			return
 		}
@@ -436,7 +436,7 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := ParseConfig(again)
+		back, err := Parse(again)
 		if c.Temperature == c.Temperature && c.Momentum == c.Momentum && c.LR == c.LR && c.SGDMomentum == c.SGDMomentum && c.WeightDecay == c.WeightDecay && c.Preset == "" {
 			if err != nil || back != c {
 				t.Fatalf("%q became %+v, %v", again, back, err)
@@ -445,7 +445,7 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
-func ExampleConfig_Validate() {
+func ExampleJob_Validate() {
 	c, err := Preset("demo")
 	if err != nil {
 		fmt.Println(err)

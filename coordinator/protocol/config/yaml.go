@@ -1,4 +1,4 @@
-package protocol
+package config
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// YAML writes the complete configuration; ParseConfig reads it back.
-func (c Config) YAML() ([]byte, error) {
+// YAML writes the complete configuration; Parse reads it back.
+func (c Job) YAML() ([]byte, error) {
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
@@ -18,28 +18,28 @@ func (c Config) YAML() ([]byte, error) {
 	return text, nil
 }
 
-// ParseConfig reads a configuration file. What the file leaves out comes from
-// the preset it names, else from DefaultConfig. It is strict: unknown keys,
+// Parse reads a configuration file. What the file leaves out comes from
+// the preset it names, else from Default. It is strict: unknown keys,
 // keys given twice and unreadable values are all reported together, as Faults,
-// and the Config returned with them holds everything that could be read, so
+// and the Job returned with them holds everything that could be read, so
 // that the caller can list Validate's faults too.
-func ParseConfig(text []byte) (Config, error) {
+func Parse(text []byte) (Job, error) {
 	var head struct {
 		Preset string `yaml:"preset"`
 	}
-	base := DefaultConfig()
+	base := Default()
 	if yaml.Unmarshal(text, &head) == nil && head.Preset != "" {
 		// An unknown preset is Validate's to report.
 		if c, err := Preset(head.Preset); err == nil {
 			base = c
 		}
 	}
-	return OverlayConfig(base, text)
+	return Overlay(base, text)
 }
 
-// OverlayConfig is ParseConfig with base for what the file leaves out,
+// Overlay is Parse with base for what the file leaves out,
 // whatever preset the file names.
-func OverlayConfig(base Config, text []byte) (Config, error) {
+func Overlay(base Job, text []byte) (Job, error) {
 	c := base
 	pairs, err := topLevel(text)
 	if err != nil {
@@ -75,7 +75,7 @@ func OverlayConfig(base Config, text []byte) (Config, error) {
 
 // TakeKeys splits a configuration file: the values of the named scalar keys,
 // which belong to one command (engine, threads, …) and not to the job, and
-// the rest of the file, which is ParseConfig's.
+// the rest of the file, which is Parse's.
 func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byte, err error) {
 	pairs, err := topLevel(text)
 	if err != nil {
@@ -153,14 +153,14 @@ func decodeProblem(err error, value *yaml.Node, field reflect.Value) string {
 	return fmt.Sprintf("%q is not %s", value.Value, want)
 }
 
-// namedField is one field of a Config under its YAML name.
+// namedField is one field of a Job under its YAML name.
 type namedField struct {
 	name  string
 	value reflect.Value
 }
 
 // fieldsOf lists the fields of c, settable, in the order of the struct.
-func fieldsOf(c *Config) []namedField {
+func fieldsOf(c *Job) []namedField {
 	v := reflect.ValueOf(c).Elem()
 	fields := make([]namedField, v.NumField())
 	for i := range fields {

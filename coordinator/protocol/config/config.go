@@ -1,4 +1,8 @@
-package protocol
+// Package config is the configuration of a job: its fields, presets, YAML form,
+// checks and comparison. The names are those of the command line and of
+// config.yaml; every fault is named at once (Faults). It knows no messages and
+// no cluster, so everything that needs the settings may import it.
+package config
 
 import (
 	"fmt"
@@ -8,10 +12,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Config is the training configuration of a job: the same names as the
+// Job is the training configuration of a job: the same names as the
 // command line and config.yaml. The zero value is not usable; start from
-// DefaultConfig or Preset.
-type Config struct {
+// Default or Preset.
+type Job struct {
 	Preset string `yaml:"preset,omitempty" json:"preset,omitempty"` // imagenet100, imagenet1k, cifar10, demo
 
 	Arch      string `yaml:"arch" json:"arch"`             // resnet18|resnet34|resnet50|resnet18-cifar|resnet20|resnet8
@@ -69,7 +73,7 @@ type MoCHi struct {
 }
 
 // Copies is R, how many replicas hold each shard of the queue; 0: all do.
-func (c Config) Copies() int {
+func (c Job) Copies() int {
 	r, err := strconv.Atoi(c.QueueCopies)
 	if err != nil {
 		return 0
@@ -85,7 +89,7 @@ func (c Config) Copies() int {
 const ExactQueueBytes = 128 << 20
 
 // Storage is how the queue's keys are kept: "fp32" or "bf16".
-func (c Config) Storage() string {
+func (c Job) Storage() string {
 	switch {
 	case c.QueueStorage != "auto":
 		return c.QueueStorage
@@ -96,11 +100,11 @@ func (c Config) Storage() string {
 }
 
 // Groups is the number of BatchNorm groups of a global batch.
-func (c Config) Groups() int { return c.Batch / c.BNGroup }
+func (c Job) Groups() int { return c.Batch / c.BNGroup }
 
 // Units is the number of units of work of a global batch, each of GroupsAtOnce
 // groups (of one, where that is not positive).
-func (c Config) Units() int { return c.Groups() / max(1, c.GroupsAtOnce) }
+func (c Job) Units() int { return c.Groups() / max(1, c.GroupsAtOnce) }
 
 // ParseMoCHi reads "N,s,s2", three integers separated by commas.
 func ParseMoCHi(text string) (MoCHi, error) {

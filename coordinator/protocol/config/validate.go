@@ -1,4 +1,4 @@
-package protocol
+package config
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ var smallestImage = []struct {
 
 // Validate reports every fault at once, as Faults, or nil. It knows no data
 // set: that --oracle has labels is checked where the data is opened.
-func (c Config) Validate() error {
+func (c Job) Validate() error {
 	var fs Faults
 	c.checkNames(&fs)
 	c.checkRanges(&fs)
@@ -31,12 +31,12 @@ func (c Config) Validate() error {
 }
 
 // checkNames: every field that is one of a few words.
-func (c Config) checkNames(fs *Faults) {
+func (c Job) checkNames(fs *Faults) {
 	archs := make([]string, len(smallestImage))
 	for i, a := range smallestImage {
 		archs[i] = a.arch
 	}
-	presets := append([]string{""}, PresetNames()...)
+	presets := append([]string{""}, Presets()...)
 	for _, f := range []struct {
 		field, value string
 		allowed      []string
@@ -65,7 +65,7 @@ func (c Config) checkNames(fs *Faults) {
 }
 
 // checkRanges: every number on its own.
-func (c Config) checkRanges(fs *Faults) {
+func (c Job) checkRanges(fs *Faults) {
 	for _, f := range []struct {
 		field      string
 		value      int64
@@ -124,7 +124,7 @@ func (c Config) checkRanges(fs *Faults) {
 }
 
 // checkRelations: combinations that cannot work.
-func (c Config) checkRelations(fs *Faults) {
+func (c Job) checkRelations(fs *Faults) {
 	for _, a := range smallestImage {
 		if c.Arch == a.arch && c.ImageSize >= 1 && c.ImageSize < a.pixels {
 			fs.add("image-size", "%d is too small for %s; at least %d", c.ImageSize, a.arch, a.pixels)
@@ -185,7 +185,7 @@ func nearestDivisors(n, x int) string {
 }
 
 // Warnings lists what is allowed and probably not meant.
-func (c Config) Warnings() []string {
+func (c Job) Warnings() []string {
 	var ws []string
 	if c.MoCHi.S+c.MoCHi.S2 > 0 && c.MoCHiWarmup >= c.Epochs {
 		ws = append(ws, fmt.Sprintf("mochi-warmup %d covers all %d epochs: no synthetic negative will be made", c.MoCHiWarmup, c.Epochs))

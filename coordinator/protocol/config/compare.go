@@ -1,4 +1,4 @@
-package protocol
+package config
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ var incidental = []string{
 var structural = []string{"arch", "head", "image-size", "dim", "optimizer", "seed"}
 
 // effective is c with what auto stands for.
-func (c Config) effective() Config {
+func (c Job) effective() Job {
 	c.QueueStorage = c.Storage()
 	return c
 }
@@ -30,7 +30,7 @@ func (c Config) effective() Config {
 // Digest identifies the mathematics of a job: 16 hexadecimal digits over every
 // field that can change a result. Two configurations have the same digest if
 // and only if Differences finds none (but for collisions of a 64-bit hash).
-func (c Config) Digest() string {
+func (c Job) Digest() string {
 	h := xxhash.New()
 	c = c.effective()
 	for _, f := range fieldsOf(&c) {
@@ -43,7 +43,7 @@ func (c Config) Digest() string {
 
 // Differences lists the fields of the mathematics in which a and b differ, as
 // "batch: 128 ≠ 256" with a's value first.
-func Differences(a, b Config) []string {
+func Differences(a, b Job) []string {
 	return differences(a, b, func(name string) bool { return !slices.Contains(incidental, name) })
 }
 
@@ -51,11 +51,11 @@ func Differences(a, b Config) []string {
 // and may not when a run made with old is resumed with new: those that the
 // checkpoint's tensors and the order of samples depend on. Everything else may
 // change (length, learning rate, MoCHi's numbers, replica limits, …).
-func CompatibleResume(old, new Config) []string {
+func CompatibleResume(old, new Job) []string {
 	return differences(old, new, func(name string) bool { return slices.Contains(structural, name) })
 }
 
-func differences(a, b Config, compared func(name string) bool) []string {
+func differences(a, b Job, compared func(name string) bool) []string {
 	var list []string
 	a, b = a.effective(), b.effective()
 	fb := fieldsOf(&b)

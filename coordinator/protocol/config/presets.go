@@ -1,17 +1,17 @@
-package protocol
+package config
 
 import (
 	"fmt"
 	"strings"
 )
 
-// PresetNames lists what Preset knows.
-func PresetNames() []string { return []string{"imagenet100", "imagenet1k", "cifar10", "demo"} }
+// Presets lists what Preset knows.
+func Presets() []string { return []string{"imagenet100", "imagenet1k", "cifar10", "demo"} }
 
-// DefaultConfig is the imagenet100 preset without its name: MoCHi
+// Default is the imagenet100 preset without its name: MoCHi
 // (1024,1024,128) on MoCo-v2 with a ResNet-50, as in the paper's ablations.
-func DefaultConfig() Config {
-	return Config{
+func Default() Job {
+	return Job{
 		Arch:      "resnet50",
 		Head:      "mlp",
 		ImageSize: 224,
@@ -56,8 +56,8 @@ func DefaultConfig() Config {
 //   - cifar10: the CIFAR-10 demonstration of facebookresearch/moco, with
 //     MoCHi scaled down;
 //   - demo: Fashion-MNIST on a CPU, in minutes.
-func Preset(name string) (Config, error) {
-	c := DefaultConfig()
+func Preset(name string) (Job, error) {
+	c := Default()
 	c.Preset = name
 	switch name {
 	case "imagenet100":
@@ -86,7 +86,7 @@ func Preset(name string) (Config, error) {
 		c.KNNEvery = 2 // before and after training
 		c.CheckpointEvery = 200
 	default:
-		return Config{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s", name, strings.Join(PresetNames(), ", "))}}
+		return Job{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s", name, strings.Join(Presets(), ", "))}}
 	}
 	return c, nil
 }
