@@ -24,16 +24,17 @@ const module = "mochi"
 // rooms says, for every room of the house, which other rooms it may use.
 // A folder belongs to the room with the longest matching name.
 var rooms = map[string][]string{
-	"cmd":                   {"coordinator", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "replica", "allreduce", "model"},
-	"coordinator":           {"coordinator/protocol"},
+	"cmd":                   {"coordinator", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "replica", "allreduce", "model", "model/figures"},
+	"coordinator":           {"coordinator/protocol", "model/figures"},
 	"coordinator/gossip":    {"coordinator/protocol"},
 	"coordinator/natsbus":   {"coordinator/protocol"},
 	"coordinator/jetstream": {"coordinator/protocol", "coordinator"},
-	"coordinator/protocol":  {},
-	"replica":               {"coordinator/protocol", "coordinator/gossip", "allreduce", "model"},
+	"coordinator/protocol":  {"model/figures"},
+	"replica":               {"coordinator/protocol", "coordinator/gossip", "allreduce", "model", "model/figures"},
 	"allreduce":             {},
-	"model":                 {},
-	"tools":                 {"coordinator/protocol", "replica", "allreduce", "model"},
+	"model":                 {"model/figures"},
+	"model/figures":         {},
+	"tools":                 {"coordinator/protocol", "replica", "allreduce", "model", "model/figures"},
 	".":                     {}, // the repository root: this test only
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 )
 
 // TestRandomHistories throws random interleavings of deliveries, delays,
@@ -603,7 +604,7 @@ func (w *world) compute(m *model) {
 	}
 	v := &protocol.Ready{Round: m.round.Round, Step: m.next, Digest: gradients(m.next), BusyMS: float64(1 + w.rng.IntN(50))}
 	for _, g := range m.round.Members[m.rank].Groups {
-		v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Loss: 1})
+		v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Figures: figures.Figures{Loss: 1}})
 	}
 	m.pending = &protocol.Pending{Round: m.round.Round, Step: m.next, Digest: v.Digest}
 	m.next = 0

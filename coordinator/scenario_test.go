@@ -15,6 +15,7 @@ import (
 
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/*.txt with what the core does now")
@@ -339,7 +340,7 @@ func (s *scenario) ready(id string) {
 	}
 	if m := s.core.replicas[id]; m != nil && s.core.round != nil && m.rank >= 0 {
 		for _, g := range s.core.round.deal[m.rank] {
-			v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Loss: loss, Proxy: 1})
+			v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Figures: figures.Figures{Loss: loss, Proxy: 1}})
 		}
 	}
 	v.BusyMS = float64(s.num("ms", 10)) * float64(len(v.Groups))
@@ -394,7 +395,7 @@ func show(a Action) string {
 		if a.Replayed {
 			replayed = " replayed"
 		}
-		return fmt.Sprintf("record %d world=%d loss=%.3g proxy=%.3g state=%s%s", a.Commit.Step, a.World, a.Loss, a.ProxyAcc, a.StateDigest, replayed)
+		return fmt.Sprintf("record %d world=%d loss=%.3g proxy=%.3g state=%s%s", a.Commit.Step, a.World, a.Loss, a.Proxy, a.StateDigest, replayed)
 	case Report:
 		var fields []string
 		for _, k := range slices.Sorted(maps.Keys(a.Fields)) {

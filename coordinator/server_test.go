@@ -17,6 +17,7 @@ import (
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 )
 
 const job = "test"
@@ -324,7 +325,7 @@ func (f *fake) vote() {
 	step := f.step + 1
 	v := &protocol.Ready{Round: f.round.Round, Step: step, Digest: fmt.Sprintf("g%d", step) + f.digest, BusyMS: 1}
 	for _, g := range f.round.Members[f.rank].Groups {
-		v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Loss: 1})
+		v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Figures: figures.Figures{Loss: 1}})
 	}
 	f.pending = &protocol.Pending{Round: v.Round, Step: v.Step, Digest: v.Digest}
 	f.phase = protocol.PhaseReady

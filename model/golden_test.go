@@ -167,8 +167,8 @@ func TestTenStepsAgreeWithPyTorch(t *testing.T) {
 		if got, want := report.Loss/float64(c.Batch), losses[step]; math.Abs(got-want) > 1e-5*want {
 			t.Errorf("step %d: loss %.7f, PyTorch %.7f", step, got, want)
 		}
-		if report.Proxy != int(proxies[2*step]) || report.ProxyHard != int(proxies[2*step+1]) {
-			t.Errorf("step %d: proxy %d, %d, PyTorch %v", step, report.Proxy, report.ProxyHard, proxies[2*step:2*step+2])
+		if report.Proxy != float64(proxies[2*step]) || report.ProxyHard != float64(proxies[2*step+1]) {
+			t.Errorf("step %d: proxy %v, %v, PyTorch %v", step, report.Proxy, report.ProxyHard, proxies[2*step:2*step+2])
 		}
 		for b := range c.Batch {
 			copy(queue[pointer*c.Dim:(pointer+1)*c.Dim], keys[b*c.Dim:(b+1)*c.Dim])

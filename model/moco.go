@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"mochi/model/engine"
+	"mochi/model/figures"
 	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/model/optim"
@@ -228,18 +229,11 @@ type StepInput struct {
 	Draws *loss.Draws // explicit draws, for tests; nil = from the seed
 }
 
-// Report is what one group measured. Counts and sums add up over groups;
-// divide by the samples.
+// Report is what one group measured. Figures are sums over its queries and add
+// up over groups; figures.Figures.Mean of Samples makes them means.
 type Report struct {
-	Samples   int
-	Loss      float64 // Σ L
-	Proxy     int     // queries whose key outranks the real negatives
-	ProxyHard int     // and the synthetic ones
-	PosSim    float64 // Σ q·k
-	NegSim    float64 // Σ mean of q·n over the real negatives
-	HardSim   float64 // Σ mean of q·n over the N hardest; 0 without mixing
-	Hardest   float64 // Σ largest q·n over the real negatives
-	Spread    float64 // Σ of the group's spread (see loss.Output): 1 = as on a whole sphere, 0 = collapsed
+	Samples int
+	figures.Figures
 
 	// Of the query encoder, the loss, the query encoder; of groups at once an
 	// equal share each.
@@ -249,14 +243,7 @@ type Report struct {
 // Add adds another group's report.
 func (r *Report) Add(o Report) {
 	r.Samples += o.Samples
-	r.Loss += o.Loss
-	r.Proxy += o.Proxy
-	r.ProxyHard += o.ProxyHard
-	r.PosSim += o.PosSim
-	r.NegSim += o.NegSim
-	r.HardSim += o.HardSim
-	r.Hardest += o.Hardest
-	r.Spread += o.Spread
+	r.Figures.Add(o.Figures)
 	r.Forward += o.Forward
 	r.Criterion += o.Criterion
 	r.Backward += o.Backward
@@ -303,9 +290,7 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 	share := func(d time.Duration) time.Duration { return d / time.Duration(m.n) }
 	for j, out := range m.outputs {
 		m.reports[j] = Report{
-			Samples: m.cfg.BNGroup, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
-			PosSim: out.PosSim, NegSim: out.NegSim, HardSim: out.HardSim,
-			Hardest: out.HardestSim, Spread: out.Spread,
+			Samples: m.cfg.BNGroup, Figures: out.Figures,
 			Forward: share(forward.Sub(start)), Criterion: share(criterion.Sub(forward)), Backward: share(time.Since(criterion)),
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mochi/model"
 	"mochi/model/engine"
+	"mochi/model/figures"
 	"mochi/model/loss"
 	"mochi/model/network"
 )
@@ -205,10 +206,10 @@ func TestApplyWithLARS(t *testing.T) {
 }
 
 func TestReportAdds(t *testing.T) {
-	one := model.Report{Samples: 1, Loss: 2, Proxy: 3, ProxyHard: 4, PosSim: 5, NegSim: 6, HardSim: 7, Forward: 8, Criterion: 9, Backward: 10}
+	one := model.Report{Samples: 1, Figures: figures.Figures{Loss: 2, Proxy: 3, ProxyHard: 4, PosSim: 5, NegSim: 6, HardSim: 7}, Forward: 8, Criterion: 9, Backward: 10}
 	sum := one
 	sum.Add(one)
-	want := model.Report{Samples: 2, Loss: 4, Proxy: 6, ProxyHard: 8, PosSim: 10, NegSim: 12, HardSim: 14, Forward: 16, Criterion: 18, Backward: 20}
+	want := model.Report{Samples: 2, Figures: figures.Figures{Loss: 4, Proxy: 6, ProxyHard: 8, PosSim: 10, NegSim: 12, HardSim: 14}, Forward: 16, Criterion: 18, Backward: 20}
 	if sum != want {
 		t.Errorf("%+v, want %+v", sum, want)
 	}

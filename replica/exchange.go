@@ -130,10 +130,7 @@ func (s *session) exchanged(ctx context.Context, m *membership, step int64, imag
 			return nil, fmt.Errorf("%s at step %d: %w", s.groups(first), step, err)
 		}
 		for j, out := range outputs {
-			reports = append(reports, protocol.GroupReport{
-				Group: first + j, Loss: out.Loss, Proxy: out.Proxy, ProxyHard: out.ProxyHard,
-				PosSim: out.PosSim, NegSim: out.NegSim, Hardest: out.HardestSim, HardSim: out.HardSim, Spread: out.Spread,
-			})
+			reports = append(reports, protocol.GroupReport{Group: first + j, Figures: out.Figures})
 		}
 		var ready func(int)
 		if wave == len(m.runs)-1 {

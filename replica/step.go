@@ -195,10 +195,7 @@ func (s *session) queries(ctx context.Context, m *membership, step int64, images
 			return nil, fmt.Errorf("%s at step %d: %w", s.groups(first), step, err)
 		}
 		for j, report := range left {
-			reports = append(reports, protocol.GroupReport{
-				Group: first + j, Loss: report.Loss, Proxy: report.Proxy, ProxyHard: report.ProxyHard,
-				PosSim: report.PosSim, NegSim: report.NegSim, Hardest: report.Hardest, HardSim: report.HardSim, Spread: report.Spread,
-			})
+			reports = append(reports, protocol.GroupReport{Group: first + j, Figures: report.Figures})
 		}
 	}
 	s.announce(m, final)

@@ -101,6 +101,6 @@ proxy task  %6.2f %%   of %d queries find their key among %d of the queue
             %6.2f %%   and among the synthetic negatives of MoCHi (%s)
 similarity  %7.4f   with the key, %.4f with negatives, %.4f with the hardest
 spread      %7.4f   per dimension %.4f to %.4f; 1 = as on the whole sphere, 0 = unused
-`, r.Alignment, r.Uniformity, 100*r.Proxy, r.Images, r.Queue, 100*r.ProxyHard, r.MoCHi, r.PosSim, r.NegSim, r.Hardest, r.Spread, r.SpreadMin, r.SpreadMax)
+`, r.Alignment, r.Uniformity, 100*r.Proxy, r.Images, r.Queue, 100*r.ProxyHard, r.MoCHi, r.PosSim, r.NegSim, r.HardestSim, r.Spread, r.SpreadMin, r.SpreadMax)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
+	"mochi/model/figures"
 	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/replica/augment"
@@ -27,17 +28,11 @@ const geometryImages = 2000
 // encoder's embeddings of two random views of an image, k is the key
 // encoder's of the second; running statistics in every BatchNorm.
 type geometryResult struct {
-	Alignment  float64 `json:"alignment"`      // mean ‖x−y‖²
-	Uniformity float64 `json:"uniformity"`     // log mean e^{−2‖x_i−x_j‖²}, mean of that of x and of y
-	Proxy      float64 `json:"proxy_acc"`      // share of x nearer to k than to every key of the queue
-	ProxyHard  float64 `json:"proxy_acc_hard"` // and to every synthetic negative
-	PosSim     float64 `json:"pos_sim"`        // mean x·k,
-	NegSim     float64 `json:"neg_sim"`        // x·n over the queue,
-	Hardest    float64 `json:"hardest_sim"`    // x·n with the hardest n,
-	HardSim    float64 `json:"hard_sim"`       // x·n over the N hardest; 0 when N is
-	Spread     float64 `json:"spread"`         // mean over dimensions of SpreadOf
-	SpreadMin  float64 `json:"spread_min"`
-	SpreadMax  float64 `json:"spread_max"`
+	Alignment       float64 `json:"alignment"`  // mean ‖x−y‖²
+	Uniformity      float64 `json:"uniformity"` // log mean e^{−2‖x_i−x_j‖²}, mean of that of x and of y
+	figures.Figures         // of the loss of x against k and the queue, means; Spread is the mean over dimensions of SpreadOf
+	SpreadMin       float64 `json:"spread_min"`
+	SpreadMax       float64 `json:"spread_max"`
 
 	Images      int    `json:"images"`
 	Split       string `json:"split"`        // test or train
@@ -132,7 +127,8 @@ func (r *geometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg conf
 		labels = st.QueueLabels
 	}
 	shards := loss.Split(st.Queue, labels, st.Dim, cfg.QueueShards)
-	out := loss.Output{}
+	var out loss.Output
+	var sum figures.Figures
 	for first := 0; first < r.Images; first += most {
 		last := min(first+most, r.Images)
 		q := loss.Queries{Q: x[first*st.Dim : last*st.Dim], Step: st.Step, Mix: true}
@@ -146,14 +142,11 @@ func (r *geometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg conf
 		if err := l.Compute(loss.Input{Queries: q, Pos: k[first*st.Dim : last*st.Dim], Shards: shards, Scale: 1}, &out); err != nil {
 			return fmt.Errorf("proxy task: %w", err)
 		}
-		n := float64(r.Images)
-		r.Proxy += float64(out.Proxy) / n
-		r.ProxyHard += float64(out.ProxyHard) / n
-		r.PosSim += out.PosSim / n
-		r.NegSim += out.NegSim / n
-		r.Hardest += out.HardestSim / n
-		r.HardSim += out.HardSim / n
+		sum.Add(out.Figures)
 	}
+	mean := sum.Mean(r.Images)
+	mean.Spread = r.Spread // of all images, not the mean over pieces of them
+	r.Figures = mean
 	return nil
 }
 

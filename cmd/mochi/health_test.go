@@ -2,6 +2,7 @@ package main
 
 import (
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 	"strings"
 	"testing"
 )
@@ -10,7 +11,7 @@ import (
 func TestCollapseIsToldOnce(t *testing.T) {
 	var h health
 	for step := range int64(100) {
-		line := logLine{Step: step, Epoch: int(step / 50), Spread: 0.01}
+		line := logLine{Step: step, Epoch: int(step / 50), Figures: figures.Figures{Spread: 0.01}}
 		if text := h.look(line); (text != "") != (step == 50) {
 			t.Fatalf("step %d: %q", step, text)
 		} else if text != "" && !strings.Contains(text, "--lr") {
@@ -19,7 +20,7 @@ func TestCollapseIsToldOnce(t *testing.T) {
 	}
 	h = health{}
 	for step := range int64(100) {
-		line := logLine{Step: step, Epoch: 3, Spread: 0.8}
+		line := logLine{Step: step, Epoch: 3, Figures: figures.Figures{Spread: 0.8}}
 		if step%10 == 9 {
 			line.Spread = 0.001
 		}

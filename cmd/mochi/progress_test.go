@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 	"os"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestPlainProgress(t *testing.T) {
 	var w bytes.Buffer
 	p := newProgress(&w, demo(t))
 	for step := int64(1); step <= 9; step++ {
-		p.step(logLine{Step: step, Epoch: 1, Loss: 2.5, Proxy: 0.25, PosSim: 0.8, NegSim: -0.014, ImagesPS: 64, World: 2}, 9)
+		p.step(logLine{Step: step, Epoch: 1, Figures: figures.Figures{Loss: 2.5, Proxy: 0.25, PosSim: 0.8, NegSim: -0.014}, ImagesPS: 64, World: 2}, 9)
 	}
 	p.done()
 	const want = "step 1/9  epoch 2/2  loss 2.500 (chance 8.39)  64 images/s  16s left  proxy 25.0%  pos 0.80 neg -0.01  2 replicas\n" +
@@ -64,7 +65,7 @@ func TestProgressFits(t *testing.T) {
 	var w bytes.Buffer
 	cfg := demo(t)
 	cfg.Epochs, cfg.Queue = 200, 65536
-	line := logLine{Step: 1000000, Epoch: 199, Loss: 10.957, Proxy: 1, PosSim: 0.8, NegSim: 0.76, ImagesPS: 13400, World: 12}
+	line := logLine{Step: 1000000, Epoch: 199, Figures: figures.Figures{Loss: 10.957, Proxy: 1, PosSim: 0.8, NegSim: 0.76}, ImagesPS: 13400, World: 12}
 	p := newProgress(&w, cfg)
 	p.step(line, 1000980)
 	if n := len(w.String()) - 1; n >= 120 || !strings.Contains(w.String(), "  proxy 100.0%") {

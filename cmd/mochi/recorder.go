@@ -40,9 +40,7 @@ func (r *recorder) know(d protocol.Data) {
 func (r *recorder) Committed(c coordinator.CommitRecord) {
 	line := logLine{
 		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
-		Loss: c.Loss, LR: c.Commit.LR, Proxy: c.ProxyAcc, ProxyHard: c.ProxyHard,
-		PosSim: c.Health.PosSim, NegSim: c.Health.NegSim, Hardest: c.Health.Hardest, HardSim: c.Health.HardSim,
-		Spread: c.Health.Spread, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
+		Figures: c.Figures, LR: c.Commit.LR, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
 		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
 	}
 	r.note(r.dir.step(r.dir.log, line.Step, line))

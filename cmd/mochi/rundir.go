@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"mochi/model/figures"
 	"os"
 	"path/filepath"
 	"sync"
@@ -24,25 +25,18 @@ type runDir struct {
 
 // logLine is one committed step in log.jsonl.
 type logLine struct {
-	Step      int64              `json:"step"`
-	Epoch     int                `json:"epoch"`
-	Round     int64              `json:"round"`
-	World     int                `json:"world"`
-	Loss      float64            `json:"loss"`
-	LR        float64            `json:"lr"`
-	Proxy     float64            `json:"proxy_acc"`
-	ProxyHard float64            `json:"proxy_acc_hard"`
-	PosSim    float64            `json:"pos_sim"`     // mean similarity with the key,
-	NegSim    float64            `json:"neg_sim"`     // with negatives,
-	Hardest   float64            `json:"hardest_sim"` // with the hardest one,
-	HardSim   float64            `json:"hard_sim"`    // with the N hardest
-	Spread    float64            `json:"spread"`      // of embeddings: 1 = whole sphere, 0 = collapsed
-	QueueAge  float64            `json:"queue_age"`   // steps, mean of the keys that are samples'
-	ImagesPS  float64            `json:"images_per_s"`
-	StepMS    float64            `json:"step_ms"`
-	Time      string             `json:"time"`
-	Phases    map[string]float64 `json:"phases"`
-	Digest    string             `json:"digest"`
+	Step            int64              `json:"step"`
+	Epoch           int                `json:"epoch"`
+	Round           int64              `json:"round"`
+	World           int                `json:"world"`
+	figures.Figures                    // means over the batch
+	LR              float64            `json:"lr"`
+	QueueAge        float64            `json:"queue_age"` // steps, mean of the keys that are samples'
+	ImagesPS        float64            `json:"images_per_s"`
+	StepMS          float64            `json:"step_ms"`
+	Time            string             `json:"time"`
+	Phases          map[string]float64 `json:"phases"`
+	Digest          string             `json:"digest"`
 }
 
 // sampleLine is one committed step in samples.jsonl.

@@ -15,6 +15,7 @@ import (
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
+	"mochi/model/figures"
 )
 
 func timeout(t *testing.T) context.Context {
@@ -51,7 +52,7 @@ func open(t *testing.T, nc *nats.Conn) *jetstream.Log {
 func commit(step int64) protocol.Commit {
 	return protocol.Commit{
 		Step: step, Round: 1, Cursor: 8 * (step - 1), Batch: 8, LR: 0.03, Digest: "d",
-		Groups: []protocol.GroupReport{{Group: 0, Loss: 1.25, Proxy: 3}},
+		Groups: []protocol.GroupReport{{Group: 0, Figures: figures.Figures{Loss: 1.25, Proxy: 3}}},
 	}
 }
 

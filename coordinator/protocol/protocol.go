@@ -11,6 +11,7 @@ package protocol
 import (
 	"fmt"
 	"mochi/coordinator/protocol/config"
+	"mochi/model/figures"
 	"time"
 )
 
@@ -169,19 +170,11 @@ type Transfer struct {
 	Digest string `json:"digest"`
 }
 
-// GroupReport is what one BatchNorm group contributed to a step.
+// GroupReport is what one BatchNorm group contributed to a step: sums over its
+// queries.
 type GroupReport struct {
-	Group     int     `json:"group"`
-	Loss      float64 `json:"loss"`       // sum over its queries
-	Proxy     int     `json:"proxy"`      // queries whose key outranks all real negatives
-	ProxyHard int     `json:"proxy_hard"` // and all synthetic ones too
-
-	// The health of the loss, sums over the queries.
-	PosSim  float64 `json:"pos_sim"`  // similarity with the key
-	NegSim  float64 `json:"neg_sim"`  // mean similarity with real negatives
-	Hardest float64 `json:"hardest"`  // largest similarity with a real negative
-	HardSim float64 `json:"hard_sim"` // mean over the N hardest; 0 without mixing
-	Spread  float64 `json:"spread"`   // of the embeddings: 1 = as on a whole sphere, 0 = collapsed
+	Group int `json:"group"`
+	figures.Figures
 }
 
 // Ready is a member's vote: it holds the reduced gradients of a step.

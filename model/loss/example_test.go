@@ -33,7 +33,7 @@ func Example() {
 		if err := l.Compute(in, &out); err != nil {
 			panic(err)
 		}
-		fmt.Printf("mixing %-5v loss %.2f, key outranks real negatives: %d\n", mix, out.Loss, out.Proxy)
+		fmt.Printf("mixing %-5v loss %.2f, key outranks real negatives: %.0f\n", mix, out.Loss, out.Proxy)
 	}
 	// Output:
 	// mixing false loss 0.48, key outranks real negatives: 1

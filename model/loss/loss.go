@@ -47,6 +47,7 @@ import (
 	"runtime"
 
 	"mochi/model/engine"
+	"mochi/model/figures"
 	"mochi/model/nearest"
 )
 
@@ -145,24 +146,11 @@ type Input struct {
 	Scale  float64   // of the gradient: 1/B, so that the sum over groups is that of the mean loss
 }
 
-// Output is the loss and its gradient. Sums are over the b queries, so that
-// those of several groups add up.
+// Output is the loss and its gradient. The figures are sums over the b queries,
+// so that those of several groups add up; of Spread, b times that of the queries.
 type Output struct {
-	DQ   []float32 // [b, d] gradient of Scale·Σ loss; the caller's buffer, overwritten
-	Loss float64   // Σ L
-
-	Proxy     int // queries whose key outranks all real negatives
-	ProxyHard int // and all synthetic ones too
-
-	PosSim     float64 // Σ q·k
-	NegSim     float64 // Σ mean over the real negatives of q·n
-	HardSim    float64 // Σ mean over the N hardest of q·n; 0 without mixing
-	HardestSim float64 // Σ largest q·n over the real negatives
-
-	// b times the spread of the queries: their standard deviation per dimension,
-	// the mean over dimensions, against 1/√d: 1 when spread over the whole
-	// sphere, √(1 − mean cosine) in general, 0 when all are alike (collapse).
-	Spread float64
+	DQ []float32 // [b, d] gradient of Scale·Σ loss; the caller's buffer, overwritten
+	figures.Figures
 }
 
 // Loss computes losses for one shape. It owns its scratch; it is not safe for

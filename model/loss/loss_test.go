@@ -108,7 +108,7 @@ func checkContrast(t testing.TB, name string, contrast engine.Contrast, cfg Conf
 		}
 	}
 	if got.ProxyHard > got.Proxy {
-		t.Errorf("ProxyHard %d exceeds Proxy %d", got.ProxyHard, got.Proxy)
+		t.Errorf("ProxyHard %v exceeds Proxy %v", got.ProxyHard, got.Proxy)
 	}
 	return off
 }
@@ -134,7 +134,7 @@ func TestAgainstMaterialisedSynthetics(t *testing.T) {
 				out := mustCompute(t, mustNew(t, cfg, c.d, c.b, c.k), in)
 				want, _, _ := plainLoss{cfg, c.d, similarities(t, best, in, c.d, c.v)}.compute(in)
 				if out.Proxy != want.Proxy || out.ProxyHard != want.ProxyHard {
-					t.Errorf("proxy %d, %d; plain %d, %d", out.Proxy, out.ProxyHard, want.Proxy, want.ProxyHard)
+					t.Errorf("proxy %v, %v; plain %v, %v", out.Proxy, out.ProxyHard, want.Proxy, want.ProxyHard)
 				}
 			})
 		}
@@ -174,7 +174,7 @@ func TestWarmUpIsMoCo(t *testing.T) {
 	moco := mustCompute(t, mustNew(t, Config{Temperature: 0.2, Shards: 4}, 8, 6, 50), in)
 	sameOutput(t, "warm-up against MoCo-v2", mochi, moco)
 	if mochi.ProxyHard != mochi.Proxy {
-		t.Errorf("without synthetic negatives ProxyHard %d differs from Proxy %d", mochi.ProxyHard, mochi.Proxy)
+		t.Errorf("without synthetic negatives ProxyHard %v differs from Proxy %v", mochi.ProxyHard, mochi.Proxy)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestClassOracle(t *testing.T) {
 	in.Labels = make([]int32, b)
 	out := mustCompute(t, mustNew(t, cfg, d, b, k), in)
 	if out.Loss != 0 || out.Proxy != b || out.NegSim != 0 {
-		t.Errorf("no negative left: loss %g, proxy %d, want 0 and %d", out.Loss, out.Proxy, b)
+		t.Errorf("no negative left: loss %g, proxy %v, want 0 and %d", out.Loss, out.Proxy, b)
 	}
 	for i, x := range out.DQ {
 		if x != 0 {
