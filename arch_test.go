@@ -24,18 +24,20 @@ const module = "mochi"
 // rooms says, for every room of the house, which other rooms it may use.
 // A folder belongs to the room with the longest matching name.
 var rooms = map[string][]string{
-	"cmd":                   {"coordinator", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "replica", "allreduce", "model", "model/figures"},
-	"coordinator":           {"coordinator/protocol", "model/figures"},
-	"coordinator/gossip":    {"coordinator/protocol"},
-	"coordinator/natsbus":   {"coordinator/protocol"},
-	"coordinator/jetstream": {"coordinator/protocol", "coordinator"},
-	"coordinator/protocol":  {"model/figures"},
-	"replica":               {"coordinator/protocol", "coordinator/gossip", "allreduce", "model", "model/figures"},
-	"allreduce":             {},
-	"model":                 {"model/figures"},
-	"model/figures":         {},
-	"tools":                 {"coordinator/protocol", "replica", "allreduce", "model", "model/figures"},
-	".":                     {}, // the repository root: this test only
+	"cmd":                         {"coordinator", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
+	"coordinator":                 {"coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"coordinator/gossip":          {"coordinator/protocol"},
+	"coordinator/natsbus":         {"coordinator/protocol"},
+	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
+	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
+	"coordinator/protocol/config": {"model/network"},
+	"replica":                     {"coordinator/protocol", "coordinator/gossip", "coordinator/protocol/config", "allreduce", "model", "model/network", "model/figures"},
+	"allreduce":                   {},
+	"model":                       {"model/figures", "model/network"},
+	"model/figures":               {},
+	"model/network":               {},
+	"tools":                       {"coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
+	".":                           {}, // the repository root: this test only
 }
 
 // libraries says in which folders a dependency may be imported: those of the

@@ -70,9 +70,7 @@ func newSession(rc Config, cfg config.Job) (*session, error) {
 			return nil, err
 		}
 	}
-	net, err := network.Build(cfg.Arch, network.Options{
-		Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head,
-	})
+	net, err := cfg.Network()
 	if err != nil {
 		return nil, fmt.Errorf("build the network: %w", err)
 	}

@@ -158,7 +158,7 @@ type leftovers struct {
 }
 
 func newStepBencher(eng engine.Engine, cfg config.Job) (*stepBencher, error) {
-	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
+	net, err := cfg.Network()
 	if err != nil {
 		return nil, err
 	}

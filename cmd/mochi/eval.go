@@ -156,7 +156,7 @@ func loadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
 	}
-	net, err := network.Build(cfg.Arch, network.Options{Channels: 3, ImageSize: cfg.ImageSize, Dim: cfg.Dim, Head: cfg.Head})
+	net, err := cfg.Network()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -10,7 +10,6 @@ import (
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
-	"mochi/model/network"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 )
@@ -113,7 +112,7 @@ func (e *evaluator) wait() {
 func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *checkpoint.State) error {
 	e.busy.Lock()
 	defer e.busy.Unlock()
-	net, err := network.Build(e.cfg.Arch, network.Options{Channels: 3, ImageSize: e.cfg.ImageSize, Dim: e.cfg.Dim, Head: e.cfg.Head})
+	net, err := e.cfg.Network()
 	if err != nil {
 		return err
 	}

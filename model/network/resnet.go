@@ -51,6 +51,18 @@ func Architectures() []string {
 	return names
 }
 
+// SmallestImage is the fewest pixels a side that the network arch can take: at
+// half of them its last stage would see less than one pixel of the image.
+// 0 for a name that Build does not know.
+func SmallestImage(arch string) int {
+	for _, r := range resnets() {
+		if r.name == arch {
+			return r.reduction()
+		}
+	}
+	return 0
+}
+
 // Build describes the encoder arch: backbone, head and L2 normalisation. The
 // error lists every fault of arch and o.
 func Build(arch string, o Options) (*Network, error) {

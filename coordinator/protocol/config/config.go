@@ -1,11 +1,13 @@
 // Package config is the configuration of a job: its fields, presets, YAML form,
 // checks and comparison. The names are those of the command line and of
 // config.yaml; every fault is named at once (Faults). It knows no messages and
-// no cluster, so everything that needs the settings may import it.
+// no cluster, so everything that needs the settings may import it; of the model
+// it knows which networks there are.
 package config
 
 import (
 	"fmt"
+	"mochi/model/network"
 	"strconv"
 	"strings"
 
@@ -18,7 +20,7 @@ import (
 type Job struct {
 	Preset string `yaml:"preset,omitempty" json:"preset,omitempty"` // imagenet100, imagenet1k, cifar10, demo
 
-	Arch      string `yaml:"arch" json:"arch"`             // resnet18|resnet34|resnet50|resnet18-cifar|resnet20|resnet8
+	Arch      string `yaml:"arch" json:"arch"`             // network.Architectures
 	Head      string `yaml:"head" json:"head"`             // linear | mlp
 	ImageSize int    `yaml:"image-size" json:"image_size"` // pixels
 	Recipe    string `yaml:"recipe" json:"recipe"`         // moco-v2 | cifar | none
@@ -97,6 +99,11 @@ func (c Job) Storage() string {
 		return "bf16"
 	}
 	return "fp32"
+}
+
+// Network describes the job's encoders, of RGB images.
+func (c Job) Network() (*network.Network, error) {
+	return network.Build(c.Arch, network.Options{Channels: 3, ImageSize: c.ImageSize, Dim: c.Dim, Head: c.Head})
 }
 
 // Groups is the number of BatchNorm groups of a global batch.

@@ -3,22 +3,11 @@ package config
 import (
 	"fmt"
 	"math"
+	"mochi/model/network"
 	"slices"
 	"strconv"
 	"strings"
 )
-
-// smallestImage is the smallest image size, in pixels, of each architecture:
-// at half of it the last stage would see less than one pixel of the image.
-// (The total stride is 32 with torchvision's stem, 8 with the CIFAR stem and
-// four stages, 4 with three.)
-var smallestImage = []struct {
-	arch   string
-	pixels int
-}{
-	{"resnet18", 32}, {"resnet34", 32}, {"resnet50", 32},
-	{"resnet18-cifar", 8}, {"resnet20", 4}, {"resnet8", 4},
-}
 
 // Validate reports every fault at once, as Faults, or nil. It knows no data
 // set: that --oracle has labels is checked where the data is opened.
@@ -32,18 +21,14 @@ func (c Job) Validate() error {
 
 // checkNames: every field that is one of a few words.
 func (c Job) checkNames(fs *Faults) {
-	archs := make([]string, len(smallestImage))
-	for i, a := range smallestImage {
-		archs[i] = a.arch
-	}
 	presets := append([]string{""}, Presets()...)
 	for _, f := range []struct {
 		field, value string
 		allowed      []string
 	}{
 		{"preset", c.Preset, presets},
-		{"arch", c.Arch, archs},
-		{"head", c.Head, []string{"linear", "mlp"}},
+		{"arch", c.Arch, network.Architectures()},
+		{"head", c.Head, []string{network.HeadLinear, network.HeadMLP}},
 		{"recipe", c.Recipe, []string{"moco-v2", "cifar", "none"}},
 		{"schedule", c.Schedule, []string{"cosine", "step"}},
 		{"optimizer", c.Optimizer, []string{"sgd", "lars"}},
@@ -125,10 +110,8 @@ func (c Job) checkRanges(fs *Faults) {
 
 // checkRelations: combinations that cannot work.
 func (c Job) checkRelations(fs *Faults) {
-	for _, a := range smallestImage {
-		if c.Arch == a.arch && c.ImageSize >= 1 && c.ImageSize < a.pixels {
-			fs.add("image-size", "%d is too small for %s; at least %d", c.ImageSize, a.arch, a.pixels)
-		}
+	if low := network.SmallestImage(c.Arch); c.ImageSize >= 1 && c.ImageSize < low {
+		fs.add("image-size", "%d is too small for %s; at least %d", c.ImageSize, c.Arch, low)
 	}
 	if c.Batch >= 1 && c.BNGroup >= 2 && c.Batch%c.BNGroup != 0 {
 		below := c.Batch / c.BNGroup * c.BNGroup
