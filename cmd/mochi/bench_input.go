@@ -30,7 +30,7 @@ func runBenchInput(args []string, out, errs io.Writer) error {
 	}
 	recipe, err := augment.New(*recipeName, *size)
 	f.addErr("recipe, size", err)
-	set := f.openData(*dataPath, errs)
+	set := openData(&f, *dataPath, errs)
 	if err := f.err(); err != nil {
 		return err
 	}

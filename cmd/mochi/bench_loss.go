@@ -62,7 +62,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	if !known {
 		f.add("queue-storage", "%q; use fp32 or bf16", *storage)
 	}
-	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
+	checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
 	if err := f.err(); err != nil {
 		return err
 	}

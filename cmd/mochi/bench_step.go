@@ -58,13 +58,13 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 		return err
 	}
 	var f faults
-	cfg := training.config(fs, &f, training.fitStep)
+	cfg := training.config(fs, &f, func(c *config.Job) { fitStep(training, c) })
 	f.atLeast(1, "steps", *steps)
 	f.atLeast(0, "warmup", *warmup)
 	f.atLeast(0, "threads", *threads)
 	needs := engineConfig(cfg, *threads, 0)
 	needs.Tune = *tune
-	f.checkEngine(*engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
+	checkEngine(&f, *engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
 	if err := f.err(); err != nil {
 		return err
 	}
@@ -104,12 +104,12 @@ func stepSettings() []string {
 // fitStep lets what was not given follow what was, where neither a preset nor
 // a file says: images of the size the network is made for, no group larger
 // than the batch, no more hard negatives than the queue holds.
-func (t *trainingConfig) fitStep(c *config.Job) {
+func fitStep(t *trainingConfig, c *config.Job) {
 	c.MinReplicas, c.MaxReplicas = 1, 0
-	if t.preset != "" || t.file != "" {
+	if t.based() {
 		return
 	}
-	free := func(name string) bool { _, given := t.set[name]; return !given }
+	free := func(name string) bool { return !t.given(name) }
 	if !slices.Contains([]string{"resnet18", "resnet34", "resnet50"}, c.Arch) {
 		if free("image-size") {
 			c.ImageSize = 32

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,7 +17,7 @@ import (
 // call runs mochi in this process.
 func call(args ...string) (status int, out, errs string) {
 	var o, e bytes.Buffer
-	status = run(args, &o, &e)
+	status = execute(args, &o, &e)
 	return status, o.String(), e.String()
 }
 
@@ -207,42 +206,25 @@ func TestBenchObjects(t *testing.T) {
 // A benchmark's settings that are not given follow those that are.
 func TestBenchStepDefaults(t *testing.T) {
 	for _, test := range []struct {
-		set  map[string]string
+		args []string
 		want func(c config.Job) bool
 	}{
-		{map[string]string{"arch": "resnet20"}, func(c config.Job) bool { return c.ImageSize == 32 && c.Head == "linear" }},
-		{map[string]string{"arch": "resnet20", "image-size": "28"}, func(c config.Job) bool { return c.ImageSize == 28 }},
-		{map[string]string{"arch": "resnet50"}, func(c config.Job) bool { return c.ImageSize == 224 && c.BNGroup == 32 }},
-		{map[string]string{"batch": "16", "queue": "8192"}, func(c config.Job) bool { return c.BNGroup == 16 && c.MoCHi.N == 1024 }},
-		{map[string]string{"batch": "8", "queue": "10"}, func(c config.Job) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
-		{map[string]string{"batch": "32768"}, func(c config.Job) bool { return c.Queue == 32768 }},
+		{[]string{"--arch", "resnet20"}, func(c config.Job) bool { return c.ImageSize == 32 && c.Head == "linear" }},
+		{[]string{"--arch", "resnet20", "--image-size", "28"}, func(c config.Job) bool { return c.ImageSize == 28 }},
+		{[]string{"--arch", "resnet50"}, func(c config.Job) bool { return c.ImageSize == 224 && c.BNGroup == 32 }},
+		{[]string{"--batch", "16", "--queue", "8192"}, func(c config.Job) bool { return c.BNGroup == 16 && c.MoCHi.N == 1024 }},
+		{[]string{"--batch", "8", "--queue", "10"}, func(c config.Job) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
+		{[]string{"--batch", "32768"}, func(c config.Job) bool { return c.Queue == 32768 }},
 	} {
-		training := &trainingConfig{set: test.set}
-		var f faults
-		cfg := training.config(newFlags("bench step", "", "", nil), &f, training.fitStep)
-		if err := f.err(); err != nil || !test.want(cfg) {
-			t.Errorf("%v: %v, %+v", test.set, err, cfg)
+		fs := newFlags("bench step", "", "", nil)
+		training := addTrainingFlags(fs, func(string) bool { return true })
+		if _, err := fs.parse(test.args); err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-// The settings of the help are exactly the keys of config.yaml.
-func TestSettingsAreTheKeys(t *testing.T) {
-	text, err := config.Default().YAML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var keys, names []string
-	for line := range strings.Lines(string(text)) {
-		key, _, _ := strings.Cut(line, ":")
-		keys = append(keys, key)
-	}
-	for _, s := range settings() {
-		names = append(names, s.name)
-	}
-	slices.Sort(keys)
-	slices.Sort(names)
-	if !slices.Equal(keys, names) {
-		t.Errorf("config.yaml has %q\nflags are %q", keys, names)
+		var f faults
+		cfg := training.config(fs, &f, func(c *config.Job) { fitStep(training, c) })
+		if err := f.err(); err != nil || !test.want(cfg) {
+			t.Errorf("%v: %v, %+v", test.args, err, cfg)
+		}
 	}
 }

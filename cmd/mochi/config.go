@@ -88,6 +88,12 @@ func addTrainingFlags(fs *flagSet, use func(name string) bool) *trainingConfig {
 	return t
 }
 
+// based says whether the settings stand on a preset or a file.
+func (t *trainingConfig) based() bool { return t.preset != "" || t.file != "" }
+
+// given says whether a setting was given as a flag.
+func (t *trainingConfig) given(name string) bool { _, is := t.set[name]; return is }
+
 // processKeys are the keys of a --config file that belong to this process,
 // not to the job: a RUN's config.yaml does not have them, a hand-written file
 // may.

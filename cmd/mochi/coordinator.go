@@ -38,21 +38,21 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	if *state == "" {
 		f.add("state", "missing: the folder of the run")
 	}
-	f.listen(*listen)
+	checkListen(&f, *listen)
 	// It evaluates, in fp32; whether the job's precision can be had is a matter
 	// of the replicas' processors, but of the build they share with it, too.
 	if needs := engineConfig(cfg, 1, 0); len(builtIn()) == 1 {
-		f.checkEngine(*engineName, needs)
+		checkEngine(&f, *engineName, needs)
 	} else {
 		needs.Precision = engine.FP32
-		f.checkEngine(*engineName, needs)
+		checkEngine(&f, *engineName, needs)
 	}
 	f.atLeast(0, "knn-images", *knnImages)
-	start := f.resume(*resume, cfg)
+	start := resumed(&f, *resume, cfg)
 	var set *data.Set
 	var info protocol.Data
 	if *dataPath != "" {
-		set = f.openData(*dataPath, errs)
+		set = openData(&f, *dataPath, errs)
 	}
 	if set != nil {
 		if info = set.Info; cfg.Oracle && info.Classes == 0 {
@@ -67,7 +67,7 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	}
 	p := newProgress(errs, cfg)
 	log := slog.New(plainLog{progress: p, level: atLevel(slog.LevelInfo, *verbose)})
-	p.announce(set, cfg)
+	announce(p, set, cfg)
 	j, err := openJob(*state, cfg, *resume, start, p)
 	if err != nil {
 		return err
@@ -91,7 +91,9 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 		return err
 	}
 	defer nats.Shutdown()
-	knn := newEvaluator(cfg, set, *engineName, 0, *knnImages, j.rec)
+	knn := newEvaluator(evaluatorOptions{
+		cfg: cfg, set: set, engine: *engineName, images: *knnImages, say: p.say, event: j.dir.event,
+	})
 	j.store.saved = knn.saved(ctx, j.from)
 	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {
@@ -103,13 +105,13 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	p.done()
 	knn.wait()
 	if err == nil && !stop.asked() {
-		err = knn.trained(ctx, j.store)
+		err = knn.trained(ctx, j.store.dir)
 	}
 	return orInterrupted(err, stop)
 }
 
-// listen checks the form of --listen.
-func (f *faults) listen(address string) {
+// checkListen checks the form of --listen.
+func checkListen(f *faults, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		f.add("listen", "%q is not of the form HOST:PORT", address)

@@ -28,7 +28,7 @@ func runDataInspect(args []string, out, errs io.Writer) error {
 	}
 	var f faults
 	f.atLeast(1, "workers", *workers)
-	set := f.openData(rest[0], errs)
+	set := openData(&f, rest[0], errs)
 	if err := f.err(); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func printSurvey(out io.Writer, r *survey.Report) {
 	} else {
 		least := slices.MinFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
 		most := slices.MaxFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
-		fmt.Fprintf(out, "%s of %d (%s) to %d (%s) training images\n", classCount(r.Classes), least.Train, least.Name, most.Train, most.Name)
+		fmt.Fprintf(out, "%s of %d (%s) to %d (%s) training images\n", verb(r.Classes, "class", "classes"), least.Train, least.Name, most.Train, most.Name)
 		for i, c := range r.ByClass {
 			if more(out, i, len(r.ByClass), 2*listed) {
 				break
@@ -147,25 +147,4 @@ func more(out io.Writer, i, n, most int) bool {
 	}
 	fmt.Fprintf(out, "  … and %d more (--json lists all)\n", n-i)
 	return true
-}
-
-func classCount(n int) string { return verb(n, "class", "classes") }
-
-// verb is "1 image is", "2 images are".
-func verb(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// bytesOf is a number of bytes as people read it.
-func bytesOf(n int64) string {
-	switch {
-	case n >= 1e9:
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.1f kB", float64(n)/1e3)
 }

@@ -40,7 +40,7 @@ func runDataPack(args []string, out, errs io.Writer) error {
 		return err
 	}
 	var f faults
-	set := f.openData(rest[0], errs)
+	set := openData(&f, rest[0], errs)
 	type part struct {
 		split   data.Dataset
 		pattern string

@@ -37,7 +37,7 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 	f.atLeast(1, "images", *images)
 	f.atLeast(1, "columns", *columns)
 	f.atLeast(0, "epoch", *epoch)
-	set := f.openData(*dataPath, errs)
+	set := openData(&f, *dataPath, errs)
 	if set != nil && *size == 0 {
 		var err error
 		if *size, err = naturalSize(set.Train); err != nil {

@@ -44,8 +44,8 @@ func (d devices) of(i int) int {
 	return i
 }
 
-// noDevices is what a CPU engine says to --device.
-func (f *faults) noDevices(info engine.Info) {
+// refuseDevices is what a CPU engine says to --device.
+func refuseDevices(f *faults, info engine.Info) {
 	if info.Name != "" && info.Name != "cuda" {
 		f.add("device", "chooses a GPU, and engine %s computes on the CPU (%s); leave it out, or give --engine cuda", info.Name, info.Device)
 	}
@@ -53,7 +53,7 @@ func (f *faults) noDevices(info engine.Info) {
 
 // checkEngines is checkEngine for the engine of each local replica. Only where
 // there are devices do they differ: of a CPU engine one is started.
-func (f *faults) checkEngines(name string, cfg engine.Config, replicas int, on devices) []engine.Info {
+func checkEngines(f *faults, name string, cfg engine.Config, replicas int, on devices) []engine.Info {
 	infos := make([]engine.Info, replicas)
 	if len(on) > 0 && len(on) != replicas {
 		f.add("device", "names %s for %s; name one for each", count(len(on), "GPU"), count(replicas, "replica"))
@@ -62,7 +62,7 @@ func (f *faults) checkEngines(name string, cfg engine.Config, replicas int, on d
 	for i := range infos {
 		before := len(f.list)
 		cfg.Device = on.of(i)
-		infos[i] = f.checkEngine(name, cfg)
+		infos[i] = checkEngine(f, name, cfg)
 		if len(f.list) > before {
 			if i > 0 && len(on) == 0 { // the first has its GPU
 				f.list[before].Problem += fmt.Sprintf("; %d replicas take GPU 0 to %d: start fewer, or let some share one with --device, as in 0,0,1", replicas, replicas-1)
@@ -77,7 +77,7 @@ func (f *faults) checkEngines(name string, cfg engine.Config, replicas int, on d
 		}
 	}
 	if len(on) > 0 {
-		f.noDevices(infos[0])
+		refuseDevices(f, infos[0])
 	}
 	return infos
 }

@@ -21,7 +21,7 @@ import (
 // mochi, as many processes as a test needs.
 func TestMain(m *testing.M) {
 	if os.Getenv("MOCHI_TEST_AS_MAIN") == "1" {
-		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }

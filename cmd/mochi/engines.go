@@ -103,7 +103,7 @@ func withVersions(device string, versions map[string]string) string {
 
 // checkEngine finds out whether an engine can be had, by starting and ending
 // one, and what it would be.
-func (f *faults) checkEngine(name string, cfg engine.Config) engine.Info {
+func checkEngine(f *faults, name string, cfg engine.Config) engine.Info {
 	e, _, err := openEngine(name, cfg)
 	switch {
 	case err == nil:

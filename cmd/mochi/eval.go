@@ -46,11 +46,11 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "limit-train", *limitTrain)
 	f.atLeast(0, "limit-test", *limitTest)
 	f.atLeast(0, "threads", *threads)
-	f.checkEngine(*engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-	set := f.openData(*dataPath, errs)
+	checkEngine(&f, *engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
+	set := openData(&f, *dataPath, errs)
 	if set != nil {
 		// One class is no reason to refuse: the figure is what was asked for.
-		if why := notEvaluated(set); why != "" && set.Train.Classes() != 1 || set.Test == nil {
+		if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {
 			f.add("data", "%s: kNN needs labels and a test split", why)
 		}
 	}
@@ -143,27 +143,6 @@ func (e *encoderFlags) config(net *network.Network) config.Job {
 	cfg := config.Default()
 	cfg.Arch, cfg.Head, cfg.ImageSize, cfg.Dim, cfg.Seed = net.Arch, e.head, net.ImageSize, net.Dim, e.seed
 	return cfg
-}
-
-// loadCheckpoint reads a checkpoint and builds its network from the
-// configuration it carries.
-func loadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
-	st, err := checkpoint.Load(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg, err := config.Parse([]byte(st.Config))
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
-	}
-	net, err := cfg.Network()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := st.Matches(net, cfg.Queue, cfg.Dim); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return st, net, nil
 }
 
 // naturalSize is the height of the first image, at most 224.

@@ -42,8 +42,8 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 	var f faults
 	f.atLeast(0, "images", *images)
 	f.atLeast(0, "threads", *threads)
-	f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-	set := f.openData(*dataPath, errs)
+	checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
+	set := openData(&f, *dataPath, errs)
 	e.check(&f, set)
 	if err := f.err(); err != nil {
 		return err

@@ -14,61 +14,47 @@ import (
 	"mochi/replica/data"
 )
 
+// evaluatorOptions say what an evaluator measures, and where that goes.
+type evaluatorOptions struct {
+	cfg    config.Job
+	set    *data.Set // nil: no data set here, nothing is measured
+	engine string    // --engine
+	device int       // GPU number
+	images int       // training images that vote in kNN at most, 0 = all
+
+	say   func(format string, args ...any)               // shows a line
+	event func(name string, fields map[string]any) error // writes one to log.jsonl
+}
+
 // evaluator measures kNN accuracy and geometry during a run, with an engine of
 // its own.
 type evaluator struct {
-	cfg    config.Job
-	set    *data.Set
-	rec    *recorder
-	engine string
-	device int
-	images int // training images that vote in kNN at most, 0 = all
+	evaluatorOptions
+	off bool // no --knn-every, or no data set here: all methods do nothing
 
 	busy sync.Mutex // one evaluation at a time
 	wg   sync.WaitGroup
 }
 
-// knnImagesFlag is what --knn-images says in help.
-const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
-
-// newEvaluator returns nil where there is nothing to evaluate on.
-func newEvaluator(cfg config.Job, set *data.Set, engineName string, device, images int, rec *recorder) *evaluator {
-	if cfg.KNNEvery == 0 || set == nil {
-		return nil
-	}
-	return &evaluator{cfg: cfg, set: set, rec: rec, engine: engineName, device: device, images: images}
-}
-
-// notEvaluated says why kNN accuracy cannot be measured on a data set, "" when
-// it can.
-func notEvaluated(set *data.Set) string {
-	switch {
-	case set == nil:
-		return "no data set here (--data)"
-	case set.Test == nil:
-		return "the data set has no test split (a val or test folder beside train)"
-	case set.Train.Classes() == 0:
-		return "the data set has no labels"
-	case set.Train.Classes() == 1:
-		return "the data set has one class only"
-	}
-	return ""
+func newEvaluator(o evaluatorOptions) *evaluator {
+	return &evaluator{evaluatorOptions: o, off: o.cfg.KNNEvery == 0 || o.set == nil}
 }
 
 // untrained evaluates the initial encoder, on all cores.
 func (e *evaluator) untrained(ctx context.Context) error {
-	if e == nil {
+	if e.off {
 		return nil
 	}
 	return e.evaluate(ctx, "before training", runtime.NumCPU(), nil)
 }
 
-// trained evaluates the newest checkpoint of a run that is over, on all cores.
-func (e *evaluator) trained(ctx context.Context, s *store) error {
-	if e == nil {
+// trained evaluates the newest checkpoint in the folder of a run that is over,
+// on all cores.
+func (e *evaluator) trained(ctx context.Context, dir string) error {
+	if e.off {
 		return nil
 	}
-	found, err := checkpoint.Latest(s.dir)
+	found, err := checkpoint.Latest(dir)
 	if err != nil {
 		return err
 	}
@@ -80,8 +66,8 @@ func (e *evaluator) trained(ctx context.Context, s *store) error {
 // from (nil: the start), is evaluated beside the training, on one thread. The
 // last one is left to trained.
 func (e *evaluator) saved(ctx context.Context, from *checkpoint.State) func(st *checkpoint.State) {
-	if e == nil {
-		return nil
+	if e.off {
+		return func(*checkpoint.State) {}
 	}
 	done := 0 // multiples of KNNEvery evaluated
 	if from != nil {
@@ -96,16 +82,15 @@ func (e *evaluator) saved(ctx context.Context, from *checkpoint.State) func(st *
 		e.wg.Go(func() {
 			when := fmt.Sprintf("after epoch %d", st.Epoch)
 			if err := e.evaluate(ctx, when, 1, st); err != nil && ctx.Err() == nil {
-				e.rec.progress.say("the encoder %s was not evaluated: %v", when, err)
+				e.say("the encoder %s was not evaluated: %v", when, err)
 			}
 		})
 	}
 }
 
+// wait waits for the evaluations that saved has begun.
 func (e *evaluator) wait() {
-	if e != nil {
-		e.wg.Wait()
-	}
+	e.wg.Wait()
 }
 
 // evaluate measures the encoders of a checkpoint, nil for the initial ones.
@@ -124,7 +109,7 @@ func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *
 		return err
 	}
 	defer enc.close()
-	if notEvaluated(e.set) == "" {
+	if e.set.NoKNN() == "" {
 		if err := e.knn(ctx, enc.engine, enc.state, st, when); err != nil {
 			return err
 		}
@@ -136,9 +121,9 @@ func (e *evaluator) evaluate(ctx context.Context, when string, threads int, st *
 		return err
 	}
 	r.SpreadOf = nil // too long for a log
-	e.rec.progress.say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
+	e.say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
 		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
-	return e.event("geometry", when, st, r)
+	return e.log("geometry", when, st, r)
 }
 
 // knn measures both features and logs one event, its unmarked figures those of
@@ -151,17 +136,17 @@ func (e *evaluator) knn(ctx context.Context, eng engine.Engine, state engine.Sta
 		return err
 	}
 	r, head := results[0], results[1]
-	e.rec.progress.say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
+	e.say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
 		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
-	return e.event("knn", when, st, struct {
+	return e.log("knn", when, st, struct {
 		knnResult
 		Top1 float64 `json:"knn_top1_embedding"`
 		Top5 float64 `json:"knn_top5_embedding"`
 	}{r, head.Top1, head.Top5})
 }
 
-// event logs a result of the state st.
-func (e *evaluator) event(name, when string, st *checkpoint.State, result any) error {
+// log writes a result of the state st to log.jsonl.
+func (e *evaluator) log(name, when string, st *checkpoint.State, result any) error {
 	text, err := json.Marshal(result)
 	if err != nil {
 		return err
@@ -170,5 +155,5 @@ func (e *evaluator) event(name, when string, st *checkpoint.State, result any) e
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return err
 	}
-	return e.rec.dir.event(name, fields)
+	return e.event(name, fields)
 }

@@ -11,11 +11,9 @@ import (
 	"mochi/model/eval"
 	"mochi/model/figures"
 	"mochi/model/loss"
-	"mochi/model/network"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
-	"mochi/replica/queue"
 )
 
 // geometryImages is how many images geometry is measured on by default: the
@@ -169,45 +167,4 @@ func viewer(images data.Dataset, recipe augment.Recipe, draw func(i int) *rand.R
 		}
 		return nil
 	}, decoder.Close
-}
-
-// initialState is the state in which a run of cfg begins.
-func initialState(cfg config.Job, net *network.Network) *checkpoint.State {
-	st := &checkpoint.State{Arch: net.Arch, Net: net, Seed: cfg.Seed, K: cfg.Queue, Dim: cfg.Dim}
-	st.QueryParams, st.QueryBuffers = net.Init(cfg.Seed)
-	st.KeyParams, st.KeyBuffers = st.QueryParams, st.QueryBuffers
-	q := queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)
-	q.Init(cfg.Seed)
-	st.Queue, st.QueueLabels = q.Keys(), q.Labels()
-	return st
-}
-
-// encoders are those of a checkpoint, in an engine.
-type encoders struct {
-	engine engine.Engine
-	state  engine.State
-	why    string // the engine
-}
-
-// openEncoders opens an engine and gives it the encoders of st.
-func openEncoders(name string, cfg engine.Config, net *network.Network, st *checkpoint.State) (*encoders, error) {
-	eng, why, err := openEngine(name, cfg)
-	if err != nil {
-		return nil, err
-	}
-	state, err := eng.NewState(net)
-	if err != nil {
-		eng.Close()
-		return nil, err
-	}
-	state.Set(engine.QueryParams, st.QueryParams)
-	state.Set(engine.QueryBuffers, st.QueryBuffers)
-	state.Set(engine.KeyParams, st.KeyParams)
-	state.Set(engine.KeyBuffers, st.KeyBuffers)
-	return &encoders{eng, state, why}, nil
-}
-
-func (e *encoders) close() {
-	e.state.Close()
-	e.engine.Close()
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -54,14 +53,4 @@ func runDiff(args []string, out, errs io.Writer) error {
 		return fmt.Errorf("max_rel %g in %s is above the tolerance %g", d.MaxRel, d.Worst, *tolerance)
 	}
 	return nil
-}
-
-// printJSON writes v as one line.
-func printJSON(out io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(out, "%s\n", b)
-	return err
 }

@@ -30,8 +30,8 @@ type job struct {
 // resumeFlag is what --resume says in help.
 const resumeFlag = "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint"
 
-// resume checks --resume and loads the checkpoint it names, nil for none.
-func (f *faults) resume(value string, cfg config.Job) *checkpoint.State {
+// resumed checks --resume and loads the checkpoint it names, nil for none.
+func resumed(f *faults, value string, cfg config.Job) *checkpoint.State {
 	switch value {
 	case "auto", "never":
 		return nil

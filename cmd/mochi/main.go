@@ -48,24 +48,9 @@ func commands() []command {
 	}
 }
 
-// usageError is an error of the command line or the configuration: nothing
-// was started.
-type usageError struct{ err error }
+func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
 
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// errInterrupted is an orderly stop after Ctrl-C.
-var errInterrupted = errors.New("interrupted")
-
-// errHelp is returned after help was printed.
-var errHelp = errors.New("help")
-
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
-
-func run(args []string, out, errs io.Writer) int {
+func execute(args []string, out, errs io.Writer) int {
 	err := dispatch(args, out, errs)
 	var usage usageError
 	switch {

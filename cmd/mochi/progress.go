@@ -140,11 +140,3 @@ func (p *progress) eta(steps int64) string {
 	}
 	return fmt.Sprintf("%ds", int(left.Seconds()))
 }
-
-// count is "1 replica", "2 replicas".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}

@@ -1,19 +1,12 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"mochi/coordinator"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
-	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 	"mochi/replica/data/sampler"
 )
@@ -115,6 +108,12 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
+// total is the length in steps of a job that has made so many and committed
+// the samples before cursor; the recorder must know the data.
+func (r *recorder) total(step, cursor int64) int64 {
+	return totalSteps(r.cfg, r.samples.Load(), step, cursor)
+}
+
 // totalSteps is the length in steps of a job that has made so many and
 // committed the samples before cursor (see coordinator.Core.Total).
 func totalSteps(c config.Job, s *sampler.Sampler, step, cursor int64) int64 {
@@ -122,47 +121,4 @@ func totalSteps(c config.Job, s *sampler.Sampler, step, cursor int64) int64 {
 		return c.Steps
 	}
 	return step + s.Steps(c.Epochs, c.Batch, cursor)
-}
-
-// store keeps a RUN's checkpoints for the coordinator.
-type store struct {
-	dir   string // RUN/checkpoints
-	keep  int
-	last  *coordinator.Checkpoint    // the newest valid one
-	saved func(st *checkpoint.State) // optional: told of each new one
-}
-
-// Latest implements coordinator.Checkpoints.
-func (s *store) Latest() (coordinator.Checkpoint, bool, error) {
-	if s.last == nil {
-		return coordinator.Checkpoint{}, false, nil
-	}
-	return *s.last, true, nil
-}
-
-// Save implements coordinator.Checkpoints.
-func (s *store) Save(_ context.Context, step int64, r io.Reader) (string, error) {
-	st, err := checkpoint.Read(r)
-	if err != nil {
-		return "", err
-	}
-	if st.Step != step {
-		return "", fmt.Errorf("the state is that of step %d, not %d", st.Step, step)
-	}
-	path, err := checkpoint.SaveStep(s.dir, st, s.keep)
-	if err != nil {
-		return "", err
-	}
-	if s.saved != nil {
-		s.saved(st)
-	}
-	return filepath.Base(path), nil
-}
-
-// Open implements coordinator.Checkpoints.
-func (s *store) Open(name string) (io.ReadSeekCloser, error) {
-	if name != filepath.Base(name) || !strings.HasSuffix(name, ".safetensors") {
-		return nil, fmt.Errorf("%q is not the name of a checkpoint", name)
-	}
-	return os.Open(filepath.Join(s.dir, name))
 }

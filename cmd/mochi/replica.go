@@ -52,11 +52,11 @@ func runReplica(args []string, out, errs io.Writer) error {
 	f.atLeast(0, "workers", *workers)
 	f.atLeast(0, "device", *device)
 	// In which precision to compute, the coordinator will say.
-	info := f.checkEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
+	info := checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
 	if fs.given("device") {
-		f.noDevices(info)
+		refuseDevices(&f, info)
 	}
-	set := f.openData(*dataPath, errs)
+	set := openData(&f, *dataPath, errs)
 	if err := f.err(); err != nil {
 		return err
 	}

@@ -60,9 +60,15 @@ func runTrain(args []string, out, errs io.Writer) error {
 	l.progress = newProgress(errs, l.cfg)
 	l.log = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelInfo, *verbose)})
 	l.replicaLog = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelWarn, *verbose)})
-	l.progress.announce(l.set, l.cfg)
+	announce(l.progress, l.set, l.cfg)
 	return l.train()
 }
+
+// workersFlag is what --workers says in help.
+const workersFlag = "loader threads of each replica at most; 0 = one a core. No more of them load than keep the engine from waiting"
+
+// knnImagesFlag is what --knn-images says in help.
+const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
 
 // local is one training process.
 type local struct {
@@ -107,22 +113,26 @@ func (l *local) check(f *faults) {
 	}
 	cfg := engineConfig(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
-	l.infos = f.checkEngines(l.engine, cfg, engines, on)
-	l.start = f.resume(l.resume, l.cfg)
-	if l.set = f.openData(l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
+	l.infos = checkEngines(f, l.engine, cfg, engines, on)
+	l.start = resumed(f, l.resume, l.cfg)
+	if l.set = openData(f, l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.add("oracle", "needs labelled data; %s has no classes", l.data)
 	}
 }
 
 // announce says what is about to be trained on, and what may surprise.
-func (p *progress) announce(set *data.Set, cfg config.Job) {
+func announce(p *progress, set *data.Set, cfg config.Job) {
 	if set != nil {
 		p.say("%s", set.Announce)
 	}
 	for _, w := range cfg.Warnings() {
 		p.say("note: %s", w)
 	}
-	if why := notEvaluated(set); why != "" && cfg.KNNEvery > 0 {
+	why := "no data set here (--data)"
+	if set != nil {
+		why = set.NoKNN()
+	}
+	if why != "" && cfg.KNNEvery > 0 {
 		p.say("note: kNN accuracy is not measured: %s", why)
 	}
 }
@@ -143,7 +153,7 @@ func (l *local) train() error {
 	if j.from != nil {
 		step, cursor = j.from.Step, j.from.Cursor
 	}
-	total := totalSteps(l.cfg, j.rec.samples.Load(), step, cursor)
+	total := j.rec.total(step, cursor)
 	if j.from != nil && j.from.Step >= total {
 		l.progress.say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.from.Step, total)
 		return nil
@@ -151,7 +161,9 @@ func (l *local) train() error {
 	corrupt := j.rec.watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	knn := newEvaluator(l.cfg, l.set, l.engine, l.devices.of(0), l.knnImages, j.rec)
+	knn := newEvaluator(evaluatorOptions{
+		cfg: l.cfg, set: l.set, engine: l.engine, device: l.devices.of(0), images: l.knnImages, say: l.progress.say, event: j.dir.event,
+	})
 	j.store.saved = knn.saved(ctx, j.from)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -196,7 +208,7 @@ func (l *local) train() error {
 	if err != nil || stop.asked() {
 		return orInterrupted(err, stop)
 	}
-	if err := knn.trained(ctx, j.store); err != nil {
+	if err := knn.trained(ctx, j.store.dir); err != nil {
 		return orInterrupted(err, stop)
 	}
 	l.progress.say("the trained encoder is in %s", filepath.Join(j.store.dir, checkpoint.LatestName))

@@ -81,6 +81,20 @@ func (s *Set) Strict() error {
 	return fmt.Errorf("%w (--strict-data: %s at fault)", s.Faults[0], plural(len(s.Faults), "place", "places"))
 }
 
+// NoKNN says why kNN accuracy cannot be measured on the data set, "" when it
+// can.
+func (s *Set) NoKNN() string {
+	switch {
+	case s.Test == nil:
+		return "the data set has no test split (a val or test folder beside train)"
+	case s.Train.Classes() == 0:
+		return "the data set has no labels"
+	case s.Train.Classes() == 1:
+		return "the data set has one class only"
+	}
+	return ""
+}
+
 // CorruptError says that a sample cannot be used.
 type CorruptError struct {
 	Path string
