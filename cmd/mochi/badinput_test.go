@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mochi/cmd/mochi/run"
 )
 
 // put writes a file and the folders above it.
@@ -239,41 +241,41 @@ func TestRunFolder(t *testing.T) {
 			t.Errorf("%s: status %d\n%s", run, status, errs)
 		}
 	}
-	run := filepath.Join(root, "run")
-	if err := os.MkdirAll(run, 0o755); err != nil {
+	folder := filepath.Join(root, "run")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := lockRun(run)
+	lock, err := run.LockRun(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, resume := range []string{"auto", "never"} {
-		status, _, errs := call(training(data, run, "--resume", resume)...)
-		if status != 1 || !strings.Contains(errs, "another mochi is training in "+run) {
+		status, _, errs := call(training(data, folder, "--resume", resume)...)
+		if status != 1 || !strings.Contains(errs, "another mochi is training in "+folder) {
 			t.Errorf("status %d\n%s", status, errs)
 		}
 	}
-	absent(t, filepath.Join(run, "config.yaml"))
+	absent(t, filepath.Join(folder, "config.yaml"))
 	lock.Close()
-	trained(t, training(data, run, "--resume", "never"))
-	absent(t, run+".1") // there was nothing to move aside
-	if log := trained(t, training(data, run)); !strings.Contains(log, "is complete: 3 of 3 steps") {
+	trained(t, training(data, folder, "--resume", "never"))
+	absent(t, folder+".1") // there was nothing to move aside
+	if log := trained(t, training(data, folder)); !strings.Contains(log, "is complete: 3 of 3 steps") {
 		t.Errorf("a complete run is not called so:\n%s", log)
 	}
-	if log := trained(t, training(data, run, "--resume", "never")); !strings.Contains(log, "moved the old run to "+run+".1") {
+	if log := trained(t, training(data, folder, "--resume", "never")); !strings.Contains(log, "moved the old run to "+folder+".1") {
 		t.Errorf("the old run is not moved aside:\n%s", log)
 	}
 	// RUN/config.yaml makes the same run again, and the file it came from.
 	again := filepath.Join(root, "again")
-	trained(t, []string{"train", "--data", data, "--out", again, "--config", filepath.Join(run, "config.yaml")})
-	a, err := os.ReadFile(filepath.Join(run, "config.yaml"))
+	trained(t, []string{"train", "--data", data, "--out", again, "--config", filepath.Join(folder, "config.yaml")})
+	a, err := os.ReadFile(filepath.Join(folder, "config.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(again, "config.yaml")); err != nil || !bytes.Equal(a, b) {
 		t.Errorf("config.yaml changed (%v):\n%s\nwas\n%s", err, b, a)
 	}
-	checkSamples(t, again, 3, run)
+	checkSamples(t, again, 3, folder)
 }
 
 func TestPortInUse(t *testing.T) {

@@ -10,11 +10,12 @@ import (
 
 	"mochi/allreduce/bench"
 	"mochi/allreduce/codec"
+	"mochi/cmd/mochi/cli"
 )
 
 func runBenchAllreduce(args []string, out, errs io.Writer) error {
 	d := bench.DefaultOptions()
-	fs := newFlags("bench allreduce", "time the ring all-reduce beside a plain TCP ring that moves the same bytes",
+	fs := cli.NewFlags("bench allreduce", "time the ring all-reduce beside a plain TCP ring that moves the same bytes",
 		"mochi bench allreduce --world 2 --bytes 112000000 --wire bf16 --transport nats --processes --iterations 10 --json", out)
 	world := fs.Int("world", d.World, "ranks")
 	bytes := fs.Int("bytes", d.Bytes, "size of the vector, as float32")
@@ -25,12 +26,12 @@ func runBenchAllreduce(args []string, out, errs io.Writer) error {
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	rank := fs.Int("rank", -1, "with --rendezvous: the rank that this process is")
 	rendezvous := fs.String("rendezvous", "", "`URL` where the ranks meet; set by --processes itself")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
 	o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Iterations: *iterations}
 	if err := o.Validate(); err != nil {
-		return usageError{err}
+		return cli.UsageError{Err: err}
 	}
 	ctx := context.Background()
 	if *rendezvous != "" {
@@ -40,7 +41,7 @@ func runBenchAllreduce(args []string, out, errs io.Writer) error {
 	var err error
 	if *processes {
 		if o.Transport != bench.NATS {
-			return usagef("--processes needs --transport nats: %s is in one process by definition", o.Transport)
+			return cli.Usagef("--processes needs --transport nats: %s is in one process by definition", o.Transport)
 		}
 		self, serr := os.Executable()
 		if serr != nil {
@@ -60,7 +61,7 @@ func runBenchAllreduce(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	fmt.Fprintf(out, "p50 %.2f ms, p99 %.2f ms, algorithm %.2f GB/s, bus %.2f GB/s (plain TCP ring %.2f), %.2f CPU-s/GB\n",
 		r.P50MS, r.P99MS, r.AlgBW, r.BusBW, r.RawTCPBusBW, r.CPUSecondsPerGB)

@@ -7,12 +7,13 @@ import (
 	"runtime"
 	"time"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/replica/augment"
 	"mochi/replica/data"
 )
 
 func runBenchInput(args []string, out, errs io.Writer) error {
-	fs := newFlags("bench input", "time decoding and augmentation; every image gives two views",
+	fs := cli.NewFlags("bench input", "time decoding and augmentation; every image gives two views",
 		"mochi bench input --data ~/images --recipe moco-v2 --size 224 --workers 2 --seconds 5 --json", out)
 	dataPath := fs.String("data", "", "`PATH` of the data set (see mochi train --help)")
 	recipeName := fs.String("recipe", "moco-v2", "`R`: moco-v2, cifar, none")
@@ -20,18 +21,18 @@ func runBenchInput(args []string, out, errs io.Writer) error {
 	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
 	seconds := fs.Float64("seconds", 5, "duration of the measurement: two thirds with augmentation, one third decoding alone")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	f.atLeast(1, "workers", *workers)
+	var f cli.Faults
+	f.AtLeast(1, "workers", *workers)
 	if !(*seconds > 0) {
-		f.add("seconds", "is %v, must be above 0", *seconds)
+		f.Add("seconds", "is %v, must be above 0", *seconds)
 	}
 	recipe, err := augment.New(*recipeName, *size)
-	f.addErr("recipe, size", err)
-	set := openData(&f, *dataPath, errs)
-	if err := f.err(); err != nil {
+	f.AddErr("recipe, size", err)
+	set := cli.OpenData(&f, *dataPath, errs)
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
@@ -40,7 +41,7 @@ func runBenchInput(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	fmt.Fprintf(out, "%.0f images/s (two views each), decoding alone %.0f images/s, %d corrupt\n", r.ImagesPerS, r.DecodeOnlyImagesPerS, r.Corrupt)
 	return nil

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/loss"
@@ -29,44 +31,44 @@ type lossBench struct {
 const benchShards = 16
 
 func runBenchLoss(args []string, out, errs io.Writer) error {
-	fs := newFlags("bench loss", "time the MoCHi loss and its gradient beside MoCo's, interleaved",
+	fs := cli.NewFlags("bench loss", "time the MoCHi loss and its gradient beside MoCo's, interleaved",
 		"mochi bench loss --batch 32 --queue 65536 --dim 128 --mochi 1024,1024,128 --iterations 10 --json", out)
 	batch := fs.Int("batch", 32, "`B`: queries")
 	k := fs.Int("queue", 65536, "`K`: queue length")
 	dim := fs.Int("dim", 128, "`d`: embedding dimension")
 	mix := config.MoCHi{N: 1024, S: 1024, S2: 128}
 	fs.Func("mochi", "`N,s,s2`: hard negatives, synthetic ones from pairs and from the query (default 1024,1024,128)", func(v string) (err error) { mix, err = config.ParseMoCHi(v); return err })
-	engineName := fs.String("engine", "auto", engineFlag)
+	engineName := fs.String("engine", "auto", engines.Help)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	storage := fs.String("queue-storage", "fp32", "fp32 or bf16 `format` of the keys in memory; similarities are fp32 in both")
 	iterations := fs.Int("iterations", 10, "timed repetitions")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	f.atLeast(1, "batch", *batch)
-	f.atLeast(1, "queue", *k)
-	f.atLeast(1, "dim", *dim)
-	f.atLeast(1, "iterations", *iterations)
-	f.atLeast(0, "threads", *threads)
+	var f cli.Faults
+	f.AtLeast(1, "batch", *batch)
+	f.AtLeast(1, "queue", *k)
+	f.AtLeast(1, "dim", *dim)
+	f.AtLeast(1, "iterations", *iterations)
+	f.AtLeast(0, "threads", *threads)
 	switch {
 	case mix.N < 0 || mix.S < 0 || mix.S2 < 0:
-		f.add("mochi", "%s: no number may be negative", mix)
+		f.Add("mochi", "%s: no number may be negative", mix)
 	case mix.N > *k:
-		f.add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", mix.N, *k)
+		f.Add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", mix.N, *k)
 	case mix.N == 0 && mix.S+mix.S2 > 0:
-		f.add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
+		f.Add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
 	}
 	format, known := map[string]queue.Storage{"fp32": queue.FP32, "bf16": queue.BF16}[*storage]
 	if !known {
-		f.add("queue-storage", "%q; use fp32 or bf16", *storage)
+		f.Add("queue-storage", "%q; use fp32 or bf16", *storage)
 	}
-	checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-	if err := f.err(); err != nil {
+	engines.Check(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
+	if err := f.Err(); err != nil {
 		return err
 	}
-	eng, why, err := openEngine(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
+	eng, why, err := engines.Open(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads})
 	if err != nil {
 		return err
 	}
@@ -112,7 +114,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	r := lossBench{LossP50: percentile(a, 50), MoCoP50: percentile(b, 50), ExtraMB: extra,
 		PeakRSS: peakRSS(), Storage: *storage, Engine: eng.Info().Name, Device: float64(l.DeviceBytes()) / 1e6}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	fmt.Fprintf(out, "MoCHi %.2f ms, MoCo %.2f ms (%.2f ×), %.1f MB extra (%.0f MB in all, %s queue)", r.LossP50, r.MoCoP50, r.LossP50/r.MoCoP50, r.ExtraMB, r.PeakRSS, r.Storage)
 	if r.Device > 0 {

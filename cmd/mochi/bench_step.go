@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol/config"
 	"mochi/model"
 	"mochi/model/engine"
@@ -45,30 +47,30 @@ type deviceTimer interface {
 }
 
 func runBenchStep(args []string, out, errs io.Writer) error {
-	fs := newFlags("bench step", "time the whole step of one replica on random images in memory",
+	fs := cli.NewFlags("bench step", "time the whole step of one replica on random images in memory",
 		"mochi bench step --arch resnet20 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json", out)
 	steps := fs.Int("steps", 10, "timed steps")
 	warmup := fs.Int("warmup", 2, "steps before the first timed one")
-	engineName := fs.String("engine", "auto", engineFlag)
+	engineName := fs.String("engine", "auto", engines.Help)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
-	tune := fs.Bool("tune", false, tuneFlag)
+	tune := fs.Bool("tune", false, engines.TuneHelp)
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	training := addTrainingFlags(fs, func(name string) bool { return slices.Contains(stepSettings(), name) })
-	if _, err := fs.parse(args); err != nil {
+	training := cli.AddTraining(fs, func(name string) bool { return slices.Contains(stepSettings(), name) })
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	cfg := training.config(fs, &f, func(c *config.Job) { fitStep(training, c) })
-	f.atLeast(1, "steps", *steps)
-	f.atLeast(0, "warmup", *warmup)
-	f.atLeast(0, "threads", *threads)
-	needs := engineConfig(cfg, *threads, 0)
+	var f cli.Faults
+	cfg := training.Job(fs, &f, func(c *config.Job) { fitStep(training, c) })
+	f.AtLeast(1, "steps", *steps)
+	f.AtLeast(0, "warmup", *warmup)
+	f.AtLeast(0, "threads", *threads)
+	needs := engines.ConfigOf(cfg, *threads, 0)
 	needs.Tune = *tune
-	checkEngine(&f, *engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
-	if err := f.err(); err != nil {
+	engines.Check(&f, *engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
+	if err := f.Err(); err != nil {
 		return err
 	}
-	eng, why, err := openEngine(*engineName, needs)
+	eng, why, err := engines.Open(*engineName, needs)
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func runBenchStep(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
 		r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
@@ -104,12 +106,12 @@ func stepSettings() []string {
 // fitStep lets what was not given follow what was, where neither a preset nor
 // a file says: images of the size the network is made for, no group larger
 // than the batch, no more hard negatives than the queue holds.
-func fitStep(t *trainingConfig, c *config.Job) {
+func fitStep(t *cli.Training, c *config.Job) {
 	c.MinReplicas, c.MaxReplicas = 1, 0
-	if t.based() {
+	if t.Based() {
 		return
 	}
-	free := func(name string) bool { return !t.given(name) }
+	free := func(name string) bool { return !t.Given(name) }
 	if !slices.Contains([]string{"resnet18", "resnet34", "resnet50"}, c.Arch) {
 		if free("image-size") {
 			c.ImageSize = 32

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/network"
 )
@@ -216,14 +217,14 @@ func TestBenchStepDefaults(t *testing.T) {
 		{[]string{"--batch", "8", "--queue", "10"}, func(c config.Job) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
 		{[]string{"--batch", "32768"}, func(c config.Job) bool { return c.Queue == 32768 }},
 	} {
-		fs := newFlags("bench step", "", "", nil)
-		training := addTrainingFlags(fs, func(string) bool { return true })
-		if _, err := fs.parse(test.args); err != nil {
+		fs := cli.NewFlags("bench step", "", "", nil)
+		training := cli.AddTraining(fs, func(string) bool { return true })
+		if _, err := fs.ReadArgs(test.args); err != nil {
 			t.Fatal(err)
 		}
-		var f faults
-		cfg := training.config(fs, &f, func(c *config.Job) { fitStep(training, c) })
-		if err := f.err(); err != nil || !test.want(cfg) {
+		var f cli.Faults
+		cfg := training.Job(fs, &f, func(c *config.Job) { fitStep(training, c) })
+		if err := f.Err(); err != nil || !test.want(cfg) {
 			t.Errorf("%v: %v, %+v", test.args, err, cfg)
 		}
 	}

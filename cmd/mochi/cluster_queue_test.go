@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol"
 )
 
@@ -80,7 +81,7 @@ func TestSpreadQueueSurvivesKills(t *testing.T) {
 		if r.Device == "" || r.Engine == "onednn" && r.Versions["onednn"] == "" {
 			t.Errorf("status of a replica: %+v", r)
 		}
-		if line := withVersions(r.Device, r.Versions); strings.Count(text, line+"\n") != len(status.Replicas) {
+		if line := engines.WithVersions(r.Device, r.Versions); strings.Count(text, line+"\n") != len(status.Replicas) {
 			t.Errorf("status does not show %q for every replica:\n%s", line, text)
 		}
 	}

@@ -11,6 +11,10 @@ import (
 	"strconv"
 	"syscall"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/evaluate"
+	"mochi/cmd/mochi/run"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
@@ -19,63 +23,63 @@ import (
 )
 
 func runCoordinator(args []string, out, errs io.Writer) error {
-	fs := newFlags("coordinator", "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
+	fs := cli.NewFlags("coordinator", "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
 		"mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2", out)
 	listen := fs.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
 	state := fs.String("state", "", "`DIR` of the run: its files and the commit log")
 	jobName := fs.String("job", defaultJob, "`NAME` of the job")
 	dataPath := fs.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
-	engineName := fs.String("engine", "auto", engineFlag+", for --knn-every")
+	engineName := fs.String("engine", "auto", engines.Help+", for --knn-every")
 	knnImages := fs.Int("knn-images", 0, knnImagesFlag)
-	resume := fs.String("resume", "auto", resumeFlag)
+	resume := fs.String("resume", "auto", run.ResumeHelp)
 	verbose := fs.Bool("verbose", false, "log more")
-	training := addTrainingFlags(fs, func(string) bool { return true })
-	if _, err := fs.parse(args); err != nil {
+	training := cli.AddTraining(fs, func(string) bool { return true })
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	cfg := training.config(fs, &f, func(*config.Job) {})
+	var f cli.Faults
+	cfg := training.Job(fs, &f, func(*config.Job) {})
 	if *state == "" {
-		f.add("state", "missing: the folder of the run")
+		f.Add("state", "missing: the folder of the run")
 	}
 	checkListen(&f, *listen)
 	// It evaluates, in fp32; whether the job's precision can be had is a matter
 	// of the replicas' processors, but of the build they share with it, too.
-	if needs := engineConfig(cfg, 1, 0); len(builtIn()) == 1 {
-		checkEngine(&f, *engineName, needs)
+	if needs := engines.ConfigOf(cfg, 1, 0); len(engines.BuiltIn()) == 1 {
+		engines.Check(&f, *engineName, needs)
 	} else {
 		needs.Precision = engine.FP32
-		checkEngine(&f, *engineName, needs)
+		engines.Check(&f, *engineName, needs)
 	}
-	f.atLeast(0, "knn-images", *knnImages)
-	start := resumed(&f, *resume, cfg)
+	f.AtLeast(0, "knn-images", *knnImages)
+	start := run.Resumed(&f, *resume, cfg)
 	var set *data.Set
 	var info protocol.Data
 	if *dataPath != "" {
-		set = openData(&f, *dataPath, errs)
+		set = cli.OpenData(&f, *dataPath, errs)
 	}
 	if set != nil {
 		if info = set.Info; cfg.Oracle && info.Classes == 0 {
-			f.add("oracle", "needs labelled data; %s has no classes", *dataPath)
+			f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	if err := portIsFree(*listen); err != nil {
 		return err
 	}
-	p := newProgress(errs, cfg)
-	log := slog.New(plainLog{progress: p, level: atLevel(slog.LevelInfo, *verbose)})
+	p := run.NewProgress(errs, cfg)
+	log := slog.New(run.PlainLog{Progress: p, Level: run.AtLevel(slog.LevelInfo, *verbose)})
 	announce(p, set, cfg)
-	j, err := openJob(*state, cfg, *resume, start, p)
+	j, err := run.Open(*state, cfg, *resume, start, p)
 	if err != nil {
 		return err
 	}
-	defer j.close()
-	j.rec.know(info)
+	defer j.Close()
+	j.Recorder.Know(info)
 	if set != nil {
-		j.rec.watch(set, cfg.StrictData)
+		j.Recorder.Watch(set, cfg.StrictData)
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -83,40 +87,40 @@ func runCoordinator(args []string, out, errs io.Writer) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	stop := newStopper(signals, p.say, cancel)
+	stop := newStopper(signals, p.Say, cancel)
 	defer stop.end()
 
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.commitLog(*state), Log: log})
+	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.CommitLog(*state), Log: log})
 	if err != nil {
 		return err
 	}
 	defer nats.Shutdown()
-	knn := newEvaluator(evaluatorOptions{
-		cfg: cfg, set: set, engine: *engineName, images: *knnImages, say: p.say, event: j.dir.event,
+	knn := evaluate.New(evaluate.Options{
+		Job: cfg, Set: set, Engine: *engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
 	})
-	j.store.saved = knn.saved(ctx, j.from)
+	j.Store.Saved = knn.Saved(ctx, j.From)
 	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
 	if err != nil {
 		return err
 	}
 	stop.orderly(func() { srv.Stop("interrupted") })
-	p.say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
+	p.Say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
 	err = srv.Run(ctx)
-	p.done()
-	knn.wait()
+	p.Done()
+	knn.Wait()
 	if err == nil && !stop.asked() {
-		err = knn.trained(ctx, j.store.dir)
+		err = knn.Trained(ctx, j.Store.Dir)
 	}
 	return orInterrupted(err, stop)
 }
 
 // checkListen checks the form of --listen.
-func checkListen(f *faults, address string) {
+func checkListen(f *cli.Faults, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		f.add("listen", "%q is not of the form HOST:PORT", address)
+		f.Add("listen", "%q is not of the form HOST:PORT", address)
 	} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		f.add("listen", "port %q of %q is not a number from 0 to 65535", port, address)
+		f.Add("listen", "port %q of %q is not a number from 0 to 65535", port, address)
 	}
 }
 

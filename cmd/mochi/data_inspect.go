@@ -13,40 +13,41 @@ import (
 	"strings"
 	"syscall"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/replica/data/survey"
 )
 
 func runDataInspect(args []string, out, errs io.Writer) error {
-	fs := newFlags("data inspect", "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
+	fs := cli.NewFlags("data inspect", "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
 		"mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json", out)
 	quick := fs.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
 	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.parse(args, "PATH")
+	rest, err := fs.ReadArgs(args, "PATH")
 	if err != nil {
 		return err
 	}
-	var f faults
-	f.atLeast(1, "workers", *workers)
-	set := openData(&f, rest[0], errs)
-	if err := f.err(); err != nil {
+	var f cli.Faults
+	f.AtLeast(1, "workers", *workers)
+	set := cli.OpenData(&f, rest[0], errs)
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	say := occasionally(errs)
+	say := cli.Occasionally(errs)
 	r, err := survey.Run(ctx, set, survey.Options{Workers: *workers, Quick: *quick, Progress: func(done, total int) {
-		say(fmt.Sprintf("looked at %d of %s", done, count(total, "image")))
+		say(fmt.Sprintf("looked at %d of %s", done, cli.Count(total, "image")))
 	}})
 	if errors.Is(err, context.Canceled) {
-		return errInterrupted
+		return cli.ErrInterrupted
 	}
 	if err != nil {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	printSurvey(out, r)
 	return nil
@@ -57,9 +58,9 @@ const listed = 10
 
 func printSurvey(out io.Writer, r *survey.Report) {
 	split := func(name string, s survey.Split) {
-		fmt.Fprintf(out, "%s: %s", name, count(s.Images, "image"))
+		fmt.Fprintf(out, "%s: %s", name, cli.Count(s.Images, "image"))
 		if s.Bytes > 0 {
-			fmt.Fprintf(out, ", %s", bytesOf(s.Bytes))
+			fmt.Fprintf(out, ", %s", cli.Bytes(s.Bytes))
 		}
 		if s.Unlabeled > 0 && r.Classes > 0 {
 			fmt.Fprintf(out, ", %d without a class", s.Unlabeled)
@@ -75,7 +76,7 @@ func printSurvey(out io.Writer, r *survey.Report) {
 	} else {
 		least := slices.MinFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
 		most := slices.MaxFunc(r.ByClass, func(a, b survey.Class) int { return a.Train - b.Train })
-		fmt.Fprintf(out, "%s of %d (%s) to %d (%s) training images\n", verb(r.Classes, "class", "classes"), least.Train, least.Name, most.Train, most.Name)
+		fmt.Fprintf(out, "%s of %d (%s) to %d (%s) training images\n", cli.Plural(r.Classes, "class", "classes"), least.Train, least.Name, most.Train, most.Name)
 		for i, c := range r.ByClass {
 			if more(out, i, len(r.ByClass), 2*listed) {
 				break
@@ -102,7 +103,7 @@ func printSurvey(out io.Writer, r *survey.Report) {
 		fmt.Fprintln(out, "kinds: "+strings.Join(kinds, ", "))
 	}
 	if r.Turned > 0 {
-		fmt.Fprintf(out, "%s turned upright by the EXIF orientation\n", count(r.Turned, "image"))
+		fmt.Fprintf(out, "%s turned upright by the EXIF orientation\n", cli.Count(r.Turned, "image"))
 	}
 	list := func(what string, faults []survey.Fault) {
 		if len(faults) == 0 {
@@ -128,7 +129,7 @@ func printSurvey(out io.Writer, r *survey.Report) {
 		}
 	}
 	if r.Leaked > 0 {
-		fmt.Fprintf(out, "%s among the training images too: accuracy on them says little\n", verb(r.Leaked, "test image is", "test images are"))
+		fmt.Fprintf(out, "%s among the training images too: accuracy on them says little\n", cli.Plural(r.Leaked, "test image is", "test images are"))
 	}
 	if len(r.Unreadable)+len(r.Corrupt)+len(r.Duplicates) == 0 {
 		if r.Complete {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/replica/augment"
 	"mochi/replica/data"
 	"mochi/replica/data/shards"
@@ -28,19 +29,19 @@ type packResult struct {
 }
 
 func runDataPack(args []string, out, errs io.Writer) error {
-	fs := newFlags("data pack", "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
+	fs := cli.NewFlags("data pack", "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
 		"mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M", out)
 	splitName := fs.String("split", "", "`SPLIT` to pack: train or test; by default both where OUT has train in its name, else train")
 	size := byteSize(256 << 20)
 	fs.Var(&size, "shard-size", "`BYTES` of a shard, about; k, M, G are powers of 1024")
 	strict := fs.Bool("strict-data", false, "an image that cannot be read is an error; else it is left out and reported")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.parse(args, "DIR", "OUT")
+	rest, err := fs.ReadArgs(args, "DIR", "OUT")
 	if err != nil {
 		return err
 	}
-	var f faults
-	set := openData(&f, rest[0], errs)
+	var f cli.Faults
+	set := cli.OpenData(&f, rest[0], errs)
 	type part struct {
 		split   data.Dataset
 		pattern string
@@ -51,7 +52,7 @@ func runDataPack(args []string, out, errs io.Writer) error {
 		at := strings.LastIndex(base, "train")
 		switch {
 		case *splitName == "test" && set.Test == nil:
-			f.add("split", "%s has no test split", rest[0])
+			f.Add("split", "%s has no test split", rest[0])
 		case *splitName == "test":
 			parts = []part{{set.Test, rest[1]}}
 		case *splitName == "train" || *splitName == "" && (set.Test == nil || at < 0):
@@ -59,19 +60,19 @@ func runDataPack(args []string, out, errs io.Writer) error {
 		case *splitName == "":
 			parts = []part{{set.Train, rest[1]}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
 		default:
-			f.add("split", "%q is neither train nor test", *splitName)
+			f.Add("split", "%q is neither train nor test", *splitName)
 		}
 	}
 	var packers []*shards.Packer
 	for _, p := range parts {
 		packer, err := shards.NewPacker(p.pattern, int64(size))
-		f.addErr("OUT", err)
+		f.AddErr("OUT", err)
 		if err == nil {
 			packers = append(packers, packer)
 			defer packer.Abandon()
 		}
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
@@ -81,12 +82,12 @@ func runDataPack(args []string, out, errs io.Writer) error {
 		}
 	}
 	if *splitName == "" && len(parts) == 1 && set.Test != nil {
-		fmt.Fprintf(errs, "note: the %s are not packed; --split test does that\n", count(set.Test.Len(), "test image"))
+		fmt.Fprintf(errs, "note: the %s are not packed; --split test does that\n", cli.Count(set.Test.Len(), "test image"))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	result := packResult{Shards: []string{}, LeftOut: []string{}}
-	say := occasionally(errs)
+	say := cli.Occasionally(errs)
 	for i, p := range parts {
 		err := pack(ctx, p.split, packers[i], say, func(e *data.CorruptError) error {
 			if *strict {
@@ -97,7 +98,7 @@ func runDataPack(args []string, out, errs io.Writer) error {
 			return nil
 		})
 		if errors.Is(err, context.Canceled) {
-			return errInterrupted
+			return cli.ErrInterrupted
 		}
 		if err != nil {
 			return err
@@ -117,11 +118,11 @@ func runDataPack(args []string, out, errs io.Writer) error {
 		}
 	}
 	if *asJSON {
-		return printJSON(out, result)
+		return cli.PrintJSON(out, result)
 	}
-	fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", count(result.Images, "image"), count(len(result.Shards), "shard"), bytesOf(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
+	fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", cli.Count(result.Images, "image"), cli.Count(len(result.Shards), "shard"), cli.Bytes(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
 	if n := len(result.LeftOut); n > 0 {
-		fmt.Fprintf(out, "%s could not be read and were left out\n", count(n, "image"))
+		fmt.Fprintf(out, "%s could not be read and were left out\n", cli.Count(n, "image"))
 	}
 	return nil
 }
@@ -153,7 +154,7 @@ func pack(ctx context.Context, d data.Dataset, p *shards.Packer, say func(string
 		if err := p.Add(item); err != nil {
 			return err
 		}
-		say(fmt.Sprintf("packed %d of %s", i+1, count(d.Len(), "image")))
+		say(fmt.Sprintf("packed %d of %s", i+1, cli.Count(d.Len(), "image")))
 	}
 	return nil
 }

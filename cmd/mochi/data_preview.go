@@ -11,12 +11,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/run"
 	"mochi/replica/augment"
 	"mochi/replica/data/sheet"
 )
 
 func runDataPreview(args []string, out, errs io.Writer) error {
-	fs := newFlags("data preview", "draw a contact sheet: images with their query view and key view side by side, as the encoders see them",
+	fs := cli.NewFlags("data preview", "draw a contact sheet: images with their query view and key view side by side, as the encoders see them",
 		"mochi data preview --data ~/images --recipe moco-v2 --out sheet.png", out)
 	dataPath := fs.String("data", "", "`PATH` of the data set (see mochi train --help)")
 	recipeName := fs.String("recipe", "moco-v2", "`R`: moco-v2, cifar, none")
@@ -26,18 +28,18 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 	columns := fs.Int("columns", 2, "images a row")
 	seed := fs.Uint64("seed", 1, "seed of the views")
 	epoch := fs.Int("epoch", 0, "epoch whose views to show, from 0")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
+	var f cli.Faults
 	if *path == "" {
-		f.add("out", "missing: the PNG FILE to write")
+		f.Add("out", "missing: the PNG FILE to write")
 	}
-	f.atLeast(0, "size", *size)
-	f.atLeast(1, "images", *images)
-	f.atLeast(1, "columns", *columns)
-	f.atLeast(0, "epoch", *epoch)
-	set := openData(&f, *dataPath, errs)
+	f.AtLeast(0, "size", *size)
+	f.AtLeast(1, "images", *images)
+	f.AtLeast(1, "columns", *columns)
+	f.AtLeast(0, "epoch", *epoch)
+	set := cli.OpenData(&f, *dataPath, errs)
 	if set != nil && *size == 0 {
 		var err error
 		if *size, err = naturalSize(set.Train); err != nil {
@@ -45,8 +47,8 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 		}
 	}
 	recipe, err := augment.New(*recipeName, max(1, *size))
-	f.addErr("recipe, size", err)
-	if err := f.err(); err != nil {
+	f.AddErr("recipe, size", err)
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
@@ -54,7 +56,7 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 	defer stop()
 	picture, corrupt, err := sheet.Draw(ctx, set.Train, recipe, sheet.Options{Images: *images, Columns: *columns, Seed: *seed, Epoch: *epoch})
 	if errors.Is(err, context.Canceled) {
-		return errInterrupted
+		return cli.ErrInterrupted
 	}
 	if err != nil {
 		return err
@@ -66,9 +68,9 @@ func runDataPreview(args []string, out, errs io.Writer) error {
 	if err := png.Encode(&sheetPNG, picture); err != nil {
 		return fmt.Errorf("draw the sheet: %w", err)
 	}
-	if err := writeFile(*path, sheetPNG.Bytes()); err != nil {
+	if err := run.WriteFile(*path, sheetPNG.Bytes()); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%s: %s, each with its query view and its key view (%s, %d×%d pixels)\n", *path, count(min(*images, set.Train.Len()), "image"), *recipeName, *size, *size)
+	fmt.Fprintf(out, "%s: %s, each with its query view and its key view (%s, %d×%d pixels)\n", *path, cli.Count(min(*images, set.Train.Len()), "image"), *recipeName, *size, *size)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"mochi/cmd/mochi/run"
 	"mochi/replica/data/survey"
 )
 
@@ -39,14 +40,14 @@ func TestPackedDataTrainTheSame(t *testing.T) {
 	}
 	var digests [2]string
 	for i, path := range []string{dir, shards} {
-		run := filepath.Join(t.TempDir(), "run")
-		trained(t, training(path, run))
-		log, err := os.ReadFile(filepath.Join(run, "log.jsonl"))
+		out := filepath.Join(t.TempDir(), "run")
+		trained(t, training(path, out))
+		log, err := os.ReadFile(filepath.Join(out, "log.jsonl"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for line := range bytes.Lines(log) {
-			var at logLine
+			var at run.StepLine
 			if json.Unmarshal(line, &at) == nil && at.Step == 3 && at.Digest != "" { // not an event
 				digests[i] = at.Digest
 			}

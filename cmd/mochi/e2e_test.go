@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mochi/cmd/mochi/run"
 )
 
 // The tests here run the whole program: this test binary is started again as
@@ -151,14 +153,14 @@ func lines[T any](t *testing.T, path string) []T {
 }
 
 // steps are the committed steps of a RUN, without events.
-func steps(t *testing.T, runDir string) []logLine {
-	var list []logLine
+func steps(t *testing.T, runDir string) []run.StepLine {
+	var list []run.StepLine
 	for _, l := range lines[struct {
-		logLine
+		run.StepLine
 		Event string `json:"event"`
 	}](t, filepath.Join(runDir, "log.jsonl")) {
 		if l.Event == "" {
-			list = append(list, l.logLine)
+			list = append(list, l.StepLine)
 		}
 	}
 	return list
@@ -189,7 +191,7 @@ func awaitStep(t *testing.T, runDir string, step int64, p *process) {
 // another run's where one is given.
 func checkSamples(t *testing.T, runDir string, want int64, like string) {
 	t.Helper()
-	got := lines[sampleLine](t, filepath.Join(runDir, "samples.jsonl"))
+	got := lines[run.SampleLine](t, filepath.Join(runDir, "samples.jsonl"))
 	if int64(len(got)) != want {
 		t.Errorf("%s: %d steps in samples.jsonl, want %d", runDir, len(got), want)
 	}
@@ -201,7 +203,7 @@ func checkSamples(t *testing.T, runDir string, want int64, like string) {
 	if like == "" {
 		return
 	}
-	for i, l := range lines[sampleLine](t, filepath.Join(like, "samples.jsonl")) {
+	for i, l := range lines[run.SampleLine](t, filepath.Join(like, "samples.jsonl")) {
 		if i < len(got) && !slices.Equal(l.Samples, got[i].Samples) {
 			t.Fatalf("step %d has other samples than in the run %s", i+1, like)
 		}

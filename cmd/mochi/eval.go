@@ -6,6 +6,9 @@ import (
 	"io"
 	"strings"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/evaluate"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
@@ -15,7 +18,7 @@ import (
 )
 
 func runEvalKNN(args []string, out, errs io.Writer) error {
-	fs := newFlags("eval knn", "weighted k-nearest-neighbour accuracy of frozen features (Wu et al. 2018)",
+	fs := cli.NewFlags("eval knn", "weighted k-nearest-neighbour accuracy of frozen features (Wu et al. 2018)",
 		"mochi eval knn --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --json\nmochi eval knn --checkpoint random:resnet20 --data fashion-mnist --image-size 28", out)
 	var e encoderFlags
 	fs.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder")
@@ -28,34 +31,34 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	fs.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
 	limitTrain := fs.Int("limit-train", 0, "use only so many training images, evenly spaced; 0 = all")
 	limitTest := fs.Int("limit-test", 0, "use only so many test images, evenly spaced; 0 = all")
-	engineName := fs.String("engine", "auto", engineFlag)
+	engineName := fs.String("engine", "auto", engines.Help)
 	precision := fs.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	f.atLeast(1, "k", *k)
+	var f cli.Faults
+	f.AtLeast(1, "k", *k)
 	if !(*temp > 0) {
-		f.add("kernel-temperature", "is %v, must be above 0", *temp)
+		f.Add("kernel-temperature", "is %v, must be above 0", *temp)
 	}
 	if *feature != string(eval.Backbone) && *feature != string(eval.Embedding) {
-		f.add("feature", "%q is not known; there are backbone, embedding", *feature)
+		f.Add("feature", "%q is not known; there are backbone, embedding", *feature)
 	}
-	f.atLeast(0, "limit-train", *limitTrain)
-	f.atLeast(0, "limit-test", *limitTest)
-	f.atLeast(0, "threads", *threads)
-	checkEngine(&f, *engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-	set := openData(&f, *dataPath, errs)
+	f.AtLeast(0, "limit-train", *limitTrain)
+	f.AtLeast(0, "limit-test", *limitTest)
+	f.AtLeast(0, "threads", *threads)
+	engines.Check(&f, *engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
+	set := cli.OpenData(&f, *dataPath, errs)
 	if set != nil {
 		// One class is no reason to refuse: the figure is what was asked for.
 		if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {
-			f.add("data", "%s: kNN needs labels and a test split", why)
+			f.Add("data", "%s: kNN needs labels and a test split", why)
 		}
 	}
 	e.check(&f, set)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
@@ -63,15 +66,15 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	enc, err := openEncoders(*engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
+	enc, err := evaluate.OpenEncoders(*engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
 	if err != nil {
 		return err
 	}
-	defer enc.close()
-	fmt.Fprintln(errs, enc.why)
-	results, err := knn(context.Background(), enc.engine, enc.state, set, knnOptions{
-		k: *k, temperature: *temp, features: []eval.Feature{eval.Feature(*feature)}, train: *limitTrain, test: *limitTest, progress: errs,
-		corrupt: func(e *data.CorruptError) {
+	defer enc.Close()
+	fmt.Fprintln(errs, enc.Why)
+	results, err := evaluate.KNN(context.Background(), enc.Engine, enc.State, set, evaluate.KNNOptions{
+		K: *k, Temperature: *temp, Features: []eval.Feature{eval.Feature(*feature)}, Train: *limitTrain, Test: *limitTest, Progress: errs,
+		Corrupt: func(e *data.CorruptError) {
 			fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
 		},
 	})
@@ -80,7 +83,7 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	}
 	result := results[0]
 	if *asJSON {
-		return printJSON(out, result)
+		return cli.PrintJSON(out, result)
 	}
 	fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, %s features, %d train and %d test images)\n",
 		100*result.Top1, 100*result.Top5, min(*k, result.Train), result.Feature, result.Train, result.Test)
@@ -95,11 +98,11 @@ type encoderFlags struct {
 }
 
 // check adds what is wrong with the flags to f; size 0 becomes the data's.
-func (e *encoderFlags) check(f *faults, set *data.Set) {
+func (e *encoderFlags) check(f *cli.Faults, set *data.Set) {
 	if e.path == "" {
-		f.add("checkpoint", "missing: a FILE or random:ARCH")
+		f.Add("checkpoint", "missing: a FILE or random:ARCH")
 	}
-	f.atLeast(0, "image-size", e.size)
+	f.AtLeast(0, "image-size", e.size)
 	arch, random := strings.CutPrefix(e.path, "random:")
 	if !random {
 		return
@@ -107,7 +110,7 @@ func (e *encoderFlags) check(f *faults, set *data.Set) {
 	if e.size == 0 && set != nil {
 		size, err := naturalSize(set.Train)
 		if err != nil {
-			f.add("image-size", "the first image says nothing (%v); give it", err)
+			f.Add("image-size", "the first image says nothing (%v); give it", err)
 			return
 		}
 		e.size = size
@@ -117,7 +120,7 @@ func (e *encoderFlags) check(f *faults, set *data.Set) {
 		probe = 224 // the data's fault is said already
 	}
 	if _, err := e.untrained(arch, probe); err != nil {
-		f.add("checkpoint", "%v", err)
+		f.Add("checkpoint", "%v", err)
 	}
 }
 
@@ -129,13 +132,13 @@ func (e *encoderFlags) untrained(arch string, size int) (*network.Network, error
 func (e *encoderFlags) load() (*checkpoint.State, *network.Network, error) {
 	arch, random := strings.CutPrefix(e.path, "random:")
 	if !random {
-		return loadCheckpoint(e.path)
+		return evaluate.LoadCheckpoint(e.path)
 	}
 	net, err := e.untrained(arch, e.size)
 	if err != nil {
 		return nil, nil, err
 	}
-	return initialState(e.config(net), net), net, nil
+	return evaluate.InitialState(e.config(net), net), net, nil
 }
 
 // config is what an untrained encoder would be trained with.

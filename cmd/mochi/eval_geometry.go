@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/evaluate"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/loss"
@@ -14,13 +17,13 @@ import (
 )
 
 func runEvalGeometry(args []string, out, errs io.Writer) error {
-	fs := newFlags("eval geometry", "alignment and uniformity of the embeddings (Wang & Isola 2020), proxy-task accuracy against the checkpoint's queue, and spread per dimension",
+	fs := cli.NewFlags("eval geometry", "alignment and uniformity of the embeddings (Wang & Isola 2020), proxy-task accuracy against the checkpoint's queue, and spread per dimension",
 		"mochi eval geometry --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --json\n"+
 			"mochi eval geometry --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --mochi 1024,1024,128 --oracle", out)
 	var e encoderFlags
 	fs.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder and a queue of random vectors")
 	dataPath := fs.String("data", "", "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
-	images := fs.Int("images", geometryImages, "images to measure on, evenly spaced; 0 = all")
+	images := fs.Int("images", evaluate.GeometryImages, "images to measure on, evenly spaced; 0 = all")
 	mix := config.MoCHi{}
 	mixed := false
 	fs.Func("mochi", "`N,s,s2` of proxy_acc_hard (default the checkpoint's)", func(v string) (err error) {
@@ -33,19 +36,19 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 	fs.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH; 0 = the data set's own size, at most 224")
 	fs.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: linear, mlp")
 	fs.Uint64Var(&e.seed, "seed", 1, "seed of the views and of the mixing, and for random:ARCH")
-	engineName := fs.String("engine", "auto", engineFlag)
+	engineName := fs.String("engine", "auto", engines.Help)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	f.atLeast(0, "images", *images)
-	f.atLeast(0, "threads", *threads)
-	checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-	set := openData(&f, *dataPath, errs)
+	var f cli.Faults
+	f.AtLeast(0, "images", *images)
+	f.AtLeast(0, "threads", *threads)
+	engines.Check(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: 1})
+	set := cli.OpenData(&f, *dataPath, errs)
 	e.check(&f, set)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	st, net, err := e.load()
@@ -66,26 +69,26 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 		mix = cfg.MoCHi
 	}
 	cfg.Oracle = cfg.Oracle || *oracle
-	f.addErr("mochi", loss.Config{N: mix.N, S: mix.S, S2: mix.S2, Temperature: 1}.Validate(st.K))
+	f.AddErr("mochi", loss.Config{N: mix.N, S: mix.S, S2: mix.S2, Temperature: 1}.Validate(st.K))
 	_, err = augment.New(cfg.Recipe, net.ImageSize)
-	f.addErr("recipe", err)
+	f.AddErr("recipe", err)
 	if cfg.Oracle && set.Train.Classes() == 0 {
-		f.add("oracle", "needs labelled data; %s has no classes", *dataPath)
+		f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
 	}
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	fmt.Fprintln(errs, set.Announce)
-	enc, err := openEncoders(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads}, net, st)
+	enc, err := evaluate.OpenEncoders(*engineName, engine.Config{Precision: engine.FP32, Threads: *threads}, net, st)
 	if err != nil {
 		return err
 	}
-	defer enc.close()
-	fmt.Fprintln(errs, enc.why)
-	r, err := geometry(context.Background(), enc.engine, enc.state, st, cfg, set, geometryOptions{
-		images: *images, mochi: mix, oracle: cfg.Oracle, seed: e.seed,
-		report: func(text string) { fmt.Fprintln(errs, text) },
-		corrupt: func(e *data.CorruptError) {
+	defer enc.Close()
+	fmt.Fprintln(errs, enc.Why)
+	r, err := evaluate.Geometry(context.Background(), enc.Engine, enc.State, st, cfg, set, evaluate.GeometryOptions{
+		Images: *images, MoCHi: mix, Oracle: cfg.Oracle, Seed: e.seed,
+		Report: func(text string) { fmt.Fprintln(errs, text) },
+		Corrupt: func(e *data.CorruptError) {
 			fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
 		},
 	})
@@ -93,7 +96,7 @@ func runEvalGeometry(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, r)
+		return cli.PrintJSON(out, r)
 	}
 	fmt.Fprintf(out, `alignment   %7.4f   mean ‖x−y‖² of two views of an image; 0 = alike, 2 = unrelated
 uniformity  %7.4f   log mean e^{−2‖x−x′‖²} over images; 0 = one point, near −4 = evenly on the sphere

@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"io"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/replica/checkpoint"
 )
 
 func runInspect(args []string, out, errs io.Writer) error {
-	fs := newFlags("inspect", "show what the checkpoint FILE holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
+	fs := cli.NewFlags("inspect", "show what the checkpoint FILE holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.parse(args, "FILE")
+	rest, err := fs.ReadArgs(args, "FILE")
 	if err != nil {
 		return err
 	}
@@ -19,7 +20,7 @@ func runInspect(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, info)
+		return cli.PrintJSON(out, info)
 	}
 	fmt.Fprintf(out, "%s: %s, step %d, epoch %d, %d parameters\n", rest[0], info.Arch, info.Step, info.Epoch, info.Parameters)
 	fmt.Fprintf(out, "queue: %d keys of %d dimensions, %d filled\n", info.Queue.Length, info.Queue.Dim, info.Queue.Filled)
@@ -28,10 +29,10 @@ func runInspect(args []string, out, errs io.Writer) error {
 }
 
 func runDiff(args []string, out, errs io.Writer) error {
-	fs := newFlags("diff", "compare the checkpoints A and B; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
+	fs := cli.NewFlags("diff", "compare the checkpoints A and B; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	tolerance := fs.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
-	rest, err := fs.parse(args, "A", "B")
+	rest, err := fs.ReadArgs(args, "A", "B")
 	if err != nil {
 		return err
 	}
@@ -40,7 +41,7 @@ func runDiff(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		if err := printJSON(out, d); err != nil {
+		if err := cli.PrintJSON(out, d); err != nil {
 			return err
 		}
 	} else {

@@ -14,6 +14,8 @@ import (
 	"os"
 	"strings"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/replica/data"
 )
 
@@ -52,11 +54,11 @@ func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func execute(args []string, out, errs io.Writer) int {
 	err := dispatch(args, out, errs)
-	var usage usageError
+	var usage cli.UsageError
 	switch {
-	case err == nil, errors.Is(err, errHelp):
+	case err == nil, errors.Is(err, cli.ErrHelp):
 		return 0
-	case errors.Is(err, errInterrupted):
+	case errors.Is(err, cli.ErrInterrupted):
 		return 130
 	case errors.As(err, &usage):
 		fmt.Fprintf(errs, "mochi: %v\n", err)
@@ -69,11 +71,11 @@ func execute(args []string, out, errs io.Writer) int {
 func dispatch(args []string, out, errs io.Writer) error {
 	if len(args) == 0 {
 		help(errs)
-		return usagef("which command? (mochi --help lists them)")
+		return cli.Usagef("which command? (mochi --help lists them)")
 	}
 	if args[0] == "-h" || args[0] == "--help" || args[0] == "help" {
 		help(out)
-		return errHelp
+		return cli.ErrHelp
 	}
 	var near []string
 	for _, c := range commands() {
@@ -88,11 +90,11 @@ func dispatch(args []string, out, errs io.Writer) error {
 	if len(near) > 0 {
 		if len(args) > 1 && (args[1] == "-h" || args[1] == "--help") {
 			fmt.Fprintln(out, "One of:\n  "+strings.Join(near, "\n  "))
-			return errHelp
+			return cli.ErrHelp
 		}
-		return usagef("%s needs one of: %s", args[0], strings.Join(near, ", "))
+		return cli.Usagef("%s needs one of: %s", args[0], strings.Join(near, ", "))
 	}
-	return usagef("unknown command %q (mochi --help lists them)", args[0])
+	return cli.Usagef("unknown command %q (mochi --help lists them)", args[0])
 }
 
 func help(w io.Writer) {
@@ -111,10 +113,10 @@ Example:
 }
 
 func runVersion(args []string, out, errs io.Writer) error {
-	fs := newFlags("version", "print the version, the digest that replicas of one job share, the engines and the JPEG decoder", "mochi version", out)
-	if _, err := fs.parse(args); err != nil {
+	fs := cli.NewFlags("version", "print the version, the digest that replicas of one job share, the engines and the JPEG decoder", "mochi version", out)
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "mochi %s (build %s, engines %s, JPEG by %s)\n", version, buildIdentity(), strings.Join(builtIn(), " "), data.JPEGDecoder())
+	fmt.Fprintf(out, "mochi %s (build %s, engines %s, JPEG by %s)\n", version, engines.BuildIdentity(), strings.Join(engines.BuiltIn(), " "), data.JPEGDecoder())
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/network"
@@ -56,7 +57,7 @@ func TestParity(t *testing.T) {
 
 func openParityEngine(t *testing.T, name string, precision engine.Precision) engine.Engine {
 	t.Helper()
-	eng, why, err := openEngine(name, engine.Config{Precision: precision})
+	eng, why, err := engines.Open(name, engine.Config{Precision: precision})
 	if err != nil {
 		t.Skip(err)
 	}

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"mochi/allreduce/natsring"
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/run"
 	"mochi/coordinator/gossip"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
@@ -24,53 +27,53 @@ import (
 )
 
 func runReplica(args []string, out, errs io.Writer) error {
-	fs := newFlags("replica", "join a cluster as a replica; the coordinator says what to train",
+	fs := cli.NewFlags("replica", "join a cluster as a replica; the coordinator says what to train",
 		"mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2", out)
 	join := fs.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
 	job := fs.String("job", defaultJob, "`NAME` of the job")
 	dataPath := fs.String("data", "", "`PATH` of the data set, the same as the other replicas'")
 	name := fs.String("name", "", "`NAME` for people (default the host's)")
-	engineName := fs.String("engine", "auto", engineFlag)
+	engineName := fs.String("engine", "auto", engines.Help)
 	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
 	workers := fs.Int("workers", 0, workersFlag)
 	device := fs.Int("device", 0, "GPU number, of engine cuda")
-	tune := fs.Bool("tune", false, tuneFlag)
+	tune := fs.Bool("tune", false, engines.TuneHelp)
 	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
 	verbose := fs.Bool("verbose", false, "log more")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
+	var f cli.Faults
 	toward := ""
 	if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
-		f.add("join", "%q is not of the form nats://HOST:PORT", *join)
+		f.Add("join", "%q is not of the form nats://HOST:PORT", *join)
 	} else if toward = u.Host; u.Port() == "" {
 		toward += ":4222"
 	}
-	f.atLeast(0, "threads", *threads)
-	f.atLeast(0, "workers", *workers)
-	f.atLeast(0, "device", *device)
+	f.AtLeast(0, "threads", *threads)
+	f.AtLeast(0, "workers", *workers)
+	f.AtLeast(0, "device", *device)
 	// In which precision to compute, the coordinator will say.
-	info := checkEngine(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
-	if fs.given("device") {
-		refuseDevices(&f, info)
+	info := engines.Check(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
+	if fs.Given("device") {
+		engines.RefuseDevices(&f, info)
 	}
-	set := openData(&f, *dataPath, errs)
-	if err := f.err(); err != nil {
+	set := cli.OpenData(&f, *dataPath, errs)
+	if err := f.Err(); err != nil {
 		return err
 	}
 	if *name == "" {
 		*name, _ = os.Hostname()
 	}
-	log := newLog(errs, *verbose)
+	log := run.NewLog(errs, *verbose)
 	fmt.Fprintln(errs, set.Announce)
 	train := data.NewLenient(set.Train, func(e *data.CorruptError) {
 		log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
 	})
 	set.Train = train
 	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := openEngine(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device, Tune: *tune})
+		eng, why, err := engines.Open(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device, Tune: *tune})
 		if err == nil {
 			fmt.Fprintln(errs, why)
 		}
@@ -103,7 +106,7 @@ func runReplica(args []string, out, errs io.Writer) error {
 	defer hints.Shutdown()
 
 	r := replica.New(replica.Config{
-		ID: id, Name: *name, Binary: buildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
+		ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
 		Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
 		Joined: func(w protocol.Welcome) {
 			if err := hints.Join(w.Gossip); err != nil {
@@ -138,10 +141,10 @@ func runReplica(args []string, out, errs io.Writer) error {
 		log.Warn("images could not be decoded and were replaced", "count", n)
 	}
 	if err == nil && interrupted.Load() {
-		return errInterrupted
+		return cli.ErrInterrupted
 	}
 	if errors.Is(err, replica.ErrRefused) {
-		return usageError{err}
+		return cli.UsageError{Err: err}
 	}
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+
+	"mochi/cmd/mochi/run"
 )
 
 // A run goes on with another batch, another queue, other shards and another
@@ -49,8 +51,8 @@ func TestResumeWithAnotherQueueAndBatch(t *testing.T) {
 	}
 	seen := map[string]int{}
 	cursor := 0
-	for _, run := range []string{first, one} {
-		for _, l := range lines[sampleLine](t, filepath.Join(run, "samples.jsonl")) {
+	for _, out := range []string{first, one} {
+		for _, l := range lines[run.SampleLine](t, filepath.Join(out, "samples.jsonl")) {
 			for _, s := range l.Samples {
 				seen[fmt.Sprint(cursor/100, " ", s)]++
 				cursor++

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/run"
 	"mochi/coordinator"
 	"mochi/coordinator/gossip"
 	"mochi/coordinator/jetstream"
@@ -22,7 +24,7 @@ const leaseTTL = 2 * time.Second
 
 // serverParts is what a coordinator is wired from.
 type serverParts struct {
-	job  *job
+	job  *run.Job
 	name string // of the job
 	nats *natsbus.Server
 	data protocol.Data // Kind "": the first replica's
@@ -66,18 +68,18 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		return nil, err
 	}
 	cfg := coordinator.Config{
-		Job: p.name, Binary: buildIdentity(), Training: p.job.cfg, ConfigDigest: p.job.cfg.Digest(), Data: p.data,
+		Job: p.name, Binary: engines.BuildIdentity(), Training: p.job.Config, ConfigDigest: p.job.Config.Digest(), Data: p.data,
 		LR: optim.Schedule{
-			Name: p.job.cfg.Schedule, Base: p.job.cfg.LR, Epochs: p.job.cfg.Epochs, Warmup: p.job.cfg.LRWarmup,
+			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.store, Observer: p.job.rec, Recorded: p.job.recorded(), Logger: p.log,
+		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log,
 	}
 	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)
 	if err == nil {
 		cfg.Log = log
 		var old protocol.Data // of an earlier coordinator
 		if old, err = log.Data(ctx); err == nil {
-			p.job.rec.know(old)
+			p.job.Recorder.Know(old)
 		}
 	}
 	if err == nil {

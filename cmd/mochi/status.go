@@ -6,6 +6,8 @@ import (
 	"io"
 	"time"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/natsbus"
 )
 
@@ -14,12 +16,12 @@ import (
 const defaultJob = "mochi"
 
 func runStatus(args []string, out, errs io.Writer) error {
-	fs := newFlags("status", "show what a job is doing", "mochi status --join nats://127.0.0.1:4222", out)
+	fs := cli.NewFlags("status", "show what a job is doing", "mochi status --join nats://127.0.0.1:4222", out)
 	join := fs.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
 	job := fs.String("job", defaultJob, "`NAME` of the job")
 	timeout := fs.Duration("timeout", 5*time.Second, "how long to wait for an answer")
 	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.parse(args); err != nil {
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
@@ -29,7 +31,7 @@ func runStatus(args []string, out, errs io.Writer) error {
 		return err
 	}
 	if *asJSON {
-		return printJSON(out, s)
+		return cli.PrintJSON(out, s)
 	}
 	fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
 	if s.Reason != "" {
@@ -55,7 +57,7 @@ func runStatus(args []string, out, errs io.Writer) error {
 		if i == 0 {
 			fmt.Fprintf(out, "\n%-24s %s\n", "REPLICA", "DEVICE; VERSIONS")
 		}
-		fmt.Fprintf(out, "%-24s %s\n", r.Name, withVersions(r.Device, r.Versions))
+		fmt.Fprintf(out, "%-24s %s\n", r.Name, engines.WithVersions(r.Device, r.Versions))
 	}
 	return nil
 }

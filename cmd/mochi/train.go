@@ -15,6 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mochi/allreduce/natsring"
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/evaluate"
+	"mochi/cmd/mochi/run"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
@@ -24,7 +28,7 @@ import (
 )
 
 func runTrain(args []string, out, errs io.Writer) error {
-	fs := newFlags("train", "train on this machine: embedded NATS, coordinator and replicas in one process",
+	fs := cli.NewFlags("train", "train on this machine: embedded NATS, coordinator and replicas in one process",
 		"mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first\n"+
 			"mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine", out)
 	l := local{errs: errs}
@@ -32,34 +36,34 @@ func runTrain(args []string, out, errs io.Writer) error {
 	fs.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	fs.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
 	fs.Var(&l.devices, "device", "`LIST` of GPU numbers instead, one for each replica, such as 2 or 0,1; the same number twice: they share it")
-	fs.StringVar(&l.engine, "engine", "auto", engineFlag)
-	fs.BoolVar(&l.tune, "tune", false, tuneFlag)
+	fs.StringVar(&l.engine, "engine", "auto", engines.Help)
+	fs.BoolVar(&l.tune, "tune", false, engines.TuneHelp)
 	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
 	fs.IntVar(&l.workers, "workers", 0, workersFlag)
 	fs.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
-	fs.StringVar(&l.resume, "resume", "auto", resumeFlag)
+	fs.StringVar(&l.resume, "resume", "auto", run.ResumeHelp)
 	verbose := fs.Bool("verbose", false, "log more")
 	// All replicas are there from the start, so there is nothing to wait for.
-	training := addTrainingFlags(fs, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
-	if _, err := fs.parse(args); err != nil {
+	training := cli.AddTraining(fs, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
+	if _, err := fs.ReadArgs(args); err != nil {
 		return err
 	}
-	var f faults
-	l.cfg = training.config(fs, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
-	if n := len(l.devices); n > 0 && !fs.given("replicas") {
+	var f cli.Faults
+	l.cfg = training.Job(fs, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+	if n := len(l.devices); n > 0 && !fs.Given("replicas") {
 		l.replicas = n
 	}
 	l.check(&f)
-	if err := f.err(); err != nil {
+	if err := f.Err(); err != nil {
 		return err
 	}
 	l.cfg.MinReplicas = l.replicas
 	if l.workers == 0 {
 		l.workers = max(1, runtime.NumCPU()/l.replicas)
 	}
-	l.progress = newProgress(errs, l.cfg)
-	l.log = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelInfo, *verbose)})
-	l.replicaLog = slog.New(plainLog{progress: l.progress, level: atLevel(slog.LevelWarn, *verbose)})
+	l.progress = run.NewProgress(errs, l.cfg)
+	l.log = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
+	l.replicaLog = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelWarn, *verbose)})
 	announce(l.progress, l.set, l.cfg)
 	return l.train()
 }
@@ -79,61 +83,61 @@ type local struct {
 	cfg                        config.Job
 
 	tune            bool
-	devices         devices       // of the replicas, empty: 0, 1, …
-	infos           []engine.Info // of the replicas' engines
+	devices         engines.Devices // of the replicas, empty: 0, 1, …
+	infos           []engine.Info   // of the replicas' engines
 	set             *data.Set
 	start           *checkpoint.State // --resume FILE
-	progress        *progress
+	progress        *run.Progress
 	log, replicaLog *slog.Logger
 }
 
 // check completes l and adds what is wrong with it to f.
-func (l *local) check(f *faults) {
+func (l *local) check(f *cli.Faults) {
 	if l.run == "" {
-		f.add("out", "missing: the RUN folder to write")
+		f.Add("out", "missing: the RUN folder to write")
 	}
-	before := len(f.list)
-	f.atLeast(1, "replicas", l.replicas)
+	before := len(f.List)
+	f.AtLeast(1, "replicas", l.replicas)
 	if l.cfg.BNGroup > 0 && l.replicas > max(1, l.cfg.Units()) {
-		has := fmt.Sprintf("%s of %d (--bn-group)", count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
+		has := fmt.Sprintf("%s of %d (--bn-group)", cli.Count(l.cfg.Groups(), "group"), l.cfg.BNGroup)
 		if l.cfg.GroupsAtOnce > 1 {
-			has = fmt.Sprintf("%s of %d groups (--groups-at-once) of %d (--bn-group)", count(l.cfg.Units(), "unit"), l.cfg.GroupsAtOnce, l.cfg.BNGroup)
+			has = fmt.Sprintf("%s of %d groups (--groups-at-once) of %d (--bn-group)", cli.Count(l.cfg.Units(), "unit"), l.cfg.GroupsAtOnce, l.cfg.BNGroup)
 		}
-		f.add("replicas", "is %d, but a batch of %d has only %s to deal", l.replicas, l.cfg.Batch, has)
+		f.Add("replicas", "is %d, but a batch of %d has only %s to deal", l.replicas, l.cfg.Batch, has)
 	}
-	f.atLeast(0, "threads", l.threads)
+	f.AtLeast(0, "threads", l.threads)
 	if l.threads == 0 {
 		l.threads = max(1, runtime.NumCPU()/max(1, l.replicas))
 	}
-	f.atLeast(0, "workers", l.workers)
-	f.atLeast(0, "knn-images", l.knnImages)
-	engines, on := l.replicas, l.devices
-	if l.cfg.BNGroup < 1 || len(f.list) > before { // of a number that cannot be, one is enough to be checked
-		engines, on = 1, nil
+	f.AtLeast(0, "workers", l.workers)
+	f.AtLeast(0, "knn-images", l.knnImages)
+	many, on := l.replicas, l.devices
+	if l.cfg.BNGroup < 1 || len(f.List) > before { // of a number that cannot be, one is enough to be checked
+		many, on = 1, nil
 	}
-	cfg := engineConfig(l.cfg, max(1, l.threads), 0)
+	cfg := engines.ConfigOf(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
-	l.infos = checkEngines(f, l.engine, cfg, engines, on)
-	l.start = resumed(f, l.resume, l.cfg)
-	if l.set = openData(f, l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
-		f.add("oracle", "needs labelled data; %s has no classes", l.data)
+	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
+	l.start = run.Resumed(f, l.resume, l.cfg)
+	if l.set = cli.OpenData(f, l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
+		f.Add("oracle", "needs labelled data; %s has no classes", l.data)
 	}
 }
 
 // announce says what is about to be trained on, and what may surprise.
-func announce(p *progress, set *data.Set, cfg config.Job) {
+func announce(p *run.Progress, set *data.Set, cfg config.Job) {
 	if set != nil {
-		p.say("%s", set.Announce)
+		p.Say("%s", set.Announce)
 	}
 	for _, w := range cfg.Warnings() {
-		p.say("note: %s", w)
+		p.Say("note: %s", w)
 	}
 	why := "no data set here (--data)"
 	if set != nil {
 		why = set.NoKNN()
 	}
 	if why != "" && cfg.KNNEvery > 0 {
-		p.say("note: kNN accuracy is not measured: %s", why)
+		p.Say("note: kNN accuracy is not measured: %s", why)
 	}
 }
 
@@ -143,40 +147,40 @@ func (l *local) train() error {
 			return err
 		}
 	}
-	j, err := openJob(l.run, l.cfg, l.resume, l.start, l.progress)
+	j, err := run.Open(l.run, l.cfg, l.resume, l.start, l.progress)
 	if err != nil {
 		return err
 	}
-	defer j.close()
-	j.rec.know(l.set.Info)
+	defer j.Close()
+	j.Recorder.Know(l.set.Info)
 	var step, cursor int64
-	if j.from != nil {
-		step, cursor = j.from.Step, j.from.Cursor
+	if j.From != nil {
+		step, cursor = j.From.Step, j.From.Cursor
 	}
-	total := j.rec.total(step, cursor)
-	if j.from != nil && j.from.Step >= total {
-		l.progress.say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.from.Step, total)
+	total := j.Recorder.Total(step, cursor)
+	if j.From != nil && j.From.Step >= total {
+		l.progress.Say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.From.Step, total)
 		return nil
 	}
-	corrupt := j.rec.watch(l.set, l.cfg.StrictData)
+	corrupt := j.Recorder.Watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	knn := newEvaluator(evaluatorOptions{
-		cfg: l.cfg, set: l.set, engine: l.engine, device: l.devices.of(0), images: l.knnImages, say: l.progress.say, event: j.dir.event,
+	knn := evaluate.New(evaluate.Options{
+		Job: l.cfg, Set: l.set, Engine: l.engine, Device: l.devices.Of(0), Images: l.knnImages, Say: l.progress.Say, Event: j.Dir.Event,
 	})
-	j.store.saved = knn.saved(ctx, j.from)
+	j.Store.Saved = knn.Saved(ctx, j.From)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	stop := newStopper(signals, l.progress.say, cancel)
+	stop := newStopper(signals, l.progress.Say, cancel)
 	defer stop.end()
 
-	if j.from == nil {
-		if err := knn.untrained(ctx); err != nil {
+	if j.From == nil {
+		if err := knn.Untrained(ctx); err != nil {
 			return orInterrupted(err, stop)
 		}
 	}
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{StoreDir: j.commitLog(l.run), Log: l.log})
+	nats, err := natsbus.StartServer(natsbus.ServerOptions{StoreDir: j.CommitLog(l.run), Log: l.log})
 	if err != nil {
 		return err
 	}
@@ -200,18 +204,18 @@ func (l *local) train() error {
 		})
 	}
 	err = group.Wait()
-	l.progress.done()
-	knn.wait()
+	l.progress.Done()
+	knn.Wait()
 	if n := len(corrupt()); n > 0 {
-		l.progress.say("%s could not be decoded and were replaced; log.jsonl names them", count(n, "image"))
+		l.progress.Say("%s could not be decoded and were replaced; log.jsonl names them", cli.Count(n, "image"))
 	}
 	if err != nil || stop.asked() {
 		return orInterrupted(err, stop)
 	}
-	if err := knn.trained(ctx, j.store.dir); err != nil {
+	if err := knn.Trained(ctx, j.Store.Dir); err != nil {
 		return orInterrupted(err, stop)
 	}
-	l.progress.say("the trained encoder is in %s", filepath.Join(j.store.dir, checkpoint.LatestName))
+	l.progress.Say("the trained encoder is in %s", filepath.Join(j.Store.Dir, checkpoint.LatestName))
 	return nil
 }
 
@@ -220,9 +224,9 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	name := fmt.Sprintf("local-%d", i)
 	id := newID(name)
 	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := openEngine(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: l.devices.of(i), Tune: l.tune})
+		eng, why, err := engines.Open(l.engine, engine.Config{Precision: p, Threads: l.threads, Device: l.devices.Of(i), Tune: l.tune})
 		if err == nil && i == 0 {
-			l.progress.say("%s with %s", count(l.replicas, "replica"), why)
+			l.progress.Say("%s with %s", cli.Count(l.replicas, "replica"), why)
 		}
 		return eng, err
 	}
@@ -237,7 +241,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 	}
 	defer node.Close()
 	err = replica.New(replica.Config{
-		ID: id, Name: name, Binary: buildIdentity(), Engine: open, Info: l.infos[i], Data: l.set, Workers: l.workers,
+		ID: id, Name: name, Binary: engines.BuildIdentity(), Engine: open, Info: l.infos[i], Data: l.set, Workers: l.workers,
 		Link: bus, Ring: openRings(node), Log: l.replicaLog,
 	}).Run(ctx)
 	if err != nil {
@@ -249,7 +253,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 // orInterrupted is errInterrupted after an orderly stop, else err.
 func orInterrupted(err error, stop *stopper) error {
 	if stop.asked() && (err == nil || errors.Is(err, context.Canceled)) {
-		return errInterrupted
+		return cli.ErrInterrupted
 	}
 	return err
 }

@@ -1,0 +1,7 @@
+//go:build gpu
+
+package engines
+
+import "mochi/model/engine/cuda"
+
+func cudaBuilder() builder { return builder{name: cuda.Name, open: cuda.New} }

@@ -1,0 +1,127 @@
+// Package engines lists the engines of this build and opens the one that
+// --engine names, or the best that works here. It checks --engine, --device and
+// --precision before anything is started, and knows the identity of the build.
+package engines
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"mochi/cmd/mochi/cli"
+	"mochi/coordinator/protocol/config"
+	"mochi/model/engine"
+	"mochi/model/engine/gorgonia"
+)
+
+// Help is what --engine says in every command's help.
+const Help = "`E`: auto (the best that is built in and works here), cuda, onednn, gorgonia"
+
+// TuneHelp is what --tune says in every command's help.
+const TuneHelp = "choose convolution algorithms by measurement, once on this machine (engine cuda); replicas must have the choices in common"
+
+// builder is an engine that mochi knows. open is nil where this build does not
+// have it; missing then says what would bring it.
+type builder struct {
+	name    string
+	open    func(engine.Config) (engine.Engine, error)
+	missing string
+}
+
+// builders lists the engines, the best first.
+func builders() []builder {
+	return []builder{
+		cudaBuilder(),
+		onednnBuilder(),
+		{name: gorgonia.Name, open: gorgonia.New},
+	}
+}
+
+// BuiltIn names the engines of this build, the best first.
+func BuiltIn() []string {
+	var names []string
+	for _, b := range builders() {
+		if b.open != nil {
+			names = append(names, b.name)
+		}
+	}
+	return names
+}
+
+// Open makes the engine named by --engine; auto takes the best that this
+// build has and this machine can run, and why says which and why.
+func Open(name string, cfg engine.Config) (e engine.Engine, why string, err error) {
+	var known, passed []string
+	unsupported := false
+	for _, b := range builders() {
+		known = append(known, b.name)
+		switch {
+		case name != "auto" && name != b.name:
+		case b.open != nil:
+			if e, err = b.open(cfg); err == nil {
+				return e, chosen(name, e.Info(), passed), nil
+			}
+			if name != "auto" || !errors.Is(err, engine.ErrUnsupported) {
+				return nil, "", err
+			}
+			unsupported = true
+			passed = append(passed, err.Error())
+		case name != "auto":
+			return nil, "", fmt.Errorf("%s is not part of this build (%s); it has %s", name, b.missing, strings.Join(BuiltIn(), " and "))
+		case b.name == "onednn":
+			passed = append(passed, "engine onednn is not part of this build ("+b.missing+")")
+		}
+	}
+	if unsupported {
+		return nil, "", fmt.Errorf("no engine of this build can do it (%w): %s", engine.ErrUnsupported, strings.Join(passed, "; "))
+	}
+	return nil, "", fmt.Errorf("%q is not known; there are auto, %s", name, strings.Join(known, ", "))
+}
+
+// chosen says which engine runs and why, on one line.
+func chosen(name string, info engine.Info, passed []string) string {
+	why := "the best of this build"
+	switch {
+	case name != "auto":
+		why = "as asked"
+	case len(passed) > 0:
+		why = strings.Join(passed, "; ")
+	}
+	return fmt.Sprintf("engine %s: %s (%s)", info.Name, why, WithVersions(info.Device, info.Versions))
+}
+
+// WithVersions is a device and the versions of what its engine stands on:
+// "CPU, 2 threads, AVX2 kernels; onednn 2.6.3".
+func WithVersions(device string, versions map[string]string) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(versions)) {
+		list = append(list, name+" "+versions[name])
+	}
+	if len(list) == 0 {
+		return device
+	}
+	return device + "; " + strings.Join(list, ", ")
+}
+
+// Check finds out whether an engine can be had, by starting and ending
+// one, and what it would be.
+func Check(f *cli.Faults, name string, cfg engine.Config) engine.Info {
+	e, _, err := Open(name, cfg)
+	switch {
+	case err == nil:
+		defer e.Close()
+		return e.Info()
+	case errors.Is(err, engine.ErrUnsupported) && strings.Contains(err.Error(), "precision"):
+		f.Add("precision", "%v", err)
+	default: // a device or library that is missing, too
+		f.Add("engine", "%v", err)
+	}
+	return engine.Info{}
+}
+
+// ConfigOf is the part of a job's configuration that an engine needs.
+func ConfigOf(c config.Job, threads, device int) engine.Config {
+	return engine.Config{Precision: engine.Precision(c.Precision), Threads: threads, Device: device}
+}

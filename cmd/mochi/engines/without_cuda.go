@@ -1,0 +1,7 @@
+//go:build !gpu
+
+package engines
+
+func cudaBuilder() builder {
+	return builder{name: "cuda", missing: "the GPU engine is in builds of its own: make build-gpu"}
+}

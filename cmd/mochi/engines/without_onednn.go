@@ -1,0 +1,7 @@
+//go:build !onednn
+
+package engines
+
+func onednnBuilder() builder {
+	return builder{name: "onednn", missing: "install libdnnl-dev and a C compiler, then make build"}
+}

@@ -1,7 +1,0 @@
-//go:build onednn
-
-package main
-
-import "mochi/model/engine/onednn"
-
-func onednnBuilder() builder { return builder{name: onednn.Name, open: onednn.New} }

@@ -1,7 +1,0 @@
-//go:build !gpu
-
-package main
-
-func cudaBuilder() builder {
-	return builder{name: "cuda", missing: "the GPU engine is in builds of its own: make build-gpu"}
-}

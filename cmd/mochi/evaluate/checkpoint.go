@@ -1,0 +1,75 @@
+package evaluate
+
+import (
+	"fmt"
+
+	"mochi/cmd/mochi/engines"
+	"mochi/coordinator/protocol/config"
+	"mochi/model/engine"
+	"mochi/model/network"
+	"mochi/replica/checkpoint"
+	"mochi/replica/queue"
+)
+
+// LoadCheckpoint reads a checkpoint and builds its network from the
+// configuration it carries.
+func LoadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
+	st, err := checkpoint.Load(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg, err := config.Parse([]byte(st.Config))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
+	}
+	net, err := cfg.Network()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := st.Matches(net, cfg.Queue, cfg.Dim); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return st, net, nil
+}
+
+// InitialState is the state in which a run of cfg begins.
+func InitialState(cfg config.Job, net *network.Network) *checkpoint.State {
+	st := &checkpoint.State{Arch: net.Arch, Net: net, Seed: cfg.Seed, K: cfg.Queue, Dim: cfg.Dim}
+	st.QueryParams, st.QueryBuffers = net.Init(cfg.Seed)
+	st.KeyParams, st.KeyBuffers = st.QueryParams, st.QueryBuffers
+	q := queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)
+	q.Init(cfg.Seed)
+	st.Queue, st.QueueLabels = q.Keys(), q.Labels()
+	return st
+}
+
+// Encoders are those of a checkpoint, in an engine.
+type Encoders struct {
+	Engine engine.Engine
+	State  engine.State
+	Why    string // the engine
+}
+
+// OpenEncoders opens an engine and gives it the encoders of st.
+func OpenEncoders(name string, cfg engine.Config, net *network.Network, st *checkpoint.State) (*Encoders, error) {
+	eng, why, err := engines.Open(name, cfg)
+	if err != nil {
+		return nil, err
+	}
+	state, err := eng.NewState(net)
+	if err != nil {
+		eng.Close()
+		return nil, err
+	}
+	state.Set(engine.QueryParams, st.QueryParams)
+	state.Set(engine.QueryBuffers, st.QueryBuffers)
+	state.Set(engine.KeyParams, st.KeyParams)
+	state.Set(engine.KeyBuffers, st.KeyBuffers)
+	return &Encoders{eng, state, why}, nil
+}
+
+// Close ends the engine.
+func (e *Encoders) Close() {
+	e.State.Close()
+	e.Engine.Close()
+}

@@ -1,0 +1,163 @@
+// Package evaluate measures encoders: kNN accuracy (model/eval.KNN), and where
+// they put images on the sphere (alignment, uniformity, spread, the proxy task),
+// of a checkpoint or, with an Evaluator, of a run while it trains.
+package evaluate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"mochi/coordinator/protocol/config"
+	"mochi/model/engine"
+	"mochi/model/eval"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data"
+)
+
+// Options say what an Evaluator measures, and where that goes.
+type Options struct {
+	Job    config.Job
+	Set    *data.Set // nil: no data set here, nothing is measured
+	Engine string    // --engine
+	Device int       // GPU number
+	Images int       // training images that vote in kNN at most, 0 = all
+
+	Say   func(format string, args ...any)               // shows a line
+	Event func(name string, fields map[string]any) error // writes one to log.jsonl
+}
+
+// Evaluator measures kNN accuracy and geometry during a run, with an engine of
+// its own.
+type Evaluator struct {
+	Options
+	off bool // no --knn-every, or no data set here: all methods do nothing
+
+	busy sync.Mutex // one evaluation at a time
+	wg   sync.WaitGroup
+}
+
+// New makes the evaluator of a run.
+func New(o Options) *Evaluator {
+	return &Evaluator{Options: o, off: o.Job.KNNEvery == 0 || o.Set == nil}
+}
+
+// Untrained evaluates the initial encoder, on all cores.
+func (e *Evaluator) Untrained(ctx context.Context) error {
+	if e.off {
+		return nil
+	}
+	return e.evaluate(ctx, "before training", runtime.NumCPU(), nil)
+}
+
+// Trained evaluates the newest checkpoint in the folder of a run that is over,
+// on all cores.
+func (e *Evaluator) Trained(ctx context.Context, dir string) error {
+	if e.off {
+		return nil
+	}
+	found, err := checkpoint.Latest(dir)
+	if err != nil {
+		return err
+	}
+	return e.evaluate(ctx, "after training", runtime.NumCPU(), found.State)
+}
+
+// Saved returns what a store calls for every new checkpoint: the first one
+// after each multiple of --knn-every epochs, from the one that the run goes on
+// from (nil: the start), is evaluated beside the training, on one thread. The
+// last one is left to Trained.
+func (e *Evaluator) Saved(ctx context.Context, from *checkpoint.State) func(st *checkpoint.State) {
+	if e.off {
+		return func(*checkpoint.State) {}
+	}
+	done := 0 // multiples of KNNEvery evaluated
+	if from != nil {
+		done = from.Epoch / e.Job.KNNEvery
+	}
+	return func(st *checkpoint.State) {
+		due := st.Epoch / e.Job.KNNEvery
+		if due <= done || st.Epoch >= e.Job.Epochs || e.Job.Steps > 0 && st.Step >= e.Job.Steps {
+			return
+		}
+		done = due
+		e.wg.Go(func() {
+			when := fmt.Sprintf("after epoch %d", st.Epoch)
+			if err := e.evaluate(ctx, when, 1, st); err != nil && ctx.Err() == nil {
+				e.Say("the encoder %s was not evaluated: %v", when, err)
+			}
+		})
+	}
+}
+
+// Wait waits for the evaluations that Saved has begun.
+func (e *Evaluator) Wait() {
+	e.wg.Wait()
+}
+
+// evaluate measures the encoders of a checkpoint, nil for the initial ones.
+func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *checkpoint.State) error {
+	e.busy.Lock()
+	defer e.busy.Unlock()
+	net, err := e.Job.Network()
+	if err != nil {
+		return err
+	}
+	if st == nil {
+		st = InitialState(e.Job, net)
+	}
+	enc, err := OpenEncoders(e.Engine, engine.Config{Precision: engine.FP32, Threads: threads, Device: e.Device}, net, st)
+	if err != nil {
+		return err
+	}
+	defer enc.Close()
+	if e.Set.NoKNN() == "" {
+		if err := e.knn(ctx, enc.Engine, enc.State, st, when); err != nil {
+			return err
+		}
+	}
+	r, err := Geometry(ctx, enc.Engine, enc.State, st, e.Job, e.Set, GeometryOptions{
+		Images: GeometryImages, MoCHi: e.Job.MoCHi, Oracle: e.Job.Oracle, Seed: e.Job.Seed,
+	})
+	if err != nil {
+		return err
+	}
+	r.SpreadOf = nil // too long for a log
+	e.Say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
+		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
+	return e.log("geometry", when, st, r)
+}
+
+// knn measures both features and logs one event, its unmarked figures those of
+// the backbone.
+func (e *Evaluator) knn(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, when string) error {
+	results, err := KNN(ctx, eng, state, e.Set, KNNOptions{
+		K: eval.DefaultK, Temperature: eval.DefaultTemperature, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
+	})
+	if err != nil {
+		return err
+	}
+	r, head := results[0], results[1]
+	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
+		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
+	return e.log("knn", when, st, struct {
+		KNNResult
+		Top1 float64 `json:"knn_top1_embedding"`
+		Top5 float64 `json:"knn_top5_embedding"`
+	}{r, head.Top1, head.Top5})
+}
+
+// log writes a result of the state st to log.jsonl.
+func (e *Evaluator) log(name, when string, st *checkpoint.State, result any) error {
+	text, err := json.Marshal(result)
+	if err != nil {
+		return err
+	}
+	fields := map[string]any{"step": st.Step, "epoch": st.Epoch, "when": when}
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return err
+	}
+	return e.Event(name, fields)
+}

@@ -1,0 +1,94 @@
+package evaluate
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"mochi/model/engine"
+	"mochi/model/eval"
+	"mochi/replica/augment"
+	"mochi/replica/data"
+)
+
+// KNNResult is the JSON object of mochi eval knn.
+type KNNResult struct {
+	Top1    float64 `json:"knn_top1"`
+	Top5    float64 `json:"knn_top5"`
+	Train   int     `json:"train"`
+	Test    int     `json:"test"`
+	Feature string  `json:"feature"`
+}
+
+// KNNOptions say what to classify, and how.
+type KNNOptions struct {
+	K           int
+	Temperature float64
+	Features    []eval.Feature
+	Train, Test int // 0 = all
+	Progress    io.Writer
+	Corrupt     func(*data.CorruptError)
+}
+
+// limit takes at most n samples (0 = all), replacing those that cannot be
+// decoded as in training.
+func limit(ds data.Dataset, n int, corrupt func(*data.CorruptError)) data.Dataset {
+	if n > 0 {
+		ds = data.Limit(ds, n)
+	}
+	return data.NewLenient(ds, corrupt)
+}
+
+// evalBatch is how many images one evaluation program takes.
+const evalBatch = 100
+
+// KNN evaluates the query encoder of state on a labelled data set with a test
+// split: one result for each of the features, all of one pass over the images.
+func KNN(ctx context.Context, eng engine.Engine, state engine.State, set *data.Set, o KNNOptions) ([]KNNResult, error) {
+	net := state.Network()
+	prog, err := state.Compile(engine.Spec{Encoder: engine.Query, Batch: evalBatch, Mode: engine.Eval})
+	if err != nil {
+		return nil, err
+	}
+	defer prog.Close()
+	extract := func(name string, ds data.Dataset) ([][]float32, []int32, error) {
+		start, last := time.Now(), time.Now()
+		images, done := viewer(ds, augment.Eval(net.ImageSize), nil)
+		defer done()
+		f, err := eval.Features(ctx, prog, net, o.Features, ds.Len(), images, func(done int) {
+			if o.Progress != nil && (time.Since(last) > 2*time.Second || done == ds.Len()) {
+				last = time.Now()
+				fmt.Fprintf(o.Progress, "features of the %s images: %d/%d, %.0f images/s\n", name, done, ds.Len(), float64(done)/time.Since(start).Seconds())
+			}
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("features of the %s images: %w", name, err)
+		}
+		labels := make([]int32, ds.Len())
+		for i := range labels {
+			labels[i] = ds.Label(i)
+		}
+		return f, labels, nil
+	}
+	train, test := limit(set.Train, o.Train, o.Corrupt), limit(set.Test, o.Test, o.Corrupt)
+	trainF, trainL, err := extract("training", train)
+	if err != nil {
+		return nil, err
+	}
+	testF, testL, err := extract("test", test)
+	if err != nil {
+		return nil, err
+	}
+	var results []KNNResult
+	for i, feature := range o.Features {
+		dim, err := feature.Len(net)
+		if err != nil {
+			return nil, err
+		}
+		r := KNNResult{Train: train.Len(), Test: test.Len(), Feature: string(feature)}
+		r.Top1, r.Top5 = eval.KNN(eng.Products(), trainF[i], trainL, testF[i], testL, dim, set.Train.Classes(), o.K, o.Temperature)
+		results = append(results, r)
+	}
+	return results, nil
+}

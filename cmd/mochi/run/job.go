@@ -1,0 +1,217 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mochi/cmd/mochi/cli"
+	"mochi/coordinator"
+	"mochi/coordinator/protocol/config"
+	"mochi/replica/checkpoint"
+)
+
+// Job is a RUN folder opened for training: what mochi train and mochi
+// coordinator have in common.
+type Job struct {
+	Config   config.Job
+	Dir      *Dir
+	Store    *Store
+	From     *checkpoint.State // resumed from, nil for a fresh start
+	Recorder *Recorder
+	lock     *os.File
+}
+
+// ResumeHelp is what --resume says in help.
+const ResumeHelp = "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint"
+
+// Resumed checks --resume and loads the checkpoint it names, nil for none.
+func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
+	switch value {
+	case "auto", "never":
+		return nil
+	case "":
+		f.Add("resume", "is empty: auto, never or a checkpoint FILE")
+		return nil
+	}
+	st, err := checkpoint.Load(value)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.Add("resume", "%q is neither auto nor never nor a file", value)
+		return nil
+	}
+	if err == nil {
+		err = fits(st, cfg, value)
+	}
+	f.AddErr("resume", err)
+	return st
+}
+
+// Open opens or makes the RUN folder at path. resume is --resume, and start
+// the checkpoint it names, nil for auto and never. Nothing is changed in a
+// folder that another process trains in.
+func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p *Progress) (_ *Job, err error) {
+	j := &Job{Config: cfg, Store: &Store{Dir: filepath.Join(path, "checkpoints"), keep: cfg.Keep}}
+	if j.lock, err = LockRun(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			j.Close()
+		}
+	}()
+	if resume != "auto" {
+		if err := moveAside(path, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(j.Store.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the run folder: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(path, lockName)); err != nil { // new, or moved aside
+		j.lock.Close()
+		if j.lock, err = LockRun(path); err != nil {
+			return nil, err
+		}
+	}
+	if start != nil {
+		if _, err := checkpoint.SaveStep(j.Store.Dir, start, cfg.Keep); err != nil {
+			return nil, err
+		}
+	}
+	cut, err := j.takeUp(path, p)
+	if err != nil {
+		return nil, err
+	}
+	text, err := cfg.YAML()
+	if err != nil {
+		return nil, err
+	}
+	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
+		return nil, err
+	}
+	if j.Dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
+		return nil, err
+	}
+	j.Recorder = &Recorder{dir: j.Dir, cfg: cfg, progress: p}
+	return j, nil
+}
+
+// takeUp finds the checkpoint to go on from, if there is one. Steps above cut
+// (−1: none) are to be run again with other settings than they were.
+func (j *Job) takeUp(path string, p *Progress) (cut int64, err error) {
+	found, err := checkpoint.Latest(j.Store.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, skipped := range found.Skipped {
+		p.Say("passed over: %v", skipped)
+	}
+	if err := fits(found.State, j.Config, found.Path); err != nil {
+		return 0, cli.UsageError{Err: err}
+	}
+	j.From = found.State
+	j.Store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.From.Step, Cursor: j.From.Cursor}
+	p.Say("resuming from %s: step %d, epoch %d", found.Path, j.From.Step, j.From.Epoch+1)
+	old, err := config.Parse([]byte(j.From.Config))
+	if err != nil {
+		return 0, fmt.Errorf("%s: its configuration: %w", found.Path, err)
+	}
+	diff := config.Differences(old, j.Config)
+	if len(diff) == 0 {
+		return -1, nil
+	}
+	p.Say("settings changed from step %d on: %s", j.From.Step, strings.Join(diff, ", "))
+	// Steps after the checkpoint were computed with the old ones.
+	if err := os.RemoveAll(j.CommitLog(path)); err != nil {
+		return 0, fmt.Errorf("drop the commit log: %w", err)
+	}
+	return j.From.Step, nil
+}
+
+// CommitLog is where the coordinator's JetStream keeps the commits.
+func (j *Job) CommitLog(path string) string { return filepath.Join(path, "jetstream") }
+
+// Recorded is the last step that both logs hold.
+func (j *Job) Recorded() int64 {
+	last := j.Dir.log.last
+	if j.Dir.samples != nil {
+		last = min(last, j.Dir.samples.last)
+	}
+	return last
+}
+
+// fits says whether training can go on from a checkpoint.
+func fits(st *checkpoint.State, cfg config.Job, path string) error {
+	old, err := config.Parse([]byte(st.Config))
+	if err != nil {
+		return fmt.Errorf("%s: its configuration: %w", path, err)
+	}
+	if diff := config.CompatibleResume(old, cfg); len(diff) > 0 {
+		return fmt.Errorf("cannot resume from %s: the checkpoint has other settings (its value ≠ the one asked for):\n  %s\nuse its settings (--config), another --out, or --resume never", path, strings.Join(diff, "\n  "))
+	}
+	return nil
+}
+
+// moveAside renames a RUN folder that holds something to the first free
+// PATH.1, PATH.2, ….
+func moveAside(path string, p *Progress) error {
+	entries, err := os.ReadDir(path)
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == lockName })
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look into the run folder: %w", err)
+	}
+	for i := 1; ; i++ {
+		to := fmt.Sprintf("%s.%d", filepath.Clean(path), i)
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		}
+		if err := os.Rename(path, to); err != nil {
+			return fmt.Errorf("move the old run aside: %w", err)
+		}
+		p.Say("moved the old run to %s", to)
+		return nil
+	}
+}
+
+// lockName is the file whose lock says that a process trains in a RUN folder.
+const lockName = ".lock"
+
+// LockRun takes the lock of a RUN folder; the error is fs.ErrNotExist where
+// there is no folder. The system drops the lock with the process.
+func LockRun(path string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(path, lockName), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the run folder: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, fmt.Errorf("another mochi is training in %s; wait for it, stop it, or choose another folder", path)
+	}
+	return nil, fmt.Errorf("lock the run folder %s: %w", path, err)
+}
+
+// Close ends the job's hold on the RUN folder.
+func (j *Job) Close() error {
+	var err error
+	if j.Dir != nil {
+		err = j.Dir.close()
+	}
+	j.lock.Close() // of nil: an error of no interest
+	return err
+}

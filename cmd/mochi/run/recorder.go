@@ -1,0 +1,124 @@
+package run
+
+import (
+	"sync/atomic"
+	"time"
+
+	"mochi/coordinator"
+	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
+	"mochi/replica/data"
+	"mochi/replica/data/sampler"
+)
+
+// Recorder is the coordinator's observer: it writes the RUN folder and shows
+// the steps. (Events are shown by the coordinator's logger.)
+type Recorder struct {
+	dir      *Dir
+	cfg      config.Job
+	progress *Progress
+	samples  atomic.Pointer[sampler.Sampler] // once the data is known
+	health   health
+	broken   bool // the log could not be written: said once
+}
+
+// Know tells the recorder what the job trains on.
+func (r *Recorder) Know(d protocol.Data) {
+	if d.Train > 0 && r.samples.Load() == nil {
+		r.samples.Store(sampler.New(d.Train, r.cfg.Seed))
+	}
+}
+
+// Committed implements coordinator.Observer.
+func (r *Recorder) Committed(c coordinator.CommitRecord) {
+	line := StepLine{
+		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
+		Figures: c.Figures, LR: c.Commit.LR, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
+		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
+	}
+	r.note(r.dir.step(r.dir.log, line.Step, line))
+	s := r.samples.Load()
+	if s != nil {
+		l := SampleLine{Step: line.Step, Epoch: line.Epoch, Round: line.Round}
+		for _, ref := range s.Batch(c.Commit.Cursor, c.Commit.Batch) {
+			l.Samples = append(l.Samples, ref.Sample)
+		}
+		r.note(r.dir.step(r.dir.samples, l.Step, l))
+	}
+	var steps int64
+	if s != nil {
+		steps = totalSteps(r.cfg, s, line.Step, c.Commit.Cursor+int64(c.Commit.Batch))
+	}
+	r.progress.step(line, steps)
+	if text := r.health.look(line); text != "" {
+		r.progress.Say("%s", text)
+		r.note(r.dir.Event("collapse", map[string]any{"step": line.Step, "spread": line.Spread}))
+	}
+}
+
+// Event implements coordinator.Observer.
+func (r *Recorder) Event(name string, fields map[string]any) {
+	if train, ok := fields["train"].(int); ok && name == "data" {
+		r.Know(protocol.Data{Train: train})
+	}
+	r.note(r.dir.Event(name, fields))
+}
+
+// Watch makes the samples of a data set that cannot be decoded known: each is
+// shown and logged once, and replaced. It returns how to list them.
+func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
+	for _, f := range set.Faults { // said with the announcement
+		r.note(r.dir.Event("unreadable data", map[string]any{"path": f.Path, "cause": f.Err}))
+	}
+	wrap := func(d data.Dataset, report func(*data.CorruptError)) *data.Lenient {
+		l := data.NewLenient(d, report)
+		if strict {
+			l.SetStrict()
+		}
+		return l
+	}
+	report := func(e *data.CorruptError) {
+		if strict {
+			return // an error says it
+		}
+		r.progress.Say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
+		r.note(r.dir.Event("corrupt image", map[string]any{"path": e.Path, "cause": e.Err}))
+	}
+	train := wrap(set.Train, report)
+	set.Train = train
+	if set.Test == nil {
+		return train.Corrupt
+	}
+	test := wrap(set.Test, report)
+	set.Test = test
+	return func() []string { return append(train.Corrupt(), test.Corrupt()...) }
+}
+
+func (r *Recorder) note(err error) {
+	if err != nil && !r.broken {
+		r.broken = true
+		r.progress.Say("cannot write %s: %v; training goes on without it", r.dir.path, err)
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		t = time.Now()
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// Total is the length in steps of a job that has made so many and committed
+// the samples before cursor; the recorder must know the data.
+func (r *Recorder) Total(step, cursor int64) int64 {
+	return totalSteps(r.cfg, r.samples.Load(), step, cursor)
+}
+
+// totalSteps is the length in steps of a job that has made so many and
+// committed the samples before cursor (see coordinator.Core.Total).
+func totalSteps(c config.Job, s *sampler.Sampler, step, cursor int64) int64 {
+	if c.Steps > 0 {
+		return c.Steps
+	}
+	return step + s.Steps(c.Epochs, c.Batch, cursor)
+}

@@ -1,0 +1,175 @@
+// Package run is a RUN folder and what a person sees of a run: config.yaml,
+// log.jsonl, samples.jsonl and the checkpoints, the folder's lock, going on from
+// what it holds, the lines of progress on stderr and warnings about the figures.
+// A Job opens it; its Recorder is the coordinator's observer, its Store keeps
+// the coordinator's checkpoints.
+package run
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"mochi/model/figures"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Dir is a RUN folder: config.yaml, log.jsonl, samples.jsonl and
+// checkpoints/. The coordinator's process writes it.
+type Dir struct {
+	path string
+
+	mu      sync.Mutex
+	log     *lineFile
+	samples *lineFile // nil without --sample-log
+}
+
+// StepLine is one committed step in log.jsonl.
+type StepLine struct {
+	Step            int64              `json:"step"`
+	Epoch           int                `json:"epoch"`
+	Round           int64              `json:"round"`
+	World           int                `json:"world"`
+	figures.Figures                    // means over the batch
+	LR              float64            `json:"lr"`
+	QueueAge        float64            `json:"queue_age"` // steps, mean of the keys that are samples'
+	ImagesPS        float64            `json:"images_per_s"`
+	StepMS          float64            `json:"step_ms"`
+	Time            string             `json:"time"`
+	Phases          map[string]float64 `json:"phases"`
+	Digest          string             `json:"digest"`
+}
+
+// SampleLine is one committed step in samples.jsonl.
+type SampleLine struct {
+	Step    int64 `json:"step"`
+	Epoch   int   `json:"epoch"`
+	Round   int64 `json:"round"`
+	Samples []int `json:"samples"`
+}
+
+// openRun prepares a RUN folder. Lines of steps above cut are dropped (−1:
+// none are): the coordinator will run those steps again with other settings.
+func openRun(path string, cut int64, sampleLog bool) (*Dir, error) {
+	d := &Dir{path: path}
+	var err error
+	if d.log, err = openLines(filepath.Join(path, "log.jsonl"), cut); err != nil {
+		return nil, err
+	}
+	if !sampleLog {
+		return d, nil
+	}
+	if d.samples, err = openLines(filepath.Join(path, "samples.jsonl"), cut); err != nil {
+		d.log.file.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// lineFile is a JSON-lines file open for appending.
+type lineFile struct {
+	file *os.File
+	last int64 // highest step in it
+}
+
+// openLines opens a JSON-lines file, without the lines of steps above cut and
+// without a last line cut short by a crash.
+func openLines(path string, cut int64) (*lineFile, error) {
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f := &lineFile{}
+	var keep bytes.Buffer
+	for line := range bytes.Lines(old) {
+		var at struct {
+			Step  int64  `json:"step"`
+			Event string `json:"event"`
+		}
+		if json.Unmarshal(line, &at) != nil || !bytes.HasSuffix(line, []byte("\n")) || cut >= 0 && at.Step > cut {
+			continue
+		}
+		keep.Write(line)
+		if at.Event == "" {
+			f.last = max(f.last, at.Step)
+		}
+	}
+	if err := WriteFile(path, keep.Bytes()); err != nil {
+		return nil, err
+	}
+	f.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o644)
+	return f, err
+}
+
+// WriteFile replaces a file as a whole or not at all.
+func WriteFile(path string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(content)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Chmod(tmp.Name(), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// append writes one JSON line.
+func (d *Dir) append(f *lineFile, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, err = f.file.Write(append(b, '\n'))
+	return err
+}
+
+// step writes the line of a committed step, unless it is there already: steps
+// that are run again after a crash have the same bits.
+func (d *Dir) step(f *lineFile, step int64, v any) error {
+	if f == nil || step <= f.last {
+		return nil
+	}
+	f.last = step
+	return d.append(f, v)
+}
+
+// Event writes a line that is not a step.
+func (d *Dir) Event(name string, fields map[string]any) error {
+	line := map[string]any{}
+	for k, v := range fields {
+		if err, ok := v.(error); ok {
+			v = err.Error()
+		}
+		line[k] = v
+	}
+	line["event"], line["time"] = name, time.Now().UTC().Format(time.RFC3339Nano)
+	return d.append(d.log, line)
+}
+
+func (d *Dir) close() error {
+	err := d.log.file.Close()
+	if d.samples != nil {
+		err = errors.Join(err, d.samples.file.Close())
+	}
+	return err
+}
