@@ -7,19 +7,20 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mochi/allreduce/natsring"
+	"mochi/allreduce/natsserver"
 )
 
 const job = "bench"
 
 // inOneProcess runs all ranks here.
 func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
-	var hub *natsring.Server
+	var hub *natsserver.Server
 	if o.Transport == Inproc {
 		var err error
-		if hub, err = natsring.StartServer("127.0.0.1", 0); err != nil {
+		if hub, err = natsring.StartServer("127.0.0.1:0"); err != nil {
 			return nil, err
 		}
-		defer hub.Close()
+		defer hub.Shutdown()
 	}
 	nodes := make([]*natsring.Node, o.World)
 	peers := make([]natsring.Peer, o.World)

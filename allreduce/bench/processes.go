@@ -35,11 +35,11 @@ func RunProcesses(ctx context.Context, o Options, command Command) (Result, erro
 }
 
 func inProcesses(ctx context.Context, o Options, command Command) ([]samples, error) {
-	s, err := natsring.StartServer("127.0.0.1", 0)
+	s, err := natsring.StartServer("127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer s.Shutdown()
 	meeting, err := natsring.NewRendezvous(s, o.World)
 	if err != nil {
 		return nil, err

@@ -14,15 +14,16 @@ import (
 	"mochi/allreduce"
 	"mochi/allreduce/allreducetest"
 	"mochi/allreduce/natsring"
+	"mochi/allreduce/natsserver"
 )
 
-func newServer(t *testing.T) *natsring.Server {
+func newServer(t *testing.T) *natsserver.Server {
 	t.Helper()
-	s, err := natsring.StartServer("127.0.0.1", 0)
+	s, err := natsring.StartServer("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(s.Shutdown)
 	return s
 }
 

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"mochi/allreduce"
+	"mochi/allreduce/natsserver"
 )
 
-// InProcess is an embedded server, wherever it comes from: this package's
-// Server or any other nats-server.
+// InProcess is an embedded server, wherever it comes from: a natsserver.Server
+// or any other nats-server.
 type InProcess interface {
 	InProcessConn() (net.Conn, error)
 }
@@ -50,7 +51,7 @@ type Peer struct {
 // which last over rounds.
 type Node struct {
 	o   Options
-	own *Server // nil in hub mode
+	own *natsserver.Server // nil in hub mode
 	url string
 
 	mu        sync.Mutex
@@ -61,7 +62,7 @@ type Node struct {
 
 // NewNode starts the replica's server, if it is to have one.
 func NewNode(o Options) (*Node, error) {
-	if !token(o.Job) {
+	if !natsserver.IsToken(o.Job) {
 		return nil, fmt.Errorf("ring: job name %q: letters, digits, '-' and '_' only, at least one", o.Job)
 	}
 	if o.DialTimeout == 0 {
@@ -74,13 +75,9 @@ func NewNode(o Options) (*Node, error) {
 		}
 		return n, nil
 	}
-	host, portText, err := net.SplitHostPort(o.Listen)
+	host, _, err := net.SplitHostPort(o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("ring: listen address %q: %w; want HOST:PORT", o.Listen, err)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil || port < 0 || port > 65535 {
-		return nil, fmt.Errorf("ring: listen address %q: %q is not a port", o.Listen, portText)
 	}
 	advertise := o.Advertise
 	if advertise == "" {
@@ -89,28 +86,11 @@ func NewNode(o Options) (*Node, error) {
 	if ip := net.ParseIP(advertise); advertise == "" || ip != nil && ip.IsUnspecified() {
 		return nil, fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
 	}
-	if n.own, err = StartServer(host, port); err != nil {
+	if n.own, err = StartServer(o.Listen); err != nil {
 		return nil, err
 	}
-	_, boundPort, err := net.SplitHostPort(n.own.ns.Addr().String())
-	if err != nil {
-		n.own.Close()
-		return nil, fmt.Errorf("ring: %w", err)
-	}
-	n.url = "nats://" + net.JoinHostPort(advertise, boundPort)
+	n.url = "nats://" + net.JoinHostPort(advertise, strconv.Itoa(n.own.Port()))
 	return n, nil
-}
-
-// token says whether a name can be one part of a subject.
-func token(name string) bool {
-	for _, c := range name {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return name != ""
 }
 
 // URL is what the other members must know as this one's Peer.URL: "" when the
@@ -230,6 +210,6 @@ func (n *Node) Close() {
 	n.mu.Unlock()
 	n.dropped.Wait()
 	if n.own != nil {
-		n.own.Close()
+		n.own.Shutdown()
 	}
 }

@@ -46,7 +46,7 @@ type parts struct {
 }
 
 // NewRendezvous serves a world of ranks on s.
-func NewRendezvous(s *Server, world int) (*Rendezvous, error) {
+func NewRendezvous(s InProcess, world int) (*Rendezvous, error) {
 	nc, err := nats.Connect("", nats.InProcessServer(s), nats.Name("rendezvous"))
 	if err != nil {
 		return nil, fmt.Errorf("rendezvous: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mochi/allreduce/natsserver"
 	"mochi/coordinator/protocol"
 )
 
@@ -33,24 +34,12 @@ func (o Options) validate() (Options, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case !token(o.Job):
+	case !natsserver.IsToken(o.Job):
 		return o, fmt.Errorf("job name %q: letters, digits, '-' and '_' only, at least one", o.Job)
 	case o.Server == nil && o.URL == "":
 		return o, errors.New("connect to NATS: neither an embedded server nor a URL is given")
 	}
 	return o, nil
-}
-
-// token says whether a name can be one part of a subject.
-func token(name string) bool {
-	for _, c := range name {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return name != ""
 }
 
 // connect opens a connection that reconnects for ever.

@@ -55,11 +55,11 @@ func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err err
 
 // watch subscribes to the server's disconnect events.
 func (c *Coordinator) watch(ctx context.Context) (err error) {
-	c.monitor, err = connect(ctx, c.opts, "mochi-monitor", nats.UserInfo(monitorUser, c.opts.Server.monitor))
+	user, password, subject := c.opts.Server.Monitor()
+	c.monitor, err = connect(ctx, c.opts, "mochi-monitor", nats.UserInfo(user, password))
 	if err != nil {
 		return err
 	}
-	subject := fmt.Sprintf("$SYS.ACCOUNT.%s.DISCONNECT", globalAccount)
 	_, err = c.monitor.Subscribe(subject, func(raw *nats.Msg) {
 		var event struct {
 			Client struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mochi/allreduce/natsserver"
 	"mochi/coordinator/protocol"
 )
 
@@ -27,7 +28,7 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !token(o.ID) {
+	if !natsserver.IsToken(o.ID) {
 		return nil, fmt.Errorf("replica id %q: letters, digits, '-' and '_' only, at least one", o.ID)
 	}
 	r := &Replica{opts: o, messages: make(chan protocol.Message, 64)}
