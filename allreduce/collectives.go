@@ -24,21 +24,29 @@ func (g *Group) AllReduceSumAs(ctx context.Context, tag Tag, wire codec.Wire, da
 	if err := wire.Validate(); err != nil {
 		return fmt.Errorf("allreduce: %w", err)
 	}
-	return g.allReduce(ctx, opSum, tag, wire, roleAdd, roleAddAndKeep, data)
+	return g.allReduce(ctx, tag, reduction{op: opSum, wire: wire, onTheWay: roleAdd, last: roleAddAndKeep}, data)
 }
 
 // AllReduceMax replaces data, on every rank, by the element-wise maximum over
 // all ranks; a NaN on any rank wins, so the result is the same for any number
 // and order of ranks. Always fp32 on the wire. Errors as AllReduceSum's.
 func (g *Group) AllReduceMax(ctx context.Context, tag Tag, data []float32) error {
-	return g.allReduce(ctx, opMax, tag, codec.FP32, roleMax, roleMax, data)
+	return g.allReduce(ctx, tag, reduction{op: opMax, wire: codec.FP32, onTheWay: roleMax, last: roleMax}, data)
+}
+
+// reduction is how an all-reduce combines what arrives with what is there.
+type reduction struct {
+	op       op
+	wire     codec.Wire
+	onTheWay role // at the ranks that a chunk passes
+	last     role // at the rank where it is complete
 }
 
 // allReduce is reduce-scatter and all-gather around the ring. Chunk c starts
 // at rank c and is complete P−1 hops later, at rank c−1, which owns it and
 // sends it around once more. Rank r receives chunks r−1, r−2, … (mod P) to
 // reduce and then r, r−1, … to keep.
-func (g *Group) allReduce(ctx context.Context, o op, tag Tag, wire codec.Wire, on, last role, data []float32) error {
+func (g *Group) allReduce(ctx context.Context, tag Tag, how reduction, data []float32) error {
 	world, rank := g.id.World, g.id.Rank
 	if world == 1 {
 		return g.alone(ctx)
@@ -49,9 +57,9 @@ func (g *Group) allReduce(ctx context.Context, o op, tag Tag, wire codec.Wire, o
 	}
 	hops := make([]hop, 0, 2*(world-1))
 	for k := 1; k < world; k++ {
-		r := on
+		r := how.onTheWay
 		if k == world-1 {
-			r = last
+			r = how.last
 		}
 		hops = append(hops, hop{chunk(rank - k), r})
 	}
@@ -59,9 +67,9 @@ func (g *Group) allReduce(ctx context.Context, o op, tag Tag, wire codec.Wire, o
 		hops = append(hops, hop{chunk(rank - k), roleCopy})
 	}
 	return g.run(ctx, &flow{
-		op: o, tag: tag, total: len(data),
+		op: how.op, tag: tag, total: len(data),
 		own: []span{chunk(rank)}, hops: hops, onward: len(hops) - 1, rewrites: world - 1,
-		vector: g.floats(wire, data),
+		vector: g.floats(how.wire, data),
 	})
 }
 
@@ -141,7 +149,7 @@ func (g *Group) Barrier(ctx context.Context, tag Tag) error {
 
 // alone is a collective in a world of one rank.
 func (g *Group) alone(ctx context.Context) error {
-	if err := context.Cause(g.life); err != nil {
+	if err := g.err(); err != nil {
 		return err
 	}
 	return context.Cause(ctx)

@@ -14,16 +14,17 @@ var ErrNotFinite = errors.New("not finite")
 // every integer of magnitude up to 2^24 is exact.
 const significand = 1 << 24
 
-// MaxTerms is the largest number of terms Unit accepts.
+// MaxTerms is the largest number of terms Grid accepts.
 const MaxTerms = significand / 4
 
-// Unit chooses the grid on which a sum of float32 values is exact and
-// therefore the same in every order and bracketing: the smallest power of two
-// u such that `terms` values of magnitude up to largest, each rounded to a
-// multiple of u, have only partial sums of magnitude ≤ 2²⁴·u, all of which
-// float32 holds exactly (Demmel & Nguyen, "Parallel Reproducible Summation",
-// 2015, use the same pre-rounding). u is at least the smallest subnormal, and
-// fewer than four terms count as four, which RoundInto's arithmetic needs.
+// Grid chooses the spacing of the grid on which a sum of float32 values is
+// exact and therefore the same in every order and bracketing: the smallest
+// power of two u such that `terms` values of magnitude up to largest, each
+// rounded to a multiple of u, have only partial sums of magnitude ≤ 2²⁴·u, all
+// of which float32 holds exactly (Demmel & Nguyen, "Parallel Reproducible
+// Summation", 2015, use the same pre-rounding). u is at least the smallest
+// subnormal, and fewer than four terms count as four, which RoundInto's
+// arithmetic needs.
 //
 // largest is the largest magnitude over all terms on all ranks (MaxAbs, then
 // Group.AllReduceMax). Rounding moves each value by at most u/2, and
@@ -34,7 +35,7 @@ const MaxTerms = significand / 4
 // Errors: ErrNotFinite when largest is infinite or NaN; an error when the sum
 // could overflow float32, when largest is negative, or when terms is not in
 // [1, MaxTerms].
-func Unit(largest float32, terms int) (float32, error) {
+func Grid(largest float32, terms int) (spacing float32, err error) {
 	switch {
 	case math.IsNaN(float64(largest)) || math.IsInf(float64(largest), 0):
 		return 0, fmt.Errorf("grid for a sum of %d terms up to %g: %w", terms, largest, ErrNotFinite)
@@ -67,7 +68,7 @@ func Unit(largest float32, terms int) (float32, error) {
 
 // holds says whether terms values up to largest, rounded to multiples of
 // 2^exponent, sum to at most 2^24 of them. It counts a rounding up even where
-// the nearest multiple is below: at −(2²²+½)·unit RoundInto would not round.
+// the nearest multiple is below: at −(2²²+½)·spacing RoundInto would not round.
 func holds(largest float32, exponent, terms int) bool {
 	multiples := math.Ceil(math.Ldexp(float64(largest), -exponent))
 	return multiples*float64(terms) <= significand
@@ -82,18 +83,18 @@ func bitsFor(n int) int {
 	return b
 }
 
-// magic is 1.5·2²³·unit: adding it leaves no bits below unit, so that
-// (x + magic) − magic is x rounded to a multiple of unit, ties to even, for
-// |x| ≤ 2²²·unit.
-func magic(unit float32) float32 { return unit * (3 << 22) }
+// magic is 1.5·2²³·spacing: adding it leaves no bits below spacing, so that
+// (x + magic) − magic is x rounded to a multiple of spacing, ties to even, for
+// |x| ≤ 2²²·spacing.
+func magic(spacing float32) float32 { return spacing * (3 << 22) }
 
-// RoundInto sets dst[i] to src[i] rounded to the nearest multiple of unit,
-// ties to even; unit comes from Unit and |src[i]| must not exceed the
-// magnitude it was given. A result of zero is +0. dst and src may be the same slice and
-// have the same length. NaN stays NaN.
-func RoundInto(dst, src []float32, unit float32) {
+// RoundInto sets dst[i] to src[i] rounded to the nearest multiple of spacing,
+// ties to even; spacing comes from Grid and |src[i]| must not exceed the
+// magnitude it was given. A result of zero is +0. dst and src may be the same
+// slice and have the same length. NaN stays NaN.
+func RoundInto(dst, src []float32, spacing float32) {
 	mustMatch(len(dst), len(src))
-	m := magic(unit)
+	m := magic(spacing)
 	for len(dst) >= 8 && len(src) >= 8 {
 		d, s := (*[8]float32)(dst), (*[8]float32)(src)
 		d[0] = (s[0] + m) - m
@@ -112,11 +113,11 @@ func RoundInto(dst, src []float32, unit float32) {
 }
 
 // AddRounded adds to dst[i] what RoundInto makes of src[i]. As long as dst
-// holds sums of values rounded to the same unit, fewer than the terms given to
-// Unit, the addition is exact.
-func AddRounded(dst, src []float32, unit float32) {
+// holds sums of values rounded to the same spacing, fewer than the terms given
+// to Grid, the addition is exact.
+func AddRounded(dst, src []float32, spacing float32) {
 	mustMatch(len(dst), len(src))
-	m := magic(unit)
+	m := magic(spacing)
 	for len(dst) >= 8 && len(src) >= 8 {
 		d, s := (*[8]float32)(dst), (*[8]float32)(src)
 		d[0] += (s[0] + m) - m

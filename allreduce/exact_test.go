@@ -38,30 +38,30 @@ func exactSum(terms []float32) *big.Float {
 func checkExact(t *testing.T, terms []float32, rng *rand.Rand) {
 	t.Helper()
 	largest := MaxAbs(terms)
-	unit, err := Unit(largest, len(terms))
+	spacing, err := Grid(largest, len(terms))
 	if err != nil {
 		t.Fatalf("%d terms up to %g: %v", len(terms), largest, err)
 	}
 	rounded := make([]float32, len(terms))
-	RoundInto(rounded, terms, unit)
+	RoundInto(rounded, terms, spacing)
 	for i, v := range rounded {
-		want := math.RoundToEven(float64(terms[i])/float64(unit)) * float64(unit)
+		want := math.RoundToEven(float64(terms[i])/float64(spacing)) * float64(spacing)
 		if float64(v) != want || math.Signbit(float64(v)) && v == 0 {
-			t.Fatalf("%g to a multiple of %g: %g, want %g", terms[i], unit, v, want)
+			t.Fatalf("%g to a multiple of %g: %g, want %g", terms[i], spacing, v, want)
 		}
 	}
 	want, accuracy := exactSum(rounded).Float32()
 	if accuracy != big.Exact {
-		t.Fatalf("%d terms up to %g, unit %g: the sum is no float32", len(terms), largest, unit)
+		t.Fatalf("%d terms up to %g, spacing %g: the sum is no float32", len(terms), largest, spacing)
 	}
 	for range 4 {
 		if got := sumInSomeOrder(rounded, rng); math.Float32bits(got) != math.Float32bits(want) {
-			t.Fatalf("%d terms up to %g, unit %g: %g in one order, exactly %g", len(terms), largest, unit, got, want)
+			t.Fatalf("%d terms up to %g, spacing %g: %g in one order, exactly %g", len(terms), largest, spacing, got, want)
 		}
 	}
 	sum := make([]float32, 1)
 	for _, v := range terms {
-		AddRounded(sum, []float32{v}, unit)
+		AddRounded(sum, []float32{v}, spacing)
 	}
 	if sum[0] != want {
 		t.Fatalf("AddRounded gave %g, want %g", sum[0], want)
@@ -136,22 +136,22 @@ func TestPlainSumsDiffer(t *testing.T) {
 	t.Error("100 random orders gave one sum")
 }
 
-func TestUnitIsTheSmallest(t *testing.T) {
+func TestGridIsTheSmallest(t *testing.T) {
 	for _, largest := range []float32{1, 1.5, 0.3, 0x1.fffffep5} {
 		for _, terms := range []int{4, 5, 8, 9, 64} {
-			unit, err := Unit(largest, terms)
+			spacing, err := Grid(largest, terms)
 			if err != nil {
 				t.Fatal(err)
 			}
 			fits := func(u float64) bool { return math.Ceil(float64(largest)/u)*float64(terms) <= 1<<24 }
-			if !fits(float64(unit)) || fits(float64(unit)/2) {
-				t.Errorf("%d terms up to %g: unit %g", terms, largest, unit)
+			if !fits(float64(spacing)) || fits(float64(spacing)/2) {
+				t.Errorf("%d terms up to %g: spacing %g", terms, largest, spacing)
 			}
 		}
 	}
 }
 
-func TestUnitRefuses(t *testing.T) {
+func TestGridRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		largest float32
@@ -166,13 +166,13 @@ func TestUnitRefuses(t *testing.T) {
 		{"overflow", math.MaxFloat32, 2, nil},
 		{"overflow of many", 0x1p120, 1 << 10, nil},
 	} {
-		unit, err := Unit(c.largest, c.terms)
+		spacing, err := Grid(c.largest, c.terms)
 		if err == nil || c.is != nil && !errors.Is(err, c.is) {
-			t.Errorf("%s: unit %g, error %v", c.name, unit, err)
+			t.Errorf("%s: spacing %g, error %v", c.name, spacing, err)
 		}
 	}
-	if unit, err := Unit(0, 8); err != nil || unit <= 0 {
-		t.Errorf("all zero: unit %g, error %v", unit, err)
+	if spacing, err := Grid(0, 8); err != nil || spacing <= 0 {
+		t.Errorf("all zero: spacing %g, error %v", spacing, err)
 	}
 }
 
@@ -233,21 +233,21 @@ func BenchmarkExact(b *testing.B) {
 	}
 }
 
-func ExampleUnit() {
+func ExampleGrid() {
 	// Gradients of one tensor from four BatchNorm groups, wherever computed.
 	groups := [][]float32{{0.1, -0.7}, {0.2, 0.30000001}, {-0.4, 1e-9}, {0.3, 0.4}}
 	var largest float32
 	for _, g := range groups {
 		largest = max(largest, MaxAbs(g)) // over ranks: Group.AllReduceMax
 	}
-	unit, err := Unit(largest, len(groups))
+	spacing, err := Grid(largest, len(groups))
 	if err != nil {
 		panic(err)
 	}
 	forwards, backwards := make([]float32, 2), make([]float32, 2)
 	for i := range groups {
-		AddRounded(forwards, groups[i], unit)
-		AddRounded(backwards, groups[len(groups)-1-i], unit)
+		AddRounded(forwards, groups[i], spacing)
+		AddRounded(backwards, groups[len(groups)-1-i], spacing)
 	}
 	fmt.Println(forwards[0] == backwards[0], forwards[1] == backwards[1])
 	// Output: true true

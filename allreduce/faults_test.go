@@ -23,23 +23,6 @@ func faultConfig() allreduce.Config {
 	return cfg
 }
 
-// sumOfRanks all-reduces a vector of rank+1 and checks what comes out.
-func sumOfRanks(ctx context.Context, g *allreduce.Group, step uint64, n int) error {
-	data := make([]float32, n)
-	for i := range data {
-		data[i] = float32(g.Rank() + 1)
-	}
-	if err := g.AllReduceSum(ctx, allreduce.Tag{Step: step}, data); err != nil {
-		return err
-	}
-	for i, v := range data {
-		if want := float32(g.World() * (g.World() + 1) / 2); v != want {
-			return fmt.Errorf("WRONG SUM: element %d of step %d is %g, want %g", i, step, v, want)
-		}
-	}
-	return nil
-}
-
 // TestFaultsNeverGiveWrongSums: whatever the network does, a collective ends,
 // with the right sum or with an error that names a peer. Faults that lose
 // nothing do not even give an error.
@@ -67,7 +50,7 @@ func TestFaultsNeverGiveWrongSums(t *testing.T) {
 					groups := allreducetest.Groups(t, allreducetest.NewNetwork("faults", 1, world, plan).Transports(), faultConfig())
 					for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
 						for step := range uint64(3) {
-							if err := sumOfRanks(t.Context(), g, step, 2000); err != nil {
+							if err := allreducetest.SumOfRanks(t.Context(), g, step, 2000); err != nil {
 								return err
 							}
 						}
@@ -114,7 +97,7 @@ func deadRank(t *testing.T, world, after int, reported bool) {
 	took := make([]time.Duration, world)
 	errs := allreducetest.Together(groups, func(g *allreduce.Group) error {
 		for step := uint64(0); ; step++ {
-			if err := sumOfRanks(t.Context(), g, step, 3000); err != nil {
+			if err := allreducetest.SumOfRanks(t.Context(), g, step, 3000); err != nil {
 				took[g.Rank()] = time.Since(start)
 				return err
 			}
@@ -150,7 +133,7 @@ func TestStragglerIsNoFailure(t *testing.T) {
 			if g.Rank() == 2 {
 				<-time.After(20 * time.Minute) // it computes
 			}
-			return sumOfRanks(t.Context(), g, 1, 3000)
+			return allreducetest.SumOfRanks(t.Context(), g, 1, 3000)
 		}) {
 			if err != nil {
 				t.Errorf("rank %d: %v", rank, err)
@@ -217,13 +200,13 @@ func TestEarlyLeaverIsNamed(t *testing.T) {
 		groups := allreducetest.Groups(t, allreducetest.NewNetwork("early", 1, 3, allreducetest.Plan{}).Transports(), faultConfig())
 		start := time.Now()
 		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
-			if err := sumOfRanks(t.Context(), g, 1, 100); err != nil {
+			if err := allreducetest.SumOfRanks(t.Context(), g, 1, 100); err != nil {
 				return err
 			}
 			if g.Rank() == 0 {
 				return g.Leave(t.Context())
 			}
-			return sumOfRanks(t.Context(), g, 2, 5000)
+			return allreducetest.SumOfRanks(t.Context(), g, 2, 5000)
 		}) {
 			var peer *allreduce.PeerError
 			if rank > 0 && (!errors.As(err, &peer) || peer.Rank != 0 || !errors.Is(err, allreduce.ErrAborted)) || rank == 0 && err != nil {
@@ -278,7 +261,7 @@ func TestFramesOfAnotherRoundAreDropped(t *testing.T) {
 		run := func(groups []*allreduce.Group) {
 			t.Helper()
 			for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
-				return errors.Join(sumOfRanks(t.Context(), g, 1, 500), g.Leave(t.Context()))
+				return errors.Join(allreducetest.SumOfRanks(t.Context(), g, 1, 500), g.Leave(t.Context()))
 			}) {
 				if err != nil {
 					t.Errorf("rank %d: %v", rank, err)
@@ -369,7 +352,7 @@ func TestBadArguments(t *testing.T) {
 
 func ExampleGroup() {
 	// Two ranks in one process over an in-memory network; real ones use
-	// package allreduce/nats.
+	// package allreduce/natsring.
 	transports := allreducetest.NewNetwork("example", 1, 2, allreducetest.Plan{}).Transports()
 	sums := make(chan []float32, len(transports))
 	for rank, t := range transports {

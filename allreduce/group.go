@@ -26,13 +26,13 @@ type Group struct {
 	connected bool          // under turn
 	current   activity
 
-	life    context.Context // ends with the first error, its cause
-	end     context.CancelCauseFunc
-	once    sync.Once
+	once    sync.Once     // the first error counts
+	ended   chan struct{} // closed by it; the three fields below are set before
+	cause   error         // that error
+	notice  abortNotice   // what the other ranks are told of it
+	orderly bool          // it is ErrClosed, between collectives: nobody need be told
 	closing chan struct{} // closed by Close
 	shut    sync.Once
-	notice  abortNotice // set before life ends
-	quiet   bool        // life ended by an orderly Close: tell nobody
 
 	in    incoming
 	out   outgoing
@@ -81,11 +81,10 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
-	life, end := context.WithCancelCause(context.Background())
 	g := &Group{
 		t: t, id: id, cfg: cfg, fence: fenceOf(id), epoch: time.Now(),
-		turn: make(chan struct{}, 1),
-		life: life, end: end, closing: make(chan struct{}),
+		turn:  make(chan struct{}, 1),
+		ended: make(chan struct{}), closing: make(chan struct{}),
 		in:  newIncoming(cfg.Window),
 		out: newOutgoing(),
 	}
@@ -153,8 +152,8 @@ func (g *Group) connect() error {
 				missing = g.id.Successor()
 			}
 			g.failPeer(missing, fmt.Errorf("%w: no probe came through within %v", ErrTimeout, g.cfg.ConnectTimeout))
-		case <-g.life.Done():
-			return context.Cause(g.life)
+		case <-g.ended:
+			return g.cause
 		}
 	}
 	g.connected = true
@@ -163,20 +162,20 @@ func (g *Group) connect() error {
 
 // begin waits for the Group's turn and ties it to ctx until release is called.
 func (g *Group) begin(ctx context.Context) (release func(), err error) {
-	if err := context.Cause(g.life); err != nil {
+	if err := g.err(); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {
 		g.giveUp(ctx)
-		return nil, context.Cause(g.life)
+		return nil, g.cause
 	}
 	stop := context.AfterFunc(ctx, func() { g.giveUp(ctx) })
 	select {
 	case g.turn <- struct{}{}:
 		return func() { <-g.turn; stop() }, nil
-	case <-g.life.Done():
+	case <-g.ended:
 		stop()
-		return nil, context.Cause(g.life)
+		return nil, g.cause
 	}
 }
 
@@ -200,9 +199,19 @@ func (g *Group) failPeer(rank int, cause error) {
 // fail ends the Group; the first caller's error counts.
 func (g *Group) fail(err error, notice abortNotice) {
 	g.once.Do(func() {
-		g.notice = notice
-		g.end(err)
+		g.cause, g.notice = err, notice
+		close(g.ended)
 	})
+}
+
+// err is what ended the Group, nil while it runs.
+func (g *Group) err() error {
+	select {
+	case <-g.ended:
+		return g.cause
+	default:
+		return nil
+	}
 }
 
 // Leave waits until the successor has received everything this rank sent, or
@@ -231,8 +240,8 @@ func (g *Group) drain(ctx context.Context) error {
 		case <-again.C:
 		case <-g.out.gone:
 			return nil // it left, so it had all it wanted
-		case <-g.life.Done():
-			return fmt.Errorf("leave round %d: %w", g.id.Round, context.Cause(g.life))
+		case <-g.ended:
+			return fmt.Errorf("leave round %d: %w", g.id.Round, g.cause)
 		}
 	}
 	return nil
@@ -245,8 +254,8 @@ func (g *Group) Close() error {
 	select {
 	case g.turn <- struct{}{}:
 		g.once.Do(func() {
-			g.quiet = true
-			g.end(ErrClosed)
+			g.cause, g.orderly = ErrClosed, true
+			close(g.ended)
 		})
 	default:
 		g.fail(ErrClosed, abortNotice{suspect: g.id.Rank, origin: g.id.Rank, text: "it was closed"})

@@ -1,9 +1,7 @@
 package allreduce
 
 import (
-	"context"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,31 +63,6 @@ func (o *outgoing) delivered() bool {
 // pulse is when a neighbour was last heard, and since when somebody waits for
 // it (0: nobody does). Nanoseconds since the Group's epoch.
 type pulse struct{ heard, waiting atomic.Int64 }
-
-// counters are the Group's, see Stats.
-type counters struct {
-	segments, bytes, duplicates, foreign, damaged atomic.Uint64
-}
-
-// Stats counts what a Group's links carried.
-type Stats struct {
-	Segments   uint64 // data frames sent
-	Bytes      uint64 // their payload
-	Duplicates uint64 // data frames dropped because they had arrived before
-	Foreign    uint64 // frames dropped because they belong to another round, job or sender
-	Damaged    uint64 // frames dropped because of their checksum
-}
-
-// Stats may be called at any time.
-func (g *Group) Stats() Stats {
-	return Stats{
-		Segments:   g.stats.segments.Load(),
-		Bytes:      g.stats.bytes.Load(),
-		Duplicates: g.stats.duplicates.Load(),
-		Foreign:    g.stats.foreign.Load(),
-		Damaged:    g.stats.damaged.Load(),
-	}
-}
 
 func (g *Group) now() int64 { return max(1, int64(time.Since(g.epoch))) }
 
@@ -226,72 +199,6 @@ func (g *Group) sendWith(buffer []byte, d Direction, h header, payload []byte) {
 	}
 }
 
-// housekeeping sends what is due whatever the Group is doing: heartbeats,
-// acknowledgements and, at the end, the word that it has ended. It also
-// notices a neighbour's silence.
-func (g *Group) housekeeping() {
-	interval := max(g.cfg.Timeout/4, time.Millisecond)
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	last, excused := g.now(), int64(0)
-	for {
-		select {
-		case <-g.life.Done():
-			g.lastWords(tick.C)
-			return
-		case <-g.in.ackDue:
-			g.send(Backward, header{kind: kindAck, seq: g.in.arrived.Load()}, nil)
-		case <-tick.C:
-			now := g.now()
-			if now-last > 2*int64(interval) {
-				excused = now // this process itself was not running: give the handlers time to catch up
-			}
-			last = now
-			g.send(Forward, header{kind: kindBeat, seq: g.out.sent.Load()}, nil)
-			g.send(Backward, header{kind: kindGrant, seq: g.in.consumed.Load()}, nil)
-			g.checkPulse(&g.in.alive, g.id.Predecessor(), excused)
-			g.checkPulse(&g.out.alive, g.id.Successor(), excused)
-		}
-	}
-}
-
-func (g *Group) checkPulse(p *pulse, rank int, excused int64) {
-	waiting := p.waiting.Load()
-	if waiting == 0 {
-		return
-	}
-	silence := time.Duration(g.now() - max(waiting, p.heard.Load(), excused))
-	if silence > g.cfg.Timeout {
-		g.failPeer(rank, fmt.Errorf("%w for %v", ErrTimeout, silence.Round(time.Millisecond)))
-	}
-}
-
-// lastWords says farewell, and again until Close: a neighbour may have missed
-// it, or only now ask for a sign of life.
-func (g *Group) lastWords(tick <-chan time.Time) {
-	for {
-		g.farewell()
-		select {
-		case <-g.closing:
-			return
-		case <-tick:
-		case <-g.in.ackDue:
-		}
-	}
-}
-
-// farewell tells both neighbours that this rank leaves, or why the round failed.
-func (g *Group) farewell() {
-	if g.quiet {
-		g.send(Backward, header{kind: kindBye, seq: math.MaxUint64}, nil)
-		g.send(Forward, header{kind: kindBye, seq: g.out.sent.Load()}, nil)
-		return
-	}
-	payload := g.notice.encode()
-	g.send(Backward, header{kind: kindAbort}, payload)
-	g.send(Forward, header{kind: kindAbort}, payload)
-}
-
 // next takes the next segment out of the inbox.
 func (g *Group) next() (segment, error) {
 	select {
@@ -304,8 +211,8 @@ func (g *Group) next() (segment, error) {
 	select {
 	case s := <-g.in.inbox:
 		return s, nil
-	case <-g.life.Done():
-		return segment{}, context.Cause(g.life)
+	case <-g.ended:
+		return segment{}, g.err()
 	case <-g.in.gone:
 	}
 	select {
@@ -313,7 +220,7 @@ func (g *Group) next() (segment, error) {
 		return s, nil
 	default:
 		g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it left the round", ErrAborted))
-		return segment{}, context.Cause(g.life)
+		return segment{}, g.err()
 	}
 }
 
@@ -336,13 +243,13 @@ func (g *Group) credit() error {
 		case <-g.out.more:
 		case <-g.out.gone:
 			g.failPeer(g.id.Successor(), fmt.Errorf("%w: it left the round", ErrAborted))
-		case <-g.life.Done():
+		case <-g.ended:
 			g.out.alive.waiting.Store(0)
-			return context.Cause(g.life)
+			return g.err()
 		}
 		g.out.alive.waiting.Store(0)
 	}
-	return context.Cause(g.life)
+	return g.err()
 }
 
 // wake leaves a signal in a channel of capacity 1.

@@ -85,8 +85,8 @@ func (g *Group) await(count *atomic.Int64, n int64, more chan struct{}) error {
 	for count.Load() <= n {
 		select {
 		case <-more:
-		case <-g.life.Done():
-			return context.Cause(g.life)
+		case <-g.ended:
+			return g.err()
 		}
 	}
 	return nil
@@ -140,7 +140,7 @@ func (g *Group) check(f *flow, s *segment, index uint32, length int) error {
 		return nil
 	}
 	g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: %s", ErrMismatch, detail))
-	return context.Cause(g.life)
+	return g.err()
 }
 
 func (g *Group) sendFlow(f *flow, per int, p *progress) error {

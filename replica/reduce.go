@@ -17,7 +17,7 @@ import (
 // out as one vector [parameters | query statistics | key statistics].
 //
 // With exact set, each group's vector is first rounded, tensor by tensor, to
-// a grid on which the sum over all groups is exact (allreduce.Unit). The
+// a grid on which the sum over all groups is exact (allreduce.Grid). The
 // result then has the same bits for any number of members, any deal of groups
 // and any order of summation. The price is one vector a group instead of one
 // a replica, and one all-reduce of a maximum per tensor.
@@ -289,7 +289,7 @@ func (r *reduction) add(dst []float32, t span, max float32, local []share) error
 		})
 		return nil
 	}
-	unit, err := allreduce.Unit(max, r.groups)
+	unit, err := allreduce.Grid(max, r.groups)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@
 // interrupts it can be tried again from the same state.
 //
 // Everything a step computes is a function of (parameters, sample indices,
-// seed), and gradients are summed exactly (see allreduce.Unit), so with fp32
+// seed), and gradients are summed exactly (see allreduce.Grid), so with fp32
 // on the wire the state after step t has the same bits for any number of
 // replicas.
 //

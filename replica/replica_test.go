@@ -241,7 +241,7 @@ func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *che
 				for _, v := range vectors {
 					largest = max(largest, allreduce.MaxAbs(v[lo:hi]))
 				}
-				unit, err := allreduce.Unit(largest, cfg.Groups())
+				unit, err := allreduce.Grid(largest, cfg.Groups())
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -10,17 +10,17 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// lane is what a connection is for.
-type lane int
+// purpose is what a connection is for.
+type purpose int
 
 const (
-	laneData    lane = iota // publishes segments
-	laneControl             // publishes credits and acknowledgements
-	laneInbox               // subscribes
-	lanes
+	forData    purpose = iota // publishes segments
+	forControl                // publishes credits and acknowledgements
+	forInbox                  // subscribes
+	purposes
 )
 
-var laneNames = [lanes]string{"data", "control", "inbox"}
+var purposeNames = [purposes]string{"data", "control", "inbox"}
 
 // endpoint is a Node's connections to one server, made when first needed.
 type endpoint struct {
@@ -30,7 +30,7 @@ type endpoint struct {
 	shared bool // the hub: its loss says nothing about a peer
 
 	mu    sync.Mutex
-	conns [lanes]*nats.Conn
+	conns [purposes]*nats.Conn
 	once  sync.Once
 	dead  chan struct{} // closed when a connection was lost
 	why   error         // set before
@@ -43,10 +43,11 @@ func newEndpoint(url string, s InProcess, name string) *endpoint {
 // retryEvery is the pause between attempts to connect.
 const retryEvery = 50 * time.Millisecond
 
-// conn connects a lane unless it is, trying until ctx ends.
-func (e *endpoint) conn(ctx context.Context, l lane) (*nats.Conn, error) {
+// conn is the connection for a purpose. It connects when there is none yet,
+// again and again until ctx ends.
+func (e *endpoint) conn(ctx context.Context, p purpose) (*nats.Conn, error) {
 	for {
-		nc, err := e.connect(ctx, l)
+		nc, err := e.connect(ctx, p)
 		if err == nil {
 			return nc, nil
 		}
@@ -60,11 +61,11 @@ func (e *endpoint) conn(ctx context.Context, l lane) (*nats.Conn, error) {
 	}
 }
 
-func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
+func (e *endpoint) connect(ctx context.Context, p purpose) (*nats.Conn, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.conns[l] != nil {
-		return e.conns[l], nil
+	if e.conns[p] != nil {
+		return e.conns[p], nil
 	}
 	if e.isDead() {
 		return nil, e.why
@@ -74,7 +75,7 @@ func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
 		wait = min(wait, max(time.Until(deadline), time.Millisecond))
 	}
 	opts := []nats.Option{
-		nats.Name(e.name + " " + laneNames[l]),
+		nats.Name(e.name + " " + purposeNames[p]),
 		nats.Timeout(wait),
 		nats.IgnoreDiscoveredServers(),
 		nats.PingInterval(2 * time.Second), // finds a host that vanished without closing
@@ -86,7 +87,7 @@ func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
 		nats.ReconnectWait(time.Hour),
 		nats.ReconnectJitter(0, 0),
 		nats.ReconnectBufSize(-1),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { e.lost(nc, l, err) }),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) { e.lost(nc, p, err) }),
 		// Slow consumers are the errors reported here; what they drop, the
 		// sequence numbers notice.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
@@ -98,7 +99,7 @@ func (e *endpoint) connect(ctx context.Context, l lane) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.conns[l] = nc
+	e.conns[p] = nc
 	return nc, nil
 }
 
@@ -109,12 +110,12 @@ const lostGrace = 500 * time.Millisecond
 // lost marks the endpoint dead, but not before everything that had arrived has
 // been handled: it may say that the peer was about to leave. It runs in the
 // connection's own callback goroutine.
-func (e *endpoint) lost(nc *nats.Conn, l lane, err error) {
+func (e *endpoint) lost(nc *nats.Conn, p purpose, err error) {
 	if err == nil {
 		err = nats.ErrConnectionClosed
 	}
 	end := func() { e.end(fmt.Errorf("connection to its server lost: %w", err)) }
-	if l == laneInbox {
+	if p == forInbox {
 		if nc.Barrier(end) != nil { // closed by this side
 			end()
 		}

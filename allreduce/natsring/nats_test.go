@@ -86,23 +86,6 @@ func TestHubInProcess(t *testing.T) {
 
 func TestPullOverTCP(t *testing.T) { conformance(t, pull) }
 
-// sum checks one all-reduce of n elements on every Group.
-func sum(ctx context.Context, g *allreduce.Group, step uint64, n int) error {
-	data := make([]float32, n)
-	for i := range data {
-		data[i] = float32(g.Rank() + 1)
-	}
-	if err := g.AllReduceSum(ctx, allreduce.Tag{Step: step}, data); err != nil {
-		return err
-	}
-	for i, v := range data {
-		if want := float32(g.World() * (g.World() + 1) / 2); v != want {
-			return fmt.Errorf("element %d is %g, want %g", i, v, want)
-		}
-	}
-	return nil
-}
-
 // TestMixedServers: a peer without a server is served by the hub, whoever its
 // neighbours are; full-size segments.
 func TestMixedServers(t *testing.T) {
@@ -114,7 +97,7 @@ func TestMixedServers(t *testing.T) {
 		return natsring.Options{HubURL: hub.URL(), Listen: "127.0.0.1:0"}
 	})
 	groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreduce.DefaultConfig())
-	for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error { return sum(t.Context(), g, 1, 1_000_003) }) {
+	for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error { return allreducetest.SumOfRanks(t.Context(), g, 1, 1_000_003) }) {
 		if err != nil {
 			t.Errorf("rank %d: %v", rank, err)
 		}
@@ -133,7 +116,7 @@ func TestRoundsReuseConnections(t *testing.T) {
 		}
 		groups := allreducetest.Groups(t, rings(t, int64(round), ns, ps), allreducetest.Config())
 		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
-			return errors.Join(sum(t.Context(), g, 1, 3000), g.Leave(t.Context()))
+			return errors.Join(allreducetest.SumOfRanks(t.Context(), g, 1, 3000), g.Leave(t.Context()))
 		}) {
 			if err != nil {
 				t.Errorf("round %d, rank %d: %v", round, rank, err)
@@ -150,7 +133,7 @@ func TestProcessesMayEndAfterLeave(t *testing.T) {
 		groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreducetest.Config())
 		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
 			defer all[g.Rank()].Close()
-			return errors.Join(sum(t.Context(), g, 1, 5000), g.Leave(t.Context()))
+			return errors.Join(allreducetest.SumOfRanks(t.Context(), g, 1, 5000), g.Leave(t.Context()))
 		}) {
 			if err != nil {
 				t.Errorf("rank %d: %v", rank, err)
@@ -192,7 +175,7 @@ func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
 				all[dead].Close()
 				return nil
 			}
-			if err := sum(t.Context(), g, step, 3000); err != nil {
+			if err := allreducetest.SumOfRanks(t.Context(), g, step, 3000); err != nil {
 				took[g.Rank()] = time.Since(start)
 				return err
 			}
@@ -217,14 +200,14 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		groups := allreducetest.Groups(t, rings(t, 1, all, peers), allreducetest.Config())
 		ctx, stop := context.WithCancel(t.Context())
 		for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
-			if err := sum(ctx, g, 1, 100_000); err != nil {
+			if err := allreducetest.SumOfRanks(ctx, g, 1, 100_000); err != nil {
 				return err
 			}
 			if g.Rank() == 0 {
 				stop() // in the middle of the others' step
 				return context.Canceled
 			}
-			return sum(ctx, g, 2, 100_000)
+			return allreducetest.SumOfRanks(ctx, g, 2, 100_000)
 		}) {
 			if err == nil {
 				t.Errorf("rank %d finished a step that rank 0 never entered", rank)

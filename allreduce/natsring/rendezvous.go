@@ -31,16 +31,16 @@ type meeting struct {
 
 const meetSubject = "mochi.rendezvous"
 
-// part is what a rank brings.
-type part struct {
+// arrival is a rank that comes to a meeting, with what it brings.
+type arrival struct {
 	Meeting string `json:"meeting"`
 	Rank    int    `json:"rank"`
 	World   int    `json:"world"`
 	Data    []byte `json:"data"`
 }
 
-// parts is what it takes away.
-type parts struct {
+// outcome is what it takes away: the data of all, by rank.
+type outcome struct {
 	Error string   `json:"error,omitempty"`
 	Parts [][]byte `json:"parts"`
 }
@@ -74,29 +74,29 @@ func (r *Rendezvous) meeting(name string) *meeting {
 
 // arrive handles one rank's request; the last one's answers all.
 func (r *Rendezvous) arrive(msg *nats.Msg) {
-	var p part
-	if err := json.Unmarshal(msg.Data, &p); err != nil || p.Rank < 0 || p.Rank >= r.world || p.World != r.world {
-		answer(parts{Error: fmt.Sprintf("rank %d of %d does not belong to this world of %d", p.Rank, p.World, r.world)}, msg)
+	var a arrival
+	if err := json.Unmarshal(msg.Data, &a); err != nil || a.Rank < 0 || a.Rank >= r.world || a.World != r.world {
+		answer(outcome{Error: fmt.Sprintf("rank %d of %d does not belong to this world of %d", a.Rank, a.World, r.world)}, msg)
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.meeting(p.Meeting)
-	if m.parts[p.Rank] != nil {
-		answer(parts{Error: fmt.Sprintf("rank %d came to %q twice", p.Rank, p.Meeting)}, msg)
+	m := r.meeting(a.Meeting)
+	if m.parts[a.Rank] != nil {
+		answer(outcome{Error: fmt.Sprintf("rank %d came to %q twice", a.Rank, a.Meeting)}, msg)
 		return
 	}
-	m.parts[p.Rank] = append([]byte{}, p.Data...)
+	m.parts[a.Rank] = append([]byte{}, a.Data...)
 	m.waiting = append(m.waiting, msg)
 	if m.present++; m.present == r.world {
-		answer(parts{Parts: m.parts}, m.waiting...)
+		answer(outcome{Parts: m.parts}, m.waiting...)
 		close(m.done)
 	}
 }
 
-// answer replies; a rank that has gone does not miss it.
-func answer(p parts, to ...*nats.Msg) {
-	data, err := json.Marshal(p)
+// answer replies to all; a rank that has gone does not miss it.
+func answer(o outcome, to ...*nats.Msg) {
+	data, err := json.Marshal(o)
 	if err != nil {
 		panic(err) // strings and bytes always marshal
 	}
@@ -144,7 +144,7 @@ func JoinRendezvous(url string, rank, world int) (*Member, error) {
 // Meet brings data to a meeting and returns everyone's, by rank, once all
 // have come.
 func (m *Member) Meet(ctx context.Context, name string, data []byte) ([][]byte, error) {
-	request, err := json.Marshal(part{Meeting: name, Rank: m.rank, World: m.world, Data: data})
+	request, err := json.Marshal(arrival{Meeting: name, Rank: m.rank, World: m.world, Data: data})
 	if err != nil {
 		return nil, err
 	}
@@ -152,14 +152,14 @@ func (m *Member) Meet(ctx context.Context, name string, data []byte) ([][]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("rendezvous %q: %w", name, err)
 	}
-	var p parts
-	if err := json.Unmarshal(reply.Data, &p); err != nil {
+	var o outcome
+	if err := json.Unmarshal(reply.Data, &o); err != nil {
 		return nil, fmt.Errorf("rendezvous %q: %w", name, err)
 	}
-	if p.Error != "" {
-		return nil, errors.New("rendezvous: " + p.Error)
+	if o.Error != "" {
+		return nil, errors.New("rendezvous: " + o.Error)
 	}
-	return p.Parts, nil
+	return o.Parts, nil
 }
 
 // Close ends the connection.

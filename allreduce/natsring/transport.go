@@ -34,16 +34,16 @@ type transport struct {
 // dial connects what the round needs.
 func (t *transport) dial(ctx context.Context) error {
 	for _, c := range []struct {
-		conn **nats.Conn
-		at   *endpoint
-		lane lane
+		conn    **nats.Conn
+		at      *endpoint
+		purpose purpose
 	}{
-		{&t.toSuccessor, t.out, laneData},
-		{&t.fromSuccessor, t.out, laneInbox},
-		{&t.fromPredecessor, t.in, laneInbox},
-		{&t.toPredecessor, t.in, laneControl},
+		{&t.toSuccessor, t.out, forData},
+		{&t.fromSuccessor, t.out, forInbox},
+		{&t.fromPredecessor, t.in, forInbox},
+		{&t.toPredecessor, t.in, forControl},
 	} {
-		nc, err := c.at.conn(ctx, c.lane)
+		nc, err := c.at.conn(ctx, c.purpose)
 		if err != nil {
 			return err
 		}
