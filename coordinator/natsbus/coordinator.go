@@ -89,11 +89,13 @@ func (c *Coordinator) Serve(
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
-	c.uploads = newReceiver(c.opts, save, open)
-	if _, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job), c.uploads.handle); err != nil {
+	ctx, cancel := context.WithCancel(context.Background()) // until Close
+	c.uploads = &receiver{opts: c.opts, save: save, open: open, cancel: cancel}
+	_, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job), func(m *nats.Msg) { c.uploads.handle(ctx, m) })
+	if err != nil {
 		return fmt.Errorf("serve checkpoints: %w", err)
 	}
-	_, err := c.nc.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
+	_, err = c.nc.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
 		data, err := json.Marshal(status())
 		if err == nil {
 			err = raw.Respond(data)

@@ -18,8 +18,7 @@ type receiver struct {
 	save func(ctx context.Context, from string, step int64, r io.Reader) error
 	open func(name string) (io.ReadSeekCloser, error)
 
-	ctx    context.Context // ends with the receiver; only for save, which outlives a request
-	cancel context.CancelFunc
+	cancel context.CancelFunc // of the context that handle is called with
 	owned  sync.WaitGroup
 
 	mu  sync.Mutex
@@ -40,16 +39,6 @@ type upload struct {
 
 var errSuperseded = errors.New("the upload was given up: another one has begun")
 
-func newReceiver(
-	o Options,
-	save func(ctx context.Context, from string, step int64, r io.Reader) error,
-	open func(name string) (io.ReadSeekCloser, error),
-) *receiver {
-	r := &receiver{opts: o, save: save, open: open}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
-	return r
-}
-
 // stop aborts an upload in progress and waits for its save to return.
 func (r *receiver) stop() {
 	r.cancel()
@@ -61,12 +50,13 @@ func (r *receiver) stop() {
 	r.owned.Wait()
 }
 
-// handle answers one request; NATS calls it for one at a time.
-func (r *receiver) handle(m *nats.Msg) {
+// handle answers one request; NATS calls it for one at a time. ctx lasts as
+// long as the receiver: an upload that begins here goes on after the answer.
+func (r *receiver) handle(ctx context.Context, m *nats.Msg) {
 	var err error
 	switch op := m.Header.Get(headerOp); op {
 	case "put":
-		err = r.put(m)
+		err = r.put(ctx, m)
 	case "get":
 		err = r.get(m)
 	default:
@@ -83,7 +73,7 @@ func (r *receiver) answer(m *nats.Msg, h nats.Header, data []byte) {
 	}
 }
 
-func (r *receiver) put(m *nats.Msg) error {
+func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 	from := m.Header.Get(headerFrom)
 	step, err := number(m.Header, headerStep)
 	offset, err2 := number(m.Header, headerOffset)
@@ -107,7 +97,7 @@ func (r *receiver) put(m *nats.Msg) error {
 			r.answer(m, nats.Header{headerWant: {"0"}}, nil) // this coordinator has restarted
 			return nil
 		}
-		u = r.begin(from, step, size)
+		u = r.begin(ctx, from, step, size)
 	}
 	if offset != u.next || u.size != size || sum(m.Data) != m.Header.Get(headerSum) || len(m.Data) == 0 {
 		r.reply(u, m)
@@ -133,7 +123,7 @@ func (r *receiver) put(m *nats.Msg) error {
 }
 
 // begin starts an upload in place of the one before. r.mu is held.
-func (r *receiver) begin(from string, step, size int64) *upload {
+func (r *receiver) begin(ctx context.Context, from string, step, size int64) *upload {
 	if old := r.now; old != nil && !old.done {
 		old.pipe.CloseWithError(errSuperseded)
 	}
@@ -141,7 +131,7 @@ func (r *receiver) begin(from string, step, size int64) *upload {
 	u := &upload{from: from, step: step, size: size, pipe: out}
 	r.now = u
 	r.owned.Go(func() {
-		err := r.save(r.ctx, from, step, in)
+		err := r.save(ctx, from, step, in)
 		in.CloseWithError(errors.Join(errors.New("the checkpoint was not stored"), err))
 		r.mu.Lock()
 		defer r.mu.Unlock()
