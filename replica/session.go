@@ -31,7 +31,7 @@ type session struct {
 	moco    *model.MoCo
 	atOnce  int // groups that one run of its programs computes
 	queue   *queue.Queue
-	hold    []int // shards held once the round has committed a step; nil: all
+	hold    []int // shards held once the round has committed a step
 	data    data.Dataset
 	sampler *sampler.Sampler
 	loader  *data.Loader

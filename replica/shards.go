@@ -7,6 +7,7 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/replica/queue"
 )
 
 // Tags of what moves shards of the queue.
@@ -23,16 +24,16 @@ const auditBytes = 16 << 20
 // held before and gives up stays until the round's first commit: until then
 // somebody may still need it.
 func (s *session) place(m *membership) {
-	s.hold = nil
+	s.hold = queue.AllShards(s.cfg.QueueShards)
 	if m.Holders != nil {
-		s.hold = []int{}
+		s.hold = nil
 	}
 	for v, holders := range m.Holders {
 		if slices.Contains(holders, m.rank) {
 			s.hold = append(s.hold, v)
 		}
 	}
-	if m.Members[m.rank].State != protocol.FromSelf || s.hold == nil {
+	if m.Members[m.rank].State != protocol.FromSelf {
 		s.queue.Hold(s.hold)
 		return
 	}
@@ -47,11 +48,7 @@ func (s *session) place(m *membership) {
 
 // release drops what place kept.
 func (s *session) release() {
-	n := len(s.hold)
-	if s.hold == nil {
-		n = s.cfg.QueueShards
-	}
-	if len(s.queue.Held()) != n {
+	if len(s.queue.Held()) != len(s.hold) {
 		s.queue.Hold(s.hold)
 	}
 }

@@ -12,7 +12,7 @@ func PackBF16(dst []byte, src []float32) {
 	mustFit(len(src), 2, len(dst))
 	done := packBF16Fast(dst, src)
 	for i := done; i < len(src); i++ {
-		binary.LittleEndian.PutUint16(dst[2*i:], bf16(src[i]))
+		binary.LittleEndian.PutUint16(dst[2*i:], BF16Bits(src[i]))
 	}
 }
 
@@ -41,11 +41,13 @@ func AddBF16(dst []float32, src []byte) {
 func RoundBF16(x []float32) {
 	done := roundBF16Fast(x)
 	for i := done; i < len(x); i++ {
-		x[i] = math.Float32frombits(uint32(bf16(x[i])) << 16)
+		x[i] = FromBF16Bits(BF16Bits(x[i]))
 	}
 }
 
-func bf16(v float32) uint16 {
+// BF16Bits is the bf16 nearest to v, as the upper half of a float32; see
+// PackBF16.
+func BF16Bits(v float32) uint16 {
 	b := math.Float32bits(v)
 	if b&0x7fffffff > 0x7f800000 {
 		return uint16(b>>16) | 0x40 // quiet, or a payload in the lower half would round to infinity
@@ -53,6 +55,7 @@ func bf16(v float32) uint16 {
 	return uint16((b + 0x7fff + (b>>16)&1) >> 16)
 }
 
-func loadBF16(b []byte) float32 {
-	return math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)
-}
+// FromBF16Bits is the value of a bf16, exactly.
+func FromBF16Bits(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }
+
+func loadBF16(b []byte) float32 { return FromBF16Bits(binary.LittleEndian.Uint16(b)) }

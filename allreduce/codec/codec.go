@@ -10,7 +10,8 @@
 // Cost per element, and what limits it: fp32 packs for free (the slice itself
 // is sent), adding reads 8 and writes 4 bytes; bf16 packing reads 4 and writes
 // 2, adding reads 6 and writes 4. On amd64 with AVX2 the kernels run in
-// assembly at memory speed; elsewhere in Go, with the same bits.
+// assembly at memory speed; elsewhere in Go, with the same bits. Whatever else
+// keeps bf16 rounds by BF16Bits too.
 package codec
 
 import (

@@ -168,6 +168,21 @@ func TestLengthsMustAgree(t *testing.T) {
 	AddFP32(make([]float32, 2), make([]byte, 5))
 }
 
+// The nearest bf16, ties to even.
+func TestBF16Bits(t *testing.T) {
+	for x, want := range map[float32]uint16{
+		1: 0x3f80, -1: 0xbf80, 1 + 1.0/256: 0x3f80, 1 + 3.0/256: 0x3f82, 1 + 1.01/256: 0x3f81,
+		float32(math.Inf(1)): 0x7f80, math.MaxFloat32: 0x7f80, 0: 0,
+	} {
+		if got := BF16Bits(x); got != want {
+			t.Errorf("%v gives %#x, want %#x", x, got, want)
+		}
+	}
+	if x := FromBF16Bits(BF16Bits(float32(math.NaN()))); x == x {
+		t.Error("NaN is lost")
+	}
+}
+
 // FuzzBF16 compares the kernels in use with the oracle, over any bits.
 func FuzzBF16(f *testing.F) {
 	for _, b := range awkward {

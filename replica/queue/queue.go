@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+
 	"mochi/model/engine"
 )
 
@@ -59,7 +60,7 @@ func New(k, dim, shards int) *Queue { return NewStored(k, dim, shards, FP32) }
 // NewStored is New with a choice of storage.
 func NewStored(k, dim, shards int, storage Storage) *Queue {
 	q := NewEmpty(k, dim, shards, storage)
-	q.Hold(nil)
+	q.Hold(AllShards(shards))
 	return q
 }
 
@@ -71,15 +72,19 @@ func NewEmpty(k, dim, shards int, storage Storage) *Queue {
 	return &Queue{k: k, dim: dim, storage: storage, shards: make([]*Shard, shards)}
 }
 
-// Hold changes which shards are held, by index; nil: all. Those held before
+// AllShards lists the shards of a queue in V: 0 to V−1.
+func AllShards(shards int) []int {
+	all := make([]int, shards)
+	for v := range all {
+		all[v] = v
+	}
+	return all
+}
+
+// Hold changes which shards are held, by index, in any order. Those held before
 // keep their contents, others begin as zero keys without class and count as
 // Damaged until Init, Set or Import fills them.
 func (q *Queue) Hold(shards []int) {
-	if shards == nil {
-		for v := range q.shards {
-			shards = append(shards, v)
-		}
-	}
 	before := q.shards
 	q.shards, q.held, q.audit = make([]*Shard, len(before)), nil, 0
 	for _, v := range shards {

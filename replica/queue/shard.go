@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"mochi/allreduce/codec"
 )
 
 // Shard is one virtual shard: the slots Index, Index+V, Index+2V, …, one row
@@ -46,7 +48,7 @@ func (s *Shard) write(row int, key []float32, label int32) {
 		return
 	}
 	for i, x := range key {
-		s.BF16[row*s.dim+i] = roundBF16(x)
+		s.BF16[row*s.dim+i] = codec.BF16Bits(x)
 	}
 }
 
@@ -56,17 +58,8 @@ func (s *Shard) read(row int, key []float32) {
 		return
 	}
 	for i, h := range s.BF16[row*s.dim : (row+1)*s.dim] {
-		key[i] = math.Float32frombits(uint32(h) << 16)
+		key[i] = codec.FromBF16Bits(h)
 	}
-}
-
-// roundBF16 rounds to the nearest bfloat16, ties to even; a NaN stays one.
-func roundBF16(x float32) uint16 {
-	b := math.Float32bits(x)
-	if x != x {
-		return uint16(b>>16) | 0x40
-	}
-	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
 // ExportSize is the length of Export's result, in bytes, whether the shard is
@@ -108,7 +101,7 @@ func (q *Queue) Unpack(shard int, src []byte, keys []float32, labels []int32) {
 		key := keys[slot*q.dim : (slot+1)*q.dim]
 		for i := range key {
 			if at := row*q.dim + i; q.storage == BF16 {
-				key[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(body[2*at:])) << 16)
+				key[i] = codec.FromBF16Bits(binary.LittleEndian.Uint16(body[2*at:]))
 			} else {
 				key[i] = math.Float32frombits(binary.LittleEndian.Uint32(body[4*at:]))
 			}

@@ -192,19 +192,7 @@ func TestSumsSayWhichRowsChanged(t *testing.T) {
 	}
 }
 
-// bfloat16 keys are the nearest ones, ties to even.
-func TestRoundBF16(t *testing.T) {
-	for x, want := range map[float32]uint16{
-		1: 0x3f80, -1: 0xbf80, 1 + 1.0/256: 0x3f80, 1 + 3.0/256: 0x3f82, 1 + 1.01/256: 0x3f81,
-		float32(math.Inf(1)): 0x7f80, math.MaxFloat32: 0x7f80, 0: 0,
-	} {
-		if got := roundBF16(x); got != want {
-			t.Errorf("%v gives %#x, want %#x", x, got, want)
-		}
-	}
-	if x := math.Float32frombits(uint32(roundBF16(float32(math.NaN()))) << 16); x == x {
-		t.Error("NaN is lost")
-	}
+func TestImportTooShort(t *testing.T) {
 	if err := New(4, 1, 2).Import(1, nil); err == nil {
 		t.Error("too short")
 	}
