@@ -19,6 +19,11 @@
 // xxhash64 over the whole file with the digest's own 16 digits set to '0', so
 // that any changed bit is found.
 //
+// The queue is in the order of its slots, as float32, whatever the number of
+// shards, their copies and their storage were, and the cursor counts samples,
+// not steps. So a run goes on from a checkpoint with another batch or another
+// queue, also of another length (queue.Saved.Resized).
+//
 // Save writes to a temporary file, fsyncs, renames and fsyncs the folder: a
 // crash or a full disk leaves the previous checkpoint as it was.
 //

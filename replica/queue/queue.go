@@ -1,20 +1,3 @@
-// Package queue is the queue of negatives (He et al. 2020, §3.2): the keys of
-// the last K samples and their classes, oldest overwritten first.
-//
-// The contents depend on nothing but the history of commits: keys enter in
-// global-batch order, with wrap-around, on COMMIT only, so K need not be a
-// multiple of the batch and every replica holds the same bits. Slot i belongs
-// to virtual shard i mod V, as its row i div V. A replica holds all shards or
-// some of them; a shard has a version (keys written to it so far) and a
-// digest, by which copies are compared.
-//
-// A digest is a sum of one 64-bit hash per slot, so that Enqueue updates it in
-// O(B·d) whatever K is. The hashes are also each slot's checksum: Audit reads
-// the keys again and finds those that no longer have theirs. All this guards
-// against faults, not against an adversary.
-//
-// Memory: 4·d bytes a slot held, 2·d stored as bfloat16, and 12 for label and
-// hash.
 package queue
 
 import (
