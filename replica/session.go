@@ -97,7 +97,7 @@ func newSession(rc Config, cfg config.Job) (*session, error) {
 		data:    rc.Data.Train,
 		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
 		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
-			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, Share: true, Log: rc.Log,
+			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, BesideEngine: true, Log: rc.Log,
 		}),
 		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups(), moco.GroupsAtOnce(), eng.Info().Threads),
 	}

@@ -18,10 +18,10 @@ type BenchResult struct {
 	Corrupt              int     `json:"corrupt"` // samples that could not be decoded
 }
 
-// Bench runs the loader alone for two thirds of the duration, on batches of
-// 64 images in the sampler's order, and decodes alone for the rest (whole images: its
-// views need only a part). workers
-// is the number of goroutines, 0 for GOMAXPROCS.
+// Bench runs the loader alone for two thirds of the duration, on batches of 64
+// images in the sampler's order, and decodes alone for the rest (whole images,
+// of which the views need only a part). workers is the number of goroutines, 0
+// for GOMAXPROCS.
 func Bench(ctx context.Context, d Dataset, recipe augment.Recipe, workers int, duration time.Duration) (BenchResult, error) {
 	const batch = 64
 	loader := NewLoader(d, recipe, LoaderConfig{Workers: workers, Depth: 4})

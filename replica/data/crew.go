@@ -32,9 +32,11 @@ const (
 	crewCalm = 16
 )
 
-func newCrew(workers int, share bool) crew {
-	c := crew{workers: workers, fixed: !share, active: 1}
-	if !share {
+// newCrew is a crew of so many workers; adaptive: only as many as are needed
+// work, else all do.
+func newCrew(workers int, adaptive bool) crew {
+	c := crew{workers: workers, fixed: !adaptive, active: 1}
+	if !adaptive {
 		c.active = workers
 	}
 	return c

@@ -24,8 +24,8 @@
 // another sample, on every replica the same: see Lenient.
 //
 // Loader decodes and augments on its own goroutines, at most Depth steps
-// ahead, and reports how long the engine waited for it. Beside an engine
-// (LoaderConfig.Share) no more of them work than are needed: see crew.go.
+// ahead, and reports how long the engine waited for it. On the engine's cores
+// (LoaderConfig.BesideEngine) no more of them work than are needed: see crew.go.
 //
 // Cost: IDX and CIFAR data are held in memory as they are on disk (47 MB for
 // Fashion-MNIST, 184 MB for CIFAR-10); a folder or shards cost their listing,

@@ -63,7 +63,7 @@ func TestBatchesDoNotDependOnTheMachine(t *testing.T) {
 					for g := rank; g < groups; g += replicas {
 						mine = append(mine, g)
 					}
-					l := NewLoader(set.Train, rec, LoaderConfig{Seed: 5, Workers: workers, Share: rank > 0})
+					l := NewLoader(set.Train, rec, LoaderConfig{Seed: 5, Workers: workers, BesideEngine: rank > 0})
 					order := sampler.New(set.Train.Len(), 5)
 					for step := int64(1); step <= steps; step++ {
 						if err := l.Submit(stepRequest(order, step, mine...)); err != nil {
@@ -148,7 +148,7 @@ func TestMemoryIsBoundedWithASlowConsumer(t *testing.T) {
 func TestOneWorkerWhileNobodyWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		set := &fakeSet{n: 100, gate: make(chan struct{})}
-		l := NewLoader(set, recipe(t, augment.None), LoaderConfig{Workers: 7, Share: true})
+		l := NewLoader(set, recipe(t, augment.None), LoaderConfig{Workers: 7, BesideEngine: true})
 		defer l.Close()
 		defer close(set.gate)
 		if err := l.Submit(Request{Query: [][]Ref{of(0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)}}); err != nil {

@@ -19,8 +19,8 @@ func orientationOf(content []byte) int {
 		if marker == 0xda || marker == 0xd9 || length < 2 || at+2+length > len(content) {
 			break // the pixels, or nonsense
 		}
-		segment := content[at+4 : at+2+length]
-		if tiff, ok := bytes.CutPrefix(segment, []byte("Exif\x00\x00")); ok && marker == 0xe1 {
+		body := content[at+4 : at+2+length]
+		if tiff, ok := bytes.CutPrefix(body, []byte("Exif\x00\x00")); ok && marker == 0xe1 {
 			return tiffOrientation(tiff)
 		}
 		at += 2 + length

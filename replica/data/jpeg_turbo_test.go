@@ -38,7 +38,7 @@ func TestViewerEqualsViewsOfTheWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		for view, got := range [][]float32{b.Query[0], b.Key[0]} {
-			if []place{task.query, task.key}[view].group < 0 {
+			if []seat{task.query, task.key}[view].group < 0 {
 				continue
 			}
 			w.View(whole, augment.Seed(7, epoch, 0, view), want)

@@ -28,16 +28,15 @@ type LoaderConfig struct {
 	Strict  bool         // a corrupt sample is an error of Next
 	Log     *slog.Logger // one line for each corrupt sample, unless the data set reports them itself (Lenient); default none
 
-	// Share is for a loader beside an engine on the same cores: no more of the
-	// workers load than keep Next from waiting (see crew.go).
-	Share bool
+	// BesideEngine is for a loader on the cores that an engine computes on: no
+	// more of the workers load than keep Next from waiting (see crew.go).
+	BesideEngine bool
 }
 
 // Request says what to load for one step: by what is computed at once (one
-// BatchNorm group or several), the samples whose query views and whose key views
-// are wanted. The two lists may
-// differ in every way (ShuffleBN); a sample in both is decoded once. The
-// loader keeps the lists.
+// BatchNorm group or several), the samples whose query views and whose key
+// views are wanted. The two lists may differ in every way (ShuffleBN); a sample
+// in both is decoded once. The loader keeps the lists.
 type Request struct {
 	Step       int64
 	Query, Key [][]Ref
@@ -63,9 +62,9 @@ func (b *Batch) Release() {
 // memory is bounded: Depth batches, those that were handed out and not yet
 // released, and one decoded image a worker. What it delivers depends on the
 // data, the recipe, the seed and the request only, not on Workers, Depth or
-// timing. The workers share one queue, oldest request first, so that none is
-// idle while another has a backlog. Submit, Reset, Stats and Close may be called from any goroutine,
-// Next from one at a time.
+// timing. The workers take from one list, oldest request first, so that none is
+// idle while another has a backlog. Submit, Reset, Stats and Close may be
+// called from any goroutine, Next from one at a time.
 type Loader struct {
 	data   *Lenient
 	recipe augment.Recipe
@@ -92,26 +91,6 @@ type LoaderStats struct {
 	Active  int           // workers that load while nobody waits
 }
 
-// job is a request on its way.
-type job struct {
-	batch   *Batch
-	request Request
-	tasks   []task
-	next    int           // first task that nobody took
-	left    int           // tasks not finished
-	err     error         // the first one
-	done    chan struct{} // closed when err is set, or left is 0
-}
-
-// task is one sample of a job.
-type task struct {
-	ref        Ref
-	query, key place
-}
-
-// place is where a view goes: sample index of group; group −1 for nowhere.
-type place struct{ group, index int }
-
 // NewLoader starts the workers. Close ends them.
 func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
 	if config.Workers < 1 {
@@ -120,7 +99,7 @@ func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
 	if config.Depth < 1 {
 		config.Depth = 2
 	}
-	l := &Loader{recipe: recipe, config: config, free: make(map[int][][]float32), crew: newCrew(config.Workers, config.Share)}
+	l := &Loader{recipe: recipe, config: config, free: make(map[int][][]float32), crew: newCrew(config.Workers, config.BesideEngine)}
 	if reporting, ok := d.(*Lenient); ok {
 		l.data = reporting
 	} else {
@@ -163,29 +142,6 @@ func (l *Loader) Submit(r Request) error {
 	l.jobs = append(l.jobs, j)
 	l.work.Broadcast()
 	return nil
-}
-
-// plan joins the two views of each sample into one task.
-func plan(r Request) []task {
-	none := place{group: -1}
-	var tasks []task
-	byRef := make(map[Ref]int)
-	for group, refs := range r.Query {
-		for i, ref := range refs {
-			byRef[ref] = len(tasks)
-			tasks = append(tasks, task{ref: ref, query: place{group, i}, key: none})
-		}
-	}
-	for group, refs := range r.Key {
-		for i, ref := range refs {
-			if at, found := byRef[ref]; found && tasks[at].key == none {
-				tasks[at].key = place{group, i}
-				continue
-			}
-			tasks = append(tasks, task{ref: ref, query: none, key: place{group, i}})
-		}
-	}
-	return tasks
 }
 
 // Next returns the oldest request's batch and how long it waited for it.
@@ -329,91 +285,5 @@ func (l *Loader) worker() {
 			l.fail(j, err)
 		}
 		l.finish(j, 1)
-	}
-}
-
-// claim returns the oldest job in the window with a task that nobody took, nil
-// too when enough workers are busy.
-func (l *Loader) claim() *job {
-	if l.crew.busy >= l.crew.limit() {
-		return nil
-	}
-	for _, j := range l.jobs[:min(l.config.Depth, len(l.jobs))] {
-		if j.next < len(j.tasks) {
-			l.start(j)
-			return j
-		}
-	}
-	return nil
-}
-
-// start allocates a job's batch.
-func (l *Loader) start(j *job) {
-	if j.batch != nil {
-		return
-	}
-	buffers := func(groups [][]Ref) [][]float32 {
-		var views [][]float32
-		for _, refs := range groups {
-			views = append(views, l.buffer(len(refs)*l.recipe.ViewLen()))
-		}
-		return views
-	}
-	j.batch = &Batch{Step: j.request.Step, Query: buffers(j.request.Query), Key: buffers(j.request.Key), loader: l}
-}
-
-// buffer takes a buffer of n values off the free list, or makes one.
-func (l *Loader) buffer(n int) []float32 {
-	list := l.free[n]
-	if len(list) == 0 {
-		return make([]float32, n)
-	}
-	l.free[n] = list[:len(list)-1]
-	return list[len(list)-1]
-}
-
-// recycle puts a batch's buffers on the free list.
-func (l *Loader) recycle(b *Batch) {
-	if !l.closed {
-		for _, views := range slices.Concat(b.Query, b.Key) {
-			l.free[len(views)] = append(l.free[len(views)], views)
-		}
-	}
-	b.Query, b.Key = nil, nil
-}
-
-// fail ends a job early: the tasks that nobody took are dropped. A job that
-// is already done keeps its outcome, unless Reset drops it.
-func (l *Loader) fail(j *job, err error) {
-	if j.err != nil {
-		return
-	}
-	j.err = err
-	if j.left > 0 {
-		close(j.done)
-	}
-	untaken := len(j.tasks) - j.next
-	j.next = len(j.tasks)
-	if j.left == 0 && j.batch != nil {
-		l.recycle(j.batch)
-		return
-	}
-	l.finish(j, untaken)
-}
-
-// finish counts n tasks off. The last one announces the job, or, when it
-// failed, recycles its memory, which until then a worker may be writing to.
-func (l *Loader) finish(j *job, n int) {
-	if n == 0 {
-		return
-	}
-	if j.left -= n; j.left > 0 {
-		return
-	}
-	switch {
-	case j.err == nil:
-		close(j.done)
-	case j.batch != nil:
-		l.recycle(j.batch)
 	}
 }

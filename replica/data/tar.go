@@ -1,11 +1,8 @@
 package data
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,25 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mochi/coordinator/protocol"
-	"mochi/replica/augment"
 	"mochi/replica/data/shards"
 )
-
-// tarSplit is the index of the images in tar shards: by shard, in the order
-// of their names, and in a shard by key.
-type tarSplit struct {
-	files     *shards.Files
-	samples   []tarSample
-	classes   int
-	names     []string // of classes; "" or missing where only a number is known
-	maxPixels int
-}
-
-type tarSample struct {
-	shard, class   int32 // class −1 where unknown
-	offset, length int64 // of the encoded image in the shard
-	name           string
-}
 
 // openShards opens the shards that a pattern names, and those of a test split
 // beside them: train in the file's name replaced by val, validation or test.
@@ -234,108 +214,6 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 	return scanned, faults, nil
 }
 
-// stripFolders drops the leading folders that all samples share, as long as
-// some folder is left, and takes the first one left as the class.
-func stripFolders(list []indexed) {
-	for {
-		first, _, ok := strings.Cut(list[0].path, "/")
-		if !ok {
-			break
-		}
-		deeper := false
-		for _, s := range list {
-			rest, shared := strings.CutPrefix(s.path, first+"/")
-			if !shared {
-				first = ""
-				break
-			}
-			deeper = deeper || strings.Contains(rest, "/")
-		}
-		if first == "" || !deeper {
-			break
-		}
-		for i := range list {
-			list[i].path = list[i].path[len(first)+1:]
-		}
-	}
-	for i, s := range list {
-		if class, _, inFolder := strings.Cut(s.path, "/"); inFolder {
-			list[i].class = class
-		}
-	}
-}
-
-// splitFolders finds the splits train and val (validation, test) among the
-// folders of a tar file, and the classes below.
-func splitFolders(list []indexed) (train, test []indexed) {
-	stripFolders(list)
-	top := make(map[string]bool)
-	for _, s := range list {
-		top[s.class] = true
-	}
-	for _, name := range testNames {
-		if !top["train"] || !top[name] {
-			continue
-		}
-		for _, s := range list {
-			first, rest, _ := strings.Cut(s.path, "/")
-			s.path, s.class = rest, ""
-			if class, _, inFolder := strings.Cut(rest, "/"); inFolder {
-				s.class = class
-			}
-			switch first {
-			case "train":
-				train = append(train, s)
-			case name:
-				test = append(test, s)
-			}
-		}
-		return train, test
-	}
-	return list, nil
-}
-
-// classesOfShards are the names of the classes, sorted; none when all are
-// numbers.
-func classesOfShards(list []indexed) (names []string) {
-	seen, words := make(map[string]bool), false
-	for _, s := range list {
-		if s.class != "" && !seen[s.class] {
-			_, number := shards.Number(s.class)
-			words = words || !number
-			seen[s.class] = true
-			names = append(names, s.class)
-		}
-	}
-	if !words && !folderClasses(list) {
-		return nil
-	}
-	slices.Sort(names)
-	return names
-}
-
-// folderClasses says whether the classes are folders: their names are no
-// numbers then, whatever they look like.
-func folderClasses(list []indexed) bool {
-	return slices.ContainsFunc(list, func(s indexed) bool { return s.class != "" && s.Class == "" })
-}
-
-// numberNames are the names that .json members give to numbered classes.
-func numberNames(scanned []*shards.Shard, classes int) []string {
-	var names []string
-	for _, s := range scanned {
-		for class, name := range s.Names {
-			if n, ok := shards.Number(class); ok && int(n) < classes {
-				if names == nil {
-					names = make([]string, classes)
-				}
-				names[n] = name
-			}
-		}
-	}
-	return names
-}
-
 // shardNotes say what of the shards does not count.
 func shardNotes(scanned []*shards.Shard, faults []*CorruptError) (notes []string) {
 	for i, f := range faults {
@@ -361,62 +239,4 @@ func shardNotes(scanned []*shards.Shard, faults []*CorruptError) (notes []string
 		notes = append(notes, fmt.Sprintf("%s twice in a shard, such as %s: the last one counts", plural(n, "member is", "members are"), twice[0]))
 	}
 	return notes
-}
-
-// digest is of the index: names, lengths, classes. Neither the place of the
-// shards nor how the samples are dealt to them matters, only their order.
-func (s *tarSplit) digest() string {
-	h := sha256.New()
-	io.WriteString(h, "tar\n")
-	for _, f := range s.samples {
-		fmt.Fprintf(h, "%s\x00%d\x00%d\n", f.name, f.length, f.class)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-func (s *tarSplit) Len() int          { return len(s.samples) }
-func (s *tarSplit) Classes() int      { return s.classes }
-func (s *tarSplit) Label(i int) int32 { return s.samples[i].class }
-
-// ClassName is the name of a class, its number where it has none.
-func (s *tarSplit) ClassName(class int) string {
-	if class < len(s.names) && s.names[class] != "" {
-		return s.names[class]
-	}
-	return fmt.Sprint(class)
-}
-
-func (s *tarSplit) Path(i int) string {
-	return s.files.Path(int(s.samples[i].shard)) + ":" + s.samples[i].name
-}
-
-// Name is the sample's name in its data set.
-func (s *tarSplit) Name(i int) string { return s.samples[i].name }
-
-// Content reads the encoded image of sample i.
-func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
-	e := s.samples[i]
-	if e.length == 0 {
-		return nil, &CorruptError{Path: s.Path(i), Err: errEmpty}
-	}
-	if err := checkLength(e.length, s.maxPixels); err != nil {
-		return nil, &CorruptError{Path: s.Path(i), Err: err}
-	}
-	content := d.Content(int(e.length))
-	err := s.files.ReadAt(int(e.shard), content, e.offset)
-	var shard *shards.FileError
-	switch {
-	case err == nil:
-		return content, nil
-	case exhausted(err):
-		return nil, fmt.Errorf("data: %w", err)
-	case errors.As(err, &shard): // one report for all its samples
-		return nil, &CorruptError{Path: s.files.Path(int(e.shard)), Err: shard.Err}
-	}
-	return nil, &CorruptError{Path: s.Path(i), Err: err}
-}
-
-// Decode reads and decodes sample i.
-func (s *tarSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
-	return decodeContent(s, i, d, s.maxPixels)
 }

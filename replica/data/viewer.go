@@ -30,7 +30,7 @@ func newViewer(d Dataset, recipe augment.Recipe, seed uint64) *viewer {
 	return v
 }
 
-// load decodes one sample and writes its views to their places in b.
+// load decodes one sample and writes its views to their seats in b.
 func (v *viewer) load(t task, b *Batch) (views int, err error) {
 	v.task, v.w, v.h = t, 0, 0
 	img, err := v.data.Decode(t.ref.Sample, v.decoder)
@@ -44,7 +44,7 @@ func (v *viewer) load(t task, b *Batch) (views int, err error) {
 }
 
 // write makes one view, where it is wanted.
-func (v *viewer) write(img *augment.Image, p augment.Params, groups [][]float32, at place) (views int) {
+func (v *viewer) write(img *augment.Image, p augment.Params, groups [][]float32, at seat) (views int) {
 	if at.group < 0 {
 		return 0
 	}
@@ -58,15 +58,15 @@ func (v *viewer) write(img *augment.Image, p augment.Params, groups [][]float32,
 // a sample's views are the same whether they are made here or on two replicas.
 func (v *viewer) draw(w, h int) augment.Rect {
 	v.w, v.h = w, h
-	var part augment.Rect
-	one := func(p *augment.Params, at place, view int) {
+	var shown augment.Rect
+	one := func(p *augment.Params, at seat, view int) {
 		if at.group >= 0 {
 			augment.Reseed(&v.pcg, v.seed, v.task.ref.Epoch, v.task.ref.Sample, view)
 			*p = v.recipe.Draw(w, h, v.rng)
-			part = part.Union(p.Crop)
+			shown = shown.Union(p.Crop)
 		}
 	}
 	one(&v.query, v.task.query, augment.QueryView)
 	one(&v.key, v.task.key, augment.KeyView)
-	return part
+	return shown
 }

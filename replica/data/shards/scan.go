@@ -164,9 +164,9 @@ func imageExtension(ext string) bool {
 	return false
 }
 
-// split cuts a member's name into key and extension, at the first dot of its
+// cutName cuts a member's name into key and extension, at the first dot of its
 // last part that is not the part's first letter.
-func split(name string) (key, ext string) {
+func cutName(name string) (key, ext string) {
 	dir, base := path.Split(name)
 	if base == "" || base[0] == '.' {
 		return "", "" // hidden
@@ -176,7 +176,7 @@ func split(name string) (key, ext string) {
 }
 
 func (g *grouping) add(name string, offset, size int64, content io.Reader) {
-	key, ext := split(name)
+	key, ext := cutName(name)
 	if key == "" || strings.HasPrefix(path.Base(key), "__") { // meta data
 		return
 	}

@@ -295,8 +295,8 @@ func (r *Report) measure(all [][]found) {
 // a million different images that happens by chance once in 37 million data
 // sets.)
 func (r *Report) duplicates(splits []data.Dataset, all [][]found) {
-	type place struct{ split, i int }
-	first := map[uint64]place{}
+	type image struct{ split, i int }
+	first := map[uint64]image{}
 	groups := map[uint64]int{} // hash → index of r.Duplicates
 	inTrain := map[uint64]bool{}
 	for s, images := range all {
@@ -311,7 +311,7 @@ func (r *Report) duplicates(splits []data.Dataset, all [][]found) {
 			}
 			p, seen := first[f.hash]
 			if !seen {
-				first[f.hash] = place{s, i}
+				first[f.hash] = image{s, i}
 				continue
 			}
 			g, known := groups[f.hash]

@@ -1,0 +1,119 @@
+package data
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// listing collects the images under a folder.
+type listing struct {
+	root    string
+	readDir func(string) ([]os.DirEntry, error)
+	images  []sampleFile
+	other   []string // files that are no images
+	faults  []*CorruptError
+}
+
+// fault notes what cannot be read. The error is the process's own fault.
+func (l *listing) fault(path string, err error) error {
+	err = fileFault(path, err)
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		l.faults = append(l.faults, corrupt)
+		return nil
+	}
+	return err
+}
+
+// walk adds everything below the folder rel. Links to folders are followed
+// only where they are a class, so that the walk ends.
+func (l *listing) walk(rel string) error {
+	dir := filepath.Join(l.root, filepath.FromSlash(rel))
+	entries, err := l.readDir(dir)
+	if err != nil {
+		if err := l.fault(dir, err); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		name := path.Join(rel, e.Name())
+		if e.IsDir() {
+			err = l.walk(name)
+		} else {
+			err = l.add(name, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds one file: an image by its extension, so that a large folder is not
+// opened file by file, or else by its first bytes. Whether it can be decoded
+// shows when it is.
+func (l *listing) add(rel string, e os.DirEntry) error {
+	full := filepath.Join(l.root, filepath.FromSlash(rel))
+	info, err := e.Info()
+	if err == nil && info.Mode()&os.ModeSymlink != 0 {
+		info, err = os.Stat(full)
+	}
+	if err != nil {
+		if os.IsNotExist(err) { // a dangling link
+			l.other = append(l.other, rel)
+			return nil
+		}
+		return l.fault(full, err)
+	}
+	if !info.Mode().IsRegular() || !looksLikeImage(full) {
+		l.other = append(l.other, rel)
+		return nil
+	}
+	l.images = append(l.images, sampleFile{path: rel, size: info.Size()})
+	return nil
+}
+
+func looksLikeImage(path string) bool {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".jpg", ".jpeg", ".png":
+		return true
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	head := make([]byte, len(pngMagic))
+	n, _ := io.ReadFull(f, head)
+	return formatOf(head[:n]) != unknownFormat
+}
+
+// encloses says whether a link leads to a folder that dir lies in, or to dir.
+func encloses(link, dir string) bool {
+	target, err := os.Stat(link)
+	if err != nil {
+		return false
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return false
+	}
+	for at := real; ; at = filepath.Dir(at) {
+		if above, err := os.Stat(at); err == nil && os.SameFile(above, target) {
+			return true
+		}
+		if at == filepath.Dir(at) {
+			return false
+		}
+	}
+}

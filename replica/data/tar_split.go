@@ -1,0 +1,85 @@
+package data
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"mochi/replica/augment"
+	"mochi/replica/data/shards"
+)
+
+// tarSplit is the index of the images in tar shards: by shard, in the order
+// of their names, and in a shard by key.
+type tarSplit struct {
+	files     *shards.Files
+	samples   []tarSample
+	classes   int
+	names     []string // of classes; "" or missing where only a number is known
+	maxPixels int
+}
+
+type tarSample struct {
+	shard, class   int32 // class −1 where unknown
+	offset, length int64 // of the encoded image in the shard
+	name           string
+}
+
+// digest is of the index: names, lengths, classes. Neither the place of the
+// shards nor how the samples are dealt to them matters, only their order.
+func (s *tarSplit) digest() string {
+	h := sha256.New()
+	io.WriteString(h, "tar\n")
+	for _, f := range s.samples {
+		fmt.Fprintf(h, "%s\x00%d\x00%d\n", f.name, f.length, f.class)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (s *tarSplit) Len() int          { return len(s.samples) }
+func (s *tarSplit) Classes() int      { return s.classes }
+func (s *tarSplit) Label(i int) int32 { return s.samples[i].class }
+
+// ClassName is the name of a class, its number where it has none.
+func (s *tarSplit) ClassName(class int) string {
+	if class < len(s.names) && s.names[class] != "" {
+		return s.names[class]
+	}
+	return fmt.Sprint(class)
+}
+
+func (s *tarSplit) Path(i int) string {
+	return s.files.Path(int(s.samples[i].shard)) + ":" + s.samples[i].name
+}
+
+// Name is the sample's name in its data set.
+func (s *tarSplit) Name(i int) string { return s.samples[i].name }
+
+// Content reads the encoded image of sample i.
+func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
+	e := s.samples[i]
+	if e.length == 0 {
+		return nil, &CorruptError{Path: s.Path(i), Err: errEmpty}
+	}
+	if err := checkLength(e.length, s.maxPixels); err != nil {
+		return nil, &CorruptError{Path: s.Path(i), Err: err}
+	}
+	content := d.Content(int(e.length))
+	err := s.files.ReadAt(int(e.shard), content, e.offset)
+	var shard *shards.FileError
+	switch {
+	case err == nil:
+		return content, nil
+	case exhausted(err):
+		return nil, fmt.Errorf("data: %w", err)
+	case errors.As(err, &shard): // one report for all its samples
+		return nil, &CorruptError{Path: s.files.Path(int(e.shard)), Err: shard.Err}
+	}
+	return nil, &CorruptError{Path: s.Path(i), Err: err}
+}
+
+// Decode reads and decodes sample i.
+func (s *tarSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
+	return decodeContent(s, i, d, s.maxPixels)
+}
