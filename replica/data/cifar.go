@@ -2,13 +2,12 @@ package data
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
-	"mochi/coordinator/protocol"
 	"mochi/replica/augment"
 )
 
@@ -39,51 +38,71 @@ type cifarSplit struct {
 	records []byte
 }
 
-// openCIFAR opens CIFAR-10 or CIFAR-100 when its training files are among
-// those of dir, and returns nil otherwise. Some of CIFAR-10's five training
-// files may be missing, which is announced.
-func openCIFAR(dir string, names []string) (*Set, error) {
-	for _, f := range []cifarFormat{
+// cifarFormats are CIFAR-10's and CIFAR-100's.
+func cifarFormats() []cifarFormat {
+	return []cifarFormat{
 		{name: "CIFAR-10", labels: 1, classes: 10, test: "test_batch.bin",
 			train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"}},
 		{name: "CIFAR-100", labels: 2, classes: 100, test: "test.bin", train: []string{"train.bin"}},
-	} {
-		var found, missing []string
-		for _, name := range f.train {
-			if slices.Contains(names, name) {
-				found = append(found, filepath.Join(dir, name))
-			} else {
-				missing = append(missing, name)
+	}
+}
+
+// openCIFAR opens CIFAR-10 or CIFAR-100 when its training files are among
+// those of dir, or of the folder in it that they are unpacked to.
+func openCIFAR(dir string, names []string, _ Options) (*Set, error) {
+	for _, f := range cifarFormats() {
+		if set, err := f.open(dir, names); !errors.Is(err, errOther) {
+			return set, err
+		}
+	}
+	for _, unpacked := range []string{"cifar-10-batches-bin", "cifar-100-binary"} {
+		sub := filepath.Join(dir, unpacked)
+		names, err := files(sub)
+		if err != nil {
+			continue // not there
+		}
+		for _, f := range cifarFormats() {
+			if set, err := f.open(sub, names); !errors.Is(err, errOther) {
+				return set, err
 			}
 		}
-		if len(found) == 0 {
-			continue
+	}
+	return nil, errOther
+}
+
+// open opens a folder with files of this format. Some of CIFAR-10's five
+// training files may be missing, which is announced.
+func (f cifarFormat) open(dir string, names []string) (*Set, error) {
+	var found, missing []string
+	for _, name := range f.train {
+		if slices.Contains(names, name) {
+			found = append(found, filepath.Join(dir, name))
+		} else {
+			missing = append(missing, name)
 		}
-		train, err := readCIFARFiles(f, found)
-		if err != nil {
+	}
+	if len(found) == 0 {
+		return nil, errOther
+	}
+	train, err := readCIFARFiles(f, found)
+	if err != nil {
+		return nil, err
+	}
+	set := &Set{Train: train, Kind: "cifar"}
+	if slices.Contains(names, f.test) {
+		if set.Test, err = readCIFARFiles(f, []string{filepath.Join(dir, f.test)}); err != nil {
 			return nil, err
 		}
-		set := &Set{Train: train, Kind: "cifar"}
-		tests := "no test images"
-		if slices.Contains(names, f.test) {
-			test, err := readCIFARFiles(f, []string{filepath.Join(dir, f.test)})
-			if err != nil {
-				return nil, err
-			}
-			set.Test, tests = test, plural(test.Len(), "test image", "test images")
-		}
-		set.Announce = fmt.Sprintf("%s binary files in %s: %s, %s, %d classes", f.name, dir,
-			plural(train.Len(), "training image", "training images"), tests, f.classes)
-		if len(missing) > 0 {
-			set.Announce += fmt.Sprintf("\nmissing: %v", missing)
-		}
-		digest := sha256.New()
-		fmt.Fprintf(digest, "cifar %d\n", f.classes)
-		digest.Write(train.records)
-		set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: f.classes, Digest: hex.EncodeToString(digest.Sum(nil)[:16])}
-		return set, nil
 	}
-	return nil, nil
+	var notes []string
+	if len(missing) > 0 {
+		notes = append(notes, fmt.Sprintf("missing: %v", missing))
+	}
+	digest := sha256.New()
+	fmt.Fprintf(digest, "cifar %d\n", f.classes)
+	digest.Write(train.records)
+	set.describe(fmt.Sprintf("%s binary files in %s", f.name, dir), "", digest, notes...)
+	return set, nil
 }
 
 func readCIFARFiles(f cifarFormat, paths []string) (*cifarSplit, error) {
@@ -91,10 +110,10 @@ func readCIFARFiles(f cifarFormat, paths []string) (*cifarSplit, error) {
 	for _, path := range paths {
 		records, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("data: %w", err)
+			return nil, err
 		}
 		if err := f.check(records); err != nil {
-			return nil, fmt.Errorf("data %s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		s.first = append(s.first, s.Len())
 		if s.records == nil {

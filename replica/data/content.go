@@ -52,7 +52,7 @@ func checkLength(length int64, maxPixels int) error {
 // fault, unless the process has run out of something.
 func fileFault(path string, err error) error {
 	if exhausted(err) {
-		return fmt.Errorf("data: %w", err)
+		return err
 	}
 	var at *fs.PathError
 	if errors.As(err, &at) { // the path is said already
@@ -63,4 +63,12 @@ func fileFault(path string, err error) error {
 
 func exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// cut makes the end of a file an error that people understand.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("the file is cut short")
+	}
+	return err
 }

@@ -63,7 +63,7 @@ type Dataset interface {
 type Set struct {
 	Train    Dataset
 	Test     Dataset       // nil when there is none
-	Kind     string        // idx, cifar, folder or tar
+	Kind     string        // the name of its format, such as idx or folder
 	Announce string        // what was recognised, for people; may have several lines
 	Info     protocol.Data // identifies the training split
 

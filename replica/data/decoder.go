@@ -95,7 +95,7 @@ func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) 
 
 // readSize is ReadHeader without the colours; for JPEG it allocates nothing.
 func readSize(content []byte) (Header, error) {
-	if formatOf(content) != jpegFormat {
+	if kindOf(content) != jpegImage {
 		return ReadHeader(content)
 	}
 	w, h, err := turbojpeg.Size(content)

@@ -2,9 +2,9 @@ package data
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"mochi/coordinator/protocol"
 	"mochi/replica/augment"
 )
 
@@ -49,12 +48,11 @@ func openFolder(dir string, o Options) (*Set, error) {
 	}
 	if len(train.samples) == 0 {
 		if len(faults) > 0 {
-			return nil, fmt.Errorf("data %s: no image can be listed: %w", trainDir, faults[0])
+			return nil, fmt.Errorf("%s: no image can be listed: %w", trainDir, faults[0])
 		}
-		return nil, fmt.Errorf("data %s: holds no JPEG or PNG image; want train/<class>/* with val or test beside it, or <class>/*", trainDir)
+		return nil, fmt.Errorf("%s: holds no JPEG or PNG image; want train/<class>/* with val or test beside it, or <class>/*", trainDir)
 	}
 	set := &Set{Train: train, Kind: "folder"}
-	tests := "no test images"
 	if testDir != "" {
 		test, more, bad, err := listSplit(testDir, o)
 		if err != nil {
@@ -63,22 +61,14 @@ func openFolder(dir string, o Options) (*Set, error) {
 		notes, faults = append(notes, more...), append(faults, bad...)
 		if len(test.samples) > 0 {
 			notes = append(notes, test.relabel(train.classes)...)
-			set.Test, tests = test, plural(test.Len(), "test image", "test images")
+			set.Test = test
 		}
 	}
-	classes := "no classes"
-	if n := len(train.classes); n > 0 {
-		classes = plural(n, "class", "classes")
-		if n == 1 {
-			notes = append(notes, fmt.Sprintf("the only class is %s: kNN accuracy will say nothing", train.classes[0]))
-		}
-	}
-	set.Announce = fmt.Sprintf("image folder %s: %s, %s, %s", trainDir, plural(train.Len(), "training image", "training images"), tests, classes)
-	for _, note := range notes {
-		set.Announce += "\n" + note
+	if len(train.classes) == 1 {
+		notes = append(notes, fmt.Sprintf("the only class is %s: kNN accuracy will say nothing", train.classes[0]))
 	}
 	set.Faults = faults
-	set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: len(train.classes), Digest: train.digest()}
+	set.describe("image folder "+trainDir, "", train.digest(), notes...)
 	return set, nil
 }
 
@@ -100,7 +90,7 @@ func findSplits(dir string) (train, test string, err error) {
 	if test != "" {
 		entries, err := os.ReadDir(test)
 		if err == nil && slices.ContainsFunc(entries, os.DirEntry.IsDir) {
-			return "", "", fmt.Errorf("data %s: has %s, but no folder train beside it", dir, filepath.Base(test))
+			return "", "", fmt.Errorf("%s: has %s, but no folder train beside it", dir, filepath.Base(test))
 		}
 	}
 	return dir, "", nil // test, if it exists, is a class like any other
@@ -111,7 +101,7 @@ func findSplits(dir string) (train, test string, err error) {
 func listSplit(dir string, o Options) (*folderSplit, []string, []*CorruptError, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("data: %w", err)
+		return nil, nil, nil, err
 	}
 	var classes []string
 	loose := listing{root: dir, readDir: o.readDir}
@@ -212,13 +202,13 @@ func (s *folderSplit) relabel(classes []string) (notes []string) {
 }
 
 // digest is of the sorted listing: relative names and sizes.
-func (s *folderSplit) digest() string {
+func (s *folderSplit) digest() hash.Hash {
 	h := sha256.New()
 	io.WriteString(h, "folder\n")
 	for _, f := range s.samples {
 		fmt.Fprintf(h, "%s\x00%d\n", f.path, f.size)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return h
 }
 
 func (s *folderSplit) Len() int          { return len(s.samples) }

@@ -10,13 +10,13 @@ import (
 	"io"
 )
 
-// format is what an image file holds, by its first bytes.
-type format int
+// imageKind is what an image file holds, by its first bytes.
+type imageKind int
 
 const (
-	unknownFormat format = iota
-	jpegFormat
-	pngFormat
+	noImage imageKind = iota
+	jpegImage
+	pngImage
 )
 
 const (
@@ -24,14 +24,14 @@ const (
 	pngMagic  = "\x89PNG\r\n\x1a\n"
 )
 
-func formatOf(head []byte) format {
+func kindOf(head []byte) imageKind {
 	switch {
 	case bytes.HasPrefix(head, []byte(jpegMagic)):
-		return jpegFormat
+		return jpegImage
 	case bytes.HasPrefix(head, []byte(pngMagic)):
-		return pngFormat
+		return pngImage
 	}
-	return unknownFormat
+	return noImage
 }
 
 // Header is what an image file says of itself before its pixels.
@@ -55,9 +55,9 @@ func ReadHeader(content []byte) (Header, error) {
 	switch {
 	case len(content) == 0:
 		return h, errEmpty
-	case formatOf(content) == jpegFormat:
+	case kindOf(content) == jpegImage:
 		h.Format, h.Orientation, config = JPEG, orientationOf(content), jpeg.DecodeConfig
-	case formatOf(content) == pngFormat:
+	case kindOf(content) == pngImage:
 		h.Format, h.Orientation, config = PNG, 1, png.DecodeConfig
 	default:
 		return h, fmt.Errorf("neither JPEG nor PNG: it starts with %q", content[:min(len(content), 16)])

@@ -5,15 +5,12 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"mochi/coordinator/protocol"
 	"mochi/replica/augment"
 )
 
@@ -28,11 +25,15 @@ type idxSplit struct {
 
 // openIDX opens the IDX pairs among the files of dir: a training pair
 // (…train…images…, …train…labels…) and optionally one for tests (t10k or
-// test), each plain or gzipped. It returns nil when there is no file of
-// training images.
-func openIDX(dir string, names []string) (*Set, error) {
-	if path, err := pick(dir, names, "images", "train"); path == "" || err != nil {
+// test), each plain or gzipped. A folder without a file of training images is
+// none of its own.
+func openIDX(dir string, names []string, _ Options) (*Set, error) {
+	path, err := pick(dir, names, "images", "train")
+	if err != nil {
 		return nil, err
+	}
+	if path == "" {
+		return nil, errOther
 	}
 	train, err := openIDXSplit(dir, names, "train")
 	if err != nil {
@@ -40,24 +41,22 @@ func openIDX(dir string, names []string) (*Set, error) {
 	}
 	train.classes = classesOf(train.labels)
 	set := &Set{Train: train, Kind: "idx"}
-	tests := "no test images"
-	if path, err := pick(dir, names, "images", "t10k", "test"); err != nil {
+	if path, err = pick(dir, names, "images", "t10k", "test"); err != nil {
 		return nil, err
-	} else if path != "" {
+	}
+	if path != "" {
 		test, err := openIDXSplit(dir, names, "t10k", "test")
 		if err != nil {
 			return nil, err
 		}
 		test.classes = train.classes
-		set.Test, tests = test, plural(test.Len(), "test image", "test images")
+		set.Test = test
 	}
-	set.Announce = fmt.Sprintf("IDX files in %s: %s of %d×%d pixels, %s, %s", dir,
-		plural(train.Len(), "training image", "training images"), train.w, train.h, tests, plural(train.classes, "class", "classes"))
 	digest := sha256.New()
 	fmt.Fprintf(digest, "idx %d %d %d\n", train.Len(), train.h, train.w)
 	digest.Write(train.pix)
 	digest.Write(train.labels)
-	set.Info = protocol.Data{Kind: set.Kind, Train: train.Len(), Classes: train.classes, Digest: hex.EncodeToString(digest.Sum(nil)[:16])}
+	set.describe("IDX files in "+dir, fmt.Sprintf(" of %d×%d pixels", train.w, train.h), digest)
 	return set, nil
 }
 
@@ -71,7 +70,7 @@ func openIDXSplit(dir string, names []string, split ...string) (*idxSplit, error
 		return nil, err
 	}
 	if labels == "" {
-		return nil, fmt.Errorf("data %s: no labels file beside it", images)
+		return nil, fmt.Errorf("%s: no labels file beside it", images)
 	}
 	dims, pix, err := readIDXFile(images, 3)
 	if err != nil {
@@ -82,7 +81,7 @@ func openIDXSplit(dir string, names []string, split ...string) (*idxSplit, error
 		return nil, err
 	}
 	if len(classes) != dims[0] {
-		return nil, fmt.Errorf("data %s: %d images, but %d labels in %s", images, dims[0], len(classes), labels)
+		return nil, fmt.Errorf("%s: %d images, but %d labels in %s", images, dims[0], len(classes), labels)
 	}
 	return &idxSplit{path: images, h: dims[1], w: dims[2], pix: pix, labels: classes}, nil
 }
@@ -97,7 +96,7 @@ func pick(dir string, names []string, what string, split ...string) (string, err
 			continue
 		}
 		if found != "" && name != found+".gz" {
-			return "", fmt.Errorf("data %s: both %s and %s look like its %s %s; keep one", dir, found, name, split[0], what)
+			return "", fmt.Errorf("%s: both %s and %s look like its %s %s; keep one", dir, found, name, split[0], what)
 		}
 		if found == "" {
 			found = name
@@ -122,18 +121,18 @@ func containsAny(s string, words []string) bool {
 func readIDXFile(path string, dimensions int) (dims []int, values []uint8, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("data: %w", err)
+		return nil, nil, err
 	}
 	defer f.Close()
 	in := bufio.NewReaderSize(f, 1<<16)
 	var r io.Reader = in
 	if magic, err := in.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		if r, err = gzip.NewReader(in); err != nil {
-			return nil, nil, fmt.Errorf("data %s: %w", path, cut(err))
+			return nil, nil, fmt.Errorf("%s: %w", path, cut(err))
 		}
 	}
 	if dims, values, err = readIDX(r, dimensions); err != nil {
-		return nil, nil, fmt.Errorf("data %s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return dims, values, nil
 }
@@ -168,14 +167,6 @@ func readIDX(r io.Reader, dimensions int) (dims []int, values []uint8, err error
 		return nil, nil, fmt.Errorf("longer than the %d values its header says", total)
 	}
 	return dims, values, nil
-}
-
-// cut makes the end of a file an error that people understand.
-func cut(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file is cut short")
-	}
-	return err
 }
 
 // classesOf is the largest label + 1.

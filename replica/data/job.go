@@ -1,8 +1,6 @@
 package data
 
-import (
-	"slices"
-)
+import "slices"
 
 // job is a request on its way.
 type job struct {

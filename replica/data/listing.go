@@ -92,7 +92,7 @@ func looksLikeImage(path string) bool {
 	defer f.Close()
 	head := make([]byte, len(pngMagic))
 	n, _ := io.ReadFull(f, head)
-	return formatOf(head[:n]) != unknownFormat
+	return kindOf(head[:n]) != noImage
 }
 
 // encloses says whether a link leads to a folder that dir lies in, or to dir.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"sort"
 	"strings"
 
 	"mochi/replica/data/shards"
@@ -59,91 +57,55 @@ func OpenWith(path string, o Options) (*Set, error) {
 	}
 	for _, packed := range []string{".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip"} {
 		if strings.HasSuffix(path, packed) {
-			return nil, fmt.Errorf("data %s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar", path)
+			return nil, fmt.Errorf("%s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar", path)
 		}
 	}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("data %s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', or the name %s", path, FashionMNIST)
+		return nil, fmt.Errorf("%s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', or the name %s", path, FashionMNIST)
 	case err != nil:
-		return nil, fmt.Errorf("data: %w", err)
+		return nil, err
 	case !info.IsDir():
-		return nil, fmt.Errorf("data %s: is a file, and no .tar; give the folder that it lies in", path)
+		return nil, fmt.Errorf("%s: is a file, and no .tar; give the folder that it lies in", path)
 	}
 	names, err := files(path)
 	if err != nil {
 		return nil, err
 	}
-	if set, err := openCIFAR(path, names); set != nil || err != nil {
-		return set, err
-	}
-	for _, sub := range []string{"cifar-10-batches-bin", "cifar-100-binary"} { // as unpacked
-		dir := filepath.Join(path, sub)
-		names, err := files(dir)
-		if err != nil {
-			continue // not there
-		}
-		if set, err := openCIFAR(dir, names); set != nil || err != nil {
+	for _, open := range formats() {
+		if set, err := open(path, names, o); !errors.Is(err, errOther) {
 			return set, err
 		}
-	}
-	if set, err := openIDX(path, names); set != nil || err != nil {
-		return set, err
-	}
-	if set, err := openShardFolder(path, names, o); set != nil || err != nil {
-		return set, err
 	}
 	return openFolder(path, o)
 }
 
+// format opens a folder, whose plain files are names, as one kind of data set.
+// It returns errOther, and nothing else, when the folder holds something else.
+type format func(dir string, names []string, o Options) (*Set, error)
+
+// errOther says that a folder is no data set of this format.
+var errOther = errors.New("of another format")
+
+// formats are tried in this order. A folder that is none of them is a folder of
+// images.
+func formats() []format {
+	return []format{openCIFAR, openIDX, openShardFolder}
+}
+
 func openFashionMNIST(o Options) (*Set, error) {
 	names, err := files(o.FashionMNIST)
+	var set *Set
 	if err == nil {
-		var set *Set
-		if set, err = openIDX(o.FashionMNIST, names); set != nil {
-			set.Announce = "Fashion-MNIST: " + set.Announce
-			return set, nil
-		}
+		set, err = openIDX(o.FashionMNIST, names, o)
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("data %s: nothing in %s; install it with: apt-get install dataset-fashion-mnist", FashionMNIST, o.FashionMNIST)
+	if errors.Is(err, errOther) || errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: nothing in %s; install it with: apt-get install dataset-fashion-mnist", FashionMNIST, o.FashionMNIST)
 	}
-	return nil, err
-}
-
-// files lists the plain files of a folder, sorted, hidden ones left out.
-func files(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("data: %w", err)
+		return nil, err
 	}
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.Mode().IsRegular() {
-			names = append(names, e.Name())
-		}
-	}
-	sort.Strings(names)
-	return names, nil
-}
-
-// count writes a number with thousands separated, as people read it.
-func count(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// plural is "1 class", "10 classes".
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return count(n) + " " + many
+	set.Announce = "Fashion-MNIST: " + set.Announce
+	return set, nil
 }

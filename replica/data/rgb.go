@@ -3,6 +3,7 @@ package data
 import (
 	"image"
 	"image/color"
+
 	"mochi/replica/augment"
 )
 

@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"mochi/coordinator/protocol"
 	"mochi/replica/data/shards"
 )
 
@@ -20,7 +19,7 @@ import (
 func openShards(pattern string, o Options) (*Set, error) {
 	train, err := shards.Expand(pattern)
 	if err != nil {
-		return nil, fmt.Errorf("data %s: %w", pattern, err)
+		return nil, fmt.Errorf("%s: %w", pattern, err)
 	}
 	var test []string
 	for _, split := range testNames {
@@ -31,13 +30,9 @@ func openShards(pattern string, o Options) (*Set, error) {
 	return openTar(pattern, train, test, o)
 }
 
-// testNames are what a test split may be called, best first.
-var testNames = []string{"val", "validation", "test"}
-
 // openShardFolder opens a folder of shards: those in train, with val,
 // validation or test beside it, or those in the folder itself, where names
-// that begin with val or test are the test split. It returns nil for a folder
-// of other things.
+// that begin with val or test are the test split.
 func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 	tars := func(dir string, names []string) (paths []string) {
 		for _, name := range names {
@@ -67,11 +62,11 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 	trainDir := filepath.Join(dir, "train")
 	names, err := files(trainDir)
 	if err != nil {
-		return nil, nil // not there
+		return nil, errOther // not there
 	}
 	train := tars(trainDir, names)
 	if len(train) == 0 {
-		return nil, nil
+		return nil, errOther
 	}
 	var test []string
 	for _, split := range testNames {
@@ -80,13 +75,6 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 		}
 	}
 	return openTar(dir, train, test, o)
-}
-
-func hasFolders(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return e.IsDir() && !strings.HasPrefix(e.Name(), ".")
-	})
 }
 
 // openTar indexes shards. A shard that is damaged counts as far as it can be
@@ -101,9 +89,9 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 	train, test := collect(scanned, 0, len(trainPaths)), collect(scanned, len(trainPaths), len(scanned))
 	if len(train) == 0 {
 		if len(faults) > 0 {
-			return nil, fmt.Errorf("data %s: %w", what, faults[0])
+			return nil, fmt.Errorf("%s: %w", what, faults[0])
 		}
-		return nil, fmt.Errorf("data %s: holds no JPEG or PNG image; want members such as 000.jpg with 000.cls, or <class>/000.jpg", what)
+		return nil, fmt.Errorf("%s: holds no JPEG or PNG image; want members such as 000.jpg with 000.cls, or <class>/000.jpg", what)
 	}
 	folders := !slices.ContainsFunc(train, func(s indexed) bool { return s.class != "" })
 	if folders {
@@ -138,7 +126,6 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 		t.names = numberNames(scanned, t.classes)
 	}
 	set.Train = t
-	tests := "no test images"
 	if len(test) > 0 {
 		v := split(test)
 		for i, s := range v.samples {
@@ -147,18 +134,9 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 			}
 		}
 		v.classes, v.names = t.classes, t.names
-		set.Test, tests = v, plural(v.Len(), "test image", "test images")
+		set.Test = v
 	}
-	n := "no classes"
-	if t.classes > 0 {
-		n = plural(t.classes, "class", "classes")
-	}
-	set.Announce = fmt.Sprintf("tar shards %s: %s in %s, %s, %s", what, plural(t.Len(), "training image", "training images"),
-		plural(len(trainPaths), "shard", "shards"), tests, n)
-	for _, note := range shardNotes(scanned, faults) {
-		set.Announce += "\n" + note
-	}
-	set.Info = protocol.Data{Kind: set.Kind, Train: t.Len(), Classes: t.classes, Digest: t.digest()}
+	set.describe("tar shards "+what, " in "+plural(len(trainPaths), "shard", "shards"), t.digest(), shardNotes(scanned, faults)...)
 	return set, nil
 }
 
@@ -190,7 +168,7 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 			s, err := shards.ScanFile(p)
 			switch {
 			case errors.Is(err, os.ErrNotExist):
-				return fmt.Errorf("data: %w", err)
+				return err
 			case err != nil:
 				s = &shards.Shard{Path: p, Fault: errors.Unwrap(err)}
 				if s.Fault == nil {

@@ -1,9 +1,10 @@
 package data
 
 import (
-	"mochi/replica/data/shards"
 	"slices"
 	"strings"
+
+	"mochi/replica/data/shards"
 )
 
 // stripFolders drops the leading folders that all samples share, as long as

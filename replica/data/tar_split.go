@@ -2,10 +2,11 @@ package data
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+
 	"mochi/replica/augment"
 	"mochi/replica/data/shards"
 )
@@ -28,13 +29,13 @@ type tarSample struct {
 
 // digest is of the index: names, lengths, classes. Neither the place of the
 // shards nor how the samples are dealt to them matters, only their order.
-func (s *tarSplit) digest() string {
+func (s *tarSplit) digest() hash.Hash {
 	h := sha256.New()
 	io.WriteString(h, "tar\n")
 	for _, f := range s.samples {
 		fmt.Fprintf(h, "%s\x00%d\x00%d\n", f.name, f.length, f.class)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	return h
 }
 
 func (s *tarSplit) Len() int          { return len(s.samples) }
@@ -72,7 +73,7 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 	case err == nil:
 		return content, nil
 	case exhausted(err):
-		return nil, fmt.Errorf("data: %w", err)
+		return nil, err
 	case errors.As(err, &shard): // one report for all its samples
 		return nil, &CorruptError{Path: s.files.Path(int(e.shard)), Err: shard.Err}
 	}

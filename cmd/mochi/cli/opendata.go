@@ -2,7 +2,6 @@ package cli
 
 import (
 	"io"
-	"strings"
 
 	"mochi/replica/data"
 )
@@ -17,7 +16,7 @@ func OpenData(f *Faults, path string, errs io.Writer) *data.Set {
 	o.Progress = Occasionally(errs)
 	set, err := data.OpenWith(path, o)
 	if err != nil {
-		f.Add("data", "%s", strings.TrimLeft(strings.TrimPrefix(err.Error(), "data"), ": "))
+		f.Add("data", "%v", err)
 		return nil
 	}
 	return set

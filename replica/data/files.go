@@ -1,0 +1,39 @@
+package data
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// testNames are what a test split may be called, best first.
+var testNames = []string{"val", "validation", "test"}
+
+// files lists the plain files of a folder, sorted, hidden ones left out.
+func files(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.Mode().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// hasFolders says whether a folder has folders, hidden ones left out.
+func hasFolders(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return e.IsDir() && !strings.HasPrefix(e.Name(), ".")
+	})
+}
