@@ -144,7 +144,7 @@ func (g *Group) Barrier(ctx context.Context, tag Tag) error {
 	for r := range counts {
 		counts[r] = 1
 	}
-	return g.allGather(ctx, opBarrier, tag, g.empty, counts)
+	return g.allGather(ctx, opBarrier, tag, g.arrived, counts)
 }
 
 // alone is a collective in a world of one rank.

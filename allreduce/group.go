@@ -34,13 +34,13 @@ type Group struct {
 	closing chan struct{} // closed by Close
 	shut    sync.Once
 
-	in    incoming
-	out   outgoing
-	stats counters
-	house sync.WaitGroup // the housekeeper
+	in          incoming
+	out         outgoing
+	stats       counters
+	housekeeper sync.WaitGroup
 
 	scratch []byte    // one packed segment, for the sender whose turn it is
-	empty   []float32 // Barrier's vector, one element a rank
+	arrived []float32 // what Barrier gathers: an element a rank, of no meaning
 }
 
 // activity is what the Group is doing, for error messages.
@@ -92,12 +92,12 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 		return g, nil
 	}
 	g.scratch = make([]byte, cfg.Segment)
-	g.empty = make([]float32, id.World)
+	g.arrived = make([]float32, id.World)
 	handlers := Handlers{FromPredecessor: g.fromPredecessor, FromSuccessor: g.fromSuccessor, Down: g.down}
 	if err := t.Start(handlers); err != nil {
 		return nil, errors.Join(fmt.Errorf("allreduce: start rank %d of round %d: %w", id.Rank, id.Round, err), t.Close())
 	}
-	g.house.Go(g.housekeeping)
+	g.housekeeper.Go(g.housekeeping)
 	return g, nil
 }
 
@@ -263,6 +263,6 @@ func (g *Group) Close() error {
 	}
 	<-g.turn
 	g.shut.Do(func() { close(g.closing) })
-	g.house.Wait()
+	g.housekeeper.Wait()
 	return g.t.Close()
 }

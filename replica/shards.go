@@ -70,7 +70,7 @@ func (s *session) transfer(ctx context.Context, m *membership) error {
 			if !s.queue.Holds(t.Shard) {
 				return &stateError{fmt.Sprintf("round %d wants shard %d of the queue from this replica, which does not hold it", m.Round.Round, t.Shard)}
 			}
-			if !s.queue.Sound(t.Shard) {
+			if !s.queue.AuditShard(t.Shard) {
 				return &damagedError{t.Shard}
 			}
 			s.queue.Export(t.Shard, blob)

@@ -2,17 +2,14 @@ package natsbus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"mochi/allreduce/natsserver"
-	"mochi/coordinator/protocol"
 )
 
 // Options says which server to connect to, and as whom. Give Server for an
@@ -87,63 +84,6 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 	}
 }
 
-// publish sends one message as JSON.
-func publish(nc *nats.Conn, subject string, m protocol.Message) error {
-	m.Version = protocol.Version
-	data, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode a message for %s: %w", subject, err)
-	}
-	return nc.Publish(subject, data)
-}
-
-// inbox is one subscription read by one goroutine, which decodes the messages
-// in order and closes ch when it ends.
-type inbox struct {
-	sub    *nats.Subscription
-	cancel context.CancelFunc
-	owned  sync.WaitGroup
-}
-
-// subscribe starts an inbox. Pending messages are not limited: dropping one
-// would stall a step.
-func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message) (*inbox, error) {
-	sub, err := nc.SubscribeSync(subject)
-	if err == nil {
-		err = sub.SetPendingLimits(-1, -1)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	b := &inbox{sub: sub, cancel: cancel}
-	b.owned.Go(func() {
-		defer close(ch)
-		for {
-			raw, err := sub.NextMsgWithContext(ctx)
-			if err != nil {
-				return // stopped, or the connection was closed
-			}
-			var m protocol.Message
-			if err := json.Unmarshal(raw.Data, &m); err != nil {
-				log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
-				continue
-			}
-			select {
-			case ch <- m:
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
-	return b, nil
-}
-
-func (b *inbox) stop() {
-	b.cancel()
-	b.owned.Wait()
-}
-
 const flushTimeout = 2 * time.Second
 
 // flush waits until the server has what was sent.
@@ -161,34 +101,4 @@ func closeAfterFlush(nc *nats.Conn, log *slog.Logger) {
 		}
 	}
 	nc.Close()
-}
-
-// RequestStatus asks a job's coordinator how it stands, over a connection of
-// its own. ctx bounds the wait.
-func RequestStatus(ctx context.Context, o Options) (protocol.Status, error) {
-	o, err := o.validate()
-	if err != nil {
-		return protocol.Status{}, err
-	}
-	nc, err := connect(ctx, o, "mochi-status")
-	if err != nil {
-		return protocol.Status{}, err
-	}
-	defer nc.Close()
-	return status(ctx, nc, o.Job)
-}
-
-func status(ctx context.Context, nc *nats.Conn, job string) (protocol.Status, error) {
-	var s protocol.Status
-	reply, err := nc.RequestWithContext(ctx, protocol.StatusSubject(job), nil)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return s, fmt.Errorf("no coordinator of job %q answers at %s", job, nc.ConnectedUrlRedacted())
-	}
-	if err != nil {
-		return s, fmt.Errorf("ask for the status of job %q: %w", job, err)
-	}
-	if err := json.Unmarshal(reply.Data, &s); err != nil {
-		return s, fmt.Errorf("decode the status of job %q: %w", job, err)
-	}
-	return s, nil
 }

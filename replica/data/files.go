@@ -11,6 +11,13 @@ import (
 // testNames are what a test split may be called, best first.
 var testNames = []string{"val", "validation", "test"}
 
+// readers is how many folders or shards are read at a time when a data set is
+// opened: network file systems answer in parallel.
+const readers = 8
+
+// shownFaults is how many faults are told one by one; then they are counted.
+const shownFaults = 5
+
 // files lists the plain files of a folder, sorted, hidden ones left out.
 func files(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

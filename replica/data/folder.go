@@ -2,7 +2,6 @@ package data
 
 import (
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -10,10 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strings"
-	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"mochi/replica/augment"
 )
@@ -42,10 +37,11 @@ func openFolder(dir string, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	train, notes, faults, err := listSplit(trainDir, o)
+	train, out, err := listSplit(trainDir, o)
 	if err != nil {
 		return nil, err
 	}
+	notes, faults := out.notes(), out.faults
 	if len(train.samples) == 0 {
 		if len(faults) > 0 {
 			return nil, fmt.Errorf("%s: no image can be listed: %w", trainDir, faults[0])
@@ -54,11 +50,11 @@ func openFolder(dir string, o Options) (*Set, error) {
 	}
 	set := &Set{Train: train, Kind: "folder"}
 	if testDir != "" {
-		test, more, bad, err := listSplit(testDir, o)
+		test, out, err := listSplit(testDir, o)
 		if err != nil {
 			return nil, err
 		}
-		notes, faults = append(notes, more...), append(faults, bad...)
+		notes, faults = append(notes, out.notes()...), append(faults, out.faults...)
 		if len(test.samples) > 0 {
 			notes = append(notes, test.relabel(train.classes)...)
 			set.Test = test
@@ -96,57 +92,23 @@ func findSplits(dir string) (train, test string, err error) {
 	return dir, "", nil // test, if it exists, is a class like any other
 }
 
-// listSplit lists the images of one split. The notes say what was left out,
-// the faults what could not be read.
-func listSplit(dir string, o Options) (*folderSplit, []string, []*CorruptError, error) {
-	entries, err := os.ReadDir(dir)
+// listSplit lists the images of one split, and what it holds besides.
+func listSplit(dir string, o Options) (*folderSplit, leftOut, error) {
+	out := leftOut{dir: dir}
+	classes, loose, err := listTop(dir, o)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, out, err
 	}
-	var classes []string
-	loose := listing{root: dir, readDir: o.readDir}
-	for _, e := range entries { // sorted by name
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		full := filepath.Join(dir, e.Name())
-		info, err := os.Stat(full)
-		switch {
-		case err != nil || !info.IsDir():
-			err = loose.add(e.Name(), e)
-		case !e.IsDir() && encloses(full, dir):
-			err = loose.fault(full, errors.New("a link to a folder that this one lies in"))
-		default:
-			classes = append(classes, e.Name())
-			err = nil
-		}
-		if err != nil {
-			return nil, nil, nil, err
-		}
+	listed, err := walkAll(dir, classes, o)
+	if err != nil {
+		return nil, out, err
 	}
-	listed := make([]listing, len(classes))
-	var group errgroup.Group
-	group.SetLimit(8) // network file systems answer in parallel
-	var images, done atomic.Int64
-	for i, class := range classes {
-		listed[i].root, listed[i].readDir = dir, o.readDir
-		group.Go(func() error {
-			err := listed[i].walk(class)
-			o.progress("listed %d of %s, %s images", done.Add(1), plural(len(classes), "folder", "folders"), count(int(images.Add(int64(len(listed[i].images))))))
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, nil, nil, err
-	}
-
 	s := &folderSplit{dir: dir, maxPixels: o.MaxPixels}
-	var empty []string
-	other, faults := loose.other, loose.faults
+	out.other, out.faults = loose.other, loose.faults
 	for i, l := range listed {
-		other, faults = append(other, l.other...), append(faults, l.faults...)
+		out.other, out.faults = append(out.other, l.other...), append(out.faults, l.faults...)
 		if len(l.images) == 0 {
-			empty = append(empty, classes[i])
+			out.empty = append(out.empty, classes[i])
 			continue
 		}
 		for j := range l.images {
@@ -156,29 +118,46 @@ func listSplit(dir string, o Options) (*folderSplit, []string, []*CorruptError, 
 		s.classes = append(s.classes, classes[i])
 		s.samples = append(s.samples, l.images...)
 	}
-	var notes []string
-	if len(s.classes) == 0 {
-		s.samples = loose.images
-		for i := range s.samples {
-			s.samples[i].class = -1
-		}
-	} else if n := len(loose.images); n > 0 {
-		notes = append(notes, fmt.Sprintf("left out: %s in %s outside any class folder, such as %s", plural(n, "image", "images"), dir, loose.images[0].path))
+	if len(s.classes) > 0 {
+		out.loose = loose.images
+		return s, out, nil
 	}
-	if len(empty) > 0 {
-		notes = append(notes, fmt.Sprintf("left out: %s of %s without an image, such as %s", plural(len(empty), "folder", "folders"), dir, empty[0]))
+	s.samples = loose.images
+	for i := range s.samples {
+		s.samples[i].class = -1
 	}
-	if len(other) > 0 {
-		notes = append(notes, fmt.Sprintf("left out: %s of %s, neither JPEG nor PNG, such as %s", plural(len(other), "file", "files"), dir, other[0]))
+	return s, out, nil
+}
+
+// leftOut is what a split's folder holds that is not part of the split.
+type leftOut struct {
+	dir    string
+	loose  []sampleFile    // images beside the class folders
+	empty  []string        // class folders without an image
+	other  []string        // files that are no images
+	faults []*CorruptError // what could not be read
+}
+
+// notes says it to people.
+func (l leftOut) notes() (notes []string) {
+	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	if n := len(l.loose); n > 0 {
+		note("left out: %s in %s outside any class folder, such as %s", plural(n, "image", "images"), l.dir, l.loose[0].path)
 	}
-	for i, f := range faults {
-		if i == 5 {
-			notes = append(notes, fmt.Sprintf("and %s", plural(len(faults)-i, "more place that cannot be read", "more places that cannot be read")))
+	if n := len(l.empty); n > 0 {
+		note("left out: %s of %s without an image, such as %s", plural(n, "folder", "folders"), l.dir, l.empty[0])
+	}
+	if n := len(l.other); n > 0 {
+		note("left out: %s of %s, neither JPEG nor PNG, such as %s", plural(n, "file", "files"), l.dir, l.other[0])
+	}
+	for i, f := range l.faults {
+		if i == shownFaults {
+			note("and %s", plural(len(l.faults)-i, "more place that cannot be read", "more places that cannot be read"))
 			break
 		}
-		notes = append(notes, fmt.Sprintf("left out: %s cannot be read: %v", f.Path, f.Err))
+		note("left out: %s cannot be read: %v", f.Path, f.Err)
 	}
-	return s, notes, faults, nil
+	return notes
 }
 
 // relabel gives the samples the classes of the training split, by name.

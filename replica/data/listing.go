@@ -7,6 +7,9 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // listing collects the images under a folder.
@@ -16,6 +19,53 @@ type listing struct {
 	images  []sampleFile
 	other   []string // files that are no images
 	faults  []*CorruptError
+}
+
+// listTop lists a split's folder itself: the folders in it, sorted, which may
+// be classes, and what lies beside them.
+func listTop(dir string, o Options) (classes []string, loose listing, err error) {
+	loose = listing{root: dir, readDir: o.readDir}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, loose, err
+	}
+	for _, e := range entries { // sorted by name
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		full := filepath.Join(dir, e.Name())
+		info, err := os.Stat(full)
+		switch {
+		case err != nil || !info.IsDir():
+			err = loose.add(e.Name(), e)
+		case !e.IsDir() && encloses(full, dir):
+			err = loose.fault(full, errors.New("a link to a folder that this one lies in"))
+		default:
+			classes = append(classes, e.Name())
+			err = nil
+		}
+		if err != nil {
+			return nil, loose, err
+		}
+	}
+	return classes, loose, nil
+}
+
+// walkAll lists what lies below each of the class folders of dir.
+func walkAll(dir string, classes []string, o Options) ([]listing, error) {
+	listed := make([]listing, len(classes))
+	var group errgroup.Group
+	group.SetLimit(readers)
+	var images, done atomic.Int64
+	for i, class := range classes {
+		listed[i].root, listed[i].readDir = dir, o.readDir
+		group.Go(func() error {
+			err := listed[i].walk(class)
+			o.progress("listed %d of %s, %s images", done.Add(1), plural(len(classes), "folder", "folders"), count(int(images.Add(int64(len(listed[i].images))))))
+			return err
+		})
+	}
+	return listed, group.Wait()
 }
 
 // fault notes what cannot be read. The error is the process's own fault.

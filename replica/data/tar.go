@@ -93,33 +93,17 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 		}
 		return nil, fmt.Errorf("%s: holds no JPEG or PNG image; want members such as 000.jpg with 000.cls, or <class>/000.jpg", what)
 	}
-	folders := !slices.ContainsFunc(train, func(s indexed) bool { return s.class != "" })
-	if folders {
-		if len(test) == 0 {
-			train, test = splitFolders(train)
-		} else {
-			stripFolders(test)
-			stripFolders(train)
-		}
+	switch said := slices.ContainsFunc(train, func(s indexed) bool { return s.class != "" }); {
+	case said: // by .cls or .json
+	case len(test) == 0:
+		train, test = splitFolders(train)
+	default:
+		stripFolders(test)
+		stripFolders(train)
 	}
-	classes := classesOfShards(train)
-	numbers := len(classes) == 0
-	files := shards.NewFiles(scanned)
-	split := func(list []indexed) *tarSplit {
-		s := &tarSplit{files: files, maxPixels: o.MaxPixels, names: classes, classes: len(classes)}
-		for _, e := range list {
-			class := int32(-1)
-			if n, ok := shards.Number(e.class); numbers && ok {
-				class = n
-			} else if at, ok := slices.BinarySearch(classes, e.class); ok && e.class != "" {
-				class = int32(at)
-			}
-			s.samples = append(s.samples, tarSample{shard: e.shard, class: class, offset: e.Offset, length: e.Size, name: e.Name})
-		}
-		return s
-	}
-	t := split(train)
-	if numbers {
+	files, classes := shards.NewFiles(scanned), classesOfShards(train)
+	t := newTarSplit(train, files, classes, o)
+	if len(classes) == 0 { // they are numbers, which count from 0 to the largest
 		for _, s := range t.samples {
 			t.classes = max(t.classes, int(s.class)+1)
 		}
@@ -127,7 +111,7 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 	}
 	set.Train = t
 	if len(test) > 0 {
-		v := split(test)
+		v := newTarSplit(test, files, classes, o)
 		for i, s := range v.samples {
 			if int(s.class) >= t.classes {
 				v.samples[i].class = -1
@@ -161,7 +145,7 @@ func collect(scanned []*shards.Shard, from, to int) (list []indexed) {
 func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error) {
 	scanned := make([]*shards.Shard, len(paths))
 	var group errgroup.Group
-	group.SetLimit(8) // network file systems answer in parallel
+	group.SetLimit(readers)
 	var images, done atomic.Int64
 	for i, p := range paths {
 		group.Go(func() error {
@@ -195,7 +179,7 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 // shardNotes say what of the shards does not count.
 func shardNotes(scanned []*shards.Shard, faults []*CorruptError) (notes []string) {
 	for i, f := range faults {
-		if i == 5 {
+		if i == shownFaults {
 			notes = append(notes, fmt.Sprintf("and %s", plural(len(faults)-i, "more shard that cannot be read in full", "more shards that cannot be read in full")))
 			break
 		}

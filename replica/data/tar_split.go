@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"mochi/replica/augment"
 	"mochi/replica/data/shards"
@@ -25,6 +26,22 @@ type tarSample struct {
 	shard, class   int32 // class −1 where unknown
 	offset, length int64 // of the encoded image in the shard
 	name           string
+}
+
+// newTarSplit is the split of the samples listed. classes are the names of the
+// classes, sorted; when there are none a sample's class is a number.
+func newTarSplit(list []indexed, files *shards.Files, classes []string, o Options) *tarSplit {
+	s := &tarSplit{files: files, maxPixels: o.MaxPixels, names: classes, classes: len(classes)}
+	for _, e := range list {
+		class := int32(-1)
+		if n, ok := shards.Number(e.class); len(classes) == 0 && ok {
+			class = n
+		} else if at, ok := slices.BinarySearch(classes, e.class); ok && e.class != "" {
+			class = int32(at)
+		}
+		s.samples = append(s.samples, tarSample{shard: e.shard, class: class, offset: e.Offset, length: e.Size, name: e.Name})
+	}
+	return s
 }
 
 // digest is of the index: names, lengths, classes. Neither the place of the

@@ -3,10 +3,10 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
-	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+
+	"mochi/allreduce/codec"
 )
 
 // Digests is the digest of every shard's keys and labels, 16 hexadecimal digits
@@ -37,24 +37,24 @@ func (q *Queue) Audit(bytes int) {
 	for range q.held {
 		s := q.held[q.audit]
 		q.audit = (q.audit + 1) % len(q.held)
-		q.Sound(s.Index)
+		q.AuditShard(s.Index)
 		if bytes -= 4*len(s.Keys) + 2*len(s.BF16); bytes <= 0 {
 			return
 		}
 	}
 }
 
-// Sound audits one shard that is held.
-func (q *Queue) Sound(shard int) bool {
+// AuditShard audits one shard that is held; false: it is Damaged.
+func (q *Queue) AuditShard(shard int) (intact bool) {
 	s := q.shards[shard]
 	for row := range s.Labels {
-		if h := q.hash.of(s, row, s.Index+row*len(q.shards)); h != s.hashes[row] {
+		if h := q.hash.of(s, row, q.slot(s, row)); h != s.hashes[row] {
 			s.sum += h - s.hashes[row]
 			s.hashes[row] = h
-			s.bad = true
+			s.damaged = true
 		}
 	}
-	return !s.bad
+	return !s.damaged
 }
 
 // Damaged lists the shards in which an Audit found a change, or that were never
@@ -62,7 +62,7 @@ func (q *Queue) Sound(shard int) bool {
 func (q *Queue) Damaged() []int {
 	var list []int
 	for _, s := range q.held {
-		if s.bad {
+		if s.damaged {
 			list = append(list, s.Index)
 		}
 	}
@@ -71,9 +71,9 @@ func (q *Queue) Damaged() []int {
 
 // rehash makes a shard's checksums those of its contents.
 func (q *Queue) rehash(s *Shard) {
-	s.sum, s.bad = 0, false
+	s.sum, s.damaged = 0, false
 	for row := range s.hashes {
-		s.hashes[row] = q.hash.of(s, row, s.Index+row*len(q.shards))
+		s.hashes[row] = q.hash.of(s, row, q.slot(s, row))
 		s.sum += s.hashes[row]
 	}
 }
@@ -97,15 +97,6 @@ func (h *slotHash) of(s *Shard, row, slot int) uint64 {
 		}
 		return xxhash.Sum64(b)
 	}
-	key := s.Keys[at : at+s.dim]
-	if littleEndian { // at the speed of memory
-		copy(b[8:], unsafe.Slice((*byte)(unsafe.Pointer(&key[0])), 4*s.dim))
-		return xxhash.Sum64(b)
-	}
-	for i, x := range key {
-		binary.LittleEndian.PutUint32(b[8+4*i:], math.Float32bits(x))
-	}
+	copy(b[8:], codec.FP32.Pack(b[8:], s.Keys[at:at+s.dim])) // at the speed of memory
 	return xxhash.Sum64(b)
 }
-
-var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1

@@ -73,7 +73,7 @@ func (q *Queue) Hold(shards []int) {
 	for _, v := range shards {
 		if q.shards[v] = before[v]; before[v] == nil {
 			q.shards[v] = q.newShard(v)
-			q.shards[v].bad = true
+			q.shards[v].damaged = true
 		}
 	}
 	for _, s := range q.shards {
@@ -127,7 +127,7 @@ func (q *Queue) Keys() []float32 {
 	keys := make([]float32, q.k*q.dim)
 	for _, s := range q.held {
 		for row := range s.Labels {
-			slot := s.Index + row*len(q.shards)
+			slot := q.slot(s, row)
 			s.read(row, keys[slot*q.dim:(slot+1)*q.dim])
 		}
 	}
@@ -142,7 +142,7 @@ func (q *Queue) Labels() []int32 {
 	}
 	for _, s := range q.held {
 		for row, label := range s.Labels {
-			labels[s.Index+row*len(q.shards)] = label
+			labels[q.slot(s, row)] = label
 		}
 	}
 	return labels
@@ -154,7 +154,7 @@ func (q *Queue) Init(seed uint64) {
 	key := make([]float32, q.dim)
 	for _, s := range q.held {
 		for row := range s.Labels {
-			randomKey(seed, s.Index+row*len(q.shards), key)
+			randomKey(seed, q.slot(s, row), key)
 			s.write(row, key, Unlabelled)
 		}
 		q.rehash(s)
@@ -228,7 +228,7 @@ func (q *Queue) Set(keys []float32, labels []int32, ptr int, filled int64) error
 	}
 	for _, s := range q.held {
 		for row := range s.Labels {
-			slot := s.Index + row*len(q.shards)
+			slot := q.slot(s, row)
 			label := int32(Unlabelled)
 			if labels != nil {
 				label = labels[slot]
@@ -251,6 +251,9 @@ func (q *Queue) Version(shard int) int64 {
 	}
 	return v + int64(q.slotsBelow(q.k, shard)-q.slotsBelow(first, shard)+q.slotsBelow(q.ptr, shard))
 }
+
+// slot is the slot that a row of a shard is.
+func (q *Queue) slot(s *Shard, row int) int { return s.Index + row*len(q.shards) }
 
 // slotsBelow counts the slots i < n with i mod V = shard.
 func (q *Queue) slotsBelow(n, shard int) int {

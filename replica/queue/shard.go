@@ -16,10 +16,10 @@ type Shard struct {
 	BF16   []uint16  // [n, d], the upper halves of float32
 	Labels []int32   // [n], class of each row's sample, or Unlabelled
 
-	dim    int
-	hashes []uint64 // of each row
-	sum    uint64   // of the hashes
-	bad    bool     // an audit found rows that changed by themselves, or nothing came yet
+	dim     int
+	hashes  []uint64 // of each row
+	sum     uint64   // of the hashes
+	damaged bool     // an audit found rows that changed by themselves, or nothing came yet
 }
 
 // Sums is the checksum of each row's key and label, [n]: for reading, as the
