@@ -36,7 +36,7 @@
 //
 // Transports may lose, repeat, corrupt and cut. A segment carries a sequence
 // number and a CRC32C: repetition is dropped, loss is an error, and frames of
-// another round or job fall on the floor. Nothing is retransmitted: an error
+// another round or job are dropped too. Nothing is retransmitted: an error
 // ends the Group and the round, and says which rank is suspected. A rank that
 // fails tells the others around the ring, so that all name the same suspect.
 //

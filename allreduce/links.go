@@ -39,16 +39,16 @@ func newIncoming(window int) incoming {
 
 // outgoing is the link to the successor.
 type outgoing struct {
-	sent    atomic.Uint64 // data frames handed to the transport
-	granted atomic.Uint64 // data frames the successor has consumed
-	has     atomic.Uint64 // data frames the successor has received
-	alive   pulse
-	more    chan struct{} // capacity 1: granted or has grew
-	acked   chan struct{} // closed when a probe was acknowledged
-	gone    chan struct{} // closed when the successor has left
-	header  [HeaderLen]byte
-	onAck   sync.Once
-	onGone  sync.Once
+	sent     atomic.Uint64 // data frames handed to the transport
+	granted  atomic.Uint64 // data frames the successor has consumed
+	received atomic.Uint64 // data frames the successor has received
+	alive    pulse
+	more     chan struct{} // capacity 1: granted or received grew
+	acked    chan struct{} // closed when a probe was acknowledged
+	gone     chan struct{} // closed when the successor has left
+	header   [HeaderLen]byte
+	onAck    sync.Once
+	onGone   sync.Once
 }
 
 func newOutgoing() outgoing {
@@ -57,7 +57,7 @@ func newOutgoing() outgoing {
 
 func (o *outgoing) delivered() bool {
 	sent := o.sent.Load()
-	return o.granted.Load() >= sent || o.has.Load() >= sent
+	return o.granted.Load() >= sent || o.received.Load() >= sent
 }
 
 // pulse is when a neighbour was last heard, and since when somebody waits for
@@ -131,7 +131,7 @@ func (g *Group) fromSuccessor(b, payload []byte) {
 		raise(&g.out.granted, h.seq)
 		wake(g.out.more)
 	case kindAck:
-		raise(&g.out.has, h.seq)
+		raise(&g.out.received, h.seq)
 		g.out.onAck.Do(func() { close(g.out.acked) })
 		wake(g.out.more)
 	case kindBye:

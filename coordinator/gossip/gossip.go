@@ -113,8 +113,8 @@ func Start(cfg Config) (*Member, error) {
 	return m, nil
 }
 
-// translate turns memberlist's events into hints. It always takes them, and
-// drops the oldest hints when nobody reads: memberlist blocks otherwise.
+// translate turns memberlist's events into hints. It always takes them, whether
+// anybody reads the hints or not: memberlist blocks otherwise.
 func (m *Member) translate() {
 	defer close(m.events)
 	for {
@@ -126,17 +126,22 @@ func (m *Member) translate() {
 			if e.Event == memberlist.NodeLeave {
 				h.State = Dead
 			}
-			for sent := false; !sent; {
-				select {
-				case m.events <- h:
-					sent = true
-				default:
-					select {
-					case <-m.events:
-					default:
-					}
-				}
-			}
+			m.deliver(h)
+		}
+	}
+}
+
+// deliver hands a hint over. When nobody reads, the oldest one makes room.
+func (m *Member) deliver(h Hint) {
+	for {
+		select {
+		case m.events <- h:
+			return
+		default:
+		}
+		select {
+		case <-m.events:
+		default: // somebody has read meanwhile
 		}
 	}
 }

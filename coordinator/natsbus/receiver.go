@@ -21,8 +21,8 @@ type receiver struct {
 	cancel context.CancelFunc // of the context that handle is called with
 	owned  sync.WaitGroup
 
-	mu  sync.Mutex
-	now *upload // the current or last upload
+	mu     sync.Mutex
+	latest *upload // the current or last upload
 }
 
 // upload is one checkpoint on its way in.
@@ -43,7 +43,7 @@ var errSuperseded = errors.New("the upload was given up: another one has begun")
 func (r *receiver) stop() {
 	r.cancel()
 	r.mu.Lock()
-	if u := r.now; u != nil {
+	if u := r.latest; u != nil {
 		u.pipe.CloseWithError(context.Canceled)
 	}
 	r.mu.Unlock()
@@ -86,7 +86,7 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 	}
 
 	r.mu.Lock()
-	u := r.now
+	u := r.latest
 	if u == nil || u.from != from || u.step != step || u.done && offset == 0 {
 		if offset != 0 {
 			busy := u != nil && !u.done
@@ -124,12 +124,12 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 
 // begin starts an upload in place of the one before. r.mu is held.
 func (r *receiver) begin(ctx context.Context, from string, step, size int64) *upload {
-	if old := r.now; old != nil && !old.done {
+	if old := r.latest; old != nil && !old.done {
 		old.pipe.CloseWithError(errSuperseded)
 	}
 	in, out := io.Pipe()
 	u := &upload{from: from, step: step, size: size, pipe: out}
-	r.now = u
+	r.latest = u
 	r.owned.Go(func() {
 		err := r.save(ctx, from, step, in)
 		in.CloseWithError(errors.Join(errors.New("the checkpoint was not stored"), err))

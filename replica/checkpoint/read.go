@@ -66,7 +66,7 @@ func read(r io.Reader, size int64) (*State, error) {
 	}
 	var ptr []int64
 	var transposed []float32
-	sinks, err := s.plan(h, &ptr, &transposed)
+	sinks, err := s.assign(h, &ptr, &transposed)
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +122,10 @@ func (s *State) readMetadata(metadata map[string]string) error {
 	return fault
 }
 
-// plan works out which tensor goes where, and the network's names and shapes:
-// a tensor of encoder_q is a parameter when the optimiser has a momentum for
+// assign says which tensor is read into which vector, and makes out the
+// network's names and shapes: a tensor of encoder_q is a parameter when the optimiser has a momentum for
 // it, else a buffer. Everything must be there once and fit.
-func (s *State) plan(h *header, ptr *[]int64, queue *[]float32) ([]any, error) {
+func (s *State) assign(h *header, ptr *[]int64, queue *[]float32) ([]any, error) {
 	hasMomentum := map[string]bool{}
 	for _, e := range h.tensors {
 		if name, ok := strings.CutPrefix(e.name, momentumPrefix); ok {

@@ -10,7 +10,7 @@ import "time"
 // things worse: beside an engine that has all cores, or another program, a nice
 // worker does not get on, and then the engine waits for seconds.)
 type crew struct {
-	workers int  // there are
+	workers int  // how many there are
 	fixed   bool // all of them work, always
 	active  int  // may load while nobody waits, at least 1
 	busy    int  // are loading now

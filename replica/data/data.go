@@ -8,6 +8,12 @@
 // on every machine: by class folder and path; in shards by shard and key.
 // Set.Info carries a digest that says so, of names, lengths and classes.
 //
+// Another format is a file of its own, with a function of type format and a
+// Dataset of five methods, and its name in formats (open.go); cifar.go is the
+// shortest example. Samples that are image files are Encoded besides. What
+// cannot be decoded is a *CorruptError, what cannot even be listed one of
+// Set.Faults.
+//
 // Every image becomes 8-bit RGB, as PIL's convert('RGB') has it, but for two
 // rules of our own: EXIF orientation is applied, so that a photo is upright as
 // its owner sees it (torchvision's loader ignores it), and 16 bits are cut to

@@ -75,8 +75,8 @@ type Loader struct {
 	mu     sync.Mutex
 	work   sync.Cond // a worker may find something to do, or the loader closed
 	crew   crew
-	jobs   []*job // submitted and not yet taken by Next
-	free   map[int][][]float32
+	jobs   []*job              // submitted and not yet taken by Next
+	free   map[int][][]float32 // buffers for reuse, by length
 	closed bool
 	stats  LoaderStats
 }
