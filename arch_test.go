@@ -24,8 +24,16 @@ const module = "mochi"
 // rooms says, for every room of the house, which other rooms it may use.
 // A folder belongs to the room with the longest matching name.
 var rooms = map[string][]string{
-	"cmd":                         {"coordinator", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
-	"coordinator":                 {"coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"cmd":                         {"coordinator", "coordinator/event", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
+	"coordinator":                 {"coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"coordinator/copies":          {"coordinator/event", "coordinator/place", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config"},
+	"coordinator/deal":            {},
+	"coordinator/event":           {},
+	"coordinator/history":         {"coordinator/protocol", "coordinator/protocol/config"},
+	"coordinator/patience":        {},
+	"coordinator/place":           {},
+	"coordinator/roster":          {"coordinator/protocol"},
+	"coordinator/round":           {"coordinator/copies", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
 	"coordinator/gossip":          {"coordinator/protocol"},
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},

@@ -1,11 +1,11 @@
 // Package coordinator decides: who is a member, who computes which groups,
 // when a step is committed, and where a state comes from.
 //
-// Core is the decision itself: Step(now, event) returns a plan. It has no
+// Core is the decision itself: Step(now, input) returns a plan. It has no
 // goroutine, no clock and no I/O, so whole histories are replayed in tests
 // (testdata/*.txt). Server is the one goroutine that owns a Core and carries
 // out its plans over a Bus, a Log, a Lease and Checkpoints; the adapters to
-// NATS, JetStream and memberlist live in the folders named after them.
+// NATS, JetStream and memberlist live in folders of their own.
 //
 // A job is a sequence of rounds, a round a sequence of steps:
 //
@@ -19,6 +19,16 @@
 // means a new round with the survivors and the same step. After it the step
 // has happened: whoever missed it gets the commit again or a peer's state.
 //
+// An input goes one way: Step asks the table (table.go) whether the state that
+// the job is in (round.State) takes it; if so, its handler notes what it says
+// with the parts it concerns; then advance does what has become possible. What
+// a Core knows is in those parts, a package each: who is here (roster), what is
+// committed (history), the copies of the queue (copies), the round in hand and
+// the course of the job (round), and how long to wait (patience). Each keeps
+// its fields to itself; only Core knows them all, and no part another's state.
+// Package place and package deal compute who holds and who does what, package
+// event lists what is told to people.
+//
 // Cost of a step: one append and 3 messages a member; the core itself takes
 // microseconds.
 //
@@ -29,44 +39,23 @@ package coordinator
 
 import (
 	"fmt"
-	"math"
 	"time"
 
+	"mochi/coordinator/copies"
+	"mochi/coordinator/event"
+	"mochi/coordinator/history"
+	"mochi/coordinator/patience"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/roster"
+	"mochi/coordinator/round"
 )
 
 // Limits are the times and counts by which the core loses patience.
-type Limits struct {
-	Grace        time.Duration // for replicas that hold the state to come back before going back to a checkpoint; default 3 s, negative: none
-	Settle       time.Duration // after the last Hello before a restarted coordinator begins its first round; default 500 ms
-	Silent       time.Duration // without any message: lost; default 5 s
-	SilentHinted time.Duration // the same for a replica that others call dead; default 1 s
-	Stuck        time.Duration // a member waiting for a message that was lost; default 10 s
-	Upload       time.Duration // for a checkpoint that something waits for; default 60 s
-	Backoff      time.Duration // after a failed step, doubled each time, at most 2 s; default 100 ms
-	Failures     int           // consecutive failures of one step that fail the job; default 8
-	Mismatches   int           // consecutive digest mismatches that fail the job; default 3
-	Rebalance    float64       // predicted gain of the step time worth a new round; default 0.15
-	RebalanceMin int           // steps between rebalances; default 20
-}
-
-// DefaultLimits are the defaults named at each field.
-func DefaultLimits() Limits {
-	return Limits{
-		Grace: 3 * time.Second, Settle: 500 * time.Millisecond,
-		Silent: 5 * time.Second, SilentHinted: time.Second, Stuck: 10 * time.Second,
-		Upload: 60 * time.Second, Backoff: 100 * time.Millisecond,
-		Failures: 8, Mismatches: 3, Rebalance: 0.15, RebalanceMin: 20,
-	}
-}
+type Limits = patience.Limits
 
 // Checkpoint is a state that the coordinator can give to replicas.
-type Checkpoint struct {
-	Name   string // what Round.Checkpoint says
-	Step   int64  // commits applied
-	Cursor int64  // samples committed
-}
+type Checkpoint = history.Checkpoint
 
 // CoreConfig is what a Core knows from the start.
 type CoreConfig struct {
@@ -86,235 +75,139 @@ type CoreConfig struct {
 	Limits Limits // zero fields take their default
 }
 
-// entry is what the core remembers of a commit in the log that no checkpoint
-// covers yet.
-type entry struct {
-	digest string // of the reduced gradients
-	cursor int64  // after it
-}
-
 // Core is the state of the decisions. Only Step changes it.
 type Core struct {
-	cfg CoreConfig
+	cfg  CoreConfig
+	data protocol.Data // what the job trains on; Kind "" until it is known
 
-	now  time.Time
-	plan []Action
+	now  time.Time // of the input in hand
+	plan []Action  // so far
 
-	data     protocol.Data
-	replicas map[string]*replica
-	joins    int // replicas ever admitted
-	started  time.Time
-	helloAt  time.Time // of the last Hello
+	roster   *roster.Roster
+	history  *history.History
+	upload   history.Upload
+	copies   *copies.Copies
+	course   *round.Course
+	patience *patience.Patience
 
-	head       int64            // the last step in the log, or of the checkpoint when that is later
-	headCommit *protocol.Commit // nil when the log is empty
-	history    map[int64]entry  // commits after the checkpoint
-	checkpoint *Checkpoint
-	upload     *upload // a checkpoint asked for and not yet stored
-
-	at        int64  // the step whose state the job stands at; below head while steps are run again
-	digest    string // of that state, "" when not known
-	round     *round
-	lastRound int64 // highest number ever used
-	begun     bool  // this coordinator has begun a round
-	reason    string
-	why       string    // why the next round is needed
-	missing   time.Time // since when nobody holds the state at `at`
-	retryAt   time.Time // no new round before
-	failures  int
-	strikes   int
-	repairs   int    // copies of shards that were replaced
-	moved     int    // copies of shards that were sent because members came or went
-	gone      []int  // shards of which no copy is left at the most advanced state
-	stop      string // why an orderly stop was asked for, "" if not
-	finishing bool   // the last commit is applied; its checkpoint is awaited
-	phase     string
-	over      bool
-
-	lastLoss, lastImagesPS float64
-}
-
-// replica is one admitted replica.
-type replica struct {
-	hello     protocol.Hello
-	seq       int // order of admission
-	seen      time.Time
-	hinted    bool // others call it dead
-	leaving   bool
-	state     *protocol.Position // what it is known to hold, nil: nothing to rely on
-	shards    []string           // digests of the queue shards it holds with that state, "" for the others
-	pending   *protocol.Pending
-	resolving time.Time // since when it applies a commit outside a round
-	resolves  int64     // the step of that commit
-	ms        float64   // per group, smoothed; 0 = unknown
-	rank      int       // in the current or its last round, −1 before any
-	idle      time.Time // since when it waits although the round waits for it
-}
-
-func (r *replica) id() string { return r.hello.ID }
-
-// upload is a checkpoint that should be on its way.
-type upload struct {
-	step  int64
-	from  string // "" when that replica was lost
-	bad   bool   // the replica that sent it differs from the majority
-	since time.Time
+	latest CommitRecord // for Status
 }
 
 // NewCore makes the core of a job that begins, or goes on from what the log
 // and the checkpoints hold.
 func NewCore(cfg CoreConfig) *Core {
-	cfg.Limits = cfg.Limits.withDefaults()
-	c := &Core{
-		cfg: cfg, data: cfg.Data, phase: "waiting", reason: "waiting for replicas", why: "start",
-		replicas: map[string]*replica{}, history: map[int64]entry{}, checkpoint: cfg.Checkpoint,
-		headCommit: cfg.Head, lastRound: cfg.Round,
+	lastRound, why := cfg.Round, "start"
+	if cfg.Head != nil {
+		lastRound = max(lastRound, cfg.Head.Round)
 	}
-	if c.headCommit != nil {
-		c.head, c.lastRound = c.headCommit.Step, max(c.lastRound, c.headCommit.Round)
-		c.remember(*c.headCommit)
+	past := history.New(cfg.Checkpoint, cfg.Head, cfg.Tail)
+	if past.Head() > 0 {
+		why = fmt.Sprintf("the coordinator started again after step %d", past.Head())
 	}
-	for _, commit := range cfg.Tail {
-		c.remember(commit)
+	return &Core{
+		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
+		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits),
 	}
-	if c.checkpoint != nil && c.checkpoint.Step > c.head {
-		c.head = c.checkpoint.Step
-	}
-	c.at = c.head
-	if c.head > 0 {
-		c.why = fmt.Sprintf("the coordinator started again after step %d", c.head)
-	}
-	return c
 }
 
-func (l Limits) withDefaults() Limits {
-	d := DefaultLimits()
-	for _, f := range []struct{ have, def *time.Duration }{
-		{&l.Grace, &d.Grace}, {&l.Settle, &d.Settle}, {&l.Silent, &d.Silent}, {&l.SilentHinted, &d.SilentHinted},
-		{&l.Stuck, &d.Stuck}, {&l.Upload, &d.Upload}, {&l.Backoff, &d.Backoff},
-	} {
-		if *f.have == 0 {
-			*f.have = *f.def
-		}
-	}
-	if l.Failures == 0 {
-		l.Failures = d.Failures
-	}
-	if l.Mismatches == 0 {
-		l.Mismatches = d.Mismatches
-	}
-	if l.Rebalance == 0 {
-		l.Rebalance = d.Rebalance
-	}
-	if l.RebalanceMin == 0 {
-		l.RebalanceMin = d.RebalanceMin
-	}
-	return l
-}
-
-func (c *Core) remember(commit protocol.Commit) {
-	c.history[commit.Step] = entry{commit.Digest, commit.Cursor + int64(commit.Batch)}
-}
-
-// Step takes one event and says what to do. now must not go backwards.
-func (c *Core) Step(now time.Time, e Event) Plan {
+// Step takes one input and says what to do. now must not go backwards.
+func (c *Core) Step(now time.Time, in Input) Plan {
 	c.now, c.plan = now, nil
-	if c.started.IsZero() {
-		c.started = now
-	}
-	if !c.over {
-		c.take(e)
-		for !c.over && c.advance() {
+	c.patience.Starts(now)
+	if from, known := c.sender(in); known {
+		switch state := c.course.State(); {
+		case state == round.Finished:
+		case inputs[in.kind()][state] == take:
+			c.take(from, in)
+		case inputs[in.kind()][state] != drop:
+			panic(fmt.Sprintf("coordinator: %s while %s", in.kind(), state))
 		}
 	}
-	return Plan{Actions: c.plan, Reason: c.explain()}
+	for c.advance() {
+	}
+	return Plan{Actions: c.plan, Reason: c.course.Explain()}
 }
 
-// take records what an event says; advance draws the conclusions.
-func (c *Core) take(e Event) {
-	switch e := e.(type) {
+// sender is the replica that a message is from, which shows that it is alive;
+// nil for a Hello and for what is no message. False: the message is not for us,
+// or from a replica that is not admitted and is asked to say Hello.
+func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
+	m, isMessage := in.(Received)
+	switch {
+	case !isMessage, in.kind() == hello, c.course.State() == round.Finished:
+		return nil, true
+	case m.Message.Version != protocol.Version, m.Message.From == "":
+		return nil, false
+	}
+	from = c.roster.Get(m.Message.From)
+	if from == nil {
+		c.send(m.Message.From, protocol.Message{Again: &protocol.Again{Instance: c.cfg.Instance}})
+		return nil, false
+	}
+	from.Seen(c.now)
+	return from, true
+}
+
+// take notes what an input says; advance draws the conclusions.
+func (c *Core) take(from *roster.Replica, in Input) {
+	switch in := in.(type) {
 	case Received:
-		c.receive(e.Message)
+		c.receive(from, in.Message)
 	case Lost:
-		c.lost(e.ID, e.Why)
+		c.lost(in.ID, in.Why)
 	case Hint:
-		if r := c.replicas[e.ID]; r != nil {
-			r.hinted = e.Dead
+		if r := c.roster.Get(in.ID); r != nil {
+			r.Hint(in.Dead)
 		}
 	case Appended:
-		c.appended(e.Step)
+		c.appended(in.Step)
 	case AppendFailed:
-		if e.Fenced {
-			c.over, c.phase, c.reason = true, "failed", e.Error
-			c.do(Finish{Failed: true, Fenced: true, Reason: e.Error})
-			return
-		}
-		c.fail(fmt.Sprintf("step %d could not be logged: %s", e.Step, e.Error))
+		c.appendFailed(in)
 	case Stored:
-		c.stored(e)
+		c.stored(in)
 	case StoreFailed:
-		c.storeFailed(e)
+		c.storeFailed(in)
 	case Tick:
-		c.tick(e.Stood)
+		c.tick(in.Stood)
 	case StopRequested:
-		if c.stop == "" {
-			c.stop = e.Reason
-			c.report("stopping", map[string]any{"reason": e.Reason, "step": c.at})
-		}
-	default:
-		panic(fmt.Sprintf("coordinator: unknown event %T", e))
+		c.stopRequested(in.Reason)
+	}
+}
+
+// receive is take for a message.
+func (c *Core) receive(from *roster.Replica, m protocol.Message) {
+	switch {
+	case m.Hello != nil:
+		c.hello(m.Version, *m.Hello)
+	case m.Ready != nil:
+		c.ready(from, m.Ready)
+	case m.Applied != nil:
+		c.applied(from, m.Applied)
+	case m.Failed != nil:
+		c.failed(from, *m.Failed)
+	case m.Leaving != nil:
+		c.leaving(from)
+	case m.Heartbeat != nil:
+		c.heartbeat(from, *m.Heartbeat)
 	}
 }
 
 // advance does the next thing that is possible, and says whether it did any.
 func (c *Core) advance() bool {
-	r := c.round
-	switch {
-	case r == nil && c.finishing:
-		return c.conclude()
-	case r == nil:
+	r := c.course.Round()
+	switch c.course.State() {
+	case round.Gathering:
 		return c.gather()
-	case r.open != nil && r.open.complete(r.members):
-		c.settle()
-		return true
-	case r.appending != nil, r.open != nil && r.ending != "":
-		return false // waiting for the log, or for the members to apply
-	case r.ending != "" || len(r.members) == 0:
-		c.endRound()
-		return true
-	case r.open == nil && !r.save && len(r.votes) == len(r.members):
-		c.decide()
-		return true
+	case round.Voting:
+		return r.AllVoted() && c.decide()
+	case round.Applying, round.Closing:
+		return r.AllApplied() && c.settle()
+	case round.Over:
+		return c.endRound()
+	case round.Concluding:
+		return c.conclude()
 	}
-	return false
-}
-
-func (c *Core) receive(m protocol.Message) {
-	if m.Hello != nil {
-		c.hello(m.Version, *m.Hello)
-		return
-	}
-	if m.Version != protocol.Version || m.From == "" {
-		return
-	}
-	r := c.replicas[m.From]
-	if r == nil {
-		c.send(m.From, protocol.Message{Again: &protocol.Again{Instance: c.cfg.Instance}})
-		return
-	}
-	r.seen, r.hinted = c.now, false
-	switch {
-	case m.Ready != nil:
-		c.ready(r, m.Ready)
-	case m.Applied != nil:
-		c.applied(r, m.Applied)
-	case m.Failed != nil:
-		c.failed(r, *m.Failed)
-	case m.Leaving != nil:
-		c.leaving(r)
-	case m.Heartbeat != nil:
-		c.heartbeat(r, *m.Heartbeat)
-	}
+	return false // the log, a checkpoint, or nothing at all is awaited
 }
 
 func (c *Core) do(a Action) { c.plan = append(c.plan, a) }
@@ -324,36 +217,19 @@ func (c *Core) send(to string, m protocol.Message) {
 	c.do(Send{To: to, Message: m})
 }
 
-func (c *Core) report(name string, fields map[string]any) { c.do(Report{Name: name, Fields: fields}) }
+func (c *Core) report(e event.Event) { c.do(Report{e}) }
 
-// Total is the number of steps of the job: Config.Steps, or those up to now
-// and as many more as the epochs have batches left (the last one reaches over
-// the end): the batch may have been another before. 0: not known yet.
-func (c *Core) Total() int64 {
-	t := c.cfg.Training
-	switch {
-	case t.Steps > 0:
-		return t.Steps
-	case c.data.Train == 0 || t.Batch == 0:
-		return 0
-	}
-	cursor, ok := c.cursorAfter(c.at)
-	if !ok {
-		cursor = c.at * int64(t.Batch)
-	}
-	left := int64(t.Epochs)*int64(c.data.Train) - cursor
-	return c.at + int64(math.Ceil(float64(left)/float64(t.Batch)))
-}
+// about names a replica in an event.
+func about(r *roster.Replica) event.Replica { return event.Replica{Name: r.Name(), ID: r.ID()} }
 
-// cursorAfter is how many samples are committed after a step, false when that
-// step is not part of the known history.
-func (c *Core) cursorAfter(step int64) (int64, bool) {
-	if step == 0 {
-		return 0, true
+// Total is the number of steps of the job; 0: not known yet.
+func (c *Core) Total() int64 { return c.history.Total(c.cfg.Training, c.data.Train) }
+
+// maxMembers is how many members a round can have.
+func (c *Core) maxMembers() int {
+	units := c.cfg.Training.Units()
+	if m := c.cfg.Training.MaxReplicas; m > 0 {
+		return min(m, units)
 	}
-	if c.checkpoint != nil && c.checkpoint.Step == step {
-		return c.checkpoint.Cursor, true
-	}
-	e, ok := c.history[step]
-	return e.cursor, ok
+	return units
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 )
 
@@ -14,7 +15,7 @@ import (
 var ErrFenced = errors.New("another coordinator leads this job")
 
 // Bus carries messages between the coordinator and its replicas
-// (protocol/nats implements it).
+// (package natsbus implements it).
 type Bus interface {
 	// Serve starts to receive. save reads a replica's checkpoint to its end,
 	// open finds a stored one; both are called from goroutines of the bus.
@@ -67,4 +68,14 @@ type Checkpoints interface {
 	Save(ctx context.Context, step int64, r io.Reader) (name string, err error)
 	// Open reads a checkpoint by name.
 	Open(name string) (io.ReadSeekCloser, error)
+}
+
+// Observer is told what happens, from the server's goroutine: it must not
+// block for long.
+type Observer interface {
+	// Committed is called for every committed step in order, once its members
+	// have applied it (or the round broke before all had). See CommitRecord.
+	Committed(r CommitRecord)
+	// Event is called for everything else.
+	Event(e event.Event)
 }

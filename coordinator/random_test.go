@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/roster"
 	"mochi/model/figures"
 )
 
@@ -183,7 +185,7 @@ func (w *world) run() {
 			w.note("the faults cease")
 		}
 		if i > 20000 {
-			w.fatalf("the job does not end: %s, %+v", w.core.explain(), w.core.Status())
+			w.fatalf("the job does not end: %s, %+v", w.core.course.Explain(), w.core.Status())
 		}
 		w.event()
 	}
@@ -261,8 +263,8 @@ func (w *world) living() []*model {
 	return slices.DeleteFunc(slices.Clone(w.replicas), func(m *model) bool { return !m.alive })
 }
 
-func (w *world) step(e Event) {
-	for _, a := range w.core.Step(w.now, e).Actions {
+func (w *world) step(in Input) {
+	for _, a := range w.core.Step(w.now, in).Actions {
 		w.note("  %s", show(a))
 		w.act(a)
 	}
@@ -289,21 +291,21 @@ func (w *world) act(a Action) {
 	case Record:
 		w.checkRecord(a.CommitRecord)
 	case Report:
-		switch a.Name {
-		case "rolled back":
+		switch e := a.Event.(type) {
+		case event.RolledBack:
 			w.totals.replays++
-			w.replaying = a.Fields["to"].(int64)
-		case "commit sent again":
+			w.replaying = e.To
+		case event.SentAgain:
 			w.totals.resent++
-		case "shards lost":
+		case event.ShardsLost:
 			w.totals.shardsLost++
 			if r := w.core.cfg.Training.Copies(); r > 0 && len(w.missing) < min(r, w.world) {
-				w.fatalf("%v: lost %v of %d members, R = %d", a.Fields, w.missing, w.world, r)
+				w.fatalf("%+v: lost %v of %d members, R = %d", e, w.missing, w.world, r)
 			}
-		case "shard mismatch":
+		case event.ShardMismatch, event.ShardDamaged:
 			w.totals.repaired++
-		case "digest mismatch", "replay mismatch", "replica ahead of the log":
-			w.fatalf("%s: %v", a.Name, a.Fields)
+		case event.DigestMismatch, event.ReplayMismatch, event.AheadOfLog:
+			w.fatalf("%s: %+v", e.EventName(), e)
 		}
 	case Finish:
 		if a.Failed {
@@ -325,14 +327,15 @@ func (w *world) checkAppend(c protocol.Commit) {
 			w.fatalf("groups %+v", c.Groups)
 		}
 	}
-	for _, m := range w.core.round.members {
-		if v := w.core.round.votes[m.id()]; v == nil || v.Digest != c.Digest || v.Step != c.Step || v.Round != c.Round {
+	r := w.core.course.Round()
+	for _, m := range r.Members() {
+		if v := r.VoteOf(m); v == nil || v.Digest != c.Digest || v.Step != c.Step || v.Round != c.Round {
 			w.fatalf("commit %+v without the vote of %s: %+v", c, m, v)
 		}
 	}
-	w.world = len(w.core.round.members)
+	w.world = len(r.Members())
 	inRound := func(id string) bool {
-		return slices.ContainsFunc(w.core.round.members, func(m *replica) bool { return m.id() == id })
+		return slices.ContainsFunc(r.Members(), func(m *roster.Replica) bool { return m.ID() == id })
 	}
 	for id := range w.missing {
 		if !strings.HasPrefix(id, "flip ") && !inRound(id) {

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"flag"
 	"fmt"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/figures"
@@ -99,11 +99,11 @@ func newScenario(t *testing.T) *scenario {
 	}
 }
 
-func (s *scenario) step(e Event) {
+func (s *scenario) step(in Input) {
 	if s.core == nil {
 		s.core = NewCore(s.cfg)
 	}
-	plan := s.core.Step(s.now, e)
+	plan := s.core.Step(s.now, in)
 	for _, a := range plan.Actions {
 		s.out = append(s.out, show(a))
 	}
@@ -133,9 +133,9 @@ func (s *scenario) members(names string) []string {
 		return strings.Split(names, ",")
 	}
 	var ids []string
-	if r := s.core.round; r != nil {
-		for _, m := range r.members {
-			ids = append(ids, m.id())
+	if r := s.core.course.Round(); r != nil {
+		for _, m := range r.Members() {
+			ids = append(ids, m.ID())
 		}
 	}
 	return ids
@@ -148,10 +148,10 @@ func (s *scenario) from(id string, m protocol.Message) {
 
 // current is the round's number and the step it votes on.
 func (s *scenario) current() (round, step int64) {
-	if r := s.core.round; r != nil {
-		return r.number, r.step
+	if r := s.core.course.Round(); r != nil {
+		return r.Number(), r.Step()
 	}
-	return s.core.lastRound, s.core.at + 1
+	return s.core.course.Last(), s.core.history.At() + 1
 }
 
 func (s *scenario) command(line string) {
@@ -190,19 +190,19 @@ func (s *scenario) command(line string) {
 		for _, id := range s.members("*") {
 			s.ready(id)
 		}
-		s.step(Appended{s.core.at + 1})
+		s.step(Appended{s.core.history.At() + 1})
 		for _, id := range s.members("*") {
 			s.applied(id)
 		}
 	case "appended":
-		s.step(Appended{s.num("step", s.core.at+1)})
+		s.step(Appended{s.num("step", s.core.history.At()+1)})
 	case "append-failed":
-		s.step(AppendFailed{Step: s.core.at + 1, Fenced: who == "fenced", Error: "no luck"})
+		s.step(AppendFailed{Step: s.core.history.At() + 1, Fenced: who == "fenced", Error: "no luck"})
 	case "lost":
 		s.step(Lost{who, "connection closed"})
 	case "unsaved":
 		round, step := s.current()
-		s.from(who, protocol.Message{Failed: &protocol.Failed{Round: s.num("round", round), Step: step, Unsaved: s.num("step", s.core.at), Error: "ring"}})
+		s.from(who, protocol.Message{Failed: &protocol.Failed{Round: s.num("round", round), Step: step, Unsaved: s.num("step", s.core.history.At()), Error: "ring"}})
 	case "hint":
 		s.step(Hint{who, true})
 	case "failed":
@@ -238,7 +238,7 @@ func (s *scenario) command(line string) {
 	case "stop":
 		s.step(StopRequested{"interrupt"})
 	case "reason":
-		s.out = append(s.out, s.core.explain())
+		s.out = append(s.out, s.core.course.Explain())
 	case "status":
 		st := s.core.Status()
 		s.out = append(s.out, fmt.Sprintf("%s step=%d/%d epoch=%d round=%d world=%d", st.Phase, st.Step, st.Steps, st.Epoch, st.Round, st.World))
@@ -296,13 +296,15 @@ func (s *scenario) job() {
 }
 
 func (s *scenario) restart() {
-	old := s.core
-	s.cfg.Instance, s.cfg.Data, s.cfg.Round = "two", old.data, old.lastRound
-	s.cfg.Checkpoint, s.cfg.Head, s.cfg.Tail = old.checkpoint, old.headCommit, nil
-	for _, step := range slices.Sorted(maps.Keys(old.history)) {
-		e := old.history[step]
-		batch := s.cfg.Training.Batch
-		s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{Step: step, Batch: batch, Cursor: e.cursor - int64(batch), Digest: e.digest})
+	old := s.core.history
+	s.cfg.Instance, s.cfg.Data, s.cfg.Round = "two", s.core.data, s.core.course.Last()
+	s.cfg.Checkpoint, s.cfg.Head, s.cfg.Tail = old.Checkpoint(), old.Last(), nil
+	for step := range old.Head() {
+		digest, ok := old.Logged(step + 1)
+		cursor, _ := old.CursorAfter(step + 1)
+		if batch := s.cfg.Training.Batch; ok {
+			s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{Step: step + 1, Batch: batch, Cursor: cursor - int64(batch), Digest: digest})
+		}
 	}
 	s.core = NewCore(s.cfg)
 }
@@ -338,8 +340,8 @@ func (s *scenario) ready(id string) {
 	if s.str("loss", "") == "nan" {
 		loss = math.NaN()
 	}
-	if m := s.core.replicas[id]; m != nil && s.core.round != nil && m.rank >= 0 {
-		for _, g := range s.core.round.deal[m.rank] {
+	if m, r := s.core.roster.Get(id), s.core.course.Round(); m != nil && r != nil && m.Rank() >= 0 {
+		for _, g := range r.Groups(m) {
 			v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Figures: figures.Figures{Loss: loss, Proxy: 1}})
 		}
 	}
@@ -349,7 +351,7 @@ func (s *scenario) ready(id string) {
 
 func (s *scenario) applied(id string) {
 	round, step := s.current()
-	if s.core.round != nil {
+	if s.core.course.Round() != nil {
 		step--
 	}
 	step = s.num("step", step)
@@ -372,10 +374,10 @@ func (s *scenario) applied(id string) {
 // shards are the digests of what a member holds in its round.
 func (s *scenario) shards(id string, step int64) []string {
 	list := make([]string, s.cfg.Training.QueueShards)
-	if r := s.core.round; r != nil {
-		for v, holders := range r.holders {
-			for _, m := range holders {
-				if m.id() == id {
+	if r := s.core.course.Round(); r != nil {
+		for v, ranks := range r.Plan().Copies.Holders {
+			for _, rank := range ranks {
+				if r.Plan().Members[rank].ID() == id {
 					list[v] = fmt.Sprintf("v%d.%d", v, step)
 				}
 			}
@@ -398,10 +400,11 @@ func show(a Action) string {
 		return fmt.Sprintf("record %d world=%d loss=%.3g proxy=%.3g state=%s%s", a.Commit.Step, a.World, a.Loss, a.Proxy, a.StateDigest, replayed)
 	case Report:
 		var fields []string
-		for _, k := range slices.Sorted(maps.Keys(a.Fields)) {
-			fields = append(fields, fmt.Sprintf("%s=%v", k, a.Fields[k]))
+		for _, attr := range event.Attrs(a.Event) {
+			fields = append(fields, attr.String())
 		}
-		return fmt.Sprintf("event %q %s", a.Name, strings.Join(fields, " "))
+		slices.Sort(fields)
+		return fmt.Sprintf("event %q %s", a.Event.EventName(), strings.Join(fields, " "))
 	case Remember:
 		return "remember " + a.Data.Kind
 	case Reserve:

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mochi/coordinator"
+	"mochi/coordinator/event"
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
@@ -39,9 +40,9 @@ func (w *watcher) Committed(r coordinator.CommitRecord) {
 	w.signal()
 }
 
-func (w *watcher) Event(name string, fields map[string]any) {
+func (w *watcher) Event(e event.Event) {
 	w.mu.Lock()
-	w.events = append(w.events, fmt.Sprint(name, " ", fields))
+	w.events = append(w.events, fmt.Sprint(e.EventName(), " ", event.Attrs(e)))
 	w.mu.Unlock()
 	w.signal()
 }

@@ -1,64 +1,45 @@
 package coordinator
 
 import (
-	"fmt"
-	"strings"
-
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/roster"
 )
-
-// explain says in words what the job is waiting for.
-func (c *Core) explain() string {
-	r := c.round
-	switch {
-	case r == nil:
-		return c.reason
-	case r.appending != nil:
-		return "waiting for the log"
-	case r.open != nil && r.ending != "":
-		return "finishing the round: " + r.ending
-	}
-	if r.save {
-		return "storing the last checkpoint"
-	}
-	var missing []string
-	for _, m := range r.members {
-		if r.votes[m.id()] == nil {
-			missing = append(missing, m.hello.Name)
-		}
-	}
-	return fmt.Sprintf("computing: %s", strings.Join(missing, ", "))
-}
 
 // Status is how the job stands; the server adds its name and start time.
 func (c *Core) Status() protocol.Status {
 	s := protocol.Status{
-		Phase: c.phase, Reason: c.explain(), Step: c.at, Steps: c.Total(), Round: c.lastRound,
-		Loss: c.lastLoss, ImagesPS: c.lastImagesPS, Data: c.data,
+		Phase: c.course.Phase(), Reason: c.course.Explain(), Step: c.history.At(), Steps: c.Total(), Round: c.course.Last(),
+		Loss: c.latest.Loss, ImagesPS: c.latest.ImagesPS, Data: c.data,
 	}
-	if c.stop != "" && !c.over {
-		s.Phase = "stopping"
-	}
-	if cursor, ok := c.cursorAfter(c.at); ok && c.data.Train > 0 {
+	if cursor, ok := c.history.CursorAfter(c.history.At()); ok && c.data.Train > 0 {
 		s.Epoch = int(cursor / int64(c.data.Train))
 	}
-	s.Queue = c.queueState()
-	for _, m := range c.sorted() {
-		state := protocol.ReplicaState{
-			ID: m.id(), Name: m.hello.Name, Engine: m.hello.Engine, State: "joining", Rank: -1, StepMS: m.ms,
-			Device: m.hello.Device, Versions: m.hello.Versions,
-		}
-		if r := c.round; r != nil && r.has(m) {
-			s.World++
-			state.State, state.Rank, state.Groups = "member", m.rank, len(r.deal[m.rank])
-			state.StepMS = m.ms * float64(state.Groups)
-		} else if r != nil && len(r.members) >= c.limit() {
-			state.State = "standby"
-		}
-		if m.leaving {
-			state.State = "leaving"
-		}
-		s.Replicas = append(s.Replicas, state)
+	s.Queue = protocol.QueueState{Copies: c.cfg.Training.QueueCopies, Repairs: c.copies.Repairs(), Moved: c.copies.Moved()}
+	if r := c.course.Round(); r != nil {
+		s.World, s.Queue.Shards = len(r.Members()), r.Shards()
+	}
+	for _, m := range c.roster.All() {
+		s.Replicas = append(s.Replicas, c.replicaState(m))
+	}
+	return s
+}
+
+func (c *Core) replicaState(m *roster.Replica) protocol.ReplicaState {
+	h := m.Hello()
+	s := protocol.ReplicaState{
+		ID: m.ID(), Name: m.Name(), Engine: h.Engine, State: "joining", Rank: -1, StepMS: m.MSPerGroup(),
+		Device: h.Device, Versions: h.Versions,
+	}
+	switch r := c.course.Round(); {
+	case r == nil:
+	case r.Has(m):
+		s.State, s.Rank, s.Groups = "member", m.Rank(), len(r.Groups(m))
+		s.StepMS = m.MSPerGroup() * float64(s.Groups)
+	case len(r.Members()) >= c.maxMembers():
+		s.State = "standby"
+	}
+	if m.Leaving() {
+		s.State = "leaving"
 	}
 	return s
 }

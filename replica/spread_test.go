@@ -14,6 +14,7 @@ import (
 	"mochi/allreduce"
 	"mochi/allreduce/allreducetest"
 	"mochi/coordinator"
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/replica"
@@ -31,7 +32,7 @@ type cluster struct {
 	rings map[int64][]allreduce.Transport
 	saved map[int64][]byte
 
-	events []string // "name shard=…"
+	events []string // the name, and of a shard mismatch "shard=… replica=…"
 	losses []float64
 	failed string
 	over   chan struct{}
@@ -113,11 +114,11 @@ func runClusterOn(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, 
 	return c
 }
 
-func (c *cluster) step(e coordinator.Event) {
+func (c *cluster) step(in coordinator.Input) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for events := []coordinator.Event{e}; len(events) > 0; events = events[1:] {
-		for _, a := range c.core.Step(time.Now(), events[0]).Actions {
+	for inputs := []coordinator.Input{in}; len(inputs) > 0; inputs = inputs[1:] {
+		for _, a := range c.core.Step(time.Now(), inputs[0]).Actions {
 			switch a := a.(type) {
 			case coordinator.Send:
 				l := c.links[a.To]
@@ -126,11 +127,18 @@ func (c *cluster) step(e coordinator.Event) {
 				}
 				l.in <- a.Message
 			case coordinator.Append:
-				events = append(events, coordinator.Appended{Step: a.Commit.Step})
+				inputs = append(inputs, coordinator.Appended{Step: a.Commit.Step})
 			case coordinator.Record:
 				c.losses = append(c.losses, a.Loss)
 			case coordinator.Report:
-				c.events = append(c.events, fmt.Sprintf("%s shard=%v replica=%v", a.Name, a.Fields["shard"], a.Fields["replica"]))
+				text := a.Event.EventName() + " "
+				switch e := a.Event.(type) {
+				case event.ShardMismatch:
+					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
+				case event.ShardDamaged:
+					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
+				}
+				c.events = append(c.events, text)
 			case coordinator.Finish:
 				if a.Failed {
 					c.failed = a.Reason

@@ -86,8 +86,8 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// event is a line of log.jsonl that is not a step.
-type event struct {
+// eventLine is a line of log.jsonl that is not a step.
+type eventLine struct {
 	Event   string `json:"event"`
 	Replica string `json:"replica"`
 	Reason  string `json:"reason"`
@@ -98,10 +98,10 @@ type event struct {
 }
 
 // events are the lines of log.jsonl with the given name.
-func (b *broken) events(name string) []event {
+func (b *broken) events(name string) []eventLine {
 	b.Helper()
-	var list []event
-	for _, e := range lines[event](b.T, filepath.Join(b.state, "log.jsonl")) {
+	var list []eventLine
+	for _, e := range lines[eventLine](b.T, filepath.Join(b.state, "log.jsonl")) {
 		if e.Event == name {
 			list = append(list, e)
 		}
@@ -143,9 +143,9 @@ func (b *broken) last() int64 {
 }
 
 // awaitEvents waits for the nth event of a name whose text contains part.
-func (b *broken) awaitEvents(name, part string, n int) event {
+func (b *broken) awaitEvents(name, part string, n int) eventLine {
 	b.Helper()
-	var e event
+	var e eventLine
 	b.await(fmt.Sprintf("event %q (%s)", name, part), func() bool {
 		seen := 0
 		for _, e = range b.events(name) {

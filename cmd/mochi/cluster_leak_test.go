@@ -10,6 +10,7 @@ import (
 
 	"mochi/allreduce/natsring"
 	"mochi/coordinator"
+	"mochi/coordinator/event"
 	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol/config"
@@ -25,9 +26,9 @@ type rounds struct{ members chan string }
 
 func (r rounds) Committed(coordinator.CommitRecord) {}
 
-func (r rounds) Event(name string, fields map[string]any) {
-	if name == "round" {
-		r.members <- fields["members"].(string)
+func (r rounds) Event(e event.Event) {
+	if round, ok := e.(event.Round); ok {
+		r.members <- round.Members
 	}
 }
 

@@ -5,11 +5,11 @@ package evaluate
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"sync"
 
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
@@ -25,8 +25,8 @@ type Options struct {
 	Device int       // GPU number
 	Images int       // training images that vote in kNN at most, 0 = all
 
-	Say   func(format string, args ...any)               // shows a line
-	Event func(name string, fields map[string]any) error // writes one to log.jsonl
+	Say   func(format string, args ...any) // shows a line
+	Event func(e event.Event) error        // writes one to log.jsonl
 }
 
 // Evaluator measures kNN accuracy and geometry during a run, with an engine of
@@ -127,7 +127,7 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 	r.SpreadOf = nil // too long for a log
 	e.Say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
 		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
-	return e.log("geometry", when, st, r)
+	return e.Event(geometryMeasured{stateOf(st, when), r})
 }
 
 // knn measures both features and logs one event, its unmarked figures those of
@@ -142,22 +142,5 @@ func (e *Evaluator) knn(ctx context.Context, eng engine.Engine, state engine.Sta
 	r, head := results[0], results[1]
 	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
 		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
-	return e.log("knn", when, st, struct {
-		KNNResult
-		Top1 float64 `json:"knn_top1_embedding"`
-		Top5 float64 `json:"knn_top5_embedding"`
-	}{r, head.Top1, head.Top5})
-}
-
-// log writes a result of the state st to log.jsonl.
-func (e *Evaluator) log(name, when string, st *checkpoint.State, result any) error {
-	text, err := json.Marshal(result)
-	if err != nil {
-		return err
-	}
-	fields := map[string]any{"step": st.Step, "epoch": st.Epoch, "when": when}
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return err
-	}
-	return e.Event(name, fields)
+	return e.Event(knnMeasured{stateOf(st, when), r, head.Top1, head.Top5})
 }

@@ -29,10 +29,10 @@ type GeometryResult struct {
 	Alignment       float64 `json:"alignment"`  // mean ‖x−y‖²
 	Uniformity      float64 `json:"uniformity"` // log mean e^{−2‖x_i−x_j‖²}, mean of that of x and of y
 	figures.Figures         // of the loss of x against k and the queue, means; Spread is the mean over dimensions of SpreadOf
-	SpreadMin       float64 `json:"spread_min"`
-	SpreadMax       float64 `json:"spread_max"`
+	SpreadMin       float64 `json:"spread_min"` // of the dimension with the smallest
+	SpreadMax       float64 `json:"spread_max"` // of the one with the largest
 
-	Images      int    `json:"images"`
+	Images      int    `json:"images"`       // measured on
 	Split       string `json:"split"`        // test or train
 	MoCHi       string `json:"mochi"`        // N,s,s2 of proxy_acc_hard
 	Oracle      bool   `json:"oracle"`       // keys of x's own class were left out

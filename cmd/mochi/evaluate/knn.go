@@ -14,11 +14,11 @@ import (
 
 // KNNResult is the JSON object of mochi eval knn.
 type KNNResult struct {
-	Top1    float64 `json:"knn_top1"`
-	Top5    float64 `json:"knn_top5"`
-	Train   int     `json:"train"`
-	Test    int     `json:"test"`
-	Feature string  `json:"feature"`
+	Top1    float64 `json:"knn_top1"` // accuracy, 0…1
+	Top5    float64 `json:"knn_top5"` // the class is one of the first five
+	Train   int     `json:"train"`    // training images that vote
+	Test    int     `json:"test"`     // test images that are classified
+	Feature string  `json:"feature"`  // backbone or embedding
 }
 
 // KNNOptions say what to classify, and how.

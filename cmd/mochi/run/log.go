@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"slices"
-	"strings"
 )
 
 // NewLog writes what changes to errs, one line each, for the logs of a
@@ -51,12 +50,7 @@ func (h PlainLog) Enabled(_ context.Context, level slog.Level) bool { return lev
 func (h PlainLog) Handle(_ context.Context, r slog.Record) error {
 	attrs := slices.Clone(h.attrs)
 	r.Attrs(func(a slog.Attr) bool { attrs = append(attrs, a); return true })
-	slices.SortStableFunc(attrs, func(a, b slog.Attr) int {
-		if d := order(a.Key) - order(b.Key); d != 0 {
-			return d
-		}
-		return strings.Compare(a.Key, b.Key)
-	})
+	slices.SortStableFunc(attrs, func(a, b slog.Attr) int { return order(a.Key) - order(b.Key) })
 	text := r.Message
 	switch {
 	case r.Level >= slog.LevelError:

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"mochi/coordinator"
+	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/data"
@@ -52,23 +53,23 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 	r.progress.step(line, steps)
 	if text := r.health.look(line); text != "" {
 		r.progress.Say("%s", text)
-		r.note(r.dir.Event("collapse", map[string]any{"step": line.Step, "spread": line.Spread}))
+		r.note(r.dir.Event(collapse{Step: line.Step, Spread: line.Spread}))
 	}
 }
 
 // Event implements coordinator.Observer.
-func (r *Recorder) Event(name string, fields map[string]any) {
-	if train, ok := fields["train"].(int); ok && name == "data" {
-		r.Know(protocol.Data{Train: train})
+func (r *Recorder) Event(e event.Event) {
+	if d, ok := e.(event.Data); ok {
+		r.Know(protocol.Data{Train: d.Train})
 	}
-	r.note(r.dir.Event(name, fields))
+	r.note(r.dir.Event(e))
 }
 
 // Watch makes the samples of a data set that cannot be decoded known: each is
 // shown and logged once, and replaced. It returns how to list them.
 func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 	for _, f := range set.Faults { // said with the announcement
-		r.note(r.dir.Event("unreadable data", map[string]any{"path": f.Path, "cause": f.Err}))
+		r.note(r.dir.Event(unreadableData{Path: f.Path, Cause: f.Err.Error()}))
 	}
 	wrap := func(d data.Dataset, report func(*data.CorruptError)) *data.Lenient {
 		l := data.NewLenient(d, report)
@@ -82,7 +83,7 @@ func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 			return // an error says it
 		}
 		r.progress.Say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
-		r.note(r.dir.Event("corrupt image", map[string]any{"path": e.Path, "cause": e.Err}))
+		r.note(r.dir.Event(corruptImage{Path: e.Path, Cause: e.Err.Error()}))
 	}
 	train := wrap(set.Train, report)
 	set.Train = train

@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"mochi/model/figures"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"mochi/coordinator/event"
+	"mochi/model/figures"
 )
 
 // Dir is a RUN folder: config.yaml, log.jsonl, samples.jsonl and
@@ -30,18 +32,19 @@ type Dir struct {
 
 // StepLine is one committed step in log.jsonl.
 type StepLine struct {
-	Step            int64              `json:"step"`
-	Epoch           int                `json:"epoch"`
-	Round           int64              `json:"round"`
-	World           int                `json:"world"`
-	figures.Figures                    // means over the batch
-	LR              float64            `json:"lr"`
-	QueueAge        float64            `json:"queue_age"` // steps, mean of the keys that are samples'
-	ImagesPS        float64            `json:"images_per_s"`
-	StepMS          float64            `json:"step_ms"`
-	Time            string             `json:"time"`
-	Phases          map[string]float64 `json:"phases"`
-	Digest          string             `json:"digest"`
+	Step            int64 `json:"step"`  // commits so far, this one included
+	Epoch           int   `json:"epoch"` // of its first sample
+	Round           int64 `json:"round"` // that computed it
+	World           int   `json:"world"` // members of that round
+	figures.Figures       // means over the batch
+
+	LR       float64            `json:"lr"`           // learning rate
+	QueueAge float64            `json:"queue_age"`    // steps, mean of the keys that are samples'
+	ImagesPS float64            `json:"images_per_s"` // global batch / step time; 0 when recovered from the log
+	StepMS   float64            `json:"step_ms"`      // from the commit before, or the start of the round, to this one
+	Time     string             `json:"time"`         // of its commit (RFC 3339, nanoseconds, UTC)
+	Phases   map[string]float64 `json:"phases"`       // ms, of the slowest member
+	Digest   string             `json:"digest"`       // of the query encoder's parameters after the step; "" when nobody lived to report it
 }
 
 // SampleLine is one committed step in samples.jsonl.
@@ -131,15 +134,11 @@ func WriteFile(path string, content []byte) error {
 	return nil
 }
 
-// append writes one JSON line.
-func (d *Dir) append(f *lineFile, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
+// append writes one line.
+func (d *Dir) append(f *lineFile, line []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err = f.file.Write(append(b, '\n'))
+	_, err := f.file.Write(append(line, '\n'))
 	return err
 }
 
@@ -150,19 +149,19 @@ func (d *Dir) step(f *lineFile, step int64, v any) error {
 		return nil
 	}
 	f.last = step
-	return d.append(f, v)
+	line, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return d.append(f, line)
 }
 
 // Event writes a line that is not a step.
-func (d *Dir) Event(name string, fields map[string]any) error {
-	line := map[string]any{}
-	for k, v := range fields {
-		if err, ok := v.(error); ok {
-			v = err.Error()
-		}
-		line[k] = v
+func (d *Dir) Event(e event.Event) error {
+	line, err := event.Line(e, time.Now())
+	if err != nil {
+		return err
 	}
-	line["event"], line["time"] = name, time.Now().UTC().Format(time.RFC3339Nano)
 	return d.append(d.log, line)
 }
 

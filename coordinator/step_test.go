@@ -12,13 +12,9 @@ import (
 func TestEvaluatedCommits(t *testing.T) {
 	const batch, samples = 4, 10
 	for every, want := range map[int][]int64{0: nil, 1: {3, 5, 8, 10}, 2: {5, 10}} {
-		c := NewCore(CoreConfig{
-			Training: config.Job{Batch: batch, KNNEvery: every},
-			Data:     protocol.Data{Kind: "idx", Train: samples},
-		})
 		var got []int64
 		for step := int64(1); step <= 10; step++ {
-			if c.evaluated(&protocol.Commit{Step: step, Cursor: (step - 1) * batch, Batch: batch}) {
+			if evaluated(&protocol.Commit{Step: step, Cursor: (step - 1) * batch, Batch: batch}, every, samples) {
 				got = append(got, step)
 			}
 		}

@@ -1,4 +1,4 @@
-package coordinator
+package round
 
 import (
 	"time"
@@ -7,18 +7,8 @@ import (
 	"mochi/model/figures"
 )
 
-// Observer is told what happens, from the server's goroutine: it must not
-// block for long.
-type Observer interface {
-	// Committed is called for every committed step in order, once its members
-	// have applied it (or the round broke before all had). See CommitRecord.
-	Committed(r CommitRecord)
-	// Event is called for everything else: a name ("replica lost") and fields.
-	Event(name string, fields map[string]any)
-}
-
-// CommitRecord is one committed step.
-type CommitRecord struct {
+// Record is one committed step, as the observer of a job hears of it.
+type Record struct {
 	Commit          protocol.Commit
 	World           int                // members that voted for it
 	Members         []string           // their names, by rank; nil for one recovered from the log
@@ -33,11 +23,32 @@ type CommitRecord struct {
 	Recovered       bool               // read from the log: its coordinator died before recording it
 }
 
-// newRecord computes what follows from the commit itself.
-func newRecord(commit protocol.Commit) CommitRecord {
+// RecordOf is what follows from a commit itself.
+func RecordOf(commit protocol.Commit) Record {
 	var sum figures.Figures
 	for _, g := range commit.Groups {
 		sum.Add(g.Figures)
 	}
-	return CommitRecord{Commit: commit, Figures: sum.Mean(commit.Batch)}
+	return Record{Commit: commit, Figures: sum.Mean(commit.Batch)}
+}
+
+// Measure is the record of a commit that is published now, but for the digests
+// that its members will report. replayed: it was recorded before.
+func (r *Round) Measure(commit protocol.Commit, replayed bool, now time.Time) Record {
+	rec := RecordOf(commit)
+	rec.World, rec.Time, rec.Replayed = r.World(), now, replayed
+	rec.Phases = map[string]float64{}
+	for _, m := range r.members {
+		rec.Members = append(rec.Members, m.Name())
+		if v := r.votes[m.ID()]; v != nil {
+			for name, ms := range v.Phases {
+				rec.Phases[name] = max(rec.Phases[name], ms)
+			}
+		}
+	}
+	if d := now.Sub(r.since); d > 0 {
+		rec.StepMS = d.Seconds() * 1e3
+		rec.ImagesPS = float64(commit.Batch) / d.Seconds()
+	}
+	return rec
 }

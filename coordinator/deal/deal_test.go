@@ -1,4 +1,4 @@
-package coordinator
+package deal
 
 import (
 	"fmt"
@@ -43,7 +43,7 @@ func TestDealIsOptimal(t *testing.T) {
 		if len(all) != groups || !slices.IsSorted(all) || all[0] != 0 || len(slices.Compact(all)) != groups {
 			t.Fatalf("Deal(%d, %d, %v) = %v", units, size, ms, deal)
 		}
-		if got, want := predict(deal, ms), float64(size)*bestTime(units, ms); math.Abs(got-want) > 1e-9 {
+		if got, want := Predict(deal, ms), float64(size)*bestTime(units, ms); math.Abs(got-want) > 1e-9 {
 			t.Fatalf("Deal(%d, %d, %v) = %v takes %v, %v is possible", units, size, ms, deal, got, want)
 		}
 	}
@@ -82,4 +82,18 @@ func bestTime(groups int, ms []float64) float64 {
 		best = min(best, max(float64(n)*ms[0], bestTime(groups-n, ms[1:])))
 	}
 	return best
+}
+
+// Members whose speed is unknown count as the mean of the others.
+func TestPredictUnknownSpeeds(t *testing.T) {
+	deal := [][]int{{0, 1}, {2}, {3, 4, 5}}
+	if got := Predict(deal, []float64{10, 0, 20}); got != 60 {
+		t.Errorf("%v ms, want 60 of the last", got)
+	}
+	if got := Predict(deal, []float64{10, 20, 0}); got != 45 {
+		t.Errorf("%v ms, want 3 groups of 15", got)
+	}
+	if got := Predict(deal, []float64{0, 0, 0}); got != 3 {
+		t.Errorf("%v, want the longest", got)
+	}
 }

@@ -1,6 +1,7 @@
-package coordinator
+package place
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -118,5 +119,63 @@ func TestPlaceManyShards(t *testing.T) {
 	}
 	if moved := place(t, has[1:], 2048, 2); moved > 2*(2048+9)/9 {
 		t.Errorf("%d copies moved from a leaver", moved)
+	}
+}
+
+func ExamplePlace() {
+	both, neither := []bool{true, true, true, true}, make([]bool, 4)
+	holders := Place([][]bool{both, both, neither}, 4, 2) // a third member joins
+	fmt.Println(holders)
+	fmt.Println(Transfers([][]bool{both, both, neither}, holders))
+	// Output:
+	// [[1 2] [0 1] [0 1] [2 0]]
+	// [{0 0 [2]} {3 1 [2]}]
+}
+
+// After the transfers everybody holds what was wanted; only holders send, to
+// members that lack it, each shard once; and no other holder of a shard had less
+// to send than the one chosen.
+func TestTransfersMakeItSo(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 500 {
+		shards, members, copies := 1+rng.IntN(12), 1+rng.IntN(6), 1+rng.IntN(3)
+		has := make([][]bool, members)
+		for m := range has {
+			has[m] = make([]bool, shards)
+		}
+		for v := range shards {
+			has[rng.IntN(members)][v] = true
+			for m := range members {
+				has[m][v] = has[m][v] || rng.IntN(3) == 0
+			}
+		}
+		want := Place(has, shards, copies)
+		sends := make([]int, members)
+		last := -1
+		for _, tr := range Transfers(has, want) {
+			if tr.Shard <= last || !has[tr.From][tr.Shard] || len(tr.To) == 0 {
+				t.Fatalf("%+v after shard %d, of %v", tr, last, has)
+			}
+			last = tr.Shard
+			for m := range members {
+				if has[m][tr.Shard] && sends[m] < sends[tr.From] {
+					t.Fatalf("%d sends %d although %d sends less: %v", tr.From, tr.Shard, m, sends)
+				}
+			}
+			sends[tr.From]++
+			for _, m := range tr.To {
+				if has[m][tr.Shard] {
+					t.Fatalf("%d gets shard %d, which it holds", m, tr.Shard)
+				}
+				has[m][tr.Shard] = true
+			}
+		}
+		for v, holders := range want {
+			for _, m := range holders {
+				if !has[m][v] {
+					t.Fatalf("%d lacks shard %d in the end", m, v)
+				}
+			}
+		}
 	}
 }

@@ -1,4 +1,15 @@
-package coordinator
+// Package deal gives the BatchNorm groups of a step to the members of a round,
+// so that the slowest of them is done as early as possible. It is pure.
+//
+// A step's global batch of B samples is cut into G groups of g samples. What is
+// dealt is units: N consecutive groups each (--groups-at-once, default 1),
+// which are never split, because a group's bits may depend on how many groups
+// are computed at once and must not depend on how many a member was dealt.
+//
+// Members differ in speed, and the speed of each is measured. Greedy list
+// scheduling (Graham 1969) is optimal here, since all units take a member the
+// same time. Cost: O(units · members).
+package deal
 
 // Deal gives BatchNorm groups 0…units·size−1 to members by rank, contiguously
 // and each exactly once, so that the slowest member is done as early as
@@ -11,14 +22,14 @@ package coordinator
 // for equal tasks on machines of different speed; ties go to the lower rank,
 // so members of equal speed get counts that differ by at most one unit.
 func Deal(units, size int, msPerGroup []float64) [][]int {
-	ms := fill(msPerGroup)
+	ms := withMean(msPerGroup)
 	counts := make([]int, len(ms))
 	for left := units; left > 0; left-- {
 		best := units - left // one each to begin with
 		if best >= len(ms) {
 			best = 0
 			for i := range ms {
-				if finish(counts[i]+1, ms[i]) < finish(counts[best]+1, ms[best]) {
+				if timeFor(counts[i]+1, ms[i]) < timeFor(counts[best]+1, ms[best]) {
 					best = i
 				}
 			}
@@ -37,10 +48,11 @@ func Deal(units, size int, msPerGroup []float64) [][]int {
 	return deal
 }
 
-func finish(groups int, ms float64) float64 { return float64(groups) * ms }
+// timeFor is how long a member computes so many units or groups.
+func timeFor(n int, ms float64) float64 { return float64(n) * ms }
 
-// fill replaces unknown speeds by the mean of the known ones.
-func fill(ms []float64) []float64 {
+// withMean replaces unknown speeds by the mean of the known ones.
+func withMean(ms []float64) []float64 {
 	sum, known := 0.0, 0
 	for _, v := range ms {
 		if v > 0 {
@@ -61,12 +73,13 @@ func fill(ms []float64) []float64 {
 	return full
 }
 
-// predict is the time of a step's computation under a deal, in ms.
-func predict(deal [][]int, msPerGroup []float64) float64 {
-	ms := fill(msPerGroup)
+// Predict is how long the computation of a step takes under a deal, in ms: the
+// time of its slowest member. Unknown speeds are taken as in Deal.
+func Predict(deal [][]int, msPerGroup []float64) float64 {
+	ms := withMean(msPerGroup)
 	slowest := 0.0
 	for i, groups := range deal {
-		slowest = max(slowest, finish(len(groups), ms[i]))
+		slowest = max(slowest, timeFor(len(groups), ms[i]))
 	}
 	return slowest
 }

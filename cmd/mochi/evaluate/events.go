@@ -1,0 +1,41 @@
+package evaluate
+
+import (
+	"log/slog"
+
+	"mochi/replica/checkpoint"
+)
+
+// state says which encoder an event is about.
+type state struct {
+	Step  int64  `json:"step"`  // commits that it has seen
+	Epoch int    `json:"epoch"` // of that step
+	When  string `json:"when"`  // "before training", "after epoch 3", "after training"
+}
+
+func stateOf(st *checkpoint.State, when string) state {
+	return state{Step: st.Step, Epoch: st.Epoch, When: when}
+}
+
+// knnMeasured is logged when the encoder was evaluated by its nearest
+// neighbours (--knn-every). Figures without another name are of the backbone's
+// features.
+type knnMeasured struct {
+	state
+	KNNResult
+	EmbeddingTop1 float64 `json:"knn_top1_embedding"` // of the embeddings
+	EmbeddingTop5 float64 `json:"knn_top5_embedding"` // likewise
+}
+
+// geometryMeasured is logged when it was looked where the encoder puts images
+// (--knn-every).
+type geometryMeasured struct {
+	state
+	GeometryResult
+}
+
+func (knnMeasured) EventName() string      { return "knn" }
+func (geometryMeasured) EventName() string { return "geometry" }
+
+func (knnMeasured) Level() slog.Level      { return slog.LevelInfo }
+func (geometryMeasured) Level() slog.Level { return slog.LevelInfo }

@@ -1,0 +1,34 @@
+package run
+
+import "log/slog"
+
+// The events of log.jsonl that are not the coordinator's (package event says
+// how to add one; docs/log.md lists them all).
+
+// collapse is logged once, when the embeddings are close to each other: training
+// has failed.
+type collapse struct {
+	Step   int64   `json:"step"`   // at which it was noticed
+	Spread float64 `json:"spread"` // of the queries: 1 over the whole sphere, 0 when all are alike
+}
+
+// unreadableData is logged for each part of a data set that cannot be listed.
+type unreadableData struct {
+	Path  string `json:"path"`  // a folder or file of the data set
+	Cause string `json:"cause"` // why not
+}
+
+// corruptImage is logged once for each image that cannot be decoded. Another
+// image takes its place.
+type corruptImage struct {
+	Path  string `json:"path"`  // of the image
+	Cause string `json:"cause"` // why not
+}
+
+func (collapse) EventName() string       { return "collapse" }
+func (unreadableData) EventName() string { return "unreadable data" }
+func (corruptImage) EventName() string   { return "corrupt image" }
+
+func (collapse) Level() slog.Level       { return slog.LevelWarn }
+func (unreadableData) Level() slog.Level { return slog.LevelWarn }
+func (corruptImage) Level() slog.Level   { return slog.LevelWarn }

@@ -1,0 +1,58 @@
+package coordinator
+
+import (
+	"mochi/coordinator/event"
+	"mochi/coordinator/protocol"
+	"mochi/coordinator/round"
+)
+
+// Action is something to do. Actions are carried out in order.
+type Action interface{ action() }
+
+// Send delivers a message to a replica.
+type Send struct {
+	To      string
+	Message protocol.Message
+}
+
+// Append writes a commit to the log and answers with Appended or
+// AppendFailed. There is at most one at a time.
+type Append struct{ Commit protocol.Commit }
+
+// CommitRecord is one committed step, as the observer hears of it.
+type CommitRecord = round.Record
+
+// Record tells the observer of a commit: each step once and in order, and
+// once more (Replayed) when it had to be run again from a checkpoint.
+type Record struct{ CommitRecord }
+
+// Report tells the observer of anything else that people should know.
+type Report struct{ Event event.Event }
+
+// Remember stores what the job trains on.
+type Remember struct{ Data protocol.Data }
+
+// Reserve stores the number of a round before anybody hears of it, so that no
+// later coordinator gives it to another membership.
+type Reserve struct{ Round int64 }
+
+// Finish ends the job; it is the last action.
+type Finish struct {
+	Failed bool
+	Fenced bool // another coordinator goes on with it
+	Reason string
+}
+
+func (Send) action()     {}
+func (Append) action()   {}
+func (Record) action()   {}
+func (Report) action()   {}
+func (Remember) action() {}
+func (Reserve) action()  {}
+func (Finish) action()   {}
+
+// Plan is what Step decided, and why the job stands where it stands.
+type Plan struct {
+	Actions []Action
+	Reason  string
+}

@@ -1,0 +1,80 @@
+package history
+
+import "time"
+
+// Upload is the checkpoint that is asked for and not yet stored. The zero value
+// is none. One without a sender is owed: the replica that should have sent it
+// was lost, or what it sends cannot be trusted.
+type Upload struct {
+	wanted bool
+	step   int64
+	from   string // "" when nobody sends it
+	bad    bool   // what is on its way differs from the majority's state
+	since  time.Time
+}
+
+// Ask wants the state after a step as a checkpoint, from a replica, or from
+// nobody yet (""). It takes the place of what was wanted before.
+func (u *Upload) Ask(step int64, from string, now time.Time) {
+	*u = Upload{wanted: true, step: step, from: from, since: now}
+}
+
+// AskAnother makes another replica send it.
+func (u *Upload) AskAnother(from string, now time.Time) { u.from, u.since, u.bad = from, now, false }
+
+// Drop wants nothing any more.
+func (u *Upload) Drop() { *u = Upload{} }
+
+// Wanted says whether any checkpoint is.
+func (u *Upload) Wanted() bool { return u.wanted }
+
+// Step is whose state is wanted.
+func (u *Upload) Step() int64 { return u.step }
+
+// Since is when it was asked for.
+func (u *Upload) Since() time.Time { return u.since }
+
+// Owed says that one is wanted and nobody sends it.
+func (u *Upload) Owed() bool { return u.wanted && u.from == "" }
+
+// Of says whether the state after a step is wanted.
+func (u *Upload) Of(step int64) bool { return u.wanted && u.step == step }
+
+// OnItsWay says whether somebody sends the state after a step.
+func (u *Upload) OnItsWay(step int64) bool { return u.Of(step) && u.from != "" }
+
+// LostBy says that a replica is gone, and with it what it was sending.
+func (u *Upload) LostBy(id string, now time.Time) {
+	if u.wanted && u.from == id {
+		u.from, u.since = "", now
+	}
+}
+
+// FailedBy says that a replica could not send the state after a step.
+func (u *Upload) FailedBy(id string, step int64, now time.Time) {
+	if u.Of(step) {
+		u.LostBy(id, now)
+	}
+}
+
+// Spoil says that what anybody sends of a step may be wrong.
+func (u *Upload) Spoil(step int64) {
+	if u.Of(step) {
+		u.from, u.bad = "", true
+	}
+}
+
+// SpoilFrom says so of what one replica sends.
+func (u *Upload) SpoilFrom(id string, step int64) {
+	if u.Of(step) && u.from == id {
+		u.from, u.bad = "", true
+	}
+}
+
+// Stored takes the news that the state after a step is safe: whatever was
+// wanted up to there is done, unless it was found wrong on its way.
+func (u *Upload) Stored(step int64) {
+	if u.wanted && u.step <= step && !u.bad {
+		u.Drop()
+	}
+}

@@ -1,0 +1,151 @@
+package coordinator
+
+import (
+	"slices"
+	"strconv"
+
+	"mochi/coordinator/event"
+	"mochi/coordinator/protocol"
+	"mochi/coordinator/roster"
+)
+
+// hello admits a replica, refuses it, or welcomes it again.
+func (c *Core) hello(version int, h protocol.Hello) {
+	if refused := c.differs(version, h); refused != nil {
+		c.send(h.ID, protocol.Message{Refused: refused})
+		c.report(event.Refused{
+			Replica: event.Replica{Name: h.Name, ID: h.ID}, Field: refused.Field, Want: refused.Want, Got: refused.Got,
+		})
+		return
+	}
+	c.patience.Greeted(c.now)
+	if h.Data.Kind == "" {
+		c.welcome(h.ID) // it will say Hello again once it knows what to load
+		return
+	}
+	if c.data.Kind == "" {
+		c.data = h.Data
+		c.do(Remember{h.Data})
+		c.report(event.Data{Kind: h.Data.Kind, Train: h.Data.Train, Classes: h.Data.Classes, Digest: h.Data.Digest})
+	}
+	r := c.roster.Get(h.ID)
+	if r != nil && c.isMember(r) {
+		c.welcome(h.ID) // a repeated Hello; it is at work
+		return
+	}
+	if r == nil {
+		r = c.roster.Admit(h, c.now)
+		c.report(event.Joined{Replica: about(r), Engine: h.Engine, Threads: h.Threads})
+	}
+	if !r.Says(h, c.now) {
+		c.welcome(h.ID)
+		return
+	}
+	if r.Step() > c.history.Head() {
+		c.report(event.AheadOfLog{Replica: about(r), Step: r.Step(), Log: c.history.Head()})
+		r.Forget()
+	}
+	c.welcome(h.ID)
+	c.sendAgain()
+}
+
+func (c *Core) welcome(id string) {
+	c.send(id, protocol.Message{Welcome: &protocol.Welcome{
+		Instance: c.cfg.Instance, Config: c.cfg.Training, Data: c.data,
+		Gossip: slices.Concat(c.cfg.Gossip, c.roster.Gossip(id)),
+	}})
+}
+
+// differs compares a replica with the job and names the first difference.
+func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
+	const sameBuild = "run the same build of mochi on every host"
+	const sameData = "give every replica the same data set (same files, same order)"
+	const sameNumerics = "replicas agree to the bit only if they round alike: start all with the same --engine and --threads, on processors with the same instruction sets"
+	have, want := h.Data, c.data
+	numerics := h.Numerics
+	if peers := c.roster.All(); len(peers) > 0 && peers[0].ID() != h.ID {
+		numerics = peers[0].Hello().Numerics
+	}
+	for _, f := range []struct {
+		skip             bool
+		field, want, got string
+		hint             string
+	}{
+		{false, "protocol version", strconv.Itoa(protocol.Version), strconv.Itoa(version), sameBuild},
+		{false, "binary", c.cfg.Binary, h.Binary, sameBuild},
+		{false, "engine's numerics", numerics, h.Numerics, sameNumerics},
+		{h.Config == "", "configuration", c.cfg.ConfigDigest, h.Config, "restart the replica: it takes its configuration from the coordinator"},
+		{have.Kind == "" || want.Kind == "", "data kind", want.Kind, have.Kind, sameData},
+		{have.Kind == "" || want.Kind == "", "data training samples", strconv.Itoa(want.Train), strconv.Itoa(have.Train), sameData},
+		{have.Kind == "" || want.Kind == "", "data classes", strconv.Itoa(want.Classes), strconv.Itoa(have.Classes), sameData},
+		{have.Kind == "" || want.Kind == "", "data digest", want.Digest, have.Digest, sameData},
+	} {
+		if !f.skip && f.want != f.got {
+			return &protocol.Refused{Field: f.field, Want: f.want, Got: f.got, Hint: f.hint}
+		}
+	}
+	return nil
+}
+
+// isMember says whether a replica is a member of the round in hand.
+func (c *Core) isMember(r *roster.Replica) bool {
+	return c.course.Round() != nil && c.course.Round().Has(r)
+}
+
+// sendAgain sends the last commit of the log again to replicas outside the
+// round that voted for it and did not see it: they still hold its gradients.
+func (c *Core) sendAgain() {
+	last := c.history.Last()
+	if last == nil {
+		return
+	}
+	for _, r := range c.roster.All() {
+		if c.isMember(r) || !r.Missed(last) {
+			continue
+		}
+		again := *last
+		again.EndRound, again.Checkpoint, again.Final = true, false, false
+		r.SentAgain(last.Step, c.now)
+		c.send(r.ID(), protocol.Message{Commit: &again})
+		c.report(event.SentAgain{Replica: about(r), Step: last.Step})
+	}
+}
+
+// leaving lets a replica go: a member after the next commit, others at once.
+func (c *Core) leaving(r *roster.Replica) {
+	if r.Leave() && !c.isMember(r) {
+		c.dismiss(r)
+	}
+}
+
+// dismiss says goodbye to a leaver. If it alone holds the job's state it
+// stores that first.
+func (c *Core) dismiss(r *roster.Replica) {
+	c.roster.Remove(r)
+	at := c.history.At()
+	if c.holdsAll(r) && !c.safe(at) && !c.heldByStaying() {
+		c.send(r.ID(), protocol.Message{Snapshot: &protocol.Snapshot{Step: at}})
+		c.upload.Ask(at, r.ID(), c.now)
+	}
+	c.send(r.ID(), protocol.Message{Stop: &protocol.Stop{Reason: "left the job as asked"}})
+	c.report(event.Left{Replica: about(r)})
+}
+
+// holdsAll says whether a replica is known to stand where the job stands, with
+// all of the queue.
+func (c *Core) holdsAll(r *roster.Replica) bool {
+	return r.Step() == c.history.At() && c.copies.Covered(r)
+}
+
+// heldByStaying says whether those who stay hold the job's state, and between
+// them the queue.
+func (c *Core) heldByStaying() bool {
+	there := slices.DeleteFunc(c.roster.Staying(), func(r *roster.Replica) bool { return r.Step() != c.history.At() })
+	return len(there) > 0 && c.copies.Covered(there...)
+}
+
+// safe says whether the state after a step needs no upload: it is a checkpoint,
+// on its way to become one, or what the seed gives.
+func (c *Core) safe(step int64) bool {
+	return c.history.Restorable(step) || c.upload.OnItsWay(step)
+}

@@ -1,0 +1,134 @@
+package round
+
+import "fmt"
+
+// Course is a job from its first round to its end.
+type Course struct {
+	round   *Round // in hand, nil between rounds
+	last    int64  // highest number ever used
+	begun   bool   // this coordinator has begun a round
+	why     string // why the next round is needed
+	waiting string // what is awaited while there is no round; at the end, why it ended
+
+	stop      string // why an orderly stop was asked for, "" if not
+	finishing bool   // the last commit is applied; its checkpoint is awaited
+	over      bool
+	failed    bool
+}
+
+// NewCourse is a course whose first round gets the number after last, for the
+// reason why.
+func NewCourse(last int64, why string) *Course {
+	return &Course{last: last, why: why, waiting: "waiting for replicas"}
+}
+
+// State is where the job stands.
+func (c *Course) State() State {
+	switch {
+	case c.over:
+		return Finished
+	case c.round != nil:
+		return c.round.State()
+	case c.finishing:
+		return Concluding
+	}
+	return Gathering
+}
+
+// Round is the one in hand, nil between rounds.
+func (c *Course) Round() *Round { return c.round }
+
+// Last is the highest number of a round ever used.
+func (c *Course) Last() int64 { return c.last }
+
+// Begun says whether this coordinator has begun a round.
+func (c *Course) Begun() bool { return c.begun }
+
+// Because gives the reason for the next round.
+func (c *Course) Because(why string) { c.why = why }
+
+// Why is the reason for the next round.
+func (c *Course) Why() string { return c.why }
+
+// NextNumber is that of the next round; no other will get it.
+func (c *Course) NextNumber() int64 {
+	c.last++
+	return c.last
+}
+
+// Begin takes a round in hand.
+func (c *Course) Begin(r *Round) { c.round, c.begun = r, true }
+
+// EndRound drops the round and returns it. Why it ended is why the next one is
+// needed.
+func (c *Course) EndRound() *Round {
+	r := c.round
+	c.round, c.why = nil, r.ending
+	return r
+}
+
+// Wait says what is awaited while there is no round.
+func (c *Course) Wait(reason string) { c.waiting = reason }
+
+// Stop asks for an orderly stop; false when one was asked for before.
+func (c *Course) Stop(reason string) bool {
+	if c.stop != "" {
+		return false
+	}
+	c.stop = reason
+	return true
+}
+
+// Stopping is why an orderly stop was asked for, "" if not.
+func (c *Course) Stopping() string { return c.stop }
+
+// Finishing says whether the last commit is applied.
+func (c *Course) Finishing() bool { return c.finishing }
+
+// FinishSoon says that no further step is run, only a checkpoint awaited.
+func (c *Course) FinishSoon() { c.finishing = true }
+
+// GoOn takes that back: the checkpoint is lost, steps have to be run again.
+func (c *Course) GoOn() { c.finishing = false }
+
+// Finish ends the job.
+func (c *Course) Finish(failed bool, reason string) {
+	c.over, c.failed, c.round, c.waiting = true, failed, nil, reason
+}
+
+// Phase is the state in the five words of protocol.Status.
+func (c *Course) Phase() string {
+	switch s := c.State(); {
+	case s == Finished && c.failed:
+		return "failed"
+	case s == Finished:
+		return "done"
+	case c.stop != "", s == Concluding, s == Saving:
+		return "stopping"
+	case s == Gathering:
+		return "waiting"
+	}
+	return "running"
+}
+
+// Explain says in words what the job is waiting for.
+func (c *Course) Explain() string {
+	switch c.State() {
+	case Appending:
+		return "waiting for the log"
+	case Closing:
+		return "finishing the round: " + c.round.ending
+	case Saving:
+		return "storing the last checkpoint"
+	case Voting, Applying:
+		names := ""
+		for i, name := range c.round.Absent() {
+			if i > 0 {
+				names += ", "
+			}
+			names += name
+		}
+		return fmt.Sprintf("computing: %s", names)
+	}
+	return c.waiting
+}

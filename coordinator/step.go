@@ -1,0 +1,187 @@
+package coordinator
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mochi/coordinator/event"
+	"mochi/coordinator/protocol"
+	"mochi/coordinator/roster"
+	"mochi/coordinator/round"
+)
+
+// ready takes a vote.
+func (c *Core) ready(m *roster.Replica, v *protocol.Ready) {
+	r := c.course.Round()
+	if !r.Vote(m, v) {
+		return
+	}
+	m.Busy()
+	if m.Step() < 0 && r.State() == round.Voting && c.history.Digest() != "" {
+		m.ComputedFrom(c.history.At(), c.history.Digest())
+	}
+	if r.Steps() == 0 && m.Step() >= 0 {
+		for _, t := range r.TransfersTo(m) { // it computed with them
+			m.GotShard(t.Shard, c.copies.Shards(), t.Digest)
+		}
+	}
+	m.Measured(v.BusyMS, len(r.Groups(m)))
+}
+
+// decide compares the votes once all are in and asks for the append.
+func (c *Core) decide() bool {
+	r := c.course.Round()
+	if majority, others := r.CompareVotes(); len(others) > 0 {
+		c.disagree(r, "gradients", r.Step(), others, len(majority))
+		return true
+	}
+	commit, err := r.Commit(c.cfg.Training, c.data.Train, c.cfg.LR)
+	if err != nil {
+		c.fail(err.Error())
+		return true
+	}
+	if commit.Step > c.history.Head() {
+		r.Append(commit)
+		c.do(Append{*commit})
+		return true
+	}
+	// The step is in the log already: it is run again from a checkpoint.
+	if logged, ok := c.history.Logged(commit.Step); ok && logged != commit.Digest {
+		c.report(event.ReplayMismatch{Step: commit.Step, Log: logged, Now: commit.Digest})
+	}
+	c.publish(r, commit, true)
+	return true
+}
+
+// appended publishes the commit that is now in the log.
+func (c *Core) appended(step int64) {
+	r := c.course.Round()
+	if commit := r.Appended(step); commit != nil {
+		c.history.Append(commit)
+		c.publish(r, commit, false)
+	}
+}
+
+// appendFailed ends the job: without a log nothing can be promised.
+func (c *Core) appendFailed(e AppendFailed) {
+	if e.Fenced { // another coordinator tells the replicas how it goes on
+		c.course.Finish(true, e.Error)
+		c.do(Finish{Failed: true, Fenced: true, Reason: e.Error})
+		return
+	}
+	c.fail(fmt.Sprintf("step %d could not be logged: %s", e.Step, e.Error))
+}
+
+// publish makes a step final for the members. What ends the round or stores a
+// checkpoint is decided here: members may have been lost during the append.
+func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
+	out := *commit
+	out.Final = c.course.Stopping() != "" || c.Total() > 0 && commit.Step >= c.Total()
+	if out.Final {
+		r.End("the last step")
+	} else if why := c.boundary(r); why != "" {
+		r.End(why)
+	}
+	out.EndRound = r.Ending() != ""
+	every := c.cfg.Training.CheckpointEvery
+	out.Checkpoint = out.Final || c.upload.Owed() || every > 0 && commit.Step%every == 0 ||
+		evaluated(commit, c.cfg.Training.KNNEvery, c.data.Train) || !r.StayersCover()
+	if out.Checkpoint {
+		from := "" // rank 0 sends it
+		if members := r.Members(); len(members) > 0 && members[0].Rank() == 0 {
+			from = members[0].ID()
+		}
+		c.upload.Ask(commit.Step, from, c.now)
+	}
+	c.latest = r.Measure(out, replayed, c.now)
+	r.Publish(c.latest, c.now)
+	for _, m := range r.Members() {
+		c.send(m.ID(), protocol.Message{Commit: &out})
+	}
+	c.history.StandAt(commit.Step, "")
+	c.patience.Committed()
+	c.sendAgain()
+}
+
+// evaluated says whether a commit ends an epoch of train samples whose state is
+// evaluated (config.Job.KNNEvery), for which it is needed as a checkpoint.
+func evaluated(commit *protocol.Commit, knnEvery, train int) bool {
+	every, n := int64(knnEvery), int64(train)
+	if every == 0 || n == 0 {
+		return false
+	}
+	before, after := commit.Cursor/n, (commit.Cursor+int64(commit.Batch))/n
+	return before/every != after/every
+}
+
+// applied takes a member's report of the state after a commit, or that of a
+// replica outside the round that was sent the last commit again.
+func (c *Core) applied(m *roster.Replica, a *protocol.Applied) {
+	if r := c.course.Round(); r != nil && r.Applied(m, a) {
+		m.Busy()
+		return
+	}
+	m.AppliedAgain(a)
+}
+
+// settle compares what the members hold after a commit and tells the observer.
+// Members that differ from the majority get its state in a new round; the step
+// itself stands.
+func (c *Core) settle() bool {
+	r := c.course.Round()
+	reports := r.Settle()
+	record := reports.Record
+	step := record.Commit.Step
+	majority, others := reports.Compare()
+	for _, m := range majority {
+		m.Holds(step, reports.Of(m).StateDigest, reports.Of(m).Shards)
+	}
+	record.Digest, record.StateDigest = reports.Digests(majority)
+	c.do(Record{record})
+	if len(majority) > 0 {
+		c.history.StandAt(step, record.StateDigest)
+	}
+	if reports.Final {
+		c.course.FinishSoon()
+	}
+	wrong := c.dropOddCopies(step, majority, func(m *roster.Replica, v int) bool {
+		return slices.Contains(reports.Of(m).Damaged, v)
+	})
+	if wrong > 0 {
+		c.upload.Spoil(step) // it may have been put together from them
+	}
+	switch {
+	case len(others) > 0:
+		c.disagree(r, "states", step, others, len(majority))
+		for _, m := range others {
+			c.upload.SpoilFrom(m.ID(), step)
+		}
+	case wrong == 0:
+		c.patience.Agreed()
+	default:
+		if n, enough := c.patience.Mismatch(); enough {
+			c.fail(fmt.Sprintf("step %d: copies of queue shards differ, %d times in a row: look for faulty memory in the replicas reported", step, n))
+		} else {
+			r.End(fmt.Sprintf("%d copies of queue shards differ at step %d", wrong, step))
+		}
+	}
+	return true
+}
+
+// disagree ends a round in which some members hold other values than the
+// majority; they get its state.
+func (c *Core) disagree(r *round.Round, what string, step int64, others []*roster.Replica, majority int) {
+	var names []string
+	for _, m := range others {
+		m.Forget()
+		names = append(names, m.String())
+		c.report(event.DigestMismatch{Replica: about(m), Step: step, What: what, Majority: majority})
+	}
+	who := strings.Join(names, ", ")
+	if n, enough := c.patience.Mismatch(); enough {
+		c.fail(fmt.Sprintf("step %d: the %s of %s differ from the others', %d times in a row: look for faulty memory or different processors there", step, what, who, n))
+		return
+	}
+	r.End(fmt.Sprintf("%s of %s differ at step %d", what, who, step))
+}
