@@ -171,6 +171,8 @@ func (c *Core) take(from *roster.Replica, in Input) {
 		c.tick(in.Stood)
 	case StopRequested:
 		c.stopRequested(in.Reason)
+	default:
+		panic(fmt.Sprintf("coordinator: no handler for %T", in))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/coordinator/roster"
+	"mochi/coordinator/round"
 	"mochi/model/figures"
 )
 
@@ -34,7 +35,8 @@ import (
 //   - the observer hears of every step in order, once, and again only when it
 //     is run again;
 //
-// and, when the faults cease, that the job ends.
+// and, when the faults cease, that the job ends. Besides, everything that the
+// table takes must have happened in some history.
 func TestRandomHistories(t *testing.T) {
 	histories := 150
 	if testing.Short() {
@@ -54,11 +56,23 @@ func TestRandomHistories(t *testing.T) {
 		total.sent == 0 || total.shardsLost == 0 || total.repaired == 0 || total.saves == 0 {
 		t.Errorf("some faults never happened: %+v", total)
 	}
+	rare := 0
+	for ; len(total.taken.missing()) > 0 && rare < 600; rare++ {
+		w := newWorld(t, uint64(1000+rare), []string{"2", "3"}[rare%2], []int{1, 1, 2, 1, 3}[rare%5])
+		w.rare = true
+		w.run()
+		total.add(w.totals)
+	}
+	t.Logf("%d histories with rare events", rare)
+	if missing := total.taken.missing(); len(missing) > 0 {
+		t.Errorf("the table takes what never came in %d histories: %q", histories+rare, missing)
+	}
 }
 
 type totals struct {
 	steps, rounds, restarts, crashes, replays, resent, peers, misjudged int
 	sent, shardsLost, repaired, saves                                   int // of the queue's shards
+	taken                                                               seen
 }
 
 func (a *totals) add(b totals) {
@@ -74,6 +88,11 @@ func (a *totals) add(b totals) {
 	a.shardsLost += b.shardsLost
 	a.repaired += b.repaired
 	a.saves += b.saves
+	for k := range a.taken {
+		for s := range a.taken[k] {
+			a.taken[k][s] += b.taken[k][s]
+		}
+	}
 }
 
 const worldSteps, worldShards = 25, 7
@@ -99,6 +118,8 @@ type world struct {
 	lastRound   int64
 	finished    bool
 	faults      bool
+	failing     bool // the job is about to fail, as it should
+	rare        bool // hints, stops, and a log that fails happen as well
 	totals      totals
 
 	copies  string          // --queue-copies
@@ -187,7 +208,14 @@ func (w *world) run() {
 		if i > 20000 {
 			w.fatalf("the job does not end: %s, %+v", w.core.course.Explain(), w.core.Status())
 		}
-		w.event()
+		if w.rare && w.faults && w.rng.IntN(w.every()) == 0 {
+			w.rarity()
+		} else {
+			w.event()
+		}
+		if w.finished && w.rare && (w.checkpoint == nil || w.checkpoint.Step < worldSteps) {
+			w.startAgain()
+		}
 	}
 	w.totals.steps += len(w.log)
 	if len(w.log) != worldSteps {
@@ -242,15 +270,7 @@ func (w *world) event() {
 			w.missing["flip "+m.id] = true // one copy less
 		}
 	case n < 995:
-		if len(w.uploads) > 0 { // a full disk
-			step := w.uploads[0]
-			w.uploads = w.uploads[1:]
-			if step < worldSteps { // the last one would end the job as failed
-				w.step(StoreFailed{Step: step, Error: "full"})
-			} else {
-				w.uploads = append(w.uploads, step)
-			}
-		}
+		w.fullDisk()
 	default:
 		if m.round != nil && m.next > 0 {
 			m.send(protocol.Message{Failed: &protocol.Failed{Round: m.round.Round, Step: m.next, Error: "ring"}})
@@ -259,11 +279,86 @@ func (w *world) event() {
 	}
 }
 
+// every is how often something rare happens: one event in so many.
+func (w *world) every() int {
+	if w.core.course.State() == round.Saving {
+		return 3 // that is rare by itself
+	}
+	return 12
+}
+
+// rarity lets one thing happen that does not in every job.
+func (w *world) rarity() {
+	alive := w.living()
+	if len(alive) == 0 {
+		return
+	}
+	m := alive[w.rng.IntN(len(alive))]
+	switch n := w.rng.IntN(100); {
+	case n < 60:
+		w.step(Hint{m.id, w.rng.IntN(2) == 0})
+	case n < 63:
+		w.note("a stop is asked for")
+		w.step(StopRequested{"interrupt"})
+	case n < 65 && len(w.appends) > 0:
+		w.failAppend(w.rng.IntN(2) == 0)
+	case n < 72: // kept by its client while the connection was broken
+		m.send(protocol.Message{Failed: &protocol.Failed{Round: w.lastRound - 1, Step: m.step + 1, Error: "late"}})
+	case n < 79:
+		m.send(protocol.Message{Applied: &protocol.Applied{Round: w.lastRound - 1, Step: m.step, StateDigest: "late"}})
+	case n < 85:
+		w.fullDisk()
+	case n < 90:
+		w.leave(m)
+	}
+}
+
+// fullDisk makes a checkpoint fail that is on its way. The job fails if it
+// cannot end without it, so in most histories that is not done to it.
+func (w *world) fullDisk() {
+	if len(w.uploads) == 0 || w.uploads[0] == worldSteps && !w.rare {
+		return
+	}
+	step := w.uploads[0]
+	w.uploads = w.uploads[1:]
+	w.failing = w.rare && w.core.course.Finishing()
+	w.step(StoreFailed{Step: step, Error: "full"})
+	w.failing = false
+}
+
+// failAppend is a log that does not answer, or that another coordinator has
+// written to. Either way nobody knows whether the commit is in it.
+func (w *world) failAppend(fenced bool) {
+	w.note("the log fails (fenced: %v)", fenced)
+	w.failing = true
+	w.step(AppendFailed{Step: w.appends[0].Step, Fenced: fenced, Error: "no luck"})
+	w.failing = false
+	if w.finished = false; fenced {
+		w.restart()
+	} else {
+		w.startAgain()
+	}
+}
+
+// startAgain starts a job again that was stopped or has failed: everybody was
+// sent home.
+func (w *world) startAgain() {
+	w.note("the job is started again")
+	w.finished = false
+	for _, m := range w.replicas {
+		m.alive = false
+	}
+	w.restart()
+	w.join()
+	w.join()
+}
+
 func (w *world) living() []*model {
 	return slices.DeleteFunc(slices.Clone(w.replicas), func(m *model) bool { return !m.alive })
 }
 
 func (w *world) step(in Input) {
+	w.totals.taken.note(w.core, in)
 	for _, a := range w.core.Step(w.now, in).Actions {
 		w.note("  %s", show(a))
 		w.act(a)
@@ -308,7 +403,7 @@ func (w *world) act(a Action) {
 			w.fatalf("%s: %+v", e.EventName(), e)
 		}
 	case Finish:
-		if a.Failed {
+		if a.Failed && !w.failing {
 			w.fatalf("the job failed: %s", a.Reason)
 		}
 		w.finished = true
@@ -637,7 +732,11 @@ func (w *world) commit(m *model, c *protocol.Commit) {
 	m.send(protocol.Message{Applied: a})
 	inRound := m.round != nil && c.Round == m.round.Round
 	if c.Checkpoint && m.rank == 0 && inRound {
-		if m.shards == everything || w.rng.IntN(8) > 0 {
+		oneIn := 8
+		if w.rare && c.Final {
+			oneIn = 2 // so that rounds without a step are no exception
+		}
+		if m.shards == everything || w.rng.IntN(oneIn) > 0 {
 			w.uploads = append(w.uploads, c.Step)
 		} else { // the ring broke while the shards were gathered
 			m.send(protocol.Message{Failed: &protocol.Failed{Round: c.Round, Step: c.Step + 1, Unsaved: c.Step}})
