@@ -203,7 +203,7 @@ func (c *Core) advance() bool {
 	case round.Voting:
 		return r.AllVoted() && c.decide()
 	case round.Applying, round.Closing:
-		return r.AllApplied() && c.settle()
+		return r.AllApplied() && c.closeStep()
 	case round.Over:
 		return c.endRound()
 	case round.Concluding:

@@ -117,7 +117,7 @@ func (c *Core) unsaved() bool {
 // fail ends the job as failed.
 func (c *Core) fail(reason string) {
 	if r := c.course.Round(); r != nil && r.Open() {
-		c.do(Record{r.Settle().Record}) // it is committed whatever happens now
+		c.do(Record{r.CloseStep().Record}) // it is committed whatever happens now
 	}
 	c.finish(true, reason)
 }

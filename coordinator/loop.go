@@ -73,7 +73,7 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 			finished = s.handle(ctx, StopRequested{reason})
 		}
 	}
-	return s.conclude(ctx, *finished)
+	return s.sendHome(ctx, *finished)
 }
 
 // drain handles what has arrived already.
@@ -170,8 +170,8 @@ func (s *Server) persist(ctx context.Context, what string, do func(context.Conte
 	}
 }
 
-// conclude lets the replicas hear the end before the bus is closed.
-func (s *Server) conclude(ctx context.Context, f Finish) error {
+// sendHome lets the replicas hear the end before the bus is closed.
+func (s *Server) sendHome(ctx context.Context, f Finish) error {
 	if f.Fenced {
 		return fmt.Errorf("%w: %s", ErrFenced, f.Reason)
 	}

@@ -593,7 +593,7 @@ func (w *world) enter(m *model, r *protocol.Round) {
 			m.shards, m.bad = [worldShards]bool{}, [worldShards]bool{}
 			if member.State != protocol.FromPeer {
 				m.shards = everything
-			} else if r.Holders == nil {
+			} else if !r.Spread() {
 				m.shards = everything
 			}
 		}
@@ -659,7 +659,7 @@ func (w *world) transfer(m *model, r *protocol.Round) bool {
 }
 
 func (m *model) mustHold(v int) bool {
-	return m.round.Holders == nil || slices.Contains(m.round.Holders[v], m.rank)
+	return !m.round.Spread() || slices.Contains(m.round.Holders[v], m.rank)
 }
 
 // save puts the checkpoint together from what the members hold, if none has

@@ -125,12 +125,12 @@ func (c *Core) applied(m *roster.Replica, a *protocol.Applied) {
 	m.AppliedAgain(a)
 }
 
-// settle compares what the members hold after a commit and tells the observer.
+// closeStep compares what the members hold after a commit, and tells the observer.
 // Members that differ from the majority get its state in a new round; the step
 // itself stands.
-func (c *Core) settle() bool {
+func (c *Core) closeStep() bool {
 	r := c.course.Round()
-	reports := r.Settle()
+	reports := r.CloseStep()
 	record := reports.Record
 	step := record.Commit.Step
 	majority, others := reports.Compare()

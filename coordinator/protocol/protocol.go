@@ -10,9 +10,10 @@ package protocol
 
 import (
 	"fmt"
+	"time"
+
 	"mochi/coordinator/protocol/config"
 	"mochi/model/figures"
-	"time"
 )
 
 // Version is the protocol's version; both ends must have the same.
@@ -47,14 +48,13 @@ type Message struct {
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 
 	// Coordinator to replica.
-	Welcome *Welcome `json:"welcome,omitempty"`
-	Refused *Refused `json:"refused,omitempty"`
-	Round   *Round   `json:"round,omitempty"`
-	Commit  *Commit  `json:"commit,omitempty"`
-	Stop    *Stop    `json:"stop,omitempty"`
-	Again   *Again   `json:"again,omitempty"`
-
-	Snapshot *Snapshot `json:"snapshot,omitempty"` // coordinator to replica
+	Welcome  *Welcome  `json:"welcome,omitempty"`
+	Refused  *Refused  `json:"refused,omitempty"`
+	Round    *Round    `json:"round,omitempty"`
+	Commit   *Commit   `json:"commit,omitempty"`
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
+	Stop     *Stop     `json:"stop,omitempty"`
+	Again    *Again    `json:"again,omitempty"`
 }
 
 // Data identifies a data set: a replica with another one is refused, with the
@@ -152,7 +152,8 @@ type Round struct {
 	Reason     string   `json:"reason"`     // for people: "replica b lost: connection closed"
 
 	// Holders is who holds each queue shard in this round, by shard: ranks, the
-	// owner first, who evaluates it. nil: every member holds and evaluates all.
+	// owner first, who evaluates it. There is no such list unless the queue is
+	// Spread.
 	Holders [][]int `json:"holders,omitempty"`
 	// Transfers are the copies to be made before the first step, in this order.
 	// What a member holds no longer it keeps until that step is committed.
@@ -161,6 +162,10 @@ type Round struct {
 	// of Step−1 and wait for another message.
 	Save bool `json:"save,omitempty"`
 }
+
+// Spread says whether the queue's shards are spread over the members, as
+// Holders has it. Otherwise every member holds and evaluates all of them.
+func (r *Round) Spread() bool { return len(r.Holders) > 0 }
 
 // Transfer brings a queue shard to members that lack it.
 type Transfer struct {

@@ -1,6 +1,6 @@
 package round
 
-import "fmt"
+import "strings"
 
 // Course is a job from its first round to its end.
 type Course struct {
@@ -121,14 +121,7 @@ func (c *Course) Explain() string {
 	case Saving:
 		return "storing the last checkpoint"
 	case Voting, Applying:
-		names := ""
-		for i, name := range c.round.Absent() {
-			if i > 0 {
-				names += ", "
-			}
-			names += name
-		}
-		return fmt.Sprintf("computing: %s", names)
+		return "computing: " + strings.Join(c.round.Absent(), ", ")
 	}
 	return c.waiting
 }

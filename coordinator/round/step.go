@@ -128,8 +128,8 @@ type Reports struct {
 // Open says whether a step is published and not yet applied by all.
 func (r *Round) Open() bool { return r.open != nil }
 
-// Settle closes the open step. It must be there.
-func (r *Round) Settle() Reports {
+// CloseStep ends the open step and hands out what was reported. It must be there.
+func (r *Round) CloseStep() Reports {
 	o := r.open
 	r.open = nil
 	reports := Reports{Record: o.record, Final: o.final, by: o.applied}

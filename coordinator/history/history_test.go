@@ -1,0 +1,101 @@
+package history_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"mochi/coordinator/history"
+	"mochi/coordinator/protocol"
+)
+
+// commits are those of steps from…to of a job with batches of 10.
+func commits(from, to int64) (list []protocol.Commit) {
+	for step := from; step <= to; step++ {
+		list = append(list, protocol.Commit{Step: step, Cursor: 10 * (step - 1), Batch: 10, Digest: fmt.Sprintf("g%d", step)})
+	}
+	return list
+}
+
+// A coordinator that starts again stands at the end of the log, and knows the
+// steps after the checkpoint.
+func TestInherited(t *testing.T) {
+	tail := commits(4, 6)
+	h := history.New(&history.Checkpoint{Name: "c", Step: 3, Cursor: 30}, &tail[2], tail)
+	if h.At() != 6 || h.Head() != 6 || !h.Inherited() {
+		t.Errorf("at %d of %d", h.At(), h.Head())
+	}
+	for step, want := range map[int64]int64{0: 0, 3: 30, 4: 40, 6: 60} {
+		if got, ok := h.CursorAfter(step); !ok || got != want || !h.Has(step) {
+			t.Errorf("after step %d: %d, %v", step, got, ok)
+		}
+	}
+	for _, step := range []int64{1, 2, 7} {
+		if h.Has(step) {
+			t.Errorf("step %d is not remembered", step)
+		}
+	}
+	if !h.Restorable(0) || !h.Restorable(3) || h.Restorable(6) {
+		t.Error("only the seed and the checkpoint need no replica")
+	}
+	next := commits(7, 7)[0]
+	h.Append(&next)
+	if h.Head() != 7 || h.At() != 6 || h.Inherited() || h.Last() != &next {
+		t.Errorf("the log has step 7, the job stands at %d until it is published", h.At())
+	}
+}
+
+// A checkpoint makes older commits unnecessary, but not those that are being
+// run again; one older than what is there is of no use.
+func TestStore(t *testing.T) {
+	tail := commits(1, 5)
+	h := history.New(nil, &tail[4], tail)
+	h.StandAt(2, "s2") // steps 3…5 are run again
+	if h.Digest() != "s2" || !h.Store("five", 5) {
+		t.Error("a checkpoint of the log's end")
+	}
+	if _, ok := h.Logged(1); ok {
+		t.Error("step 1 is covered")
+	}
+	if digest, ok := h.Logged(3); !ok || digest != "g3" {
+		t.Errorf("step 3 is compared with %q", digest)
+	}
+	if h.Store("four", 4) || h.Store("nine", 9) || h.Checkpoint().Name != "five" || h.Checkpoint().Cursor != 50 {
+		t.Errorf("%+v", h.Checkpoint())
+	}
+}
+
+// The states of an upload: none, on its way, owed, spoiled.
+func TestUpload(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	var u history.Upload
+	if u.Wanted() || u.Owed() || u.Of(0) || u.OnItsWay(0) {
+		t.Error("none is wanted at first")
+	}
+	u.LostBy("", now) // nobody
+	u.Ask(7, "a", now)
+	u.LostBy("b", now)
+	u.FailedBy("a", 6, now)
+	u.SpoilFrom("b", 7)
+	u.Spoil(6)
+	if !u.OnItsWay(7) || u.OnItsWay(6) || u.Owed() {
+		t.Errorf("what others do is not its matter: %+v", u)
+	}
+	later := now.Add(time.Second)
+	u.FailedBy("a", 7, later)
+	if !u.Owed() || !u.Since().Equal(later) || !u.Wanted() {
+		t.Errorf("a could not send it: %+v", u)
+	}
+	u.AskAnother("b", later)
+	u.SpoilFrom("b", 7)
+	if u.Stored(7); !u.Owed() {
+		t.Error("what b sent is wrong: it is wanted again")
+	}
+	u.AskAnother("c", later)
+	if u.Stored(6); !u.Wanted() {
+		t.Error("an older one does not do")
+	}
+	if u.Stored(8); u.Wanted() {
+		t.Error("a later one does")
+	}
+}
