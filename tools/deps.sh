@@ -17,6 +17,9 @@ need() { # need PACKAGE TEST…: PACKAGE is missing when TEST fails
 
 ldconfig_has() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep "$1"; } # not -q: it would break the pipe
 have_compose() { docker compose version || docker-compose version; }
+# A client alone builds nothing. The daemon may be another machine's, or a
+# container's host's; else its program must be here, to be started.
+have_docker() { command -v docker && { timeout 10 docker version || PATH=$PATH:/sbin:/usr/sbin command -v dockerd; }; }
 
 # The one header of CUDA that is compiled against is among the first files of
 # nvidia-cuda-dev, whose 774 MB hold much else: 2 MB of it are enough. What is
@@ -49,7 +52,7 @@ need libdnnl-dev test -e /usr/include/dnnl.h # --engine onednn
 need libjpeg62-turbo-dev test -e /usr/include/jpeglib.h # JPEG
 need dataset-fashion-mnist test -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 if [ "${1:-}" = images ]; then
-  need docker.io command -v docker
+  need docker.io have_docker
   need docker-compose have_compose
   need debootstrap test -e /usr/sbin/debootstrap
   need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
@@ -90,6 +93,10 @@ if [ ${#missing[@]} -gt 0 ] || [ -n "${headers:-}" ]; then
       sed -nE 's/^(deb .*debian[^ ]* [^ ]+) main.*/\1 non-free/p' /etc/apt/sources.list | "${sudo[@]}" tee $list.list >/dev/null
     fi
     "${sudo[@]}" apt-get -qq update </dev/null
+  fi
+  # Since Debian 13 docker's client is a package apart.
+  if [[ " ${missing[*]} " == *" docker.io "* ]] && ! command -v docker >/dev/null && [ -n "$(apt-cache madison docker-cli)" ]; then
+    missing+=(docker-cli)
   fi
   if [ ${#missing[@]} -gt 0 ]; then
     echo "deps: installing ${missing[*]}"

@@ -6,6 +6,8 @@
 #   debian:bookworm-slim    a minimal Debian 12
 #   golang:1.26-bookworm    the same with a C compiler and Go
 #
+# With the argument debian, the first of them only.
+#
 # Where containers reach no package mirror, both also get what the Dockerfile
 # would install: the libraries of the engines, and the demonstration data.
 #
@@ -30,8 +32,11 @@ have() { # IMAGE is here: an official one, or made here with these contents
 }
 pull() { timeout 300 docker pull -q "$1" >/dev/null 2>&1; }
 
+images=("$debian" "$golang")
+if [ "${1:-}" = debian ]; then images=("$debian"); fi
+
 missing=0
-for image in "$debian" "$golang"; do
+for image in "${images[@]}"; do
   if have "$image"; then
     echo "images: $image is here"
   elif pull "$image"; then
@@ -88,7 +93,7 @@ if ! have "$debian"; then
   fi
 fi
 
-if ! have "$golang"; then
+if [ "${1:-}" != debian ] && ! have "$golang"; then
   install gcc libc6-dev libdnnl-dev libjpeg62-turbo-dev
   "${sudo[@]}" mkdir -p "$root/usr/local/go" "$root/go"
   "${sudo[@]}" cp -a "$(go env GOROOT)/." "$root/usr/local/go/"
