@@ -25,9 +25,7 @@ RACE_PROGRAM := ReplicasAgree|KilledMemberAndJoiner|CoordinatorRestarts|RoundsLe
 # Of the whole-program tests, those with an engine of this machine.
 ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
 
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-
-.PHONY: help deps build demo test test-engines test-gpu build-gpu gpucheck lint bench images images-gpu compose-test clean
+.PHONY: help deps build demo test test-pure test-race test-engines test-gpu build-gpu gpucheck lint bench images images-gpu compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -47,11 +45,17 @@ demo: deps ## train on Fashion-MNIST with two replicas, kNN before and after (a 
 	bin/mochi train --preset demo --data $(DATA) --replicas 2 --resume never --out $(OUT)
 
 test: deps ## everything without cgo, what is concurrent under the race detector, then what needs cgo
+	@$(MAKE) --no-print-directory test-pure
+	@$(MAKE) --no-print-directory test-race
+	@$(MAKE) --no-print-directory test-engines
+
+test-pure:
 	CGO_ENABLED=0 go build ./...
 	CGO_ENABLED=0 go test -timeout 10m ./...
+
+test-race:
 	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
 	CGO_ENABLED=1 go test -race -timeout 10m -run '$(RACE_PROGRAM)' ./cmd/...
-	$(MAKE) --no-print-directory test-engines
 
 # With the tags of this machine: the packages that hold C, then the programs in
 # which they meet.
@@ -65,6 +69,26 @@ endif
 .PHONY: test-asan
 test-asan: ## the engine's C under the address sanitizer (some minutes)
 	CGO_ENABLED=1 go test -asan -timeout 30m -tags onednn ./model/engine/onednn
+
+# How long each fuzz test looks for something new.
+FUZZTIME ?= 30s
+
+.PHONY: test-long
+test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under the race detector, the address sanitizer, the image as users build it (an hour or more)
+	MOCHI_SHAPES=10000 CGO_ENABLED=1 go test -timeout 60m -tags '$(ENGINES)' -run RandomShapes ./model/loss
+	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 30m -run SpreadQueueSurvivesKills ./cmd/mochi
+	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/...
+	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
+	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$file); do \
+	    echo "$$(dirname $$file) $$f"; \
+	    go test -tags '$(ENGINES)' -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null || exit 1; \
+	  done; \
+	done
+ifneq ($(filter onednn,$(ENGINES)),)
+	$(MAKE) --no-print-directory test-asan
+endif
+	bash tools/deps.sh images
+	bash tools/images/with-daemon.sh bash tools/compose-test.sh whole
 
 # Where CUDA's headers are: a toolkit's folder, Debian's package, or what
 # tools/deps.sh gpu unpacks. The driver is not linked (see
@@ -112,11 +136,17 @@ bench: build ## one training step, the loss, the all-reduce and the input pipeli
 	bin/mochi bench allreduce --world 2 --bytes 16777216 --wire bf16 --transport nats --iterations 10
 	bin/mochi bench input --data fashion-mnist --recipe cifar --size 28 --seconds 3
 
-lint: ## gofmt, go vet, staticcheck, shell syntax
+# The linters are a module of their own, with what they must find in one file:
+# tools/lint/lint.toml. They are built without cgo, as the packages they share
+# with the tests are.
+lint: ## gofmt, go vet, linters and the rules of tools/lint/lint.toml, links of documents, shell syntax
 	@test -z "$$(gofmt -l .)" || { echo "gofmt -w these:"; gofmt -l .; exit 1; }
-	go vet ./...
-	go run $(STATICCHECK) ./...
 	@for f in .ci/run tools/*.sh tools/*/*.sh; do bash -n $$f || exit 1; done
+	go vet ./...
+	CGO_ENABLED=0 go -C tools/lint vet .
+	CGO_ENABLED=0 go -C tools/lint test .
+	CGO_ENABLED=0 go -C tools/lint build -o $(CURDIR)/bin/lint/ . tool
+	bin/lint/lint -tags '$(ENGINES)'
 
 images: ## container image mochi:latest, and base images where none can be pulled
 	VERSION='$(VERSION)' bash tools/images/build.sh
@@ -124,7 +154,7 @@ images: ## container image mochi:latest, and base images where none can be pulle
 images-gpu: ## container image mochi:gpu, with the CUDA engine
 	VERSION='$(VERSION)' bash tools/images/build.sh gpu
 
-compose-test: ## a cluster in containers: scale up, kill one, scale down
+compose-test: ## a cluster in containers: scale up, kill one, scale down (needs a docker daemon)
 	bash tools/compose-test.sh
 
 clean: ## remove what build made; runs/ stays

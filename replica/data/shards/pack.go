@@ -162,7 +162,7 @@ func (p *Packer) Finish() (names []string, err error) {
 	}
 	p.done = nil
 	if dir, err := os.Open(filepath.Dir(names[0])); err == nil {
-		dir.Sync() // where a folder cannot be synced, the files are
+		_ = dir.Sync() // where a folder cannot be synced, the files are
 		dir.Close()
 	}
 	return names, nil

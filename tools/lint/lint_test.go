@@ -1,0 +1,84 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every rule of the house finds what breaks it, and only that.
+func TestHouse(t *testing.T) {
+	h := house{MaxLines: 5, MaxParameters: 2, WideFolders: []string{"kernels"}, LongFiles: []string{"table.go"}}
+	for _, c := range []struct{ name, src, want string }{
+		{"a.go", "func f(a, b int) {}", ""},
+		{"a.go", "func f(a, b, c int)", ""}, // in assembly
+		{"a.go", "func f(a, b int, c string) {}", "a.go:2: f has 3 parameters, more than 2"},
+		{"a.go", "func (x t) f(a, b int) {}", ""},
+		{"a.go", "var f = func(a, b, c int) {}", "a.go:2: this function has 3 parameters, more than 2"},
+		{"kernels/a.go", "func f(a, b, c int) {}", ""},
+		{"a.go", `import "C"; func f(a, b, c int) {}`, ""},
+		{"a.go", "\n\n\n\n\n", "a.go:1: 6 lines, more than 5"},
+		{"a_test.go", "\n\n\n\n\n", ""},
+		{"table.go", "\n\n\n\n\n", ""},
+		{"a.go", `var x = strings.Contains(err.Error(), "x")`, "a.go:2: an error is told by its text: use errors.Is or errors.As"},
+		{"a.go", `var x = err.Error() == "x"`, "a.go:2: an error is told by its text: use errors.Is or errors.As"},
+		{"a_test.go", `var x = strings.Contains(err.Error(), "x")`, ""},
+		{"a.go", `import "testing"; var x = err.Error() == "x"`, ""},
+		{"a_test.go", "var f = func(a, b, c int) {}", ""},
+		{"a.go", `var x = strings.ToUpper(err.Error())`, ""},
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, c.name, "package p\n"+c.src, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(h.file(fset, c.name, f), "\n"); got != c.want {
+			t.Errorf("%s: %s\ngot  %q\nwant %q", c.name, c.src, got, c.want)
+		}
+	}
+}
+
+func TestBroken(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"README.md":    "# mochi\n## A step, in words\n```\n# not a heading\n```\n",
+		"docs/gpu.md":  "# GPU\n",
+		"docs/x.go":    "package x\n",
+		"docs/img.svg": "<svg/>",
+	} {
+		if err := os.MkdirAll("docs", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ from, link, want string }{
+		{"README.md", "docs/gpu.md", ""},
+		{"README.md", "docs", ""},
+		{"README.md", "#a-step-in-words", ""},
+		{"README.md", "#not-a-heading", "no such heading"},
+		{"README.md", "docs/none.md", "no such file"},
+		{"docs/gpu.md", "../README.md#mochi", ""},
+		{"docs/gpu.md", "../README.md#gpu", "no such heading"},
+		{"docs/gpu.md", "README.md", "no such file"},
+		{"docs/gpu.md", "x.go#L1", ""},
+		{"docs/gpu.md", "https://example.org/none", ""},
+	} {
+		if got := broken(c.from, c.link); got != c.want {
+			t.Errorf("%s: %s: %q, want %q", c.from, c.link, got, c.want)
+		}
+	}
+}
+
+func TestWithoutCalls(t *testing.T) {
+	var c config
+	c.Errcheck.ExcludeCalls = []string{"Close"}
+	found := []string{"a.go:1:2:\tdefer f.Close()", "a.go:2:2:\tf.Sync()"}
+	if got := c.withoutCalls(found); !slices.Equal(got, found[1:]) {
+		t.Errorf("%q", got)
+	}
+}
