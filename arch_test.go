@@ -24,7 +24,7 @@ const module = "mochi"
 // rooms says, for every room of the house, which other rooms it may use.
 // A folder belongs to the room with the longest matching name.
 var rooms = map[string][]string{
-	"cmd":                         {"coordinator", "coordinator/event", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
+	"cmd":                         {"coordinator", "coordinator/event", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures", "model/limits"},
 	"coordinator":                 {"coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
 	"coordinator/copies":          {"coordinator/event", "coordinator/place", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config"},
 	"coordinator/deal":            {},
@@ -38,12 +38,13 @@ var rooms = map[string][]string{
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
-	"coordinator/protocol/config": {"model/network"},
+	"coordinator/protocol/config": {"model/network", "model/limits"},
 	"replica":                     {"coordinator/protocol", "coordinator/gossip", "coordinator/protocol/config", "allreduce", "model", "model/network", "model/figures"},
 	"allreduce":                   {"allreduce/natsserver"},
 	"allreduce/natsserver":        {}, // a door of its own: the coordinator embeds a server too
-	"model":                       {"model/figures", "model/network"},
+	"model":                       {"model/figures", "model/limits", "model/network"},
 	"model/figures":               {},
+	"model/limits":                {},
 	"model/network":               {},
 	"tools":                       {"coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
 	".":                           {}, // the repository root: this test only

@@ -33,6 +33,7 @@ import (
 
 	"mochi/model/engine"
 	"mochi/model/figures"
+	"mochi/model/limits"
 	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/model/optim"
@@ -65,23 +66,14 @@ func DefaultConfig() Config {
 // Validate reports every fault.
 func (c Config) Validate() error {
 	var faults []error
-	if c.BNGroup < 2 {
-		faults = append(faults, fmt.Errorf("bn-group is %d, BatchNorm needs at least 2 samples", c.BNGroup))
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
 	}
-	if c.GroupsAtOnce < 0 {
-		faults = append(faults, fmt.Errorf("groups-at-once is %d, must not be negative", c.GroupsAtOnce))
-	}
-	for _, f := range []struct {
-		name  string
-		value float64
-	}{{"momentum", c.Momentum}, {"sgd-momentum", c.SGDMomentum}} {
-		if !(f.value >= 0 && f.value < 1) {
-			faults = append(faults, fmt.Errorf("%s is %v, must be in [0, 1)", f.name, f.value))
-		}
-	}
-	if !(c.WeightDecay >= 0) {
-		faults = append(faults, fmt.Errorf("weight-decay is %v, must not be negative", c.WeightDecay))
-	}
+	limits.BNGroup(c.BNGroup, fault)
+	limits.AtLeast(0).Whole("groups-at-once", int64(c.GroupsAtOnce), fault)
+	limits.Momentum(c.Momentum, fault)
+	limits.SGDMomentum(c.SGDMomentum, fault)
+	limits.WeightDecay(c.WeightDecay, fault)
 	return errors.Join(append(faults, c.Loss.Validate(c.Queue))...)
 }
 

@@ -252,7 +252,7 @@ func TestRefusals(t *testing.T) {
 func TestNewRefusals(t *testing.T) {
 	bad := model.Config{BNGroup: 1, Queue: 4, Momentum: 1, SGDMomentum: -0.1, WeightDecay: -1, Loss: loss.Config{N: 9, Temperature: 0.2}}
 	_, err := model.New(&fakeEngine{failCompile: -1}, tinyNetwork(), bad)
-	for _, part := range []string{"bn-group", "momentum", "sgd-momentum", "weight-decay", "N is 9"} {
+	for _, part := range []string{"bn-group", "momentum", "sgd-momentum", "weight-decay", "N = 9"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%v does not mention %q", err, part)
 		}

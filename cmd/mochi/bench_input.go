@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/model/limits"
 	"mochi/replica/augment"
 	"mochi/replica/data"
 )
@@ -26,9 +27,7 @@ func runBenchInput(args []string, out, errs io.Writer) error {
 	}
 	var f cli.Faults
 	f.AtLeast(1, "workers", *workers)
-	if !(*seconds > 0) {
-		f.Add("seconds", "is %v, must be above 0", *seconds)
-	}
+	limits.Range("above 0").Number("seconds", *seconds, f.Add)
 	recipe, err := augment.New(*recipeName, *size)
 	f.AddErr("recipe, size", err)
 	set := cli.OpenData(&f, *dataPath, errs)

@@ -11,6 +11,7 @@ import (
 	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
+	"mochi/model/limits"
 	"mochi/model/loss"
 	"mochi/replica"
 	"mochi/replica/queue"
@@ -52,14 +53,7 @@ func runBenchLoss(args []string, out, errs io.Writer) error {
 	f.AtLeast(1, "dim", *dim)
 	f.AtLeast(1, "iterations", *iterations)
 	f.AtLeast(0, "threads", *threads)
-	switch {
-	case mix.N < 0 || mix.S < 0 || mix.S2 < 0:
-		f.Add("mochi", "%s: no number may be negative", mix)
-	case mix.N > *k:
-		f.Add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", mix.N, *k)
-	case mix.N == 0 && mix.S+mix.S2 > 0:
-		f.Add("mochi", "%s asks for synthetic negatives without hard ones to mix (N = 0)", mix)
-	}
+	limits.MoCHi(mix.N, mix.S, mix.S2, *k, f.Add)
 	format, known := map[string]queue.Storage{"fp32": queue.FP32, "bf16": queue.BF16}[*storage]
 	if !known {
 		f.Add("queue-storage", "%q; use fp32 or bf16", *storage)

@@ -12,7 +12,6 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/coordinator/protocol/config"
-	"mochi/model/network"
 )
 
 // call runs mochi in this process.
@@ -84,7 +83,7 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	refused(t, 2, []string{"train", "--data", "/nowhere", "--out", run, "--batch", "100", "--mochi", "99999,1,1", "--temperature", "-1",
 		"--arch", "foo", "--replicas", "0", "--threads", "-1", "--workers", "-1", "--resume", "sometimes", "--engine", "foo", "--steps", "x"},
 		"11 faults", `steps: "x" is not a whole number`, `arch: "foo"`, "temperature: -1", "batch: 100 is not a multiple of bn-group 32",
-		"mochi: N = 99999", "replicas: is 0", "threads: is -1", "workers: is -1", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
+		"mochi: N = 99999", "replicas: 0 is too small; at least 1", "threads: -1 is too small; at least 0", "workers: -1 is too small", `engine: "foo"`, `resume: "sometimes"`, "data: /nowhere: no such folder")
 	refused(t, 2, []string{"train", "--out", run, "--mochi", "0,5,5", "--image-size", "16", "--queue-copies", "1", "--engine", "gorgonia", "--precision", "bf16", "--replicas", "9"},
 		"mochi: 0,5,5", "image-size: 16 is too small for resnet50", "queue-copies", "precision:", "replicas: is 9, but a batch of 128 has only 4 groups", "data: missing")
 	refused(t, 2, []string{"train", "--data", "/nowhere", "--out", run, "--engine", "gorgonia", "--precision", "tf32"},
@@ -120,27 +119,6 @@ func TestConfigFile(t *testing.T) {
 	refused(t, 2, []string{"coordinator", "--config", file + ".gone"}, "config:", "no such file")
 	write("replicas: 3\n")
 	refused(t, 2, []string{"coordinator", "--config", file}, "replicas: not a setting of mochi coordinator")
-}
-
-// What the protocol accepts is what the networks can be built for.
-func TestArchitecturesAgree(t *testing.T) {
-	for _, arch := range network.Architectures() {
-		cfg := config.Default()
-		cfg.Arch = arch
-		for size := 1; size <= 64; size++ {
-			cfg.ImageSize = size
-			_, err := network.Build(arch, network.Options{Channels: 3, ImageSize: size, Dim: cfg.Dim, Head: cfg.Head})
-			if invalid := cfg.Validate(); (err == nil) != (invalid == nil) {
-				t.Errorf("%s at %d pixels: network says %v, configuration says %v", arch, size, err, invalid)
-			}
-		}
-	}
-	cfg := config.Default()
-	cfg.Arch = "none"
-	text := cfg.Validate().Error()
-	if known := strings.Join(network.Architectures(), ", "); !strings.Contains(text, known) {
-		t.Errorf("the configuration knows other networks than %s: %s", known, text)
-	}
 }
 
 // fields decodes the last line of a command's stdout and checks its keys.

@@ -12,6 +12,7 @@ import (
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/eval"
+	"mochi/model/limits"
 	"mochi/model/network"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
@@ -40,9 +41,7 @@ func runEvalKNN(args []string, out, errs io.Writer) error {
 	}
 	var f cli.Faults
 	f.AtLeast(1, "k", *k)
-	if !(*temp > 0) {
-		f.Add("kernel-temperature", "is %v, must be above 0", *temp)
-	}
+	limits.Range("above 0").Number("kernel-temperature", *temp, f.Add)
 	if *feature != string(eval.Backbone) && *feature != string(eval.Embedding) {
 		f.Add("feature", "%q is not known; there are backbone, embedding", *feature)
 	}

@@ -43,11 +43,11 @@ package loss
 import (
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 
 	"mochi/model/engine"
 	"mochi/model/figures"
+	"mochi/model/limits"
 	"mochi/model/nearest"
 )
 
@@ -75,28 +75,14 @@ func DefaultConfig() Config {
 // Validate reports every fault of a configuration for a queue of length k.
 func (c Config) Validate(k int) error {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if k < 1 {
-		fault("queue length K is %d, must be at least 1", k)
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
 	}
-	if c.N < 0 || c.S < 0 || c.S2 < 0 {
-		fault("mochi (N,s,s′) is (%d,%d,%d), must not be negative", c.N, c.S, c.S2)
-	}
-	if c.N > k && k >= 1 {
-		fault("N is %d, more than the %d entries of the queue: lower N or lengthen the queue", c.N, k)
-	}
-	if c.N == 0 && (c.S > 0 || c.S2 > 0) {
-		fault("s is %d and s′ is %d without hard negatives to mix from: set N", c.S, c.S2)
-	}
-	if !(c.Temperature > 0) || math.IsInf(c.Temperature, 0) {
-		fault("temperature is %v, must be positive", c.Temperature)
-	}
-	if c.Shards < 0 {
-		fault("queue shards V is %d, must not be negative", c.Shards)
-	}
-	if c.Threads < 0 {
-		fault("threads is %d, must not be negative", c.Threads)
-	}
+	limits.Queue(k, fault)
+	limits.MoCHi(c.N, c.S, c.S2, k, fault)
+	limits.Temperature(c.Temperature, fault)
+	limits.AtLeast(0).Whole("queue-shards", int64(c.Shards), fault)
+	limits.AtLeast(0).Whole("threads", int64(c.Threads), fault)
 	return errors.Join(faults...)
 }
 

@@ -309,12 +309,12 @@ func TestNoAllocations(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	err := Config{N: 10, S: -1, Temperature: 0, Shards: -2, Threads: -1}.Validate(4)
-	for _, part := range []string{"N is 10", "not be negative", "temperature", "shards", "threads"} {
+	for _, part := range []string{"N = 10", "s = -1 must be at least 0", "temperature", "queue-shards: -2", "threads: -1"} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("Validate: %v does not mention %q", err, part)
 		}
 	}
-	if err := (Config{S: 3, Temperature: 1}).Validate(4); err == nil || !strings.Contains(err.Error(), "set N") {
+	if err := (Config{S: 3, Temperature: 1}).Validate(4); err == nil || !strings.Contains(err.Error(), "without hard ones to mix (N = 0)") {
 		t.Errorf("s without N: %v", err)
 	}
 	if err := DefaultConfig().Validate(16384); err != nil {

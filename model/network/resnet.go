@@ -13,6 +13,9 @@ const (
 	HeadMLP    = "mlp"    // feature → feature → ReLU → d; parameters fc.0.*, fc.2.* (MoCo-v2)
 )
 
+// Heads lists the heads that Build knows.
+func Heads() []string { return []string{HeadLinear, HeadMLP} }
+
 // Options are the sizes of an encoder.
 type Options struct {
 	Channels  int    // of the images; 3 for RGB
@@ -81,8 +84,8 @@ func Build(arch string, o Options) (*Network, error) {
 	if o.Dim < 1 {
 		fault("dim: %d; an embedding needs at least 1", o.Dim)
 	}
-	if o.Head != HeadLinear && o.Head != HeadMLP {
-		fault("head: unknown head %q; known are %s, %s", o.Head, HeadLinear, HeadMLP)
+	if !slices.Contains(Heads(), o.Head) {
+		fault("head: unknown head %q; known are %s", o.Head, strings.Join(Heads(), ", "))
 	}
 	if o.Width < 0 {
 		fault("width: %d; use 0 for the network's own", o.Width)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"mochi/coordinator/protocol/config"
+	"mochi/model/limits"
 )
 
 // Faults collects all that is wrong with a command line, so that it can be
@@ -36,7 +37,5 @@ func (f *Faults) Err() error {
 
 // AtLeast checks a number.
 func (f *Faults) AtLeast(least int, field string, value int) {
-	if value < least {
-		f.Add(field, "is %d, must be at least %d", value, least)
-	}
+	limits.AtLeast(least).Whole(field, int64(value), f.Add)
 }

@@ -2,24 +2,15 @@ package config
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// incidental are the fields that leave the mathematics alone: what is watched,
-// kept and waited for, and how far the job runs.
-var incidental = []string{
-	"preset", "steps", "queue-copies", "knn-every", "checkpoint-every", "keep",
-	"sample-log", "strict-data", "min-replicas", "max-replicas",
-}
-
-// structural are the fields that a checkpoint's tensors and the order of its
-// samples are made for: they cannot change when a run is resumed. The batch
-// can, for the sampler counts samples, not steps; so can the queue's length,
-// shards and storage, for a checkpoint holds its keys in the order of slots,
-// as float32.
-var structural = []string{"arch", "head", "image-size", "dim", "optimizer", "seed"}
+// What a field's tag keeps may say (see Job).
+const (
+	keepsResult  = "result"
+	keepsTensors = "tensors"
+)
 
 // effective is c with what auto stands for.
 func (c Job) effective() Job {
@@ -34,7 +25,7 @@ func (c Job) Digest() string {
 	h := xxhash.New()
 	c = c.effective()
 	for _, f := range fieldsOf(&c) {
-		if !slices.Contains(incidental, f.name) {
+		if f.keeps != keepsResult {
 			fmt.Fprintf(h, "%s: %v\n", f.name, f.value.Interface())
 		}
 	}
@@ -44,7 +35,7 @@ func (c Job) Digest() string {
 // Differences lists the fields of the mathematics in which a and b differ, as
 // "batch: 128 ≠ 256" with a's value first.
 func Differences(a, b Job) []string {
-	return differences(a, b, func(name string) bool { return !slices.Contains(incidental, name) })
+	return differences(a, b, func(f field) bool { return f.keeps != keepsResult })
 }
 
 // CompatibleResume lists, in the form of Differences, the fields that differ
@@ -52,16 +43,16 @@ func Differences(a, b Job) []string {
 // checkpoint's tensors and the order of samples depend on. Everything else may
 // change (length, learning rate, MoCHi's numbers, replica limits, …).
 func CompatibleResume(old, new Job) []string {
-	return differences(old, new, func(name string) bool { return slices.Contains(structural, name) })
+	return differences(old, new, func(f field) bool { return f.keeps == keepsTensors })
 }
 
-func differences(a, b Job, compared func(name string) bool) []string {
+func differences(a, b Job, compared func(f field) bool) []string {
 	var list []string
 	a, b = a.effective(), b.effective()
 	fb := fieldsOf(&b)
 	for i, fa := range fieldsOf(&a) {
 		va, vb := fa.value.Interface(), fb[i].value.Interface()
-		if compared(fa.name) && va != vb {
+		if compared(fa) && va != vb {
 			list = append(list, fmt.Sprintf("%s: %v ≠ %v", fa.name, va, vb))
 		}
 	}

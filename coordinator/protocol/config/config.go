@@ -7,63 +7,79 @@ package config
 
 import (
 	"fmt"
-	"mochi/model/network"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"mochi/model/network"
 )
 
-// Job is the training configuration of a job: the same names as the
-// command line and config.yaml. The zero value is not usable; start from
-// Default or Preset.
+// Job is the training configuration of a job. A field is a setting: its tags
+// are all there is to say about it, and flags, help, completion, config.yaml,
+// Validate, Digest, Differences and CompatibleResume follow from them
+// (Settings). The zero value is not usable; start from Default or Preset.
+//
+//   - yaml, json: its name as a flag and YAML key, and in messages.
+//   - arg: what its value is called in help; a switch has none.
+//   - help: what it is; {values} stands for the list of oneof.
+//   - group: the heading in help, from this setting on.
+//   - oneof: the words that it may be, or the name of a list (lists).
+//   - range: the numbers that it may be (limits.Range). Without one, Validate
+//     checks it in another way.
+//   - keeps: "result" is a setting that leaves the mathematics alone (what is
+//     watched, kept and waited for, and how far the job runs); "tensors" is one
+//     that a checkpoint's tensors and the order of its samples are made for, so
+//     that it cannot change when a run is resumed. All others can: the batch,
+//     for the sampler counts samples, not steps; the queue's length, shards and
+//     storage, for a checkpoint holds its keys in the order of slots, as
+//     float32.
 type Job struct {
-	Preset string `yaml:"preset,omitempty" json:"preset,omitempty"` // imagenet100, imagenet1k, cifar10, demo
+	Preset string `yaml:"preset,omitempty" json:"preset,omitempty" oneof:"Presets" keeps:"result"`
 
-	Arch      string `yaml:"arch" json:"arch"`             // network.Architectures
-	Head      string `yaml:"head" json:"head"`             // linear | mlp
-	ImageSize int    `yaml:"image-size" json:"image_size"` // pixels
-	Recipe    string `yaml:"recipe" json:"recipe"`         // moco-v2 | cifar | none
+	Arch      string `yaml:"arch" json:"arch" arg:"A" oneof:"network.Architectures" keeps:"tensors" group:"Encoder and views" help:"encoder: {values}"`
+	Head      string `yaml:"head" json:"head" arg:"H" oneof:"network.Heads" keeps:"tensors" help:"projection head: {values}"`
+	ImageSize int    `yaml:"image-size" json:"image_size" arg:"S" range:"at least 1 and at most 8192" keeps:"tensors" help:"height and width of a view, pixels"`
+	Recipe    string `yaml:"recipe" json:"recipe" arg:"R" oneof:"moco-v2,cifar,none" help:"augmentation: {values}"`
 
-	Batch   int `yaml:"batch" json:"batch"`       // global, samples
-	BNGroup int `yaml:"bn-group" json:"bn_group"` // samples; batch must be a multiple
-
+	Batch   int `yaml:"batch" json:"batch" arg:"B" range:"at least 1 and at most 16777216" group:"Batch and queue" help:"global batch, samples"`
+	BNGroup int `yaml:"bn-group" json:"bn_group" arg:"g" help:"samples that share BatchNorm statistics"`
 	// GroupsAtOnce is how many consecutive groups are dealt and, where the engine
 	// can, computed together: the unit of work. A setting of the job, since a
 	// library may round a group's results by how many it computes at once.
-	GroupsAtOnce int `yaml:"groups-at-once" json:"groups_at_once"`
+	GroupsAtOnce int    `yaml:"groups-at-once" json:"groups_at_once" arg:"n" range:"at least 1 and at most 16777216" help:"BatchNorm groups dealt and computed together, the unit of work. GPU: raise until its memory is full (batch 256, bn-group 32: 8); CPU engines compute one at a time"`
+	Queue        int    `yaml:"queue" json:"queue" arg:"K" help:"length of the negative queue, keys"`
+	QueueShards  int    `yaml:"queue-shards" json:"queue_shards" arg:"V" range:"at least 1 and at most 65536" help:"virtual shards of the queue"`
+	QueueCopies  string `yaml:"queue-copies" json:"queue_copies" arg:"R" keeps:"result" help:"copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"`
+	QueueStorage string `yaml:"queue-storage" json:"queue_storage" arg:"S" oneof:"auto,fp32,bf16" help:"format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to 128 MiB, then bf16)"`
 
-	Queue        int     `yaml:"queue" json:"queue"`                 // K
-	QueueShards  int     `yaml:"queue-shards" json:"queue_shards"`   // V
-	QueueCopies  string  `yaml:"queue-copies" json:"queue_copies"`   // all, or a number
-	QueueStorage string  `yaml:"queue-storage" json:"queue_storage"` // auto | fp32 | bf16
-	Dim          int     `yaml:"dim" json:"dim"`                     // d
-	Temperature  float64 `yaml:"temperature" json:"temperature"`     // τ
-	Momentum     float64 `yaml:"momentum" json:"momentum"`           // m, of the key encoder
-	MoCHi        MoCHi   `yaml:"mochi" json:"mochi"`                 // N,s,s′
-	MoCHiWarmup  int     `yaml:"mochi-warmup" json:"mochi_warmup"`   // epochs without synthesis
-	Oracle       bool    `yaml:"oracle" json:"oracle"`               // drop same-class negatives (needs labels)
+	Dim         int     `yaml:"dim" json:"dim" arg:"d" range:"at least 1 and at most 65536" keeps:"tensors" group:"Loss" help:"embedding dimension"`
+	Temperature float64 `yaml:"temperature" json:"temperature" arg:"T" help:"softmax temperature"`
+	Momentum    float64 `yaml:"momentum" json:"momentum" arg:"m" help:"momentum of the key encoder"`
+	MoCHi       MoCHi   `yaml:"mochi" json:"mochi" arg:"N,s,s2" help:"hard negatives to mix from, synthetic ones from pairs, synthetic ones from the query; 0,0,0 is MoCo-v2"`
+	MoCHiWarmup int     `yaml:"mochi-warmup" json:"mochi_warmup" arg:"EPOCHS" range:"at least 0 and at most 2147483647" help:"epochs without synthetic negatives"`
+	Oracle      bool    `yaml:"oracle" json:"oracle" help:"class oracle: drop same-class negatives (needs labels)"`
 
-	Epochs      int     `yaml:"epochs" json:"epochs"`
-	Steps       int64   `yaml:"steps" json:"steps"` // stop after that many commits in all; 0 = all epochs
-	LR          float64 `yaml:"lr" json:"lr"`
-	LRWarmup    int     `yaml:"lr-warmup" json:"lr_warmup"` // epochs in which lr rises from 0
-	Schedule    string  `yaml:"schedule" json:"schedule"`   // cosine | step
-	Optimizer   string  `yaml:"optimizer" json:"optimizer"` // sgd | lars
-	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum"`
-	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay"`
+	Epochs      int     `yaml:"epochs" json:"epochs" arg:"n" range:"at least 1 and at most 2147483647" group:"Optimisation" help:"epochs; the horizon of the schedule"`
+	Steps       int64   `yaml:"steps" json:"steps" arg:"n" range:"at least 0" keeps:"result" help:"stop after this many commits in all; 0 = all epochs"`
+	LR          float64 `yaml:"lr" json:"lr" arg:"x" range:"above 0" help:"learning rate for the global batch"`
+	LRWarmup    int     `yaml:"lr-warmup" json:"lr_warmup" arg:"EPOCHS" range:"at least 0 and at most 2147483647" help:"epochs in which the learning rate rises from 0, step by step; the schedule follows"`
+	Schedule    string  `yaml:"schedule" json:"schedule" arg:"S" oneof:"cosine,step" help:"learning rate by epoch: {values}"`
+	Optimizer   string  `yaml:"optimizer" json:"optimizer" arg:"O" oneof:"sgd,lars" keeps:"tensors" help:"sgd, lars (for large batches: trust 0.001; BatchNorm and biases without it, and without weight decay)"`
+	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum" arg:"x" help:"momentum of SGD"`
+	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay" arg:"x" help:"weight decay, on every parameter"`
 
-	Precision string `yaml:"precision" json:"precision"` // fp32 | tf32 | bf16
-	Wire      string `yaml:"wire" json:"wire"`           // fp32 | bf16, gradients on the network
+	Precision string `yaml:"precision" json:"precision" arg:"P" oneof:"fp32,tf32,bf16" group:"Numbers" help:"fp32; tf32 (fp32 on a GPU's tensor cores), bf16 where the engine has them"`
+	Wire      string `yaml:"wire" json:"wire" arg:"W" oneof:"fp32,bf16" help:"gradients on the network: fp32 (exact sums), bf16 (half the bytes)"`
+	Seed      uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
-	Seed            uint64 `yaml:"seed" json:"seed"`
-	KNNEvery        int    `yaml:"knn-every" json:"knn_every"`               // epochs; 0 = never
-	CheckpointEvery int64  `yaml:"checkpoint-every" json:"checkpoint_every"` // steps; 0 = only at the end
-	Keep            int    `yaml:"keep" json:"keep"`                         // checkpoints kept besides latest
-	SampleLog       bool   `yaml:"sample-log" json:"sample_log"`
-	StrictData      bool   `yaml:"strict-data" json:"strict_data"` // an image that cannot be read ends the job
-	MinReplicas     int    `yaml:"min-replicas" json:"min_replicas"`
-	MaxReplicas     int    `yaml:"max-replicas" json:"max_replicas"` // 0 = no limit but the number of units
+	KNNEvery        int   `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
+	CheckpointEvery int64 `yaml:"checkpoint-every" json:"checkpoint_every" arg:"STEPS" range:"at least 0" keeps:"result" help:"write a checkpoint every so many steps; 0 = only at the end"`
+	Keep            int   `yaml:"keep" json:"keep" arg:"n" range:"at least 0 and at most 2147483647" keeps:"result" help:"checkpoints to keep besides the latest"`
+	SampleLog       bool  `yaml:"sample-log" json:"sample_log" keeps:"result" help:"write samples.jsonl: the sample indices of every step"`
+	StrictData      bool  `yaml:"strict-data" json:"strict_data" keeps:"result" help:"an image, folder or shard that cannot be read ends the job; else it is reported once and another takes its place"`
+	MinReplicas     int   `yaml:"min-replicas" json:"min_replicas" arg:"n" range:"at least 1 and at most 2147483647" keeps:"result" help:"wait for this many replicas before the first step"`
+	MaxReplicas     int   `yaml:"max-replicas" json:"max_replicas" arg:"n" range:"at least 0 and at most 2147483647" keeps:"result" help:"replicas beyond this many stand by; 0 = one for each unit of work (batch / bn-group / groups-at-once)"`
 }
 
 // MoCHi is (N, s, s′): how many hard negatives to mix from, how many

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"mochi/model/network"
 )
 
 // METHOD: the published settings, number by number.
@@ -407,6 +410,108 @@ func TestDigestAgreesWithDifferences(t *testing.T) {
 	}
 	if got := fmt.Sprint(CompatibleResume(base, other)); got != "[arch: resnet50 ≠ resnet18 dim: 128 ≠ 64]" {
 		t.Error(got)
+	}
+}
+
+// What a configuration accepts is what the networks can be built for.
+func TestArchitecturesAgree(t *testing.T) {
+	for _, arch := range network.Architectures() {
+		cfg := Default()
+		cfg.Arch = arch
+		for size := 1; size <= 64; size++ {
+			cfg.ImageSize = size
+			_, err := network.Build(arch, network.Options{Channels: 3, ImageSize: size, Dim: cfg.Dim, Head: cfg.Head})
+			if invalid := cfg.Validate(); (err == nil) != (invalid == nil) {
+				t.Errorf("%s at %d pixels: network says %v, configuration says %v", arch, size, err, invalid)
+			}
+		}
+	}
+	cfg := Default()
+	cfg.Arch = "none"
+	text := cfg.Validate().Error()
+	if known := strings.Join(network.Architectures(), ", "); !strings.Contains(text, known) {
+		t.Errorf("the configuration knows other networks than %s: %s", known, text)
+	}
+}
+
+// Digests are compared between replicas and kept in checkpoints: those of
+// settings that exist must stay.
+func TestDigestsStay(t *testing.T) {
+	for name, want := range map[string][2]string{ // as it is, and changed
+		"imagenet100": {"c9f41a41b6d3a41b", "f07fac9bd4a436ec"},
+		"imagenet1k":  {"22d1af60c0757273", "cb22644c33575ecb"},
+		"cifar10":     {"f1c9a2070d0889f3", "d4b4320b9366d2ba"},
+		"demo":        {"5735e36a8caafd39", "00caff8a4a39c2d5"},
+	} {
+		c, err := Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := c.Digest()
+		c.GroupsAtOnce, c.QueueCopies, c.QueueStorage, c.Oracle, c.LRWarmup = 2, "2", "bf16", true, 3
+		c.Optimizer, c.Seed, c.Precision, c.Wire = "lars", 1<<63, "bf16", "bf16"
+		if got := [2]string{before, c.Digest()}; got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// Every setting is one flag with a help, and its tags are well formed.
+func TestSettings(t *testing.T) {
+	text, err := Default().YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys, names []string
+	for line := range strings.Lines(string(text)) {
+		key, _, _ := strings.Cut(line, ":")
+		keys = append(keys, key)
+	}
+	for _, s := range Settings() {
+		names = append(names, s.Name)
+		if s.Group == "" || s.Help == "" || strings.ContainsAny(s.Help, "{}`") {
+			t.Errorf("%+v", s)
+		}
+		c := Default()
+		if err := c.Set(s.Name, s.Default); err != nil || c != Default() {
+			t.Errorf("%s: its default %q cannot be set: %v", s.Name, s.Default, err)
+		}
+		for _, word := range s.Values {
+			if !strings.Contains(s.Help, word) {
+				t.Errorf("the help of %s does not name %s: %s", s.Name, word, s.Help)
+			}
+		}
+	}
+	if !slices.Equal(keys, names) {
+		t.Errorf("config.yaml has %q\nsettings are %q", keys, names)
+	}
+	var c Job
+	for _, f := range fieldsOf(&c) {
+		if f.keeps != "" && f.keeps != keepsResult && f.keeps != keepsTensors {
+			t.Errorf("%s keeps %q", f.name, f.keeps)
+		}
+		if f.value.Kind() == reflect.Bool != (f.arg == "") && f.name != "preset" {
+			t.Errorf("%s: argument %q of a %v", f.name, f.arg, f.value.Kind())
+		}
+		f.check(new(Faults)) // panics where the words of a range are none
+	}
+	if want := fmt.Sprintf("fp32 up to %d MiB", ExactQueueBytes>>20); !strings.Contains(fmt.Sprint(Settings()), want) {
+		t.Errorf("no help says %q", want)
+	}
+}
+
+func TestSet(t *testing.T) {
+	c := Default()
+	if err := c.Set("mochi", "8,4,2"); err != nil || c.MoCHi != (MoCHi{8, 4, 2}) {
+		t.Errorf("%+v, %v", c.MoCHi, err)
+	}
+	for name, want := range map[string]string{
+		"batch": `batch: "x" is not a whole number`, "lr": `lr: "x" is not a number`, "oracle": `oracle: "x" is not true or false`,
+		"mochi": `mochi: "x" is not of the form N,s,s2`, "bacth": "bacth: no such setting",
+	} {
+		if err := c.Set(name, "x"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 

@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// Presets lists what Preset knows.
-func Presets() []string { return []string{"imagenet100", "imagenet1k", "cifar10", "demo"} }
-
 // Default is the imagenet100 preset without its name: MoCHi
 // (1024,1024,128) on MoCo-v2 with a ResNet-50, as in the paper's ablations.
 func Default() Job {
@@ -49,44 +46,66 @@ func Default() Job {
 	}
 }
 
-// Preset returns the configuration of a published run by name:
-//
-//   - imagenet100, imagenet1k: MoCHi (Kalantidis et al. 2020) on MoCo-v2
-//     (Chen et al. 2020);
-//   - cifar10: the CIFAR-10 demonstration of facebookresearch/moco, with
-//     MoCHi scaled down;
-//   - demo: Fashion-MNIST on a CPU, in minutes.
-func Preset(name string) (Job, error) {
-	c := Default()
-	c.Preset = name
-	switch name {
-	case "imagenet100":
-	case "imagenet1k":
-		c.Batch = 256
-		c.Queue = 65536
-		c.MoCHi = MoCHi{N: 1024, S: 512, S2: 256}
-		c.MoCHiWarmup = 15
-	case "cifar10":
-		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet18-cifar", "linear", 32, "cifar"
-		c.Batch, c.BNGroup = 512, 64
-		c.Queue = 4096
-		c.Temperature, c.Momentum = 0.1, 0.99
-		c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
-		c.LR, c.WeightDecay = 0.06, 5e-4
-	case "demo":
-		c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 28, "moco-v2"
-		c.Batch, c.BNGroup = 128, 32
-		c.Queue = 4096
-		c.Dim = 64
-		c.Temperature, c.Momentum = 0.1, 0.99
-		c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
-		c.MoCHiWarmup = 0
-		c.Epochs = 2
-		c.LR, c.WeightDecay = 0.06, 5e-4
-		c.KNNEvery = 2 // before and after training
-		c.CheckpointEvery = 200
-	default:
-		return Job{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s", name, strings.Join(Presets(), ", "))}}
+// preset is a published run: how it differs from Default.
+type preset struct {
+	name   string
+	change func(c *Job)
+}
+
+// presets are MoCHi (Kalantidis et al. 2020) on MoCo-v2 (Chen et al. 2020) on
+// ImageNet; the CIFAR-10 demonstration of facebookresearch/moco with MoCHi
+// scaled down; and Fashion-MNIST on a CPU, in minutes.
+func presets() []preset {
+	return []preset{
+		{"imagenet100", func(*Job) {}},
+		{"imagenet1k", func(c *Job) {
+			c.Batch = 256
+			c.Queue = 65536
+			c.MoCHi = MoCHi{N: 1024, S: 512, S2: 256}
+			c.MoCHiWarmup = 15
+		}},
+		{"cifar10", func(c *Job) {
+			c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet18-cifar", "linear", 32, "cifar"
+			c.Batch, c.BNGroup = 512, 64
+			c.Queue = 4096
+			c.Temperature, c.Momentum = 0.1, 0.99
+			c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
+			c.LR, c.WeightDecay = 0.06, 5e-4
+		}},
+		{"demo", func(c *Job) {
+			c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 28, "moco-v2"
+			c.Batch, c.BNGroup = 128, 32
+			c.Queue = 4096
+			c.Dim = 64
+			c.Temperature, c.Momentum = 0.1, 0.99
+			c.MoCHi = MoCHi{N: 256, S: 256, S2: 32}
+			c.MoCHiWarmup = 0
+			c.Epochs = 2
+			c.LR, c.WeightDecay = 0.06, 5e-4
+			c.KNNEvery = 2 // before and after training
+			c.CheckpointEvery = 200
+		}},
 	}
-	return c, nil
+}
+
+// Presets lists what Preset knows.
+func Presets() []string {
+	var names []string
+	for _, p := range presets() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// Preset returns the configuration of a published run by name.
+func Preset(name string) (Job, error) {
+	for _, p := range presets() {
+		if p.name == name {
+			c := Default()
+			c.Preset = name
+			p.change(&c)
+			return c, nil
+		}
+	}
+	return Job{}, Faults{{"preset", fmt.Sprintf("%q is not known; there are %s%s", name, strings.Join(Presets(), ", "), didYouMean(name, Presets()))}}
 }

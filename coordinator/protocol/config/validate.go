@@ -2,46 +2,34 @@ package config
 
 import (
 	"fmt"
-	"math"
-	"mochi/model/network"
 	"slices"
 	"strconv"
-	"strings"
+
+	"mochi/model/limits"
+	"mochi/model/network"
 )
 
-// Validate reports every fault at once, as Faults, or nil. It knows no data
-// set: that --oracle has labels is checked where the data is opened.
+// Validate reports every fault at once, as Faults in the order of the fields, or
+// nil. It knows no data set: that --oracle has labels is checked where the data is opened.
 func (c Job) Validate() error {
 	var fs Faults
-	c.checkNames(&fs)
-	c.checkRanges(&fs)
+	fields := fieldsOf(&c)
+	for _, f := range fields {
+		if f.name == "preset" && c.Preset == "" {
+			continue // made without one
+		}
+		f.check(&fs)
+	}
+	c.checkQueueCopies(&fs)
+	c.checkMethod(&fs)
 	c.checkRelations(&fs)
+	at := func(name string) int { return slices.IndexFunc(fields, func(f field) bool { return f.name == name }) }
+	slices.SortStableFunc(fs, func(a, b Fault) int { return at(a.Field) - at(b.Field) })
 	return fs.err()
 }
 
-// checkNames: every field that is one of a few words.
-func (c Job) checkNames(fs *Faults) {
-	presets := append([]string{""}, Presets()...)
-	for _, f := range []struct {
-		field, value string
-		allowed      []string
-	}{
-		{"preset", c.Preset, presets},
-		{"arch", c.Arch, network.Architectures()},
-		{"head", c.Head, []string{network.HeadLinear, network.HeadMLP}},
-		{"recipe", c.Recipe, []string{"moco-v2", "cifar", "none"}},
-		{"schedule", c.Schedule, []string{"cosine", "step"}},
-		{"optimizer", c.Optimizer, []string{"sgd", "lars"}},
-		{"precision", c.Precision, []string{"fp32", "tf32", "bf16"}},
-		{"wire", c.Wire, []string{"fp32", "bf16"}},
-		{"queue-storage", c.QueueStorage, []string{"auto", "fp32", "bf16"}},
-	} {
-		if slices.Contains(f.allowed, f.value) {
-			continue
-		}
-		known := slices.DeleteFunc(f.allowed, func(s string) bool { return s == "" })
-		fs.add(f.field, "%q is not known; there are %s%s", f.value, strings.Join(known, ", "), didYouMean(f.value, known))
-	}
+// checkQueueCopies: all, or a number.
+func (c Job) checkQueueCopies(fs *Faults) {
 	if r, err := strconv.Atoi(c.QueueCopies); c.QueueCopies != "all" && (err != nil || r < 1) {
 		fs.add("queue-copies", "%q is neither \"all\" (every replica holds the whole queue) nor a number of copies, 2 or more", c.QueueCopies)
 	} else if err == nil && r < 2 {
@@ -49,63 +37,15 @@ func (c Job) checkNames(fs *Faults) {
 	}
 }
 
-// checkRanges: every number on its own.
-func (c Job) checkRanges(fs *Faults) {
-	for _, f := range []struct {
-		field      string
-		value      int64
-		least, max int64
-	}{
-		{"image-size", int64(c.ImageSize), 1, 1 << 13},
-		{"batch", int64(c.Batch), 1, 1 << 24},
-		{"bn-group", int64(c.BNGroup), 2, 1 << 24},
-		{"groups-at-once", int64(c.GroupsAtOnce), 1, 1 << 24},
-		{"queue", int64(c.Queue), 1, 1 << 30},
-		{"queue-shards", int64(c.QueueShards), 1, 1 << 16},
-		{"dim", int64(c.Dim), 1, 1 << 16},
-		{"mochi-warmup", int64(c.MoCHiWarmup), 0, math.MaxInt32},
-		{"lr-warmup", int64(c.LRWarmup), 0, math.MaxInt32},
-		{"epochs", int64(c.Epochs), 1, math.MaxInt32},
-		{"steps", c.Steps, 0, math.MaxInt64},
-		{"knn-every", int64(c.KNNEvery), 0, math.MaxInt32},
-		{"checkpoint-every", c.CheckpointEvery, 0, math.MaxInt64},
-		{"keep", int64(c.Keep), 0, math.MaxInt32},
-		{"min-replicas", int64(c.MinReplicas), 1, math.MaxInt32},
-		{"max-replicas", int64(c.MaxReplicas), 0, math.MaxInt32},
-	} {
-		switch {
-		case f.value < f.least && f.field == "bn-group":
-			fs.add(f.field, "%d: BatchNorm needs at least 2 samples in a group", f.value)
-		case f.value < f.least:
-			fs.add(f.field, "%d is too small; at least %d", f.value, f.least)
-		case f.value > f.max:
-			fs.add(f.field, "%d is too large; at most %d", f.value, f.max)
-		}
-	}
-	for _, f := range []struct {
-		field string
-		value float64
-		want  string
-		ok    bool
-	}{
-		{"temperature", c.Temperature, "above 0", c.Temperature > 0},
-		{"momentum", c.Momentum, "at least 0 and below 1", c.Momentum >= 0 && c.Momentum < 1},
-		{"lr", c.LR, "above 0", c.LR > 0},
-		{"sgd-momentum", c.SGDMomentum, "at least 0 and below 1", c.SGDMomentum >= 0 && c.SGDMomentum < 1},
-		{"weight-decay", c.WeightDecay, "at least 0", c.WeightDecay >= 0},
-	} {
-		if !f.ok || math.IsInf(f.value, 0) {
-			fs.add(f.field, "%v must be %s", f.value, f.want)
-		}
-	}
-	for _, f := range []struct {
-		name  string
-		value int
-	}{{"N", c.MoCHi.N}, {"s", c.MoCHi.S}, {"s2", c.MoCHi.S2}} {
-		if f.value < 0 || f.value > 1<<24 {
-			fs.add("mochi", "%s = %d must be between 0 and %d", f.name, f.value, 1<<24)
-		}
-	}
+// checkMethod: what the model and its loss check too, when they are made.
+func (c Job) checkMethod(fs *Faults) {
+	limits.BNGroup(c.BNGroup, fs.add)
+	limits.Queue(c.Queue, fs.add)
+	limits.Temperature(c.Temperature, fs.add)
+	limits.Momentum(c.Momentum, fs.add)
+	limits.MoCHi(c.MoCHi.N, c.MoCHi.S, c.MoCHi.S2, c.Queue, fs.add)
+	limits.SGDMomentum(c.SGDMomentum, fs.add)
+	limits.WeightDecay(c.WeightDecay, fs.add)
 }
 
 // checkRelations: combinations that cannot work.
@@ -130,11 +70,6 @@ func (c Job) checkRelations(fs *Faults) {
 	}
 	if c.Queue >= 1 && c.QueueShards > c.Queue {
 		fs.add("queue-shards", "%d shards of a queue of %d slots; at most one shard a slot", c.QueueShards, c.Queue)
-	}
-	if m := c.MoCHi; c.Queue >= 1 && m.N > c.Queue {
-		fs.add("mochi", "N = %d hard negatives of a queue of %d; N must not exceed queue", m.N, c.Queue)
-	} else if m.N == 0 && (m.S > 0 || m.S2 > 0) {
-		fs.add("mochi", "%s asks for synthetic negatives (s, s2) without hard ones to mix (N = 0)", m)
 	}
 	if c.Epochs >= 1 && c.LRWarmup >= c.Epochs {
 		fs.add("lr-warmup", "%d epochs of %d: the learning rate would never get to its schedule", c.LRWarmup, c.Epochs)

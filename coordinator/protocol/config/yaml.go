@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -45,32 +46,47 @@ func Overlay(base Job, text []byte) (Job, error) {
 	if err != nil {
 		return c, err
 	}
-	byName := map[string]reflect.Value{}
+	fields := fieldsOf(&c)
 	var names []string
-	for _, f := range fieldsOf(&c) {
-		byName[f.name] = f.value
+	for _, f := range fields {
 		names = append(names, f.name)
 	}
 	var fs Faults
 	seen := map[string]bool{}
 	for _, p := range pairs {
 		key, value := p[0].Value, p[1]
-		field, known := byName[key]
+		at := slices.Index(names, key)
 		switch {
-		case !known:
+		case at < 0:
 			fs.add(key, "line %d: no such key%s", p[0].Line, didYouMean(key, names))
 		case seen[key]:
 			fs.add(key, "line %d: given twice", p[0].Line)
 		case value.Tag == "!!null":
 			fs.add(key, "line %d: has no value", p[0].Line)
 		default:
-			if err := value.Decode(field.Addr().Interface()); err != nil {
-				fs.add(key, "line %d: %s", value.Line, decodeProblem(err, value, field))
+			if problem := fields[at].decode(value); problem != "" {
+				fs.add(key, "line %d: %s", value.Line, problem)
 			}
 		}
 		seen[key] = true
 	}
 	return c, fs.err()
+}
+
+// Set sets one setting from a flag's value. The error is a Fault in Faults.
+func (c *Job) Set(name, text string) error {
+	var fs Faults
+	for _, f := range fieldsOf(c) {
+		if f.name != name {
+			continue
+		}
+		if problem := f.decode(&yaml.Node{Kind: yaml.ScalarNode, Value: text}); problem != "" {
+			fs.add(name, "%s", problem)
+		}
+		return fs.err()
+	}
+	fs.add(name, "no such setting")
+	return fs
 }
 
 // TakeKeys splits a configuration file: the values of the named scalar keys,
@@ -86,10 +102,7 @@ func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byt
 	var fs Faults
 	for _, p := range pairs {
 		key := p[0].Value
-		mine := false
-		for _, n := range names {
-			mine = mine || n == key
-		}
+		mine := slices.Contains(names, key)
 		_, twice := taken[key]
 		switch {
 		case !mine:
@@ -135,15 +148,20 @@ func topLevel(text []byte) ([][2]*yaml.Node, error) {
 	return pairs, nil
 }
 
-// decodeProblem says in plain words why a value could not be read.
-func decodeProblem(err error, value *yaml.Node, field reflect.Value) string {
+// decode sets the field, or says in plain words why it cannot be read from
+// value.
+func (f field) decode(value *yaml.Node) (problem string) {
+	err := value.Decode(f.value.Addr().Interface())
+	if err == nil {
+		return ""
+	}
 	var te *yaml.TypeError
 	if !errors.As(err, &te) {
 		return strings.TrimPrefix(err.Error(), "yaml: ")
 	}
 	want := map[reflect.Kind]string{
 		reflect.String: "a word", reflect.Bool: "true or false", reflect.Float64: "a number", reflect.Uint64: "a whole number, 0 or more",
-	}[field.Kind()]
+	}[f.value.Kind()]
 	if want == "" {
 		want = "a whole number"
 	}
@@ -151,57 +169,4 @@ func decodeProblem(err error, value *yaml.Node, field reflect.Value) string {
 		return "must be " + want
 	}
 	return fmt.Sprintf("%q is not %s", value.Value, want)
-}
-
-// namedField is one field of a Job under its YAML name.
-type namedField struct {
-	name  string
-	value reflect.Value
-}
-
-// fieldsOf lists the fields of c, settable, in the order of the struct.
-func fieldsOf(c *Job) []namedField {
-	v := reflect.ValueOf(c).Elem()
-	fields := make([]namedField, v.NumField())
-	for i := range fields {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
-		fields[i] = namedField{name, v.Field(i)}
-	}
-	return fields
-}
-
-// didYouMean suggests the nearest name, or nothing when none is near.
-func didYouMean(name string, names []string) string {
-	plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
-	best, distance := "", max(2, len(name)/3)+1
-	for _, n := range names {
-		if d := editDistance(plain, n); d < distance {
-			best, distance = n, d
-		}
-	}
-	if best == "" || name == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// editDistance is Levenshtein's: insertions, deletions and substitutions.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substitute := diagonal
-			if a[i] != b[j] {
-				substitute++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substitute, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
