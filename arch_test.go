@@ -67,6 +67,7 @@ var libraries = map[string][]string{
 	"go.yaml.in/yaml/v3":              {"*"},
 	"golang.org/x/sync":               {"*"},
 	"golang.org/x/sys":                {"*"},
+	"github.com/spf13":                {"cli"}, // cobra, pflag
 	"golang.org/x/term":               {"cmd"},
 }
 

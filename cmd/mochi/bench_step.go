@@ -46,56 +46,60 @@ type deviceTimer interface {
 	DeviceTime() map[string]time.Duration
 }
 
-func runBenchStep(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("bench step", "time the whole step of one replica on random images in memory",
-		"mochi bench step --arch resnet20 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json", out)
-	steps := fs.Int("steps", 10, "timed steps")
-	warmup := fs.Int("warmup", 2, "steps before the first timed one")
-	engineName := fs.String("engine", "auto", engines.Help)
-	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
-	tune := fs.Bool("tune", false, engines.TuneHelp)
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	training := cli.AddTraining(fs, func(name string) bool { return slices.Contains(stepSettings(), name) })
-	if _, err := fs.ReadArgs(args); err != nil {
-		return err
+func benchStepCommand() *cli.Command {
+	c := cli.NewCommand("bench step", cli.Text{
+		Short:   "time a training step of one replica",
+		About:   "time the whole step of one replica on random images in memory",
+		Example: "mochi bench step --arch resnet20 --batch 128 --bn-group 32 --queue 4096 --mochi 256,256,32 --steps 10 --json",
+	})
+	steps := c.Int("steps", 10, "timed steps")
+	warmup := c.Int("warmup", 2, "steps before the first timed one")
+	var engineName string
+	engines.AddFlag(c, &engineName, "")
+	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
+	tune := c.Bool("tune", false, engines.TuneHelp)
+	asJSON := c.Bool("json", false, "print one JSON object")
+	training := cli.AddTraining(c, func(name string) bool { return slices.Contains(stepSettings(), name) })
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		cfg := training.Job(c, &f, func(c *config.Job) { fitStep(training, c) })
+		f.AtLeast(1, "steps", *steps)
+		f.AtLeast(0, "warmup", *warmup)
+		f.AtLeast(0, "threads", *threads)
+		needs := engines.ConfigOf(cfg, *threads, 0)
+		needs.Tune = *tune
+		engines.Check(&f, engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
+		if err := f.Err(); err != nil {
+			return err
+		}
+		eng, why, err := engines.Open(engineName, needs)
+		if err != nil {
+			return err
+		}
+		defer eng.Close()
+		fmt.Fprintln(errs, why)
+		fmt.Fprintf(errs, "%s, %d×%d pixels, batch %d in groups of %d, queue %d, MoCHi %s, %s\n",
+			cfg.Arch, cfg.ImageSize, cfg.ImageSize, cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi, cfg.Precision)
+		b, err := newStepBencher(eng, cfg)
+		if err != nil {
+			return err
+		}
+		defer b.close()
+		r, err := b.run(*warmup, *steps, errs)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return cli.PrintJSON(out, r)
+		}
+		fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
+			r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
+		for _, name := range slices.Sorted(maps.Keys(r.Phases)) {
+			fmt.Fprintf(out, "  %-14s %8.2f ms\n", name, r.Phases[name])
+		}
+		return nil
 	}
-	var f cli.Faults
-	cfg := training.Job(fs, &f, func(c *config.Job) { fitStep(training, c) })
-	f.AtLeast(1, "steps", *steps)
-	f.AtLeast(0, "warmup", *warmup)
-	f.AtLeast(0, "threads", *threads)
-	needs := engines.ConfigOf(cfg, *threads, 0)
-	needs.Tune = *tune
-	engines.Check(&f, *engineName, engine.Config{Precision: needs.Precision, Threads: 1, Tune: *tune})
-	if err := f.Err(); err != nil {
-		return err
-	}
-	eng, why, err := engines.Open(*engineName, needs)
-	if err != nil {
-		return err
-	}
-	defer eng.Close()
-	fmt.Fprintln(errs, why)
-	fmt.Fprintf(errs, "%s, %d×%d pixels, batch %d in groups of %d, queue %d, MoCHi %s, %s\n",
-		cfg.Arch, cfg.ImageSize, cfg.ImageSize, cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi, cfg.Precision)
-	b, err := newStepBencher(eng, cfg)
-	if err != nil {
-		return err
-	}
-	defer b.close()
-	r, err := b.run(*warmup, *steps, errs)
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		return cli.PrintJSON(out, r)
-	}
-	fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
-		r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
-	for _, name := range slices.Sorted(maps.Keys(r.Phases)) {
-		fmt.Fprintf(out, "  %-14s %8.2f ms\n", name, r.Phases[name])
-	}
-	return nil
+	return c
 }
 
 // stepSettings are the settings that change how long a step takes.

@@ -37,21 +37,21 @@ func refused(t *testing.T, status int, args []string, want ...string) {
 }
 
 func TestEveryCommandExplainsItself(t *testing.T) {
-	for _, c := range commands() {
-		words := strings.Fields(c.name)
+	for _, c := range program().Commands() {
+		words := strings.Fields(c.Name())
 		for _, flag := range []string{"--help", "-h"} {
 			status, out, errs := call(append(words, flag)...)
-			if status != 0 || errs != "" || !strings.Contains(out, "Example:\n  mochi "+c.name) {
-				t.Errorf("mochi %s %s: status %d\n%s%s", c.name, flag, status, out, errs)
+			if status != 0 || errs != "" || !strings.Contains(out, "Example:\n  mochi "+c.Name()) {
+				t.Errorf("mochi %s %s: status %d\n%s%s", c.Name(), flag, status, out, errs)
 			}
 		}
-		refused(t, 2, append(words, "--bogus"), "unknown flag --bogus", "mochi "+c.name+" --help")
+		refused(t, 2, append(words, "--bogus"), "unknown flag --bogus", "mochi "+c.Name()+" --help")
 		refused(t, 2, append(words, "one", "two", "three"), "stray argument")
 	}
 	status, out, _ := call("--help")
-	for _, c := range commands() {
-		if status != 0 || !strings.Contains(out, "  "+c.name+" ") {
-			t.Errorf("mochi --help: status %d, %s is missing", status, c.name)
+	for _, c := range program().Commands() {
+		if status != 0 || !strings.Contains(out, "  "+c.Name()+" ") {
+			t.Errorf("mochi --help: status %d, %s is missing", status, c.Name())
 		}
 	}
 	for _, group := range []string{"eval", "bench"} {
@@ -195,13 +195,13 @@ func TestBenchStepDefaults(t *testing.T) {
 		{[]string{"--batch", "8", "--queue", "10"}, func(c config.Job) bool { return c.QueueShards == 10 && c.MoCHi.N == 10 }},
 		{[]string{"--batch", "32768"}, func(c config.Job) bool { return c.Queue == 32768 }},
 	} {
-		fs := cli.NewFlags("bench step", "", "", nil)
-		training := cli.AddTraining(fs, func(string) bool { return true })
-		if _, err := fs.ReadArgs(test.args); err != nil {
+		c := cli.NewCommand("bench step", cli.Text{})
+		training := cli.AddTraining(c, func(string) bool { return true })
+		if err := c.Parse(test.args); err != nil {
 			t.Fatal(err)
 		}
 		var f cli.Faults
-		cfg := training.Job(fs, &f, func(c *config.Job) { fitStep(training, c) })
+		cfg := training.Job(c, &f, func(c *config.Job) { fitStep(training, c) })
 		if err := f.Err(); err != nil || !test.want(cfg) {
 			t.Errorf("%v: %v, %+v", test.args, err, cfg)
 		}

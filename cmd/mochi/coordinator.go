@@ -22,96 +22,104 @@ import (
 	"mochi/replica/data"
 )
 
-func runCoordinator(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("coordinator", "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
-		"mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2", out)
-	listen := fs.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
-	state := fs.String("state", "", "`DIR` of the run: its files and the commit log")
-	jobName := fs.String("job", defaultJob, "`NAME` of the job")
-	dataPath := fs.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
-	engineName := fs.String("engine", "auto", engines.Help+", for --knn-every")
-	knnImages := fs.Int("knn-images", 0, knnImagesFlag)
-	resume := fs.String("resume", "auto", run.ResumeHelp)
-	verbose := fs.Bool("verbose", false, "log more")
-	training := cli.AddTraining(fs, func(string) bool { return true })
-	if _, err := fs.ReadArgs(args); err != nil {
-		return err
-	}
-	var f cli.Faults
-	cfg := training.Job(fs, &f, func(*config.Job) {})
-	if *state == "" {
-		f.Add("state", "missing: the folder of the run")
-	}
-	checkListen(&f, *listen)
-	// It evaluates, in fp32; whether the job's precision can be had is a matter
-	// of the replicas' processors, but of the build they share with it, too.
-	if needs := engines.ConfigOf(cfg, 1, 0); len(engines.BuiltIn()) == 1 {
-		engines.Check(&f, *engineName, needs)
-	} else {
-		needs.Precision = engine.FP32
-		engines.Check(&f, *engineName, needs)
-	}
-	f.AtLeast(0, "knn-images", *knnImages)
-	start := run.Resumed(&f, *resume, cfg)
-	var set *data.Set
-	var info protocol.Data
-	if *dataPath != "" {
-		set = cli.OpenData(&f, *dataPath, errs)
-	}
-	if set != nil {
-		if info = set.Info; cfg.Oracle && info.Classes == 0 {
-			f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
-		}
-	}
-	if err := f.Err(); err != nil {
-		return err
-	}
-	if err := portIsFree(*listen); err != nil {
-		return err
-	}
-	p := run.NewProgress(errs, cfg)
-	log := slog.New(run.PlainLog{Progress: p, Level: run.AtLevel(slog.LevelInfo, *verbose)})
-	announce(p, set, cfg)
-	j, err := run.Open(*state, cfg, *resume, start, p)
-	if err != nil {
-		return err
-	}
-	defer j.Close()
-	j.Recorder.Know(info)
-	if set != nil {
-		j.Recorder.Watch(set, cfg.StrictData)
-	}
-
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	stop := newStopper(signals, p.Say, cancel)
-	defer stop.end()
-
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.CommitLog(*state), Log: log})
-	if err != nil {
-		return err
-	}
-	defer nats.Shutdown()
-	knn := evaluate.New(evaluate.Options{
-		Job: cfg, Set: set, Engine: *engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
+func coordinatorCommand() *cli.Command {
+	c := cli.NewCommand("coordinator", cli.Text{
+		Short:   "run the coordinator of a cluster",
+		About:   "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
+		Example: "mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2",
 	})
-	j.Store.Saved = knn.Saved(ctx, j.From)
-	srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
-	if err != nil {
-		return err
+	c.Group("Run")
+	state := c.String("state", "", "`DIR` of the run: its files and the commit log")
+	dataPath := c.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
+	c.Complete("data", data.FashionMNIST)
+	var engineName, resume string
+	run.AddResume(c, &resume)
+	verbose := c.Bool("verbose", false, "log more")
+	c.Group("Cluster")
+	listen := c.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
+	jobName := c.String("job", defaultJob, "`NAME` of the job")
+	c.Group("This machine")
+	engines.AddFlag(c, &engineName, ", for --knn-every")
+	knnImages := c.Int("knn-images", 0, knnImagesFlag)
+	training := cli.AddTraining(c, func(string) bool { return true })
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		cfg := training.Job(c, &f, func(*config.Job) {})
+		if *state == "" {
+			f.Add("state", "missing: the folder of the run")
+		}
+		checkListen(&f, *listen)
+		// It evaluates, in fp32; whether the job's precision can be had is a matter
+		// of the replicas' processors, but of the build they share with it, too.
+		if needs := engines.ConfigOf(cfg, 1, 0); len(engines.BuiltIn()) == 1 {
+			engines.Check(&f, engineName, needs)
+		} else {
+			needs.Precision = engine.FP32
+			engines.Check(&f, engineName, needs)
+		}
+		f.AtLeast(0, "knn-images", *knnImages)
+		start := run.Resumed(&f, resume, cfg)
+		var set *data.Set
+		var info protocol.Data
+		if *dataPath != "" {
+			set = cli.OpenData(&f, *dataPath, errs)
+		}
+		if set != nil {
+			if info = set.Info; cfg.Oracle && info.Classes == 0 {
+				f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
+			}
+		}
+		if err := f.Err(); err != nil {
+			return err
+		}
+		if err := portIsFree(*listen); err != nil {
+			return err
+		}
+		p := run.NewProgress(errs, cfg)
+		log := slog.New(run.PlainLog{Progress: p, Level: run.AtLevel(slog.LevelInfo, *verbose)})
+		announce(p, set, cfg)
+		j, err := run.Open(*state, cfg, resume, start, p)
+		if err != nil {
+			return err
+		}
+		defer j.Close()
+		j.Recorder.Know(info)
+		if set != nil {
+			j.Recorder.Watch(set, cfg.StrictData)
+		}
+
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		signals := make(chan os.Signal, 2)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(signals)
+		stop := newStopper(signals, p.Say, cancel)
+		defer stop.end()
+
+		nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.CommitLog(*state), Log: log})
+		if err != nil {
+			return err
+		}
+		defer nats.Shutdown()
+		knn := evaluate.New(evaluate.Options{
+			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
+		})
+		j.Store.Saved = knn.Saved(ctx, j.From)
+		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
+		if err != nil {
+			return err
+		}
+		stop.orderly(func() { srv.Stop("interrupted") })
+		p.Say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
+		err = srv.Run(ctx)
+		p.Done()
+		knn.Wait()
+		if err == nil && !stop.asked() {
+			err = knn.Trained(ctx, j.Store.Dir)
+		}
+		return orInterrupted(err, stop)
 	}
-	stop.orderly(func() { srv.Stop("interrupted") })
-	p.Say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
-	err = srv.Run(ctx)
-	p.Done()
-	knn.Wait()
-	if err == nil && !stop.asked() {
-		err = knn.Trained(ctx, j.Store.Dir)
-	}
-	return orInterrupted(err, stop)
+	return c
 }
 
 // checkListen checks the form of --listen.

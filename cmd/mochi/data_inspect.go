@@ -17,40 +17,42 @@ import (
 	"mochi/replica/data/survey"
 )
 
-func runDataInspect(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("data inspect", "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
-		"mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json", out)
-	quick := fs.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
-	workers := fs.Int("workers", runtime.NumCPU(), "goroutines")
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.ReadArgs(args, "PATH")
-	if err != nil {
-		return err
+func dataInspectCommand() *cli.Command {
+	c := cli.NewCommand("data inspect PATH", cli.Text{
+		Short:   "show what a data set holds: counts, classes, sizes, corrupt and duplicate images",
+		About:   "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
+		Example: "mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json",
+	})
+	quick := c.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
+	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		f.AtLeast(1, "workers", *workers)
+		set := cli.OpenData(&f, args[0], errs)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		fmt.Fprintln(errs, set.Announce)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		say := cli.Occasionally(errs)
+		r, err := survey.Run(ctx, set, survey.Options{Workers: *workers, Quick: *quick, Progress: func(done, total int) {
+			say(fmt.Sprintf("looked at %d of %s", done, cli.Count(total, "image")))
+		}})
+		if errors.Is(err, context.Canceled) {
+			return cli.ErrInterrupted
+		}
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return cli.PrintJSON(out, r)
+		}
+		printSurvey(out, r)
+		return nil
 	}
-	var f cli.Faults
-	f.AtLeast(1, "workers", *workers)
-	set := cli.OpenData(&f, rest[0], errs)
-	if err := f.Err(); err != nil {
-		return err
-	}
-	fmt.Fprintln(errs, set.Announce)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	say := cli.Occasionally(errs)
-	r, err := survey.Run(ctx, set, survey.Options{Workers: *workers, Quick: *quick, Progress: func(done, total int) {
-		say(fmt.Sprintf("looked at %d of %s", done, cli.Count(total, "image")))
-	}})
-	if errors.Is(err, context.Canceled) {
-		return cli.ErrInterrupted
-	}
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		return cli.PrintJSON(out, r)
-	}
-	printSurvey(out, r)
-	return nil
+	return c
 }
 
 // listed is how many lines of a kind people are shown; --json has them all.

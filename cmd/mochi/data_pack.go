@@ -28,103 +28,106 @@ type packResult struct {
 	LeftOut []string `json:"left_out"` // could not be read
 }
 
-func runDataPack(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("data pack", "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
-		"mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M", out)
-	splitName := fs.String("split", "", "`SPLIT` to pack: train or test; by default both where OUT has train in its name, else train")
+func dataPackCommand() *cli.Command {
+	c := cli.NewCommand("data pack DIR OUT", cli.Text{
+		Short:   "write a data set to WebDataset tar shards",
+		About:   "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
+		Example: "mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M",
+	})
+	splitName := c.String("split", "", "`SPLIT` to pack: train or test; by default both where OUT has train in its name, else train")
+	c.Complete("split", "train", "test")
 	size := byteSize(256 << 20)
-	fs.Var(&size, "shard-size", "`BYTES` of a shard, about; k, M, G are powers of 1024")
-	strict := fs.Bool("strict-data", false, "an image that cannot be read is an error; else it is left out and reported")
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.ReadArgs(args, "DIR", "OUT")
-	if err != nil {
-		return err
-	}
-	var f cli.Faults
-	set := cli.OpenData(&f, rest[0], errs)
-	type part struct {
-		split   data.Dataset
-		pattern string
-	}
-	var parts []part
-	if set != nil {
-		dir, base := filepath.Split(rest[1])
-		at := strings.LastIndex(base, "train")
-		switch {
-		case *splitName == "test" && set.Test == nil:
-			f.Add("split", "%s has no test split", rest[0])
-		case *splitName == "test":
-			parts = []part{{set.Test, rest[1]}}
-		case *splitName == "train" || *splitName == "" && (set.Test == nil || at < 0):
-			parts = []part{{set.Train, rest[1]}}
-		case *splitName == "":
-			parts = []part{{set.Train, rest[1]}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
-		default:
-			f.Add("split", "%q is neither train nor test", *splitName)
+	c.Var(&size, "shard-size", "`BYTES` of a shard, about; k, M, G are powers of 1024")
+	strict := c.Bool("strict-data", false, "an image that cannot be read is an error; else it is left out and reported")
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		set := cli.OpenData(&f, args[0], errs)
+		type part struct {
+			split   data.Dataset
+			pattern string
 		}
-	}
-	var packers []*shards.Packer
-	for _, p := range parts {
-		packer, err := shards.NewPacker(p.pattern, int64(size))
-		f.AddErr("OUT", err)
-		if err == nil {
-			packers = append(packers, packer)
-			defer packer.Abandon()
-		}
-	}
-	if err := f.Err(); err != nil {
-		return err
-	}
-	fmt.Fprintln(errs, set.Announce)
-	if *strict {
-		if err := set.Strict(); err != nil {
-			return err
-		}
-	}
-	if *splitName == "" && len(parts) == 1 && set.Test != nil {
-		fmt.Fprintf(errs, "note: the %s are not packed; --split test does that\n", cli.Count(set.Test.Len(), "test image"))
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	result := packResult{Shards: []string{}, LeftOut: []string{}}
-	say := cli.Occasionally(errs)
-	for i, p := range parts {
-		err := pack(ctx, p.split, packers[i], say, func(e *data.CorruptError) error {
-			if *strict {
-				return fmt.Errorf("%w (--strict-data)", e)
-			}
-			fmt.Fprintf(errs, "left out: %v\n", e)
-			result.LeftOut = append(result.LeftOut, e.Path)
-			return nil
-		})
-		if errors.Is(err, context.Canceled) {
-			return cli.ErrInterrupted
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for _, packer := range packers { // all is written: give it its names
-		names, err := packer.Finish()
-		if err != nil {
-			return err
-		}
-		result.Images += packer.Items()
-		result.Shards = append(result.Shards, names...)
-		for _, name := range names {
-			if info, err := os.Stat(name); err == nil {
-				result.Bytes += info.Size()
+		var parts []part
+		if set != nil {
+			dir, base := filepath.Split(args[1])
+			at := strings.LastIndex(base, "train")
+			switch {
+			case *splitName == "test" && set.Test == nil:
+				f.Add("split", "%s has no test split", args[0])
+			case *splitName == "test":
+				parts = []part{{set.Test, args[1]}}
+			case *splitName == "train" || *splitName == "" && (set.Test == nil || at < 0):
+				parts = []part{{set.Train, args[1]}}
+			case *splitName == "":
+				parts = []part{{set.Train, args[1]}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
+			default:
+				f.Add("split", "%q is neither train nor test", *splitName)
 			}
 		}
+		var packers []*shards.Packer
+		for _, p := range parts {
+			packer, err := shards.NewPacker(p.pattern, int64(size))
+			f.AddErr("OUT", err)
+			if err == nil {
+				packers = append(packers, packer)
+				defer packer.Abandon()
+			}
+		}
+		if err := f.Err(); err != nil {
+			return err
+		}
+		fmt.Fprintln(errs, set.Announce)
+		if *strict {
+			if err := set.Strict(); err != nil {
+				return err
+			}
+		}
+		if *splitName == "" && len(parts) == 1 && set.Test != nil {
+			fmt.Fprintf(errs, "note: the %s are not packed; --split test does that\n", cli.Count(set.Test.Len(), "test image"))
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		result := packResult{Shards: []string{}, LeftOut: []string{}}
+		say := cli.Occasionally(errs)
+		for i, p := range parts {
+			err := pack(ctx, p.split, packers[i], say, func(e *data.CorruptError) error {
+				if *strict {
+					return fmt.Errorf("%w (--strict-data)", e)
+				}
+				fmt.Fprintf(errs, "left out: %v\n", e)
+				result.LeftOut = append(result.LeftOut, e.Path)
+				return nil
+			})
+			if errors.Is(err, context.Canceled) {
+				return cli.ErrInterrupted
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for _, packer := range packers { // all is written: give it its names
+			names, err := packer.Finish()
+			if err != nil {
+				return err
+			}
+			result.Images += packer.Items()
+			result.Shards = append(result.Shards, names...)
+			for _, name := range names {
+				if info, err := os.Stat(name); err == nil {
+					result.Bytes += info.Size()
+				}
+			}
+		}
+		if *asJSON {
+			return cli.PrintJSON(out, result)
+		}
+		fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", cli.Count(result.Images, "image"), cli.Count(len(result.Shards), "shard"), cli.Bytes(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
+		if n := len(result.LeftOut); n > 0 {
+			fmt.Fprintf(out, "%s could not be read and were left out\n", cli.Count(n, "image"))
+		}
+		return nil
 	}
-	if *asJSON {
-		return cli.PrintJSON(out, result)
-	}
-	fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", cli.Count(result.Images, "image"), cli.Count(len(result.Shards), "shard"), cli.Bytes(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
-	if n := len(result.LeftOut); n > 0 {
-		fmt.Fprintf(out, "%s could not be read and were left out\n", cli.Count(n, "image"))
-	}
-	return nil
+	return c
 }
 
 // pack writes a split in its order. Encoded images are copied as they are,
@@ -200,6 +203,7 @@ func rgba(img *augment.Image) *image.RGBA {
 // byteSize is a flag in bytes: 1000, 64k, 256M, 1G.
 type byteSize int64
 
+// String implements pflag.Value.
 func (b *byteSize) String() string {
 	if *b >= 1<<20 && *b%(1<<20) == 0 {
 		return fmt.Sprintf("%dM", *b>>20)
@@ -207,6 +211,10 @@ func (b *byteSize) String() string {
 	return fmt.Sprint(int64(*b))
 }
 
+// Type implements pflag.Value.
+func (b *byteSize) Type() string { return "bytes" }
+
+// Set implements pflag.Value.
 func (b *byteSize) Set(text string) error {
 	var n int64
 	var unit string

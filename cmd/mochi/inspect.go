@@ -8,50 +8,56 @@ import (
 	"mochi/replica/checkpoint"
 )
 
-func runInspect(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("inspect", "show what the checkpoint FILE holds", "mochi inspect runs/first/checkpoints/latest.safetensors --json", out)
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	rest, err := fs.ReadArgs(args, "FILE")
-	if err != nil {
-		return err
-	}
-	info, err := checkpoint.Inspect(rest[0])
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		return cli.PrintJSON(out, info)
-	}
-	fmt.Fprintf(out, "%s: %s, step %d, epoch %d, %d parameters\n", rest[0], info.Arch, info.Step, info.Epoch, info.Parameters)
-	fmt.Fprintf(out, "queue: %d keys of %d dimensions, %d filled\n", info.Queue.Length, info.Queue.Dim, info.Queue.Filled)
-	fmt.Fprintf(out, "digests: encoder_q %s, encoder_k %s, optimizer %s, queue %s\n", info.Digest.EncoderQ, info.Digest.EncoderK, info.Digest.Optimizer, info.Digest.Queue)
-	return nil
-}
-
-func runDiff(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("diff", "compare the checkpoints A and B; fails when tensors or shapes differ", "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json", out)
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	tolerance := fs.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
-	rest, err := fs.ReadArgs(args, "A", "B")
-	if err != nil {
-		return err
-	}
-	d, err := checkpoint.Diff(rest[0], rest[1])
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		if err := cli.PrintJSON(out, d); err != nil {
+func inspectCommand() *cli.Command {
+	c := cli.NewCommand("inspect FILE", cli.Text{
+		Short:   "show what a checkpoint holds",
+		About:   "show what the checkpoint FILE holds",
+		Example: "mochi inspect runs/first/checkpoints/latest.safetensors --json",
+	})
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		info, err := checkpoint.Inspect(args[0])
+		if err != nil {
 			return err
 		}
-	} else {
-		fmt.Fprintf(out, "%d tensors, max_abs %.3g, max_rel %.3g in %s\n", d.Tensors, d.MaxAbs, d.MaxRel, d.Worst)
+		if *asJSON {
+			return cli.PrintJSON(out, info)
+		}
+		fmt.Fprintf(out, "%s: %s, step %d, epoch %d, %d parameters\n", args[0], info.Arch, info.Step, info.Epoch, info.Parameters)
+		fmt.Fprintf(out, "queue: %d keys of %d dimensions, %d filled\n", info.Queue.Length, info.Queue.Dim, info.Queue.Filled)
+		fmt.Fprintf(out, "digests: encoder_q %s, encoder_k %s, optimizer %s, queue %s\n", info.Digest.EncoderQ, info.Digest.EncoderK, info.Digest.Optimizer, info.Digest.Queue)
+		return nil
 	}
-	if len(d.Mismatched) > 0 {
-		return fmt.Errorf("the checkpoints hold different tensors: %v", d.Mismatched)
+	return c
+}
+
+func diffCommand() *cli.Command {
+	c := cli.NewCommand("diff A B", cli.Text{
+		Short:   "compare two checkpoints",
+		About:   "compare the checkpoints A and B; fails when tensors or shapes differ",
+		Example: "mochi diff a.safetensors b.safetensors --tolerance 1e-3 --json",
+	})
+	asJSON := c.Bool("json", false, "print one JSON object")
+	tolerance := c.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		d, err := checkpoint.Diff(args[0], args[1])
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			if err := cli.PrintJSON(out, d); err != nil {
+				return err
+			}
+		} else {
+			fmt.Fprintf(out, "%d tensors, max_abs %.3g, max_rel %.3g in %s\n", d.Tensors, d.MaxAbs, d.MaxRel, d.Worst)
+		}
+		if len(d.Mismatched) > 0 {
+			return fmt.Errorf("the checkpoints hold different tensors: %v", d.Mismatched)
+		}
+		if *tolerance >= 0 && !(d.MaxRel <= *tolerance) {
+			return fmt.Errorf("max_rel %g in %s is above the tolerance %g", d.MaxRel, d.Worst, *tolerance)
+		}
+		return nil
 	}
-	if *tolerance >= 0 && !(d.MaxRel <= *tolerance) {
-		return fmt.Errorf("max_rel %g in %s is above the tolerance %g", d.MaxRel, d.Worst, *tolerance)
-	}
-	return nil
+	return c
 }

@@ -26,127 +26,134 @@ import (
 	"mochi/replica/data"
 )
 
-func runReplica(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("replica", "join a cluster as a replica; the coordinator says what to train",
-		"mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2", out)
-	join := fs.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
-	job := fs.String("job", defaultJob, "`NAME` of the job")
-	dataPath := fs.String("data", "", "`PATH` of the data set, the same as the other replicas'")
-	name := fs.String("name", "", "`NAME` for people (default the host's)")
-	engineName := fs.String("engine", "auto", engines.Help)
-	threads := fs.Int("threads", 0, "compute threads; 0 = all cores")
-	workers := fs.Int("workers", 0, workersFlag)
-	device := fs.Int("device", 0, "GPU number, of engine cuda")
-	tune := fs.Bool("tune", false, engines.TuneHelp)
-	advertise := fs.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
-	wait := fs.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
-	verbose := fs.Bool("verbose", false, "log more")
-	if _, err := fs.ReadArgs(args); err != nil {
-		return err
-	}
-	var f cli.Faults
-	toward := ""
-	if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
-		f.Add("join", "%q is not of the form nats://HOST:PORT", *join)
-	} else if toward = u.Host; u.Port() == "" {
-		toward += ":4222"
-	}
-	f.AtLeast(0, "threads", *threads)
-	f.AtLeast(0, "workers", *workers)
-	f.AtLeast(0, "device", *device)
-	// In which precision to compute, the coordinator will say.
-	info := engines.Check(&f, *engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
-	if fs.Given("device") {
-		engines.RefuseDevices(&f, info)
-	}
-	set := cli.OpenData(&f, *dataPath, errs)
-	if err := f.Err(); err != nil {
-		return err
-	}
-	if *name == "" {
-		*name, _ = os.Hostname()
-	}
-	log := run.NewLog(errs, *verbose)
-	fmt.Fprintln(errs, set.Announce)
-	train := data.NewLenient(set.Train, func(e *data.CorruptError) {
-		log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
+func replicaCommand() *cli.Command {
+	c := cli.NewCommand("replica", cli.Text{
+		Short:   "join a cluster as a replica",
+		About:   "join a cluster as a replica; the coordinator says what to train",
+		Example: "mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2",
 	})
-	set.Train = train
-	open := func(p engine.Precision) (engine.Engine, error) {
-		eng, why, err := engines.Open(*engineName, engine.Config{Precision: p, Threads: *threads, Device: *device, Tune: *tune})
-		if err == nil {
-			fmt.Fprintln(errs, why)
+	c.Group("Cluster")
+	join := c.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
+	job := c.String("job", defaultJob, "`NAME` of the job")
+	name := c.String("name", "", "`NAME` for people (default the host's)")
+	advertise := c.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
+	wait := c.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
+	verbose := c.Bool("verbose", false, "log more")
+	c.Group("This machine")
+	dataPath := c.String("data", "", "`PATH` of the data set, the same as the other replicas'")
+	c.Complete("data", data.FashionMNIST)
+	var engineName string
+	engines.AddFlag(c, &engineName, "")
+	device := c.Int("device", 0, "GPU number, of engine cuda")
+	tune := c.Bool("tune", false, engines.TuneHelp)
+	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
+	workers := c.Int("workers", 0, workersFlag)
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		toward := ""
+		if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
+			f.Add("join", "%q is not of the form nats://HOST:PORT", *join)
+		} else if toward = u.Host; u.Port() == "" {
+			toward += ":4222"
 		}
-		return eng, err
-	}
-
-	ctx, stop := context.WithCancel(context.Background())
-	defer stop()
-	id := newID(*name)
-	bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, URL: *join, Wait: *wait, Log: log})
-	if err != nil {
-		return err
-	}
-	defer bus.Close()
-	host := *advertise
-	if host == "" {
-		if host, err = natsring.AdvertiseHost(toward); err != nil {
-			return fmt.Errorf("find the address that faces the coordinator: %w; set --advertise", err)
+		f.AtLeast(0, "threads", *threads)
+		f.AtLeast(0, "workers", *workers)
+		f.AtLeast(0, "device", *device)
+		// In which precision to compute, the coordinator will say.
+		info := engines.Check(&f, engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
+		if c.Given("device") {
+			engines.RefuseDevices(&f, info)
 		}
-	}
-	node, err := natsring.NewNode(natsring.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
-	if err != nil {
-		return err
-	}
-	defer node.Close()
-	hints, err := gossip.Start(gossip.Config{Name: id, Bind: host, Log: log})
-	if err != nil {
-		return err
-	}
-	defer hints.Shutdown()
-
-	r := replica.New(replica.Config{
-		ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
-		Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
-		Joined: func(w protocol.Welcome) {
-			if err := hints.Join(w.Gossip); err != nil {
-				log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
+		set := cli.OpenData(&f, *dataPath, errs)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		if *name == "" {
+			*name, _ = os.Hostname()
+		}
+		log := run.NewLog(errs, *verbose)
+		fmt.Fprintln(errs, set.Announce)
+		train := data.NewLenient(set.Train, func(e *data.CorruptError) {
+			log.Warn("image cannot be decoded, another takes its place", "path", e.Path, "cause", e.Err)
+		})
+		set.Train = train
+		open := func(p engine.Precision) (engine.Engine, error) {
+			eng, why, err := engines.Open(engineName, engine.Config{Precision: p, Threads: *threads, Device: *device, Tune: *tune})
+			if err == nil {
+				fmt.Fprintln(errs, why)
 			}
-		},
-	})
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	var interrupted atomic.Bool
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-ended:
-				return
-			case s := <-signals:
-				if n > 0 {
-					fmt.Fprintln(errs, "mochi: stopped at once")
-					os.Exit(130)
+			return eng, err
+		}
+
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		id := newID(*name)
+		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, URL: *join, Wait: *wait, Log: log})
+		if err != nil {
+			return err
+		}
+		defer bus.Close()
+		host := *advertise
+		if host == "" {
+			if host, err = natsring.AdvertiseHost(toward); err != nil {
+				return fmt.Errorf("find the address that faces the coordinator: %w; set --advertise", err)
+			}
+		}
+		node, err := natsring.NewNode(natsring.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
+		if err != nil {
+			return err
+		}
+		defer node.Close()
+		hints, err := gossip.Start(gossip.Config{Name: id, Bind: host, Log: log})
+		if err != nil {
+			return err
+		}
+		defer hints.Shutdown()
+
+		r := replica.New(replica.Config{
+			ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
+			Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
+			Joined: func(w protocol.Welcome) {
+				if err := hints.Join(w.Gossip); err != nil {
+					log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
 				}
-				interrupted.Store(s == os.Interrupt)
-				fmt.Fprintln(errs, "leaving after this step; once more to stop at once")
-				r.Leave(s.String())
+			},
+		})
+		signals := make(chan os.Signal, 2)
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(signals)
+		var interrupted atomic.Bool
+		ended := make(chan struct{})
+		defer close(ended)
+		go func() {
+			for n := 0; ; n++ {
+				select {
+				case <-ended:
+					return
+				case s := <-signals:
+					if n > 0 {
+						fmt.Fprintln(errs, "mochi: stopped at once")
+						os.Exit(130)
+					}
+					interrupted.Store(s == os.Interrupt)
+					fmt.Fprintln(errs, "leaving after this step; once more to stop at once")
+					r.Leave(s.String())
+				}
 			}
+		}()
+		err = r.Run(ctx)
+		if n := len(train.Corrupt()); n > 0 {
+			log.Warn("images could not be decoded and were replaced", "count", n)
 		}
-	}()
-	err = r.Run(ctx)
-	if n := len(train.Corrupt()); n > 0 {
-		log.Warn("images could not be decoded and were replaced", "count", n)
+		if err == nil && interrupted.Load() {
+			return cli.ErrInterrupted
+		}
+		if errors.Is(err, replica.ErrRefused) {
+			return cli.UsageError{Err: err}
+		}
+		return err
 	}
-	if err == nil && interrupted.Load() {
-		return cli.ErrInterrupted
-	}
-	if errors.Is(err, replica.ErrRefused) {
-		return cli.UsageError{Err: err}
-	}
-	return err
+	return c
 }
 
 // newID makes an id that is unique to this process and says whose it is.

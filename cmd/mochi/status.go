@@ -15,49 +15,53 @@ import (
 // apart.
 const defaultJob = "mochi"
 
-func runStatus(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("status", "show what a job is doing", "mochi status --join nats://127.0.0.1:4222", out)
-	join := fs.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
-	job := fs.String("job", defaultJob, "`NAME` of the job")
-	timeout := fs.Duration("timeout", 5*time.Second, "how long to wait for an answer")
-	asJSON := fs.Bool("json", false, "print one JSON object")
-	if _, err := fs.ReadArgs(args); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
-	defer cancel()
-	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, URL: *join})
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		return cli.PrintJSON(out, s)
-	}
-	fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
-	if s.Reason != "" {
-		fmt.Fprintf(out, "reason: %s\n", s.Reason)
-	}
-	if s.Step > 0 {
-		fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
-	}
-	if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {
-		fmt.Fprintf(out, "queue: copies %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, len(q.Shards), q.Moved, q.Repairs)
-	}
-	if len(s.Replicas) > 0 {
-		fmt.Fprintf(out, "\n%-24s %-10s %-8s %5s %7s %10s\n", "REPLICA", "ENGINE", "STATE", "RANK", "GROUPS", "STEP MS")
-	}
-	for _, r := range s.Replicas {
-		rank := "-"
-		if r.Rank >= 0 {
-			rank = fmt.Sprint(r.Rank)
+func statusCommand() *cli.Command {
+	c := cli.NewCommand("status", cli.Text{
+		Short:   "show what a job is doing",
+		About:   "show what a job is doing",
+		Example: "mochi status --join nats://127.0.0.1:4222",
+	})
+	join := c.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
+	job := c.String("job", defaultJob, "`NAME` of the job")
+	timeout := c.Duration("timeout", 5*time.Second, "how long to wait for an answer")
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+		defer cancel()
+		s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, URL: *join})
+		if err != nil {
+			return err
 		}
-		fmt.Fprintf(out, "%-24s %-10s %-8s %5s %7d %10.1f\n", r.Name, r.Engine, r.State, rank, r.Groups, r.StepMS)
-	}
-	for i, r := range s.Replicas {
-		if i == 0 {
-			fmt.Fprintf(out, "\n%-24s %s\n", "REPLICA", "DEVICE; VERSIONS")
+		if *asJSON {
+			return cli.PrintJSON(out, s)
 		}
-		fmt.Fprintf(out, "%-24s %s\n", r.Name, engines.WithVersions(r.Device, r.Versions))
+		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
+		if s.Reason != "" {
+			fmt.Fprintf(out, "reason: %s\n", s.Reason)
+		}
+		if s.Step > 0 {
+			fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
+		}
+		if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {
+			fmt.Fprintf(out, "queue: copies %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, len(q.Shards), q.Moved, q.Repairs)
+		}
+		if len(s.Replicas) > 0 {
+			fmt.Fprintf(out, "\n%-24s %-10s %-8s %5s %7s %10s\n", "REPLICA", "ENGINE", "STATE", "RANK", "GROUPS", "STEP MS")
+		}
+		for _, r := range s.Replicas {
+			rank := "-"
+			if r.Rank >= 0 {
+				rank = fmt.Sprint(r.Rank)
+			}
+			fmt.Fprintf(out, "%-24s %-10s %-8s %5s %7d %10.1f\n", r.Name, r.Engine, r.State, rank, r.Groups, r.StepMS)
+		}
+		for i, r := range s.Replicas {
+			if i == 0 {
+				fmt.Fprintf(out, "\n%-24s %s\n", "REPLICA", "DEVICE; VERSIONS")
+			}
+			fmt.Fprintf(out, "%-24s %s\n", r.Name, engines.WithVersions(r.Device, r.Versions))
+		}
+		return nil
 	}
-	return nil
+	return c
 }

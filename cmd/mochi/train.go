@@ -27,45 +27,52 @@ import (
 	"mochi/replica/data"
 )
 
-func runTrain(args []string, out, errs io.Writer) error {
-	fs := cli.NewFlags("train", "train on this machine: embedded NATS, coordinator and replicas in one process",
-		"mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first\n"+
-			"mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine", out)
-	l := local{errs: errs}
-	fs.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
-	fs.StringVar(&l.run, "out", "", "`RUN` folder to write")
-	fs.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
-	fs.Var(&l.devices, "device", "`LIST` of GPU numbers instead, one for each replica, such as 2 or 0,1; the same number twice: they share it")
-	fs.StringVar(&l.engine, "engine", "auto", engines.Help)
-	fs.BoolVar(&l.tune, "tune", false, engines.TuneHelp)
-	fs.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
-	fs.IntVar(&l.workers, "workers", 0, workersFlag)
-	fs.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
-	fs.StringVar(&l.resume, "resume", "auto", run.ResumeHelp)
-	verbose := fs.Bool("verbose", false, "log more")
+func trainCommand() *cli.Command {
+	c := cli.NewCommand("train", cli.Text{
+		Short: "train on this machine: coordinator, NATS and N replicas in one process",
+		About: "train on this machine: embedded NATS, coordinator and replicas in one process",
+		Example: "mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first\n" +
+			"mochi train --preset cifar10 --data ~/images --image-size 64 --out runs/mine",
+	})
+	var l local
+	c.Group("Run")
+	c.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
+	c.Complete("data", data.FashionMNIST)
+	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
+	run.AddResume(c, &l.resume)
+	verbose := c.Bool("verbose", false, "log more")
+	c.Group("This machine")
+	c.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
+	engines.AddFlag(c, &l.engine, "")
+	c.Var(&l.devices, "device", "`LIST` of GPU numbers instead, one for each replica, such as 2 or 0,1; the same number twice: they share it")
+	c.BoolVar(&l.tune, "tune", false, engines.TuneHelp)
+	c.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
+	c.IntVar(&l.workers, "workers", 0, workersFlag)
+	c.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
 	// All replicas are there from the start, so there is nothing to wait for.
-	training := cli.AddTraining(fs, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
-	if _, err := fs.ReadArgs(args); err != nil {
-		return err
+	training := cli.AddTraining(c, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
+	c.Run = func(args []string, out, errs io.Writer) error {
+		l.errs = errs
+		var f cli.Faults
+		l.cfg = training.Job(c, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+		if n := len(l.devices); n > 0 && !c.Given("replicas") {
+			l.replicas = n
+		}
+		l.check(&f)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		l.cfg.MinReplicas = l.replicas
+		if l.workers == 0 {
+			l.workers = max(1, runtime.NumCPU()/l.replicas)
+		}
+		l.progress = run.NewProgress(errs, l.cfg)
+		l.log = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
+		l.replicaLog = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelWarn, *verbose)})
+		announce(l.progress, l.set, l.cfg)
+		return l.train()
 	}
-	var f cli.Faults
-	l.cfg = training.Job(fs, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
-	if n := len(l.devices); n > 0 && !fs.Given("replicas") {
-		l.replicas = n
-	}
-	l.check(&f)
-	if err := f.Err(); err != nil {
-		return err
-	}
-	l.cfg.MinReplicas = l.replicas
-	if l.workers == 0 {
-		l.workers = max(1, runtime.NumCPU()/l.replicas)
-	}
-	l.progress = run.NewProgress(errs, l.cfg)
-	l.log = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
-	l.replicaLog = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelWarn, *verbose)})
-	announce(l.progress, l.set, l.cfg)
-	return l.train()
+	return c
 }
 
 // workersFlag is what --workers says in help.

@@ -20,6 +20,3 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(for
 
 // ErrInterrupted is an orderly stop after Ctrl-C.
 var ErrInterrupted = errors.New("interrupted")
-
-// ErrHelp is returned after help was printed.
-var ErrHelp = errors.New("help")

@@ -10,7 +10,7 @@ import (
 )
 
 // Devices is --device of mochi train: a GPU for each local replica. It
-// implements flag.Value.
+// implements pflag.Value.
 type Devices []int
 
 // String is the form of the command line, as in 0,1.
@@ -24,6 +24,9 @@ func (d *Devices) String() string {
 	}
 	return strings.Join(list, ",")
 }
+
+// Type implements pflag.Value.
+func (d *Devices) Type() string { return "devices" }
 
 // Set reads it.
 func (d *Devices) Set(text string) error {

@@ -16,8 +16,16 @@ import (
 	"mochi/model/engine/gorgonia"
 )
 
-// Help is what --engine says in every command's help.
-const Help = "`E`: auto (the best that is built in and works here), cuda, onednn, gorgonia"
+// AddFlag adds --engine to a command; note says what it is for, where that is
+// not plain.
+func AddFlag(c *cli.Command, name *string, note string) {
+	words := []string{"auto"}
+	for _, b := range builders() {
+		words = append(words, b.name)
+	}
+	c.StringVar(name, "engine", "auto", "`E`: auto (the best that is built in and works here), "+strings.Join(words[1:], ", ")+note)
+	c.Complete("engine", words...)
+}
 
 // TuneHelp is what --tune says in every command's help.
 const TuneHelp = "choose convolution algorithms by measurement, once on this machine (engine cuda); replicas must have the choices in common"

@@ -28,8 +28,11 @@ type Job struct {
 	lock     *os.File
 }
 
-// ResumeHelp is what --resume says in help.
-const ResumeHelp = "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint"
+// AddResume adds --resume to a command.
+func AddResume(c *cli.Command, value *string) {
+	c.StringVar(value, "resume", "auto", "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint")
+	c.Complete("resume", "auto", "never")
+}
 
 // Resumed checks --resume and loads the checkpoint it names, nil for none.
 func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {

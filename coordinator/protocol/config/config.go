@@ -69,7 +69,7 @@ type Job struct {
 	SGDMomentum float64 `yaml:"sgd-momentum" json:"sgd_momentum" arg:"x" help:"momentum of SGD"`
 	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay" arg:"x" help:"weight decay, on every parameter"`
 
-	Precision string `yaml:"precision" json:"precision" arg:"P" oneof:"fp32,tf32,bf16" group:"Numbers" help:"fp32; tf32 (fp32 on a GPU's tensor cores), bf16 where the engine has them"`
+	Precision string `yaml:"precision" json:"precision" arg:"P" oneof:"fp32,tf32,bf16" group:"Precision and seed" help:"fp32; tf32 (fp32 on a GPU's tensor cores), bf16 where the engine has them"`
 	Wire      string `yaml:"wire" json:"wire" arg:"W" oneof:"fp32,bf16" help:"gradients on the network: fp32 (exact sums), bf16 (half the bytes)"`
 	Seed      uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 

@@ -7,6 +7,19 @@ import (
 
 // didYouMean suggests the nearest name, or nothing when none is near.
 func didYouMean(name string, names []string) string {
+	near := Nearest(name, names)
+	if near == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", near)
+}
+
+// Nearest is the one of names that name is most likely a misspelling of, "" when
+// none is near.
+func Nearest(name string, names []string) string {
+	if name == "" {
+		return ""
+	}
 	plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	best, distance := "", max(2, len(name)/3)+1
 	for _, n := range names {
@@ -14,10 +27,7 @@ func didYouMean(name string, names []string) string {
 			best, distance = n, d
 		}
 	}
-	if best == "" || name == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %s?", best)
+	return best
 }
 
 // editDistance is Levenshtein's: insertions, deletions and substitutions.

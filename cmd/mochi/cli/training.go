@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"mochi/coordinator/protocol/config"
+)
+
+// Training collects the configuration from --preset, --config and
+// flags: flags win over the file, the file over the preset.
+type Training struct {
+	preset, file string
+	set          map[string]string // flags given, by YAML key
+}
+
+// AddTraining adds --preset, --config and the settings that use keeps.
+func AddTraining(c *Command, use func(name string) bool) *Training {
+	t := &Training{set: map[string]string{}}
+	c.Group("Settings (also the keys of --config; flags win over the file, the file over --preset)")
+	c.StringVar(&t.preset, "preset", "", "`NAME` of the paper's settings: "+strings.Join(config.Presets(), ", "))
+	c.Complete("preset", config.Presets()...)
+	c.StringVar(&t.file, "config", "", "YAML `FILE` of settings, such as a RUN's config.yaml")
+	group := ""
+	for _, s := range config.Settings() {
+		if !use(s.Name) {
+			continue
+		}
+		if s.Group != group {
+			group = s.Group
+			c.Group(group)
+		}
+		usage, v := s.Help, settingValue{s, t}
+		if s.Arg != "" {
+			usage = fmt.Sprintf("`%s`: %s (default %s)", s.Arg, s.Help, s.Default)
+		}
+		f := c.VarPF(v, s.Name, "", usage)
+		if s.Arg == "" {
+			f.NoOptDefVal = "true"
+		}
+	}
+	return t
+}
+
+// Words lists what the setting of that name may be, for help: "linear, mlp".
+func Words(setting string) string { return strings.Join(settingWords(setting), ", ") }
+
+func settingWords(name string) []string {
+	for _, s := range config.Settings() {
+		if s.Name == name {
+			return s.Values
+		}
+	}
+	return nil
+}
+
+// settingValue notes the text of a setting's flag, for Training.Job to read with
+// all others. It implements pflag.Value.
+type settingValue struct {
+	config.Setting
+	t *Training
+}
+
+// Set implements pflag.Value.
+func (v settingValue) Set(text string) error { v.t.set[v.Name] = text; return nil }
+
+// String implements pflag.Value.
+func (v settingValue) String() string { return "" }
+
+// Type implements pflag.Value.
+func (v settingValue) Type() string {
+	if v.Arg == "" {
+		return "bool"
+	}
+	return "setting"
+}
+
+// Based says whether the settings stand on a preset or a file.
+func (t *Training) Based() bool { return t.preset != "" || t.file != "" }
+
+// Given says whether a setting was given as a flag.
+func (t *Training) Given(name string) bool { _, is := t.set[name]; return is }
+
+// processKeys are the keys of a --config file that belong to this process,
+// not to the job: a RUN's config.yaml does not have them, a hand-written file
+// may.
+var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device", "knn-images"}
+
+// Job is the effective configuration, adjusted by the command and checked
+// as a whole; what is wrong with it goes to f. The flags of c that were not
+// given receive the process keys of the file.
+func (t *Training) Job(c *Command, f *Faults, adjust func(c *config.Job)) config.Job {
+	cfg := config.Default()
+	if t.preset != "" {
+		p, err := config.Preset(t.preset)
+		f.AddErr("preset", err)
+		if err == nil {
+			cfg = p
+		}
+	}
+	if t.file != "" {
+		cfg = t.overlayFile(cfg, c, f)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.set)) {
+		f.AddErr(name, cfg.Set(name, t.set[name]))
+	}
+	adjust(&cfg)
+	f.AddErr("configuration", cfg.Validate())
+	return cfg
+}
+
+func (t *Training) overlayFile(cfg config.Job, c *Command, f *Faults) config.Job {
+	text, err := os.ReadFile(t.file)
+	if err != nil {
+		f.Add("config", "%v", err)
+		return cfg
+	}
+	mine, rest, err := config.TakeKeys(text, processKeys...)
+	f.AddErr("config", err)
+	fileFlags(c, mine, f)
+	if t.preset == "" {
+		cfg, err = config.Parse(rest)
+	} else {
+		cfg, err = config.Overlay(cfg, rest)
+		cfg.Preset = t.preset
+	}
+	f.AddErr("config", err)
+	return cfg
+}
+
+// fileFlags sets flags from a file unless they were given.
+func fileFlags(c *Command, values map[string]string, f *Faults) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case c.Given(name):
+		case c.Lookup(name) == nil:
+			f.Add(name, "not a setting of mochi %s; take it out of the file", c.Name())
+		default:
+			if c.Set(name, values[name]) != nil {
+				f.Add(name, "%q is not %s", values[name], cmp.Or(wanted(c.Lookup(name)), "a "+kind(c.Lookup(name))))
+			}
+		}
+	}
+}
