@@ -73,12 +73,12 @@ func benchLossCommand() *cli.Command {
 		fmt.Fprintln(errs, why)
 
 		rng := rand.New(rand.NewPCG(1, 2))
-		q, pos := unitRows(rng, *batch, *dim), unitRows(rng, *batch, *dim)
+		in := lossInput{q: unitRows(rng, *batch, *dim), pos: unitRows(rng, *batch, *dim), batch: *batch, k: *k, dim: *dim}
 		negatives := queue.NewStored(*k, *dim, min(benchShards, *k), format)
 		negatives.Init(1)
-		shards := replica.AppendShards(nil, negatives, false)
+		in.shards = replica.AppendShards(nil, negatives, false)
 		base := peakRSS()
-		l, mochi, err := lossRunner(eng, mix, *batch, *k, *dim, q, pos, shards)
+		l, mochi, err := in.runner(eng, mix)
 		if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func benchLossCommand() *cli.Command {
 			return err
 		}
 		extra := max(0, peakRSS()-base)
-		plain, moco, err := lossRunner(eng, config.MoCHi{}, *batch, *k, *dim, q, pos, shards)
+		plain, moco, err := in.runner(eng, config.MoCHi{})
 		if err != nil {
 			return err
 		}
@@ -123,24 +123,32 @@ func benchLossCommand() *cli.Command {
 	return c
 }
 
-// lossRunner returns a loss and a function that computes one batch of it, with
-// its gradient.
-func lossRunner(eng engine.Engine, mix config.MoCHi, batch, k, dim int, q, pos []float32, shards []loss.Shard) (l *loss.Loss, run func(step int64) error, err error) {
+// lossInput is what both losses are computed of.
+type lossInput struct {
+	q, pos []float32 // [batch, dim]
+	shards []loss.Shard
+	batch  int
+	k, dim int
+}
+
+// runner returns a loss of (N, s, s′) and a function that computes one batch of
+// it, with its gradient.
+func (in lossInput) runner(eng engine.Engine, mix config.MoCHi) (l *loss.Loss, run func(step int64) error, err error) {
 	l, err = loss.New(loss.Config{
-		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: min(benchShards, k), Threads: eng.Info().Threads,
-	}, dim, batch, k, eng.Contrast())
+		N: mix.N, S: mix.S, S2: mix.S2, Temperature: 0.2, Shards: min(benchShards, in.k), Threads: eng.Info().Threads,
+	}, in.dim, in.batch, in.k, eng.Contrast())
 	if err != nil {
 		return nil, nil, err
 	}
-	out := loss.Output{DQ: make([]float32, batch*dim)}
-	samples := make([]int, batch)
+	out := loss.Output{DQ: make([]float32, in.batch*in.dim)}
+	samples := make([]int, in.batch)
 	for i := range samples {
 		samples[i] = i
 	}
 	return l, func(step int64) error {
 		return l.Compute(loss.Input{
-			Queries: loss.Queries{Q: q, Samples: samples, Step: step, Mix: true},
-			Pos:     pos, Shards: shards, Scale: 1 / float64(batch),
+			Queries: loss.Queries{Q: in.q, Samples: samples, Step: step, Mix: true},
+			Pos:     in.pos, Shards: in.shards, Scale: 1 / float64(in.batch),
 		}, &out)
 	}, nil
 }

@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/engines"
@@ -90,11 +88,8 @@ func coordinatorCommand() *cli.Command {
 
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		signals := make(chan os.Signal, 2)
-		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-		defer signal.Stop(signals)
-		stop := newStopper(signals, p.Say, cancel)
-		defer stop.end()
+		stop, end := stopOnSignals(p.Say, finishing, func(os.Signal) { cancel() })
+		defer end()
 
 		nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.CommitLog(*state), Log: log})
 		if err != nil {

@@ -74,7 +74,7 @@ func evalKNNCommand() *cli.Command {
 		}
 		defer enc.Close()
 		fmt.Fprintln(errs, enc.Why)
-		results, err := evaluate.KNN(context.Background(), enc.Engine, enc.State, set, evaluate.KNNOptions{
+		results, err := enc.KNN(context.Background(), set, evaluate.KNNOptions{
 			K: *k, Temperature: *temp, Features: []eval.Feature{eval.Feature(*feature)}, Train: *limitTrain, Test: *limitTest, Progress: errs,
 			Corrupt: func(e *data.CorruptError) {
 				fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)

@@ -87,7 +87,8 @@ func evalGeometryCommand() *cli.Command {
 		}
 		defer enc.Close()
 		fmt.Fprintln(errs, enc.Why)
-		r, err := evaluate.Geometry(context.Background(), enc.Engine, enc.State, st, cfg, set, evaluate.GeometryOptions{
+		r, err := enc.Geometry(context.Background(), set, evaluate.GeometryOptions{
+			Job:    cfg,
 			Images: *images, MoCHi: mix, Oracle: cfg.Oracle, Seed: e.seed,
 			Report: func(text string) { fmt.Fprintln(errs, text) },
 			Corrupt: func(e *data.CorruptError) {

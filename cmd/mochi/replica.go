@@ -8,10 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"mochi/allreduce/natsring"
@@ -85,8 +82,8 @@ func replicaCommand() *cli.Command {
 			return eng, err
 		}
 
-		ctx, stop := context.WithCancel(context.Background())
-		defer stop()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
 		id := newID(*name)
 		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, URL: *join, Wait: *wait, Log: log})
 		if err != nil {
@@ -119,33 +116,14 @@ func replicaCommand() *cli.Command {
 				}
 			},
 		})
-		signals := make(chan os.Signal, 2)
-		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-		defer signal.Stop(signals)
-		var interrupted atomic.Bool
-		ended := make(chan struct{})
-		defer close(ended)
-		go func() {
-			for n := 0; ; n++ {
-				select {
-				case <-ended:
-					return
-				case s := <-signals:
-					if n > 0 {
-						fmt.Fprintln(errs, "mochi: stopped at once")
-						os.Exit(130)
-					}
-					interrupted.Store(s == os.Interrupt)
-					fmt.Fprintln(errs, "leaving after this step; once more to stop at once")
-					r.Leave(s.String())
-				}
-			}
-		}()
+		stop, end := stopOnSignals(func(format string, args ...any) { fmt.Fprintf(errs, format+"\n", args...) },
+			"leaving after this step; once more to stop at once", func(s os.Signal) { r.Leave(s.String()) })
+		defer end()
 		err = r.Run(ctx)
 		if n := len(train.Corrupt()); n > 0 {
 			log.Warn("images could not be decoded and were replaced", "count", n)
 		}
-		if err == nil && interrupted.Load() {
+		if err == nil && stop.interrupted() {
 			return cli.ErrInterrupted
 		}
 		if errors.Is(err, replica.ErrRefused) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -11,7 +12,7 @@ import (
 func TestTwoSignals(t *testing.T) {
 	signals := make(chan os.Signal)
 	asked, ended, said := make(chan string, 2), make(chan int, 1), make(chan string, 2)
-	s := newStopper(signals, func(text string, _ ...any) { said <- text }, func() { asked <- "cancelled" })
+	s := newStopper(signals, func(text string, args ...any) { said <- fmt.Sprintf(text, args...) }, finishing, func(os.Signal) { asked <- "cancelled" })
 	defer s.end()
 	s.exit = func(status int) { ended <- status }
 	if s.asked() {
@@ -35,7 +36,7 @@ func TestTwoSignals(t *testing.T) {
 func TestEarlySignal(t *testing.T) {
 	signals := make(chan os.Signal)
 	asked := make(chan string, 2)
-	s := newStopper(signals, func(string, ...any) {}, func() { asked <- "cancelled" })
+	s := newStopper(signals, func(string, ...any) {}, finishing, func(os.Signal) { asked <- "cancelled" })
 	defer s.end()
 	signals <- os.Interrupt
 	if got := await(t, asked); got != "cancelled" {

@@ -7,10 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -176,11 +174,8 @@ func (l *local) train() error {
 		Job: l.cfg, Set: l.set, Engine: l.engine, Device: l.devices.Of(0), Images: l.knnImages, Say: l.progress.Say, Event: j.Dir.Event,
 	})
 	j.Store.Saved = knn.Saved(ctx, j.From)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	stop := newStopper(signals, l.progress.Say, cancel)
-	defer stop.end()
+	stop, end := stopOnSignals(l.progress.Say, finishing, func(os.Signal) { cancel() })
+	defer end()
 
 	if j.From == nil {
 		if err := knn.Untrained(ctx); err != nil {

@@ -20,6 +20,15 @@ import (
 // precision, a layer, a device); its message says what and why.
 var ErrUnsupported = errors.New("not supported by this engine")
 
+// ErrPrecision is ErrUnsupported where it is the precision that an engine or its
+// device does not have.
+var ErrPrecision error = precisionError{}
+
+type precisionError struct{}
+
+func (precisionError) Error() string { return ErrUnsupported.Error() }
+func (precisionError) Unwrap() error { return ErrUnsupported }
+
 // Precision is the format of activations and working weights. Master weights,
 // statistics and accumulation are fp32 in every precision. TF32 is FP32 but for
 // the factors of convolutions and linear layers, whose mantissas a GPU cuts to

@@ -4,4 +4,4 @@ package engines
 
 import "mochi/model/engine/cuda"
 
-func cudaBuilder() builder { return builder{name: cuda.Name, open: cuda.New} }
+func cudaBuilder() builder { return builder{name: cuda.Name, gpu: true, open: cuda.New} }

@@ -52,13 +52,13 @@ func (d Devices) Of(i int) int {
 
 // RefuseDevices is what a CPU engine says to --device.
 func RefuseDevices(f *cli.Faults, info engine.Info) {
-	if info.Name != "" && info.Name != "cuda" {
+	if info.Name != "" && !onGPU(info) {
 		f.Add("device", "chooses a GPU, and engine %s computes on the CPU (%s); leave it out, or give --engine cuda", info.Name, info.Device)
 	}
 }
 
-// CheckAll is checkEngine for the engine of each local replica. Only where
-// there are devices do they differ: of a CPU engine one is started.
+// CheckAll is Check for the engine of each local replica. Only where there are
+// GPUs do they differ: of a CPU engine one is started.
 func CheckAll(f *cli.Faults, name string, cfg engine.Config, replicas int, on Devices) []engine.Info {
 	infos := make([]engine.Info, replicas)
 	if len(on) > 0 && len(on) != replicas {
@@ -66,18 +66,20 @@ func CheckAll(f *cli.Faults, name string, cfg engine.Config, replicas int, on De
 		return infos
 	}
 	for i := range infos {
-		before := len(f.List)
 		cfg.Device = on.Of(i)
-		infos[i] = Check(f, name, cfg)
-		if len(f.List) > before {
+		info, err := probe(name, cfg)
+		if err != nil {
+			hint := ""
 			if i > 0 && len(on) == 0 { // the first has its GPU
-				f.List[before].Problem += fmt.Sprintf("; %d replicas take GPU 0 to %d: start fewer, or let some share one with --device, as in 0,0,1", replicas, replicas-1)
+				hint = fmt.Sprintf("; %d replicas take GPU 0 to %d: start fewer, or let some share one with --device, as in 0,0,1", replicas, replicas-1)
 			}
+			refuse(f, err, hint)
 			return infos
 		}
-		if infos[i].Name != "cuda" {
+		infos[i] = info
+		if !onGPU(info) {
 			for j := range infos {
-				infos[j] = infos[i]
+				infos[j] = info
 			}
 			break
 		}

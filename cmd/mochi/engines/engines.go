@@ -33,9 +33,11 @@ const TuneHelp = "choose convolution algorithms by measurement, once on this mac
 // builder is an engine that mochi knows. open is nil where this build does not
 // have it; missing then says what would bring it.
 type builder struct {
-	name    string
-	open    func(engine.Config) (engine.Engine, error)
-	missing string
+	name     string
+	open     func(engine.Config) (engine.Engine, error)
+	missing  string
+	expected bool // auto says so where this build does not have it
+	gpu      bool // it computes on the GPU that engine.Config.Device numbers
 }
 
 // builders lists the engines, the best first.
@@ -62,7 +64,7 @@ func BuiltIn() []string {
 // build has and this machine can run, and why says which and why.
 func Open(name string, cfg engine.Config) (e engine.Engine, why string, err error) {
 	var known, passed []string
-	unsupported := false
+	var unsupported error // why none will do: ErrPrecision before other reasons
 	for _, b := range builders() {
 		known = append(known, b.name)
 		switch {
@@ -74,16 +76,21 @@ func Open(name string, cfg engine.Config) (e engine.Engine, why string, err erro
 			if name != "auto" || !errors.Is(err, engine.ErrUnsupported) {
 				return nil, "", err
 			}
-			unsupported = true
+			if !errors.Is(unsupported, engine.ErrPrecision) {
+				unsupported = engine.ErrUnsupported
+				if errors.Is(err, engine.ErrPrecision) {
+					unsupported = engine.ErrPrecision
+				}
+			}
 			passed = append(passed, err.Error())
 		case name != "auto":
 			return nil, "", fmt.Errorf("%s is not part of this build (%s); it has %s", name, b.missing, strings.Join(BuiltIn(), " and "))
-		case b.name == "onednn":
-			passed = append(passed, "engine onednn is not part of this build ("+b.missing+")")
+		case b.expected:
+			passed = append(passed, "engine "+b.name+" is not part of this build ("+b.missing+")")
 		}
 	}
-	if unsupported {
-		return nil, "", fmt.Errorf("no engine of this build can do it (%w): %s", engine.ErrUnsupported, strings.Join(passed, "; "))
+	if unsupported != nil {
+		return nil, "", fmt.Errorf("no engine of this build can do it (%w): %s", unsupported, strings.Join(passed, "; "))
 	}
 	return nil, "", fmt.Errorf("%q is not known; there are auto, %s", name, strings.Join(known, ", "))
 }
@@ -113,20 +120,38 @@ func WithVersions(device string, versions map[string]string) string {
 	return device + "; " + strings.Join(list, ", ")
 }
 
-// Check finds out whether an engine can be had, by starting and ending
-// one, and what it would be.
+// Check finds out whether an engine can be had, by starting and ending one, and
+// what it would be. Where none can be, it tells f, and the name in Info is "".
 func Check(f *cli.Faults, name string, cfg engine.Config) engine.Info {
+	info, err := probe(name, cfg)
+	refuse(f, err, "")
+	return info
+}
+
+// probe starts and ends an engine.
+func probe(name string, cfg engine.Config) (engine.Info, error) {
 	e, _, err := Open(name, cfg)
+	if err != nil {
+		return engine.Info{}, err
+	}
+	defer e.Close()
+	return e.Info(), nil
+}
+
+// refuse tells f why an engine cannot be had, if err does, and a hint.
+func refuse(f *cli.Faults, err error, hint string) {
 	switch {
 	case err == nil:
-		defer e.Close()
-		return e.Info()
-	case errors.Is(err, engine.ErrUnsupported) && strings.Contains(err.Error(), "precision"):
-		f.Add("precision", "%v", err)
+	case errors.Is(err, engine.ErrPrecision):
+		f.Add("precision", "%v%s", err, hint)
 	default: // a device or library that is missing, too
-		f.Add("engine", "%v", err)
+		f.Add("engine", "%v%s", err, hint)
 	}
-	return engine.Info{}
+}
+
+// onGPU says whether the engine described computes on a GPU.
+func onGPU(info engine.Info) bool {
+	return slices.ContainsFunc(builders(), func(b builder) bool { return b.gpu && b.name == info.Name })
 }
 
 // ConfigOf is the part of a job's configuration that an engine needs.

@@ -3,5 +3,5 @@
 package engines
 
 func cudaBuilder() builder {
-	return builder{name: "cuda", missing: "the GPU engine is in builds of its own: make build-gpu"}
+	return builder{name: "cuda", gpu: true, missing: "the GPU engine is in builds of its own: make build-gpu"}
 }

@@ -3,5 +3,5 @@
 package engines
 
 func onednnBuilder() builder {
-	return builder{name: "onednn", missing: "install libdnnl-dev and a C compiler, then make build"}
+	return builder{name: "onednn", expected: true, missing: "install libdnnl-dev and a C compiler, then make build"}
 }

@@ -45,9 +45,11 @@ func InitialState(cfg config.Job, net *network.Network) *checkpoint.State {
 
 // Encoders are those of a checkpoint, in an engine.
 type Encoders struct {
-	Engine engine.Engine
-	State  engine.State
-	Why    string // the engine
+	engine engine.Engine
+	state  engine.State
+	from   *checkpoint.State
+
+	Why string // this engine, for people
 }
 
 // OpenEncoders opens an engine and gives it the encoders of st.
@@ -65,11 +67,11 @@ func OpenEncoders(name string, cfg engine.Config, net *network.Network, st *chec
 	state.Set(engine.QueryBuffers, st.QueryBuffers)
 	state.Set(engine.KeyParams, st.KeyParams)
 	state.Set(engine.KeyBuffers, st.KeyBuffers)
-	return &Encoders{eng, state, why}, nil
+	return &Encoders{engine: eng, state: state, from: st, Why: why}, nil
 }
 
 // Close ends the engine.
 func (e *Encoders) Close() {
-	e.State.Close()
-	e.Engine.Close()
+	e.state.Close()
+	e.engine.Close()
 }

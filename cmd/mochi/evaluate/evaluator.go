@@ -114,12 +114,12 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 	}
 	defer enc.Close()
 	if e.Set.NoKNN() == "" {
-		if err := e.knn(ctx, enc.Engine, enc.State, st, when); err != nil {
+		if err := e.knn(ctx, enc, when); err != nil {
 			return err
 		}
 	}
-	r, err := Geometry(ctx, enc.Engine, enc.State, st, e.Job, e.Set, GeometryOptions{
-		Images: GeometryImages, MoCHi: e.Job.MoCHi, Oracle: e.Job.Oracle, Seed: e.Job.Seed,
+	r, err := enc.Geometry(ctx, e.Set, GeometryOptions{
+		Job: e.Job, Images: GeometryImages, MoCHi: e.Job.MoCHi, Oracle: e.Job.Oracle, Seed: e.Job.Seed,
 	})
 	if err != nil {
 		return err
@@ -132,14 +132,14 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 
 // knn measures both features and logs one event, its unmarked figures those of
 // the backbone.
-func (e *Evaluator) knn(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, when string) error {
-	results, err := KNN(ctx, eng, state, e.Set, KNNOptions{
+func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
+	results, err := enc.KNN(ctx, e.Set, KNNOptions{
 		K: eval.DefaultK, Temperature: eval.DefaultTemperature, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
 	})
 	if err != nil {
 		return err
 	}
-	r, head := results[0], results[1]
+	st, r, head := enc.from, results[0], results[1]
 	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
 		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
 	return e.Event(knnMeasured{stateOf(st, when), r, head.Top1, head.Top5})

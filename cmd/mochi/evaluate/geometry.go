@@ -44,7 +44,8 @@ type GeometryResult struct {
 
 // GeometryOptions say on what to measure, and how.
 type GeometryOptions struct {
-	Images int // at most
+	Job    config.Job // recipe, temperature and shards of the queue
+	Images int        // at most
 	MoCHi  config.MoCHi
 	Oracle bool
 	Seed   uint64
@@ -53,11 +54,10 @@ type GeometryOptions struct {
 	Corrupt func(*data.CorruptError)
 }
 
-// Geometry measures where the encoders of state, those of st, put the images
-// of set: of its test split, whose keys are not in the queue, else of the
+// Geometry measures where the encoders put the images of set: of its test split, whose keys are not in the queue, else of the
 // training split.
-func Geometry(ctx context.Context, eng engine.Engine, state engine.State, st *checkpoint.State, cfg config.Job, set *data.Set, o GeometryOptions) (GeometryResult, error) {
-	net := state.Network()
+func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOptions) (GeometryResult, error) {
+	net, st := e.state.Network(), e.from
 	r := GeometryResult{Split: "test", MoCHi: o.MoCHi.String(), Oracle: o.Oracle, Queue: st.K, QueueFilled: min(st.QueueFilled, int64(st.K))}
 	images := set.Test
 	if images == nil {
@@ -65,12 +65,12 @@ func Geometry(ctx context.Context, eng engine.Engine, state engine.State, st *ch
 	}
 	images = limit(images, o.Images, o.Corrupt)
 	r.Images = images.Len()
-	recipe, err := augment.New(cfg.Recipe, net.ImageSize)
+	recipe, err := augment.New(o.Job.Recipe, net.ImageSize)
 	if err != nil {
 		return r, err
 	}
 	embed := func(which engine.Encoder, view int) ([]float32, error) {
-		prog, err := state.Compile(engine.Spec{Encoder: which, Batch: evalBatch, Mode: engine.Eval})
+		prog, err := e.state.Compile(engine.Spec{Encoder: which, Batch: evalBatch, Mode: engine.Eval})
 		if err != nil {
 			return nil, err
 		}
@@ -99,22 +99,22 @@ func Geometry(ctx context.Context, eng engine.Engine, state engine.State, st *ch
 	}
 	r.Alignment = eval.Alignment(x, y, net.Dim)
 	if r.Images > 1 {
-		r.Uniformity = (eval.Uniformity(eng.Products(), x, net.Dim) + eval.Uniformity(eng.Products(), y, net.Dim)) / 2
+		r.Uniformity = (eval.Uniformity(e.engine.Products(), x, net.Dim) + eval.Uniformity(e.engine.Products(), y, net.Dim)) / 2
 	}
 	r.SpreadOf = eval.Spread(x, net.Dim)
 	for _, s := range r.SpreadOf {
 		r.Spread += s / float64(net.Dim)
 	}
 	r.SpreadMin, r.SpreadMax = slices.Min(r.SpreadOf), slices.Max(r.SpreadOf)
-	return r, r.proxy(eng, st, cfg, images, x, k, o)
+	return r, r.proxy(e.engine, st, images, x, k, o)
 }
 
 // proxy is the proxy task of training, against the queue of st: the loss
 // reports it.
-func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg config.Job, images data.Dataset, x, k []float32, o GeometryOptions) error {
+func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images data.Dataset, x, k []float32, o GeometryOptions) error {
 	const most = 256
 	l, err := loss.New(loss.Config{
-		N: o.MoCHi.N, S: o.MoCHi.S, S2: o.MoCHi.S2, Temperature: cfg.Temperature, Shards: cfg.QueueShards,
+		N: o.MoCHi.N, S: o.MoCHi.S, S2: o.MoCHi.S2, Temperature: o.Job.Temperature, Shards: o.Job.QueueShards,
 		Seed: o.Seed, Threads: eng.Info().Threads,
 	}, st.Dim, min(most, r.Images), st.K, eng.Contrast())
 	if err != nil {
@@ -125,7 +125,7 @@ func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, cfg conf
 	if o.Oracle {
 		labels = st.QueueLabels
 	}
-	shards := loss.Split(st.Queue, labels, st.Dim, cfg.QueueShards)
+	shards := loss.Split(st.Queue, labels, st.Dim, o.Job.QueueShards)
 	var out loss.Output
 	var sum figures.Figures
 	for first := 0; first < r.Images; first += most {

@@ -43,11 +43,11 @@ func limit(ds data.Dataset, n int, corrupt func(*data.CorruptError)) data.Datase
 // evalBatch is how many images one evaluation program takes.
 const evalBatch = 100
 
-// KNN evaluates the query encoder of state on a labelled data set with a test
+// KNN evaluates the query encoder on a labelled data set with a test
 // split: one result for each of the features, all of one pass over the images.
-func KNN(ctx context.Context, eng engine.Engine, state engine.State, set *data.Set, o KNNOptions) ([]KNNResult, error) {
-	net := state.Network()
-	prog, err := state.Compile(engine.Spec{Encoder: engine.Query, Batch: evalBatch, Mode: engine.Eval})
+func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNResult, error) {
+	net := e.state.Network()
+	prog, err := e.state.Compile(engine.Spec{Encoder: engine.Query, Batch: evalBatch, Mode: engine.Eval})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func KNN(ctx context.Context, eng engine.Engine, state engine.State, set *data.S
 			return nil, err
 		}
 		r := KNNResult{Train: train.Len(), Test: test.Len(), Feature: string(feature)}
-		r.Top1, r.Top5 = eval.KNN(eng.Products(), trainF[i], trainL, testF[i], testL, dim, set.Train.Classes(), o.K, o.Temperature)
+		r.Top1, r.Top5 = eval.KNN(e.engine.Products(), trainF[i], trainL, testF[i], testL, dim, set.Train.Classes(), o.K, o.Temperature)
 		results = append(results, r)
 	}
 	return results, nil

@@ -62,7 +62,7 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	case engine.BF16:
 		e.kind = kernel.BF16
 	default:
-		return nil, fmt.Errorf("precision %q: %w: there are %s, %s and %s", cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.TF32, engine.BF16)
+		return nil, fmt.Errorf("precision %q: %w: there are %s, %s and %s", cfg.Precision, engine.ErrPrecision, engine.FP32, engine.TF32, engine.BF16)
 	}
 	if cfg.Threads < 0 {
 		return nil, fmt.Errorf("threads: %d; use 0 for all cores, or at least 1", cfg.Threads)
@@ -87,7 +87,7 @@ func open(cfg engine.Config) (opened *gpu, err error) {
 	d := e.device.Properties
 	if (e.kind == kernel.BF16 || e.tf32) && d.Major < 8 {
 		return nil, fmt.Errorf("precision %s: %w: it needs compute capability 8.0, %s has %d.%d; use --precision %s",
-			cfg.Precision, engine.ErrUnsupported, d.Name, d.Major, d.Minor, engine.FP32)
+			cfg.Precision, engine.ErrPrecision, d.Name, d.Major, d.Minor, engine.FP32)
 	}
 	if e.work, err = e.device.NewStream(); err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ type gorgoniaEngine struct {
 func New(cfg engine.Config) (engine.Engine, error) {
 	if cfg.Precision != "" && cfg.Precision != engine.FP32 {
 		return nil, fmt.Errorf("engine gorgonia: precision %q: %w: it computes in %s only; use --precision %s or another engine",
-			cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.FP32)
+			cfg.Precision, engine.ErrPrecision, engine.FP32, engine.FP32)
 	}
 	if cfg.Threads < 0 {
 		return nil, fmt.Errorf("engine gorgonia: threads: %d; use 0 for all cores, or at least 1", cfg.Threads)

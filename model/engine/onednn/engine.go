@@ -48,7 +48,7 @@ func New(cfg engine.Config) (engine.Engine, error) {
 	case engine.BF16:
 		kind = C.MK_BF16
 	default:
-		return fail("precision %q: %w: there are %s and %s", cfg.Precision, engine.ErrUnsupported, engine.FP32, engine.BF16)
+		return fail("precision %q: %w: there are %s and %s", cfg.Precision, engine.ErrPrecision, engine.FP32, engine.BF16)
 	}
 	if cfg.Threads < 0 {
 		return fail("threads: %d; use 0 for all cores, or at least 1", cfg.Threads)
