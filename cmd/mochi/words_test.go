@@ -15,10 +15,10 @@ import (
 // configuration may not import these parts, so the lists stand twice.
 func TestSettingsNameWhatThereIs(t *testing.T) {
 	for name, want := range map[string][]string{
-		"recipe":        {augment.MoCoV2, augment.CIFAR, augment.None},
-		"schedule":      {optim.Cosine, optim.Step},
-		"precision":     {string(engine.FP32), string(engine.TF32), string(engine.BF16)},
-		"wire":          {string(codec.FP32), string(codec.BF16)},
+		"recipe":    {augment.MoCoV2, augment.CIFAR, augment.None},
+		"schedule":  {optim.Cosine, optim.Step},
+		"precision": {string(engine.FP32), string(engine.TF32), string(engine.BF16)},
+		"wire":      {string(codec.FP32), string(codec.BF16)},
 	} {
 		at := slices.IndexFunc(config.Settings(), func(s config.Setting) bool { return s.Name == name })
 		if at < 0 || !slices.Equal(config.Settings()[at].Values, want) {

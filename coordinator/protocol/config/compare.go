@@ -25,7 +25,7 @@ func (c Job) Digest() string {
 	h := xxhash.New()
 	c = c.effective()
 	for _, f := range fieldsOf(&c) {
-		if f.keeps != keepsResult {
+		if f.keeps != keepsResult && !(f.later && f.value.IsZero()) {
 			fmt.Fprintf(h, "%s: %v\n", f.name, f.value.Interface())
 		}
 	}

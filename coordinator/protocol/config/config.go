@@ -34,6 +34,9 @@ import (
 //     for the sampler counts samples, not steps; the queue's length, shards and
 //     storage, for a checkpoint holds its keys in the order of slots, as
 //     float32.
+//   - digest: "nonzero" is for a setting that comes later than digests that are
+//     kept: it is part of Digest only where it is not zero, which must be what
+//     jobs did before there was the setting.
 type Job struct {
 	Preset string `yaml:"preset,omitempty" json:"preset,omitempty" oneof:"Presets" keeps:"result"`
 

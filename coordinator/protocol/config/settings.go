@@ -58,6 +58,7 @@ type field struct {
 	oneof            []string // nil: no list of words
 	within           limits.Range
 	keeps            string
+	later            bool // digest: nonzero
 }
 
 // fieldsOf lists the fields of c in the order of the struct.
@@ -70,7 +71,7 @@ func fieldsOf(c *Job) []field {
 		name, _, _ := strings.Cut(tag.Get("yaml"), ",")
 		fields[i] = field{
 			name: name, value: v.Field(i), arg: tag.Get("arg"), help: tag.Get("help"), group: tag.Get("group"),
-			within: limits.Range(tag.Get("range")), keeps: tag.Get("keeps"),
+			within: limits.Range(tag.Get("range")), keeps: tag.Get("keeps"), later: tag.Get("digest") == "nonzero",
 		}
 		if words := tag.Get("oneof"); named[words] != nil {
 			fields[i].oneof = named[words]
