@@ -1,0 +1,98 @@
+package run
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A log that is opened again loses the steps that will be run again and a line
+// that a crash cut short; a step that is in it is not written twice.
+func TestLogIsOpenedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.jsonl")
+	const old = `{"step":1}` + "\n" + `{"event":"round","step":2}` + "\n" + `{"step":2}` + "\n" + `{"step":3}` + "\n" + `{"step":4`
+	for _, c := range []struct {
+		cut  int64
+		last int64
+		want string
+	}{
+		{-1, 3, "{\"step\":1}\n{\"event\":\"round\",\"step\":2}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n"},
+		{1, 1, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n"},
+		{0, 0, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n"},
+	} {
+		if err := os.WriteFile(path, []byte(old), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		f, err := openLines(path, c.cut)
+		if err != nil || f.last != c.last {
+			t.Fatalf("cut %d: last %d, want %d (%v)", c.cut, f.last, c.last, err)
+		}
+		d := &Dir{}
+		for step := int64(1); step <= 4; step++ {
+			if err := d.step(f, step, map[string]int64{"step": step}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.file.Close()
+		if got, _ := os.ReadFile(path); string(got) != c.want {
+			t.Errorf("cut %d:\n%swant\n%s", c.cut, got, c.want)
+		}
+	}
+}
+
+// One process trains in a folder.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := LockRun(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LockRun(dir); err == nil || !strings.Contains(err.Error(), "another mochi is training in "+dir) {
+		t.Errorf("locked twice: %v", err)
+	}
+	lock.Close()
+	if again, err := LockRun(dir); err != nil {
+		t.Error(err)
+	} else {
+		again.Close()
+	}
+}
+
+// Replicas name checkpoints; a name is no path.
+func TestStoreOpensCheckpointsOnly(t *testing.T) {
+	s := &Store{Dir: t.TempDir()}
+	if err := os.WriteFile(filepath.Join(s.Dir, "a.safetensors"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := s.Open("a.safetensors"); err != nil {
+		t.Error(err)
+	} else {
+		f.Close()
+	}
+	for _, name := range []string{"../a.safetensors", "/etc/passwd", "config.yaml", ""} {
+		if _, err := s.Open(name); err == nil {
+			t.Errorf("%q was opened", name)
+		}
+	}
+}
+
+// What a run folder holds is moved to the first free name; an empty one stays.
+func TestMoveAside(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	p := NewProgress(new(strings.Builder), demo(t))
+	if err := moveAside(dir, p); err != nil {
+		t.Error(err)
+	}
+	for _, to := range []string{".1", ".2"} {
+		if err := os.MkdirAll(filepath.Join(dir, "checkpoints"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := moveAside(dir, p); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir + to + "/checkpoints"); err != nil {
+			t.Error(err)
+		}
+	}
+}
