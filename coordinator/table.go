@@ -77,6 +77,9 @@ const (
 //   - appended and append-failed answer the one Append that there can be. An
 //     answer twice is dropped; a failure that nobody caused cannot be.
 //   - stored and store-failed: checkpoints are on their way beside the steps.
+//   - hint, tick: a replica may fall silent whatever the others do.
+//   - stop-requested ends the job after the commit that comes next, or at once
+//     when there is no round.
 //
 // Two states have no column: over does not last until another input arrives,
 // and a job that is finished takes nothing.

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"testing"
 
-	"mochi/coordinator/roster"
 	"mochi/coordinator/round"
 )
 
@@ -49,7 +48,7 @@ type seen [kinds][round.States]int
 
 // note counts an input that is about to be given to a core.
 func (n *seen) note(c *Core, in Input) {
-	if m, ok := in.(Received); ok && in.kind() != hello && c.roster.Get(m.Message.From) == (*roster.Replica)(nil) {
+	if m, ok := in.(Received); ok && in.kind() != hello && c.roster.Get(m.Message.From) == nil {
 		return // asked to say Hello
 	}
 	if s := c.course.State(); inputs[in.kind()][s] == take {

@@ -1,6 +1,7 @@
 // Package history is what a coordinator knows of the steps that are committed:
-// the log, the newest checkpoint, and where the job stands between them. It
-// asks for nothing and stores nothing.
+// the log, the newest checkpoint, and where the job stands between them; and
+// which checkpoint is to come next (Upload). It asks for nothing and stores
+// nothing.
 //
 // The log is the truth. The job stands at its last step, or behind it while
 // steps are run again: when every holder of the state is lost, the job goes

@@ -75,46 +75,47 @@ func Place(has [][]bool, shards, copies int) [][]int {
 	}
 	f.solve()
 
-	// Which members own one more than the others is for the flow to find: first
-	// everybody's floor, then one more where it fits. What has been reached an
-	// augmenting path never takes away.
-	owners := newFlow(shards, members, func(v, m int) int {
-		if f.uses[v][m] {
+	holders := make([][]int, shards)
+	for v, owner := range owners(f.uses, members) {
+		holders[v] = append(holders[v], owner)
+		for m := range members {
+			if f.uses[v][m] && m != owner {
+				holders[v] = append(holders[v], m)
+			}
+		}
+	}
+	return holders
+}
+
+// owners chooses one of each shard's holders, holds[v][m], so that members own
+// equal numbers but for one.
+//
+// Which members own one more than the others is for the flow to find: first
+// everybody's floor, then one more where it fits. What has been reached an
+// augmenting path never takes away.
+func owners(holds [][]bool, members int) []int {
+	f := newFlow(len(holds), members, func(v, m int) int {
+		if holds[v][m] {
 			return 0
 		}
 		return impossible
 	})
-	for m := range owners.room {
-		owners.room[m] = shards / members
+	for m := range f.room {
+		f.room[m] = len(holds) / members
 	}
-	for v := range shards {
-		owners.need[v] = 1
+	for v := range f.need {
+		f.need[v] = 1
 	}
-	owners.solve()
-	for m := range owners.room {
-		owners.room[m]++
+	f.solve()
+	for m := range f.room {
+		f.room[m]++
 	}
-	owners.solve()
-
-	holders := make([][]int, shards)
-	for v := range shards {
-		for m := range members {
-			if f.uses[v][m] {
-				holders[v] = append(holders[v], m)
-			}
-		}
-		owner := slices.Index(owners.uses[v], true)
-		slices.SortStableFunc(holders[v], func(a, b int) int {
-			switch owner {
-			case a:
-				return -1
-			case b:
-				return 1
-			}
-			return 0
-		})
+	f.solve()
+	owner := make([]int, len(holds))
+	for v := range owner {
+		owner[v] = slices.Index(f.uses[v], true)
 	}
-	return holders
+	return owner
 }
 
 // shares gives every member an equal part of total as its room; those that
