@@ -4,10 +4,10 @@
 // them all; it is generated from the types of this package and of those that
 // log events of their own (go generate ./coordinator/event).
 //
-// To add an event: a struct with a comment, its fields tagged with the names
-// they have in log.jsonl and commented; the two methods of Event; and the
-// Report where it happens. Then regenerate the page: its test fails until that
-// is done.
+// To add an event: a struct with a comment, that embeds its level and has a
+// field for each of its data, tagged with the name it has in log.jsonl and
+// commented; its method EventName; and the Report where it happens. Then
+// regenerate the page: its test fails until that is done.
 //
 // Names and fields of an event are read by scripts: they stay.
 package event
@@ -29,6 +29,24 @@ type Event interface {
 	EventName() string // in log.jsonl: "replica lost"
 	Level() slog.Level // how much it matters
 }
+
+// Info is embedded in an event that tells how the job goes on.
+type Info struct{}
+
+// Warning is embedded in one that tells what is wrong while the job goes on.
+type Warning struct{}
+
+// Error is embedded in one that ends the job.
+type Error struct{}
+
+// Level implements Event.
+func (Info) Level() slog.Level { return slog.LevelInfo }
+
+// Level implements Event.
+func (Warning) Level() slog.Level { return slog.LevelWarn }
+
+// Level implements Event.
+func (Error) Level() slog.Level { return slog.LevelError }
 
 // Line is an event as a line of log.jsonl, without the newline: one object that
 // begins with its name ("event") and its time (RFC 3339, UTC).

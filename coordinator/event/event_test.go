@@ -29,10 +29,9 @@ func TestOmittedFields(t *testing.T) {
 	}
 }
 
-type bare struct{}
+type bare struct{ event.Info }
 
 func (bare) EventName() string { return "bare" }
-func (bare) Level() slog.Level { return slog.LevelInfo }
 
 type number int
 

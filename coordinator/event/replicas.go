@@ -1,7 +1,5 @@
 package event
 
-import "log/slog"
-
 // Replica names the replica that an event is about.
 type Replica struct {
 	Name string `json:"replica"` // its name, as --name says
@@ -11,67 +9,79 @@ type Replica struct {
 // Joined is reported when a replica is admitted. It becomes a member of the
 // next round.
 type Joined struct {
+	Info
 	Replica
 	Engine  string `json:"engine"`  // what it computes with
 	Threads int    `json:"threads"` // that it computes on
 }
 
+// EventName implements Event.
+func (Joined) EventName() string { return "replica joined" }
+
 // Refused is reported when a replica does not fit the job.
 type Refused struct {
+	Warning
 	Replica
 	Field string `json:"field"` // what differs
 	Want  string `json:"want"`  // its value in the job
 	Got   string `json:"got"`   // its value in the replica
 }
 
+// EventName implements Event.
+func (Refused) EventName() string { return "replica refused" }
+
 // Left is reported when a replica is let go that asked to leave.
 type Left struct {
+	Info
 	Replica
 }
+
+// EventName implements Event.
+func (Left) EventName() string { return "replica left" }
 
 // LeftEarly is reported when a replica that asked to leave went before it was
 // let go.
 type LeftEarly struct {
+	Info
 	Replica
 	Reason string `json:"reason"` // how the coordinator noticed
 	Step   int64  `json:"step"`   // where the job stands
 }
 
+// EventName implements Event.
+func (LeftEarly) EventName() string { return "replica left" }
+
 // Lost is reported when a replica is given up. Its round ends, and the others
 // run the step again.
 type Lost struct {
+	Warning
 	Replica
 	Reason string `json:"reason"` // a closed connection, or for how long it was silent
 	Step   int64  `json:"step"`   // where the job stands
 }
 
+// EventName implements Event.
+func (Lost) EventName() string { return "replica lost" }
+
 // AheadOfLog is reported when a replica holds a state whose commit is not in
 // the log. It gets another state.
 type AheadOfLog struct {
+	Warning
 	Replica
 	Step int64 `json:"step"` // of its state
 	Log  int64 `json:"log"`  // the last step of the log
 }
 
+// EventName implements Event.
+func (AheadOfLog) EventName() string { return "replica ahead of the log" }
+
 // SentAgain is reported when a replica that voted for the last commit and did
 // not see it is sent it again.
 type SentAgain struct {
+	Info
 	Replica
 	Step int64 `json:"step"` // of the commit
 }
 
-func (Joined) EventName() string     { return "replica joined" }
-func (Refused) EventName() string    { return "replica refused" }
-func (Left) EventName() string       { return "replica left" }
-func (LeftEarly) EventName() string  { return "replica left" }
-func (Lost) EventName() string       { return "replica lost" }
-func (AheadOfLog) EventName() string { return "replica ahead of the log" }
-func (SentAgain) EventName() string  { return "commit sent again" }
-
-func (Joined) Level() slog.Level     { return slog.LevelInfo }
-func (Refused) Level() slog.Level    { return slog.LevelWarn }
-func (Left) Level() slog.Level       { return slog.LevelInfo }
-func (LeftEarly) Level() slog.Level  { return slog.LevelInfo }
-func (Lost) Level() slog.Level       { return slog.LevelWarn }
-func (AheadOfLog) Level() slog.Level { return slog.LevelWarn }
-func (SentAgain) Level() slog.Level  { return slog.LevelInfo }
+// EventName implements Event.
+func (SentAgain) EventName() string { return "commit sent again" }

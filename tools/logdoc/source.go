@@ -23,7 +23,6 @@ type source struct {
 type folder struct {
 	types   map[string]*structType
 	names   map[string]string // of events, by type
-	levels  map[string]string // likewise
 	ordered []string          // types with a name, as they stand in the files
 }
 
@@ -73,7 +72,7 @@ func (s *source) folder(name string) (*folder, error) {
 	if f := s.folders[name]; f != nil {
 		return f, nil
 	}
-	f := &folder{types: map[string]*structType{}, names: map[string]string{}, levels: map[string]string{}}
+	f := &folder{types: map[string]*structType{}, names: map[string]string{}}
 	s.folders[name] = f
 	files, err := filepath.Glob(filepath.Join(s.root, name, "*.go"))
 	if err != nil {
@@ -92,7 +91,7 @@ func (s *source) folder(name string) (*folder, error) {
 	return f, nil
 }
 
-// read takes the struct types of a file and the two methods that make events of
+// read takes the struct types of a file, and the method that makes events of
 // them.
 func (f *folder) read(file *ast.File) {
 	imports := map[string]string{}
@@ -116,17 +115,9 @@ func (f *folder) read(file *ast.File) {
 			}
 		case *ast.FuncDecl:
 			of, value := result(d)
-			switch {
-			case value == nil:
-			case d.Name.Name == "EventName":
-				if text, ok := value.(*ast.BasicLit); ok {
-					f.names[of], _ = strconv.Unquote(text.Value)
-					f.ordered = append(f.ordered, of)
-				}
-			case d.Name.Name == "Level":
-				if level, ok := value.(*ast.SelectorExpr); ok {
-					f.levels[of] = level.Sel.Name
-				}
+			if text, ok := value.(*ast.BasicLit); ok && d.Name.Name == "EventName" {
+				f.names[of], _ = strconv.Unquote(text.Value)
+				f.ordered = append(f.ordered, of)
 			}
 		}
 	}
@@ -148,7 +139,6 @@ func result(d *ast.FuncDecl) (of string, value ast.Expr) {
 
 // events are all types that have a name.
 func (s *source) events() ([]eventType, error) {
-	levels := map[string]string{"LevelInfo": "Info", "LevelWarn": "Warning", "LevelError": "Error"}
 	var list []eventType
 	for _, path := range sorted(s.folders) {
 		f := s.folders[path]
@@ -157,10 +147,10 @@ func (s *source) events() ([]eventType, error) {
 			if t == nil {
 				return nil, fmt.Errorf("%s: %s has the name of an event and is no struct", path, name)
 			}
-			e := eventType{name: f.names[name], level: levels[f.levels[name]]}
+			e := eventType{name: f.names[name], level: t.level()}
 			doc, ok := strings.CutPrefix(t.doc, name+" is ")
 			if !ok || e.level == "" {
-				return nil, fmt.Errorf("%s: %s: its comment must begin with %q, and its method Level return one of slog's", path, name, name+" is ")
+				return nil, fmt.Errorf("%s: %s: its comment must begin with %q, and it must embed a level", path, name, name+" is ")
 			}
 			e.doc = strings.ToUpper(doc[:1]) + doc[1:]
 			fields, err := s.fields(path, name)
@@ -172,6 +162,26 @@ func (s *source) events() ([]eventType, error) {
 		}
 	}
 	return list, nil
+}
+
+// levels are the types that an event embeds one of.
+var levels = []string{"Info", "Warning", "Error"}
+
+// level is the one that a struct embeds, "" when none.
+func (t *structType) level() string {
+	for _, f := range t.fields.List {
+		name := ""
+		switch e := f.Type.(type) {
+		case *ast.Ident:
+			name = e.Name
+		case *ast.SelectorExpr:
+			name = e.Sel.Name
+		}
+		if len(f.Names) == 0 && slices.Contains(levels, name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // fields are those of a struct, with what it embeds, by their JSON tags.
@@ -193,6 +203,9 @@ func (s *source) fields(path, name string) ([]field, error) {
 				of = e.Name
 			case *ast.SelectorExpr:
 				at, of = t.imports[e.X.(*ast.Ident).Name], e.Sel.Name
+			}
+			if slices.Contains(levels, of) {
+				continue
 			}
 			embedded, err := s.fields(at, of)
 			if err != nil {

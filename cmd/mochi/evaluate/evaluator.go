@@ -127,7 +127,7 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 	r.SpreadOf = nil // too long for a log
 	e.Say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
 		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
-	return e.Event(geometryMeasured{stateOf(st, when), r})
+	return e.Event(geometryMeasured{state: stateOf(st, when), GeometryResult: r})
 }
 
 // knn measures both features and logs one event, its unmarked figures those of
@@ -142,5 +142,5 @@ func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
 	st, r, head := enc.from, results[0], results[1]
 	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
 		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
-	return e.Event(knnMeasured{stateOf(st, when), r, head.Top1, head.Top5})
+	return e.Event(knnMeasured{state: stateOf(st, when), KNNResult: r, EmbeddingTop1: head.Top1, EmbeddingTop5: head.Top5})
 }

@@ -1,8 +1,7 @@
 package evaluate
 
 import (
-	"log/slog"
-
+	"mochi/coordinator/event"
 	"mochi/replica/checkpoint"
 )
 
@@ -21,21 +20,23 @@ func stateOf(st *checkpoint.State, when string) state {
 // neighbours (--knn-every). Figures without another name are of the backbone's
 // features.
 type knnMeasured struct {
+	event.Info
 	state
 	KNNResult
 	EmbeddingTop1 float64 `json:"knn_top1_embedding"` // of the embeddings
 	EmbeddingTop5 float64 `json:"knn_top5_embedding"` // likewise
 }
 
+// EventName implements event.Event.
+func (knnMeasured) EventName() string { return "knn" }
+
 // geometryMeasured is logged when it was looked where the encoder puts images
 // (--knn-every).
 type geometryMeasured struct {
+	event.Info
 	state
 	GeometryResult
 }
 
-func (knnMeasured) EventName() string      { return "knn" }
+// EventName implements event.Event.
 func (geometryMeasured) EventName() string { return "geometry" }
-
-func (knnMeasured) Level() slog.Level      { return slog.LevelInfo }
-func (geometryMeasured) Level() slog.Level { return slog.LevelInfo }

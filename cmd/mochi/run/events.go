@@ -1,6 +1,6 @@
 package run
 
-import "log/slog"
+import "mochi/coordinator/event"
 
 // The events of log.jsonl that are not the coordinator's (package event says
 // how to add one; docs/log.md lists them all).
@@ -8,27 +8,31 @@ import "log/slog"
 // collapse is logged once, when the embeddings are close to each other: training
 // has failed.
 type collapse struct {
+	event.Warning
 	Step   int64   `json:"step"`   // at which it was noticed
 	Spread float64 `json:"spread"` // of the queries: 1 over the whole sphere, 0 when all are alike
 }
 
+// EventName implements event.Event.
+func (collapse) EventName() string { return "collapse" }
+
 // unreadableData is logged for each part of a data set that cannot be listed.
 type unreadableData struct {
+	event.Warning
 	Path  string `json:"path"`  // a folder or file of the data set
 	Cause string `json:"cause"` // why not
 }
 
+// EventName implements event.Event.
+func (unreadableData) EventName() string { return "unreadable data" }
+
 // corruptImage is logged once for each image that cannot be decoded. Another
 // image takes its place.
 type corruptImage struct {
+	event.Warning
 	Path  string `json:"path"`  // of the image
 	Cause string `json:"cause"` // why not
 }
 
-func (collapse) EventName() string       { return "collapse" }
-func (unreadableData) EventName() string { return "unreadable data" }
-func (corruptImage) EventName() string   { return "corrupt image" }
-
-func (collapse) Level() slog.Level       { return slog.LevelWarn }
-func (unreadableData) Level() slog.Level { return slog.LevelWarn }
-func (corruptImage) Level() slog.Level   { return slog.LevelWarn }
+// EventName implements event.Event.
+func (corruptImage) EventName() string { return "corrupt image" }
