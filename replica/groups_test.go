@@ -3,10 +3,12 @@ package replica_test
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"mochi/coordinator/protocol/config"
 	"mochi/replica"
+	"mochi/replica/replicatest/cluster"
 )
 
 // groupsConfig is a job of six groups of two samples, n at once.
@@ -22,46 +24,46 @@ func groupsConfig(n int, copies string) config.Job {
 // can and gives a group the same bits; and where it does not, those of
 // --groups-at-once.
 func TestGroupsAtOnceAgree(t *testing.T) {
-	changed := replica.ChangedWhileStaged()
+	changed := stagedCounts.changed.Load()
 	one := runCluster(t, groupsConfig(1, "all"), 1, nil)
 	for _, engine := range []struct {
 		name   string
 		open   replica.OpenEngine
 		rounds bool
 	}{
-		{"one by one", replica.OpenTestEngine, false},
-		{"together", replica.OpenTogether(false), false},
-		{"together, rounding by how many", replica.OpenTogether(true), true},
+		{"one by one", openTestEngine, false},
+		{"together", openTogether(false), false},
+		{"together, rounding by how many", openTogether(true), true},
 	} {
 		t.Run(engine.name, func(t *testing.T) {
-			losses := [][]float64{one.losses}
+			losses := [][]float64{one.Losses}
 			for _, n := range []int{2, 3, 6} {
 				want := one
 				if engine.rounds {
-					want = runClusterOn(t, engine.open, groupsConfig(n, "all"), 1, nil)
+					want = cluster.Run(t, engine.open, groupsConfig(n, "all"), 1, nil)
 					for _, other := range losses {
-						if slices.Equal(other, want.losses) {
+						if slices.Equal(other, want.Losses) {
 							t.Errorf("%d at once: the losses of another number: the test shows nothing", n)
 						}
 					}
-					losses = append(losses, want.losses)
+					losses = append(losses, want.Losses)
 				}
 				for _, copies := range []string{"all", "2"} {
 					for world := 1; world <= 6/n; world++ {
 						if !engine.rounds && world < 6/n {
 							continue // one world is as good as another
 						}
-						got := runClusterOn(t, engine.open, groupsConfig(n, copies), world, nil)
-						if !slices.Equal(got.losses, want.losses) {
-							t.Errorf("%d at once, %d replicas, copies %s: losses %v, want %v", n, world, copies, got.losses, want.losses)
+						got := cluster.Run(t, engine.open, groupsConfig(n, copies), world, nil)
+						if !slices.Equal(got.Losses, want.Losses) {
+							t.Errorf("%d at once, %d replicas, copies %s: losses %v, want %v", n, world, copies, got.Losses, want.Losses)
 						}
-						equalStates(t, got.last(), want.last())
+						equalStates(t, got.Last(), want.Last())
 					}
 				}
 			}
 		})
 	}
-	if n := replica.ChangedWhileStaged() - changed; n != 0 {
+	if n := stagedCounts.changed.Load() - changed; n != 0 {
 		t.Errorf("%d staged images had changed before they were used", n)
 	}
 }
@@ -69,35 +71,37 @@ func TestGroupsAtOnceAgree(t *testing.T) {
 // A member dies while others compute several groups at once: its units go to
 // them, whole, and the job ends as if nothing had been.
 func TestMemberDiesWithGroupsAtOnce(t *testing.T) {
-	open := replica.OpenTogether(true)
+	open := openTogether(true)
 	for _, copies := range []string{"all", "2"} {
 		cfg := groupsConfig(2, copies)
 		cfg.Steps = 8
-		calm := runClusterOn(t, open, cfg, 1, nil)
+		calm := cluster.Run(t, open, cfg, 1, nil)
+		var mu sync.Mutex
 		var rounds []string
 		killed := false
-		got := runClusterOn(t, open, cfg, 3, func(r *replica.Replica, l *link, step int64) {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if deal := fmt.Sprint(l.round.Members); l.rank >= 0 && !slices.Contains(rounds, deal) {
+		got := cluster.Run(t, open, cfg, 3, func(r *replica.Replica, l *cluster.Link, step int64) {
+			mu.Lock()
+			defer mu.Unlock()
+			round, rank := l.Seat()
+			if deal := fmt.Sprint(round.Members); rank >= 0 && !slices.Contains(rounds, deal) {
 				rounds = append(rounds, deal)
-				for _, m := range l.round.Members {
+				for _, m := range round.Members {
 					if len(m.Groups)%2 != 0 || m.Groups[0]%2 != 0 {
 						t.Errorf("copies %s: a unit is split: %s", copies, deal)
 					}
 				}
 			}
-			if step == 4 && l.rank == 1 && !killed { // ranks change at once
+			if step == 4 && rank == 1 && !killed { // ranks change at once
 				killed = true
-				l.kill(errKilled)
+				l.Kill()
 			}
 		})
-		if got.count("replica lost") != 1 || len(rounds) != 2 {
-			t.Errorf("copies %s: rounds %q; %q", copies, rounds, got.events)
+		if got.Count("replica lost") != 1 || len(rounds) != 2 {
+			t.Errorf("copies %s: rounds %q; %q", copies, rounds, got.Events)
 		}
-		if !slices.Equal(got.losses, calm.losses) {
-			t.Errorf("copies %s: losses %v, want %v", copies, got.losses, calm.losses)
+		if !slices.Equal(got.Losses, calm.Losses) {
+			t.Errorf("copies %s: losses %v, want %v", copies, got.Losses, calm.Losses)
 		}
-		equalStates(t, got.last(), calm.last())
+		equalStates(t, got.Last(), calm.Last())
 	}
 }

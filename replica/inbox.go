@@ -8,13 +8,12 @@ import (
 )
 
 // inbox queues the coordinator's messages in order. A message that makes the
-// step in hand pointless (a new Round, a Stop, a Refused) also cancels that
-// step at once, wherever it is.
+// round in hand pointless (interrupts) also cancels it at once, wherever it is.
 type inbox struct {
 	mu     sync.Mutex
 	queue  []protocol.Message
-	urgent int                // queued messages that end a step
-	cancel context.CancelFunc // of the step in hand
+	urgent int                // queued messages that end a round
+	cancel context.CancelFunc // of the round in hand
 	err    error              // after close
 	wake   chan struct{}      // capacity 1
 }
@@ -22,14 +21,10 @@ type inbox struct {
 // poke wakes the reader with an empty message.
 func (b *inbox) poke() { b.put(protocol.Message{}) }
 
-func endsStep(m protocol.Message) bool {
-	return m.Round != nil || m.Stop != nil || m.Refused != nil
-}
-
 func (b *inbox) put(m protocol.Message) {
 	b.mu.Lock()
 	b.queue = append(b.queue, m)
-	if endsStep(m) {
+	if interrupts(m) {
 		b.urgent++
 		if b.cancel != nil {
 			b.cancel()
@@ -60,7 +55,7 @@ func (b *inbox) next(ctx context.Context) (protocol.Message, error) {
 		if len(b.queue) > 0 {
 			m := b.queue[0]
 			b.queue = b.queue[1:]
-			if endsStep(m) {
+			if interrupts(m) {
 				b.urgent--
 			}
 			b.mu.Unlock()
@@ -83,16 +78,16 @@ func (b *inbox) next(ctx context.Context) (protocol.Message, error) {
 func (b *inbox) unread(m protocol.Message) {
 	b.mu.Lock()
 	b.queue = append([]protocol.Message{m}, b.queue...)
-	if endsStep(m) {
+	if interrupts(m) {
 		b.urgent++
 	}
 	b.mu.Unlock()
 	b.signal()
 }
 
-// step makes the context of one attempt at a step: cancelled as soon as a
+// attempt makes the context of one attempt at a round: cancelled as soon as a
 // message that ends it is, or already was, received.
-func (b *inbox) step(parent context.Context) (context.Context, context.CancelFunc) {
+func (b *inbox) attempt(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -28,25 +28,25 @@ func TestInboxKeepsOrder(t *testing.T) {
 	wg.Wait()
 }
 
-// A message that ends a step cancels the step in hand, and any step begun
+// A message that ends a round cancels the one in hand, and any begun
 // before that message has been read.
-func TestInboxEndsTheStepInHand(t *testing.T) {
+func TestInboxEndsTheRoundInHand(t *testing.T) {
 	for name, m := range map[string]protocol.Message{
 		"round":   {Round: &protocol.Round{Round: 2}},
 		"stop":    {Stop: &protocol.Stop{}},
 		"refused": {Refused: &protocol.Refused{}},
 	} {
 		b := newInbox()
-		ctx, end := b.step(t.Context())
+		ctx, end := b.attempt(t.Context())
 		b.put(protocol.Message{Commit: &protocol.Commit{Step: 1}})
 		if ctx.Err() != nil {
-			t.Errorf("%s: a commit ended the step", name)
+			t.Errorf("%s: a commit ended the round", name)
 		}
 		b.put(m)
 		<-ctx.Done()
 		end()
-		if ctx, end := b.step(t.Context()); ctx.Err() == nil {
-			t.Errorf("%s: a step began although an unread message ends it", name)
+		if ctx, end := b.attempt(t.Context()); ctx.Err() == nil {
+			t.Errorf("%s: a round began although an unread message ends it", name)
 		} else {
 			end()
 		}
@@ -54,15 +54,15 @@ func TestInboxEndsTheStepInHand(t *testing.T) {
 			t.Errorf("%s: the commit before it was lost", name)
 		}
 		got, _ := b.next(t.Context())
-		if !endsStep(got) {
+		if !interrupts(got) {
 			t.Errorf("%s: got %+v", name, got)
 		}
-		ctx, end = b.step(t.Context())
+		ctx, end = b.attempt(t.Context())
 		if ctx.Err() != nil {
 			t.Errorf("%s: still cancelled after it was read", name)
 		}
 		b.unread(got)
-		if next, end := b.step(t.Context()); next.Err() == nil {
+		if next, end := b.attempt(t.Context()); next.Err() == nil {
 			t.Errorf("%s: unread does not count", name)
 		} else {
 			end()

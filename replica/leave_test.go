@@ -1,4 +1,4 @@
-package replica
+package replica_test
 
 import (
 	"context"
@@ -8,46 +8,40 @@ import (
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/replica"
 	"mochi/replica/data"
+	"mochi/replica/replicatest"
 )
 
-// leaver is a script in which the replica is told to leave the moment it has
-// reported a step that ends the round anyway; it alone holds the state.
-type leaver struct {
-	*script
-	replica *Replica
-	at      int64
-}
-
-func (l *leaver) Send(ctx context.Context, m protocol.Message) error {
-	switch {
-	case m.Ready != nil && m.Ready.Step == l.at:
-		l.messages <- protocol.Message{Commit: &protocol.Commit{
-			Step: l.at, Round: 1, Cursor: (l.at - 1) * int64(l.cfg.Batch), Batch: l.cfg.Batch,
-			LR: l.cfg.LR, Momentum: l.cfg.Momentum, Digest: m.Ready.Digest, EndRound: true,
-		}}
-		return nil
-	case m.Applied != nil && m.Applied.Step == l.at:
-		l.replica.Leave("test")
-		return nil
-	case m.Leaving != nil:
-		l.messages <- protocol.Message{Snapshot: &protocol.Snapshot{Step: l.at}}
-		l.messages <- protocol.Message{Stop: &protocol.Stop{Reason: "left the job as asked"}}
-		return nil
-	}
-	return l.script.Send(ctx, m)
-}
-
-// A leaver waits for the coordinator to let it go, which may need its state.
+// A leaver waits for the coordinator to let it go, which may need its state. It
+// is told to leave the moment it has reported a step that ends the round anyway;
+// it alone holds the state.
 func TestLeaverGivesItsState(t *testing.T) {
-	ds := pictures{n: 30, size: 12}
-	l := &leaver{script: newScript(t, testConfig(), 100), at: 3}
-	l.replica = New(Config{ID: "r", Engine: openTestEngine, Link: l, Ring: alone,
-		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
-	if err := l.replica.Run(t.Context()); err != nil {
+	const last = 3
+	s := replicatest.NewScript(testConfig(), 100)
+	var r *replica.Replica
+	s.Heard = func(m protocol.Message) (answered bool) {
+		switch {
+		case m.Ready != nil && m.Ready.Step == last:
+			c := s.Commit(*m.Ready)
+			c.EndRound = true
+			s.Say(protocol.Message{Commit: &c})
+		case m.Applied != nil && m.Applied.Step == last:
+			r.Leave("test")
+		case m.Leaving != nil:
+			s.Say(protocol.Message{Snapshot: &protocol.Snapshot{Step: last}})
+			s.Say(protocol.Message{Stop: &protocol.Stop{Reason: "left the job as asked"}})
+		default:
+			return false
+		}
+		return true
+	}
+	r = replica.New(replica.Config{ID: "r", Engine: openTestEngine, Link: s, Ring: alone,
+		Data: replicatest.Pictures{N: 30, Size: 12}.Set()})
+	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if len(l.uploads[3]) == 0 {
+	if len(s.Uploads[last]) == 0 {
 		t.Error("the state after step 3 was asked for and is lost")
 	}
 }
@@ -63,14 +57,14 @@ func (mute) Download(context.Context, string) ([]byte, error) { return nil, nil 
 // A leaver does not wait for ever for a coordinator that is gone.
 func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}})
+		r := replica.New(replica.Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}})
 		start := time.Now()
 		r.Leave("test")
 		if err := r.Run(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if waited := time.Since(start); waited < farewell || waited > 2*farewell {
-			t.Errorf("left after %v, want %v", waited, farewell)
+		if waited := time.Since(start); waited < replica.Farewell || waited > 2*replica.Farewell {
+			t.Errorf("left after %v, want %v", waited, replica.Farewell)
 		}
 	})
 }
@@ -78,8 +72,8 @@ func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 // One that comes when the job is over is not left waiting.
 func TestNoWelcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}, Wait: time.Minute})
-		if err := r.Run(t.Context()); !errors.Is(err, ErrNoWelcome) {
+		r := replica.New(replica.Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}, Wait: time.Minute})
+		if err := r.Run(t.Context()); !errors.Is(err, replica.ErrNoWelcome) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -27,42 +27,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/replica/data"
+	"mochi/replica/input"
 )
-
-// Link is the way to the coordinator.
-type Link interface {
-	// Send delivers a message to the coordinator, in order. It may buffer
-	// while the connection is being restored.
-	Send(ctx context.Context, m protocol.Message) error
-	// Messages are those of the coordinator to this replica, in order. The
-	// channel is closed when the link is.
-	Messages() <-chan protocol.Message
-	// Upload stores a checkpoint (safetensors) at the coordinator.
-	Upload(ctx context.Context, step int64, state []byte) error
-	// Download reads a checkpoint by the name given in a Round.
-	Download(ctx context.Context, name string) ([]byte, error)
-}
-
-// Ring is the collectives of one round (an allreduce.Group).
-type Ring interface {
-	AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error
-	AllReduceMax(ctx context.Context, tag allreduce.Tag, data []float32) error
-	AllGather(ctx context.Context, tag allreduce.Tag, data []float32, counts []int) error
-	Broadcast(ctx context.Context, tag allreduce.Tag, root int, data []byte) error
-	Close() error
-}
-
-// OpenRing connects this replica to its neighbours in a round. The ring is
-// closed by the replica when the round ends.
-type OpenRing func(ctx context.Context, round protocol.Round, rank int, wire string) (Ring, error)
-
-// OpenEngine starts this replica's engine in the precision of the job, which
-// the coordinator decides. The replica closes it when it ends.
-type OpenEngine func(precision engine.Precision) (engine.Engine, error)
 
 // Config is everything a replica is given; the rest comes from the
 // coordinator.
@@ -86,6 +56,9 @@ type Config struct {
 	Wait time.Duration
 
 	Joined func(protocol.Welcome) // optional: told once, after the first Welcome
+
+	// Images makes the source of a job's images; nil: a data.Loader over Data.
+	Images func(config.Job) input.Source
 }
 
 // ErrRefused is wrapped by the error of Run when the coordinator did not
@@ -101,8 +74,9 @@ type Replica struct {
 	cfg Config
 	log *slog.Logger
 
-	inbox inbox
-	leave atomic.Bool
+	inbox   inbox
+	uploads uploads
+	leave   atomic.Bool
 
 	// Owned by Run's goroutine.
 	instance string   // of the coordinator
@@ -122,6 +96,7 @@ func New(cfg Config) *Replica {
 	}
 	r := &Replica{cfg: cfg, log: cfg.Log.With("replica", cfg.Name)}
 	r.inbox.wake = make(chan struct{}, 1)
+	r.uploads.link, r.uploads.log = cfg.Link, r.log
 	return r
 }
 
@@ -129,7 +104,7 @@ func New(cfg Config) *Replica {
 // answer within Config.Wait.
 var ErrNoWelcome = errors.New("the coordinator does not answer")
 
-// farewell is how long a leaver outside a step waits for the coordinator to
+// farewell is how long a leaver outside a round waits for the coordinator to
 // let it go: it may be asked for its state first. It ends when no message has
 // come for so long.
 const farewell = 5 * time.Second
@@ -158,6 +133,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	owned.Go(func() { r.receive(ctx) })
 	owned.Go(func() { r.heartbeats(ctx) })
 	defer func() {
+		r.uploads.running.Wait()
 		if r.session != nil {
 			r.session.close()
 		}
@@ -170,7 +146,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		m, err := r.next(ctx)
 		if errors.Is(err, errNoFarewell) {
 			r.log.Warn("leaving without a word from the coordinator", "waited", farewell)
-			return r.flush(ctx)
+			return r.uploads.wait(ctx)
 		}
 		if err != nil {
 			return err
@@ -184,7 +160,7 @@ func (r *Replica) Run(ctx context.Context) error {
 
 var errNoFarewell = errors.New("nobody lets this replica go")
 
-// next is the next message outside a step.
+// next is the next message outside a round.
 func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
 	wait, why := time.Duration(0), error(nil)
 	switch {
@@ -205,36 +181,51 @@ func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
 	return m, err
 }
 
-// handle acts on one message outside a step. A Round runs until something
-// else has to be handled.
+// handle acts on one message outside a round, as the table of states says. A
+// Round runs until something else has to be handled.
 func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, err error) {
-	switch {
-	case m.Welcome != nil:
+	switch r.state().on(m) {
+	case join:
 		return false, r.welcome(*m.Welcome)
-	case m.Refused != nil:
+	case adopt:
+		r.setInstance(m.Welcome.Instance)
+	case fail:
 		f := m.Refused
 		return true, fmt.Errorf("%w: %s differs: the job has %q, this replica %q: %s", ErrRefused, f.Field, f.Want, f.Got, f.Hint)
-	case m.Stop != nil:
+	case end:
 		if m.Stop.Failed {
 			return true, fmt.Errorf("%w: %s", ErrJobFailed, m.Stop.Reason)
 		}
 		r.log.Info("the job is over", "reason", m.Stop.Reason)
-		return true, r.flush(ctx)
-	case m.Again != nil:
+		return true, r.uploads.wait(ctx)
+	case introduce:
 		if r.instance != m.Again.Instance {
 			r.log.Warn("the coordinator does not know this replica; introducing it again")
 		}
 		return false, r.hello(ctx)
-	case m.Snapshot != nil && r.session != nil:
-		if r.session.ready && r.session.step == m.Snapshot.Step && r.session.queue.Complete() {
-			return false, r.uploadCheckpoint(ctx, nil)
+	case upload:
+		if s := r.session; s.at.ready && s.at.step == m.Snapshot.Step && s.queue.Complete() {
+			return false, r.saveAlone(ctx)
 		}
-	case m.Commit != nil && r.session != nil:
+	case apply:
 		return false, r.lateCommit(ctx, *m.Commit)
-	case m.Round != nil && r.session != nil:
+	case takePart:
 		return false, r.round(ctx, *m.Round)
 	}
 	return false, nil
+}
+
+// lateCommit applies a commit outside a round: one that a restarted coordinator
+// found in its log and that this replica voted for.
+func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) error {
+	if c.Step != r.session.vote.step {
+		return nil
+	}
+	err := r.finish(ctx, c)
+	if errors.As(err, new(*stateError)) {
+		return r.hello(ctx)
+	}
+	return err
 }
 
 // hello introduces this replica with all that the coordinator needs to place it.
@@ -247,10 +238,10 @@ func (r *Replica) hello(ctx context.Context) error {
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
 	}
 	if r.session != nil {
-		h.Config = r.session.cfg.Digest()
+		h.Config = r.session.job.Digest()
 		h.State = r.session.position()
-		if p := r.session.pending; p != nil {
-			h.Pending = &protocol.Pending{Round: p.round, Step: p.step, Digest: p.digest}
+		if v := r.session.vote; v != nil {
+			h.Pending = &protocol.Pending{Round: v.round, Step: v.step, Digest: v.digest}
 		}
 	}
 	if err := r.send(ctx, protocol.Message{Hello: &h}); err != nil || !r.leave.Load() {
@@ -259,13 +250,9 @@ func (r *Replica) hello(ctx context.Context) error {
 	return r.sayLeaving(ctx, "leaving") // to a coordinator that may not have heard it
 }
 
-// welcome builds the session on the first Welcome; later ones (a restarted
-// coordinator) only change the instance.
+// welcome builds the session, on the first Welcome.
 func (r *Replica) welcome(w protocol.Welcome) error {
 	r.setInstance(w.Instance)
-	if r.session != nil {
-		return nil
-	}
 	s, err := newSession(r.cfg, w.Config)
 	if err != nil {
 		return err
@@ -275,14 +262,6 @@ func (r *Replica) welcome(w protocol.Welcome) error {
 		r.cfg.Joined(w)
 	}
 	return nil
-}
-
-// flush waits for a checkpoint that is still being uploaded.
-func (r *Replica) flush(ctx context.Context) error {
-	if r.session == nil {
-		return nil
-	}
-	return r.session.waitUpload(ctx)
 }
 
 func (r *Replica) send(ctx context.Context, m protocol.Message) error {

@@ -1,9 +1,8 @@
-package replica
+package replica_test
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -15,30 +14,14 @@ import (
 	"mochi/model/engine/gorgonia"
 	"mochi/model/loss"
 	"mochi/model/network"
+	"mochi/replica"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 	"mochi/replica/data/sampler"
 	"mochi/replica/queue"
+	"mochi/replica/replicatest"
 )
-
-// pictures is a data set in memory: n images of size×size pixels.
-type pictures struct{ n, size, bad int }
-
-func (p pictures) Len() int          { return p.n }
-func (p pictures) Classes() int      { return 3 }
-func (p pictures) Label(i int) int32 { return int32(i % 3) }
-func (p pictures) Path(i int) string { return fmt.Sprintf("picture %d", i) }
-func (p pictures) Decode(i int, d *data.Decoder) (*augment.Image, error) {
-	if p.bad > 0 && i%p.bad == 0 {
-		return nil, &data.CorruptError{Path: p.Path(i), Err: errors.New("test")}
-	}
-	img := d.Image(p.size, p.size)
-	for j := range img.Pix {
-		img.Pix[j] = uint8((i*131 + j*j*7 + j*(i%5)) % 251)
-	}
-	return img, nil
-}
 
 func testConfig() config.Job {
 	c := config.Default()
@@ -51,83 +34,10 @@ func testConfig() config.Job {
 	return c
 }
 
-// script is a Link played by a test: a coordinator of one replica.
-type script struct {
-	t        *testing.T
-	cfg      config.Job
-	steps    int64
-	messages chan protocol.Message
-	heard    chan protocol.Message // all but heartbeats
-	uploads  map[int64][]byte
-	source   protocol.Source
-	blob     []byte
-	first    int64 // commits before the first step
-	commits  []protocol.Commit
+// alone opens the ring of a world of one.
+func alone(context.Context, protocol.Round, int, string) (replica.Ring, error) {
+	return replicatest.Ring{}, nil
 }
-
-func newScript(t *testing.T, cfg config.Job, steps int64) *script {
-	return &script{t: t, cfg: cfg, steps: steps, source: protocol.FromSeed,
-		messages: make(chan protocol.Message, 16), heard: make(chan protocol.Message, 16), uploads: map[int64][]byte{}}
-}
-
-func (s *script) Messages() <-chan protocol.Message { return s.messages }
-
-func (s *script) Upload(_ context.Context, step int64, state []byte) error {
-	s.uploads[step] = append([]byte(nil), state...)
-	return nil
-}
-
-func (s *script) Download(context.Context, string) ([]byte, error) { return s.blob, nil }
-
-// Send plays the coordinator's part: everything is granted at once.
-func (s *script) Send(_ context.Context, m protocol.Message) error {
-	batch := int64(s.cfg.Batch)
-	switch {
-	case m.Hello != nil:
-		s.messages <- protocol.Message{Welcome: &protocol.Welcome{Instance: "test", Config: s.cfg}}
-		s.messages <- protocol.Message{Round: s.round(1)}
-	case m.Ready != nil:
-		r := m.Ready
-		c := protocol.Commit{
-			Step: r.Step, Round: r.Round, Cursor: (r.Step - 1) * batch, Batch: s.cfg.Batch,
-			LR: s.cfg.LR, Momentum: s.cfg.Momentum, Digest: r.Digest, Groups: r.Groups,
-		}
-		if r.Step == s.steps {
-			c.Final, c.EndRound, c.Checkpoint = true, true, true
-		}
-		s.commits = append(s.commits, c)
-		s.messages <- protocol.Message{Commit: &c}
-	case m.Applied != nil && m.Applied.Step == s.steps:
-		s.messages <- protocol.Message{Stop: &protocol.Stop{Reason: "all steps done"}}
-	case m.Failed != nil:
-		s.messages <- protocol.Message{Stop: &protocol.Stop{Reason: m.Failed.Error, Failed: true}}
-	}
-	return nil
-}
-
-func (s *script) round(n int64) *protocol.Round {
-	groups := make([]int, s.cfg.Groups())
-	for i := range groups {
-		groups[i] = i
-	}
-	return &protocol.Round{
-		Round: n, Step: s.first + 1, Cursor: s.first * int64(s.cfg.Batch), Donor: -1,
-		Members: []protocol.Member{{ID: "r", Name: "r", Groups: groups, State: s.source}},
-	}
-}
-
-// alone is the ring of a world of one.
-func alone(_ context.Context, round protocol.Round, _ int, _ string) (Ring, error) {
-	return soloRing{}, nil
-}
-
-type soloRing struct{}
-
-func (soloRing) AllReduceSum(context.Context, allreduce.Tag, []float32) error     { return nil }
-func (soloRing) AllReduceMax(context.Context, allreduce.Tag, []float32) error     { return nil }
-func (soloRing) AllGather(context.Context, allreduce.Tag, []float32, []int) error { return nil }
-func (soloRing) Broadcast(context.Context, allreduce.Tag, int, []byte) error      { return nil }
-func (soloRing) Close() error                                                     { return nil }
 
 func testEngine(t *testing.T) engine.Engine {
 	e, err := gorgonia.New(engine.Config{Precision: engine.FP32, Threads: 1})
@@ -139,16 +49,15 @@ func testEngine(t *testing.T) engine.Engine {
 }
 
 // train runs a scripted job and returns its final checkpoint.
-func train(t *testing.T, s *script, ds data.Dataset) *checkpoint.State {
+func train(t *testing.T, s *replicatest.Script, ds replicatest.Pictures) *checkpoint.State {
 	t.Helper()
-	r := New(Config{
-		ID: "r", Name: "r", Engine: openTestEngine, Link: s, Ring: alone, Workers: 2,
-		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}},
+	r := replica.New(replica.Config{
+		ID: "r", Name: "r", Engine: openTestEngine, Link: s, Ring: alone, Workers: 2, Data: ds.Set(),
 	})
 	if err := r.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	blob := s.uploads[s.steps]
+	blob := s.Uploads[s.Steps]
 	st, err := checkpoint.Read(strings.NewReader(string(blob)))
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +73,7 @@ func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *che
 	if err != nil {
 		t.Fatal(err)
 	}
-	moco, err := model.New(testEngine(t), net, ModelConfig(cfg))
+	moco, err := model.New(testEngine(t), net, replica.ModelConfig(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,9 +187,9 @@ func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *che
 // The queue and the encoders after 50 steps have the same bits as those of a
 // plain simulation of the sampler and the method.
 func TestTrainingEqualsPlainSimulation(t *testing.T) {
-	cfg, ds := testConfig(), pictures{n: 30, size: 12}
+	cfg, ds := testConfig(), replicatest.Pictures{N: 30, Size: 12}
 	const steps = 50
-	got := train(t, newScript(t, cfg, steps), ds)
+	got := train(t, replicatest.NewScript(cfg, steps), ds)
 	want := simulation(t, cfg, ds, steps)
 	if got.QueuePtr != want.QueuePtr {
 		t.Errorf("queue_ptr %d, want %d", got.QueuePtr, want.QueuePtr)
@@ -300,18 +209,18 @@ func TestTrainingEqualsPlainSimulation(t *testing.T) {
 
 // A run continued from a checkpoint ends with the same bits as an unbroken one.
 func TestCheckpointContinues(t *testing.T) {
-	cfg, ds := testConfig(), pictures{n: 30, size: 12}
-	whole := newScript(t, cfg, 9)
+	cfg, ds := testConfig(), replicatest.Pictures{N: 30, Size: 12}
+	whole := replicatest.NewScript(cfg, 9)
 	want := train(t, whole, ds)
-	half := newScript(t, cfg, 4)
+	half := replicatest.NewScript(cfg, 4)
 	train(t, half, ds)
-	rest := newScript(t, cfg, 9)
-	rest.source, rest.blob, rest.first = protocol.FromCheckpoint, half.uploads[4], 4
+	rest := replicatest.NewScript(cfg, 9)
+	rest.Source, rest.Blob, rest.First = protocol.FromCheckpoint, half.Uploads[4], 4
 	got := train(t, rest, ds)
 	if a, b := checkpoint.Digest(got.QueryParams, got.KeyParams, got.Momentum, got.Queue), checkpoint.Digest(want.QueryParams, want.KeyParams, want.Momentum, want.Queue); a != b {
 		t.Error("the continued run differs from the unbroken one")
 	}
-	if a, b := rest.commits[len(rest.commits)-1].Digest, whole.commits[len(whole.commits)-1].Digest; a != b {
+	if a, b := rest.Commits[len(rest.Commits)-1].Digest, whole.Commits[len(whole.Commits)-1].Digest; a != b {
 		t.Errorf("gradients of the last step: %s, want %s", a, b)
 	}
 }
@@ -319,66 +228,59 @@ func TestCheckpointContinues(t *testing.T) {
 // A ring that does not open is no reason to end the job, which is what Fatal
 // would do.
 func TestRingDoesNotOpen(t *testing.T) {
-	ds := pictures{n: 30, size: 12}
-	s := newScript(t, testConfig(), 1)
-	link := &witness{script: s}
-	r := New(Config{ID: "r", Engine: openTestEngine, Link: link,
-		Ring: func(context.Context, protocol.Round, int, string) (Ring, error) {
+	ds := replicatest.Pictures{N: 30, Size: 12}
+	s := replicatest.NewScript(testConfig(), 1)
+	var failed *protocol.Failed
+	s.Heard = func(m protocol.Message) bool {
+		if m.Failed != nil {
+			failed = m.Failed
+		}
+		return false
+	}
+	r := replica.New(replica.Config{ID: "r", Engine: openTestEngine, Link: s,
+		Ring: func(context.Context, protocol.Round, int, string) (replica.Ring, error) {
 			return nil, errors.New("connection closed")
 		},
-		Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
-	if err := r.Run(t.Context()); !errors.Is(err, ErrJobFailed) { // the script ends with the first failure
+		Data: ds.Set()})
+	if err := r.Run(t.Context()); !errors.Is(err, replica.ErrJobFailed) { // the script ends with the first failure
 		t.Fatal(err)
 	}
-	if f := link.failed; f == nil || f.Fatal || f.NoState || !strings.Contains(f.Error, "connection closed") {
+	if f := failed; f == nil || f.Fatal || f.NoState || !strings.Contains(f.Error, "connection closed") {
 		t.Errorf("reported %+v", f)
 	}
 }
 
-// witness is a script that keeps what was reported as failed.
-type witness struct {
-	*script
-	failed *protocol.Failed
-}
-
-func (w *witness) Send(ctx context.Context, m protocol.Message) error {
-	if m.Failed != nil {
-		w.failed = m.Failed
-	}
-	return w.script.Send(ctx, m)
-}
-
 func TestReplicaEnds(t *testing.T) {
-	ds := pictures{n: 30, size: 12}
-	run := func(s *script, ds data.Dataset) error {
-		r := New(Config{ID: "r", Engine: openTestEngine, Link: s, Ring: alone,
-			Data: &data.Set{Train: ds, Info: protocol.Data{Kind: "test", Train: ds.Len()}}})
+	ds := replicatest.Pictures{N: 30, Size: 12}
+	run := func(s *replicatest.Script, ds replicatest.Pictures) error {
+		r := replica.New(replica.Config{ID: "r", Engine: openTestEngine, Link: s, Ring: alone,
+			Data: ds.Set()})
 		return r.Run(t.Context())
 	}
 	t.Run("refused", func(t *testing.T) {
-		s := newScript(t, testConfig(), 1)
-		s.messages <- protocol.Message{Refused: &protocol.Refused{Field: "binary", Want: "a", Got: "b", Hint: "use the same build"}}
+		s := replicatest.NewScript(testConfig(), 1)
+		s.Say(protocol.Message{Refused: &protocol.Refused{Field: "binary", Want: "a", Got: "b", Hint: "use the same build"}})
 		err := run(s, ds)
-		if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "binary") {
+		if !errors.Is(err, replica.ErrRefused) || !strings.Contains(err.Error(), "binary") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("diverged", func(t *testing.T) {
 		cfg := testConfig()
 		cfg.LR = 1e30
-		err := run(newScript(t, cfg, 5), ds)
-		if !errors.Is(err, ErrJobFailed) || !strings.Contains(err.Error(), "finite") {
+		err := run(replicatest.NewScript(cfg, 5), ds)
+		if !errors.Is(err, replica.ErrJobFailed) || !strings.Contains(err.Error(), "finite") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("no image can be decoded", func(t *testing.T) {
-		err := run(newScript(t, testConfig(), 2), pictures{n: 30, size: 12, bad: 1})
-		if !errors.Is(err, ErrJobFailed) || !strings.Contains(err.Error(), "picture") {
+		err := run(replicatest.NewScript(testConfig(), 2), replicatest.Pictures{N: 30, Size: 12, Bad: 1})
+		if !errors.Is(err, replica.ErrJobFailed) || !strings.Contains(err.Error(), "picture") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("some images cannot", func(t *testing.T) {
-		if err := run(newScript(t, testConfig(), 4), pictures{n: 30, size: 12, bad: 7}); err != nil {
+		if err := run(replicatest.NewScript(testConfig(), 4), replicatest.Pictures{N: 30, Size: 12, Bad: 7}); err != nil {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -1,62 +1,45 @@
 package replica
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
-	"mochi/replica/checkpoint"
-	"mochi/replica/data"
-	"mochi/replica/data/sampler"
+	"mochi/replica/criterion"
 )
-
-// prefetch is how many steps the loader works ahead.
-const prefetch = 2
 
 // errSuperseded ends a round because a newer message is in the inbox.
 var errSuperseded = errors.New("superseded by a newer message")
 
-// membership is this replica's place in a round.
-type membership struct {
-	protocol.Round
-	run    context.Context // of Replica.Run: outlives attempts at a step
-	rank   int
-	groups []int // of the global batch, dealt to this replica
-	runs   []int // the first group of each run of a program over them
-	ring   Ring
-	order  []int // groups of all members, by rank: the order of gathered keys
-	counts []int // float32 of keys contributed by each rank
-
-	exchange *exchange // of a spread queue, made by the first step
+// party is a round that this replica takes part in: who is in it, the ring
+// between them, and the loss against the queue as they hold it.
+type party struct {
+	*membership
+	ring Ring
+	loss criterion.Criterion
 }
 
-// round runs one round: state, ring, then step after step until the
-// coordinator ends it.
-func (r *Replica) round(ctx context.Context, round protocol.Round) error {
-	s := r.session
-	m := &membership{Round: round, run: ctx, rank: -1}
-	for rank, member := range round.Members {
-		m.order = append(m.order, member.Groups...)
-		m.counts = append(m.counts, len(member.Groups)*s.cfg.BNGroup*s.cfg.Dim)
-		if member.ID == r.cfg.ID {
-			m.rank, m.groups = rank, member.Groups
-		}
+// wave names what this member computes in a wave, for messages.
+func (p *party) wave(model *encoders, wave int) string {
+	if wave < len(p.own()) {
+		return model.unit(p.own()[wave])
 	}
+	return "the shards held here"
+}
+
+// round takes part in one round: state, ring, then step after step until the
+// coordinator ends it. What goes wrong in it is reported and no error.
+func (r *Replica) round(ctx context.Context, round protocol.Round) error {
+	m := newMembership(round, r.cfg.ID, r.session.job)
 	if m.rank < 0 {
 		r.setPhase(round.Round, round.Step, "standby")
 		return nil
 	}
-	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.groups, "reason", round.Reason)
+	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.self().Groups, "reason", round.Reason)
 
-	err := r.runRound(ctx, m)
-	if m.ring != nil {
-		m.ring.Close()
-	}
+	err := r.takePart(ctx, m)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -66,10 +49,121 @@ func (r *Replica) round(ctx context.Context, round protocol.Round) error {
 	return r.report(ctx, m, err)
 }
 
+// takePart runs a round of which this replica is a member. The attempt ends when
+// a message makes it pointless.
+func (r *Replica) takePart(ctx context.Context, m *membership) error {
+	attempt, end := r.inbox.attempt(ctx)
+	defer end()
+	s := r.session
+	if err := m.splitUnits(s.model.atOnce); err != nil {
+		return err
+	}
+	p := &party{membership: m}
+	defer func() {
+		if p.ring != nil {
+			p.ring.Close()
+		}
+	}()
+	if err := r.prepare(attempt, p); err != nil {
+		return superseded(attempt, err)
+	}
+	if m.Save {
+		r.setPhase(m.Round.Round, m.Step, "saving")
+		return r.save(ctx, attempt, p)
+	}
+	first := make([]int, len(m.own())) // samples of this member's units
+	for i, group := range m.own() {
+		first[i] = group * s.job.BNGroup
+	}
+	if err := s.input.Start(s.at.step, s.at.cursor, first); err != nil {
+		return err
+	}
+	for {
+		commit, err := r.step(ctx, attempt, p)
+		if err != nil {
+			if errors.As(err, new(*stateError)) {
+				return err
+			}
+			return superseded(attempt, err)
+		}
+		if commit.EndRound || commit.Final {
+			return nil
+		}
+		if attempt.Err() != nil {
+			return errSuperseded
+		}
+	}
+}
+
+// superseded is err, or errSuperseded when the attempt was to end anyway.
+func superseded(attempt context.Context, err error) error {
+	if attempt.Err() != nil {
+		return errSuperseded
+	}
+	return err
+}
+
+// prepare brings the state to where the round starts, opens the ring and makes
+// what the steps of the round need.
+func (r *Replica) prepare(ctx context.Context, p *party) error {
+	s, m := r.session, p.membership
+	r.setPhase(m.Round.Round, m.Step, "preparing")
+	if m.self().State != protocol.FromSelf {
+		s.at.ready = false // until it has all of it
+	}
+	s.queue.seat(m)
+	switch m.self().State {
+	case protocol.FromSeed:
+		s.initialise()
+	case protocol.FromCheckpoint:
+		blob, err := r.cfg.Link.Download(ctx, m.Checkpoint)
+		if err != nil {
+			return fmt.Errorf("download checkpoint %s from the coordinator: %w", m.Checkpoint, err)
+		}
+		if err := s.load(blob); err != nil {
+			return fmt.Errorf("restore checkpoint %s: %w", m.Checkpoint, err)
+		}
+	case protocol.FromSelf:
+		s.vote = nil // one that was not followed by its commit is void in a new round
+	}
+	var err error
+	if p.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.job.Wire); err != nil {
+		return &ringError{err}
+	}
+	if err := s.queue.transfer(ctx, m, p.ring); err != nil {
+		return err
+	}
+	if m.Donor >= 0 {
+		if err := s.recover(ctx, p); err != nil {
+			return err
+		}
+	}
+	if !s.at.ready || s.at.step != m.Step-1 || s.at.cursor != m.Cursor {
+		have := fmt.Sprintf("step %d", s.at.step)
+		if !s.at.ready {
+			have = "no state"
+		}
+		s.at.ready = false
+		return &stateError{fmt.Sprintf("round %d starts after step %d, this replica has %s", m.Round.Round, m.Step-1, have)}
+	}
+	p.loss = s.newCriterion(p)
+	return nil
+}
+
+// newCriterion is the loss against the queue as a round's members hold it.
+func (s *session) newCriterion(p *party) criterion.Criterion {
+	l, g, n := s.model.moco.Loss(), s.job.BNGroup, s.model.atOnce
+	shape := criterion.Shape{Batch: s.job.Batch, Dim: s.job.Dim, Groups: n}
+	if p.Spread() {
+		return criterion.NewSpread(l, s.queue.Queue, p.ring, p.deal(g, n), s.job.MoCHi.N, shape)
+	}
+	return criterion.NewLocal(l, s.queue.Queue, p.rows(p.rank, g, n), shape)
+}
+
 // report tells the coordinator why a round failed here. What to do about it
 // is the coordinator's decision: a new round, or the end of the job.
 func (r *Replica) report(ctx context.Context, m *membership, err error) error {
-	f := protocol.Failed{Round: m.Round.Round, Step: r.session.step + 1, Fatal: true, Error: err.Error()}
+	f := protocol.Failed{Round: m.Round.Round, Step: r.session.at.step + 1, Fatal: true, Error: err.Error()}
 	var peer *allreduce.PeerError
 	if errors.As(err, &peer) {
 		f.Fatal = false
@@ -87,124 +181,11 @@ func (r *Replica) report(ctx context.Context, m *membership, err error) error {
 	}
 	var transient *stateError
 	if errors.As(err, &transient) {
-		f.Fatal, f.NoState = false, !r.session.ready
+		f.Fatal, f.NoState = false, !r.session.at.ready
 	}
 	r.log.Warn("step not finished", "round", f.Round, "step", f.Step, "err", err)
 	r.setPhase(f.Round, f.Step, protocol.PhaseWaiting)
 	return r.send(ctx, protocol.Message{Failed: &f})
-}
-
-func (r *Replica) runRound(ctx context.Context, m *membership) error {
-	attempt, end := r.inbox.step(ctx)
-	defer end()
-	if err := r.session.runs(m); err != nil {
-		return err
-	}
-	if err := r.prepare(attempt, m); err != nil {
-		if attempt.Err() != nil {
-			return errSuperseded
-		}
-		return err
-	}
-	if m.Save {
-		return r.save(attempt, m)
-	}
-	s := r.session
-	if err := s.unstage(); err != nil {
-		return err
-	}
-	s.loader.Reset()
-	for ahead := range prefetch {
-		if err := s.loader.Submit(s.request(m, ahead)); err != nil {
-			return err
-		}
-	}
-	for {
-		commit, err := r.step(attempt, m)
-		if err != nil {
-			if attempt.Err() != nil && !errors.As(err, new(*stateError)) {
-				return errSuperseded
-			}
-			return err
-		}
-		if commit.EndRound || commit.Final {
-			return nil
-		}
-		if attempt.Err() != nil {
-			return errSuperseded
-		}
-	}
-}
-
-// runs finds the runs of a program over this member's groups. It checks what
-// others were dealt too, whose runs an exchange must know.
-func (s *session) runs(m *membership) error {
-	for _, member := range m.Members {
-		if len(member.Groups)%s.atOnce != 0 {
-			return fmt.Errorf("round %d deals groups %v to %s, not in units of %d", m.Round.Round, member.Groups, member.Name, s.atOnce)
-		}
-		for i, group := range member.Groups {
-			if first := member.Groups[i-i%s.atOnce]; group != first+i%s.atOnce {
-				return fmt.Errorf("round %d deals groups %v to %s, not in units of %d consecutive ones", m.Round.Round, member.Groups, member.Name, s.atOnce)
-			}
-		}
-	}
-	m.runs = s.runsOf(m.groups)
-	return nil
-}
-
-// runsOf are the first groups of the runs over groups.
-func (s *session) runsOf(groups []int) (first []int) {
-	for i := 0; i < len(groups); i += s.atOnce {
-		first = append(first, groups[i])
-	}
-	return first
-}
-
-// prepare brings the state to where the round starts and opens the ring.
-func (r *Replica) prepare(ctx context.Context, m *membership) error {
-	s := r.session
-	r.setPhase(m.Round.Round, m.Step, "preparing")
-	if m.Members[m.rank].State != protocol.FromSelf {
-		s.ready = false // until it has all of it
-	}
-	s.place(m)
-	switch m.Members[m.rank].State {
-	case protocol.FromSeed:
-		s.initialise()
-	case protocol.FromCheckpoint:
-		blob, err := r.cfg.Link.Download(ctx, m.Checkpoint)
-		if err != nil {
-			return fmt.Errorf("download checkpoint %s from the coordinator: %w", m.Checkpoint, err)
-		}
-		if err := s.load(blob); err != nil {
-			return fmt.Errorf("restore checkpoint %s: %w", m.Checkpoint, err)
-		}
-	case protocol.FromSelf:
-		// A vote that was not followed by its commit is void in a new round.
-		s.pending = nil
-	}
-	var err error
-	if m.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.cfg.Wire); err != nil {
-		return &ringError{err}
-	}
-	if err := s.transfer(ctx, m); err != nil {
-		return err
-	}
-	if m.Donor >= 0 {
-		if err := s.recover(ctx, m); err != nil {
-			return err
-		}
-	}
-	if !s.ready || s.step != m.Step-1 || s.cursor != m.Cursor {
-		have := fmt.Sprintf("step %d", s.step)
-		if !s.ready {
-			have = "no state"
-		}
-		s.ready = false
-		return &stateError{fmt.Sprintf("round %d starts after step %d, this replica has %s", m.Round.Round, m.Step-1, have)}
-	}
-	return nil
 }
 
 // ringError is a ring that could not be opened, whatever the reason: members
@@ -219,102 +200,3 @@ func (e *ringError) Unwrap() error { return e.error }
 type stateError struct{ what string }
 
 func (e *stateError) Error() string { return e.what }
-
-func (s *session) load(blob []byte) error {
-	c, err := checkpoint.Read(bytes.NewReader(blob))
-	if err != nil {
-		return err
-	}
-	return s.restore(c)
-}
-
-// loadModel takes a state withoutQueue, and where the queue stands.
-func (s *session) loadModel(blob []byte, ptr int, filled int64) error {
-	c, err := checkpoint.Read(bytes.NewReader(blob))
-	if err != nil {
-		return err
-	}
-	if err := c.Matches(s.net, 1, s.cfg.Dim); err != nil {
-		return err
-	}
-	if err := s.queue.SetPosition(ptr, filled); err != nil {
-		return err
-	}
-	s.restoreModel(c)
-	return nil
-}
-
-// recoveryPiece is how much of the state travels in one broadcast.
-const recoveryPiece = 16 << 20
-
-// recover streams the donor's state (in the checkpoint format) around the
-// ring; members that are current pass it on and ignore it. A spread queue is
-// not part of it, but for its position.
-func (s *session) recover(ctx context.Context, m *membership) error {
-	start := time.Now()
-	tag := allreduce.Tag{Step: uint64(m.Step), Bucket: recoveryTag}
-	var blob []byte
-	if m.rank == m.Donor {
-		var buf bytes.Buffer
-		state := s.withoutQueue()
-		if m.Holders == nil {
-			state = s.snapshot(s.queue.Keys(), s.queue.Labels())
-		}
-		if err := checkpoint.Write(&buf, state); err != nil {
-			return fmt.Errorf("write the state for a joiner: %w", err)
-		}
-		blob = buf.Bytes()
-	}
-	head := make([]byte, 24) // length, queue pointer, keys enqueued
-	binary.LittleEndian.PutUint64(head, uint64(len(blob)))
-	binary.LittleEndian.PutUint64(head[8:], uint64(s.queue.Ptr()))
-	binary.LittleEndian.PutUint64(head[16:], uint64(s.queue.Filled()))
-	if err := m.ring.Broadcast(ctx, tag, m.Donor, head); err != nil {
-		return fmt.Errorf("receive the state from %s: %w", m.Members[m.Donor].Name, err)
-	}
-	if m.rank != m.Donor {
-		blob = make([]byte, binary.LittleEndian.Uint64(head))
-	}
-	for lo := 0; lo < len(blob); lo += recoveryPiece {
-		tag.Bucket++
-		if err := m.ring.Broadcast(ctx, tag, m.Donor, blob[lo:min(lo+recoveryPiece, len(blob))]); err != nil {
-			return fmt.Errorf("receive the state from %s: %w", m.Members[m.Donor].Name, err)
-		}
-	}
-	if m.Members[m.rank].State != protocol.FromPeer {
-		return nil
-	}
-	load := s.load
-	if m.Holders != nil {
-		load = func(blob []byte) error {
-			return s.loadModel(blob, int(binary.LittleEndian.Uint64(head[8:])), int64(binary.LittleEndian.Uint64(head[16:])))
-		}
-	}
-	if err := load(blob); err != nil {
-		return fmt.Errorf("the state received from %s (%d bytes in %v): %w", m.Members[m.Donor].Name, len(blob), time.Since(start).Round(time.Millisecond), err)
-	}
-	return nil
-}
-
-// request says what to load for the step that is ahead steps after the next.
-func (s *session) request(m *membership, ahead int) data.Request {
-	cursor := s.cursor + int64(ahead*s.cfg.Batch)
-	refs := s.sampler.Batch(cursor, s.cfg.Batch)
-	perm := s.sampler.Shuffle(cursor, s.cfg.Batch)
-	req := data.Request{Step: s.step + 1 + int64(ahead)}
-	for _, first := range m.runs {
-		lo, hi := s.rows(first)
-		req.Query = append(req.Query, refs[lo:hi])
-		keys := make([]sampler.Ref, hi-lo)
-		for i := range keys {
-			keys[i] = refs[perm[lo+i]]
-		}
-		req.Key = append(req.Key, keys)
-	}
-	return req
-}
-
-// rows are the places of a run's samples in the global batch, [lo, hi).
-func (s *session) rows(first int) (lo, hi int) {
-	return first * s.cfg.BNGroup, (first + s.atOnce) * s.cfg.BNGroup
-}

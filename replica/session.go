@@ -1,239 +1,188 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
-	"math"
-	"slices"
-	"strings"
 	"sync"
 
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
-	"mochi/model"
-	"mochi/model/engine"
-	"mochi/model/loss"
-	"mochi/model/network"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
-	"mochi/replica/data/sampler"
+	"mochi/replica/input"
 	"mochi/replica/queue"
+	"mochi/replica/reduction"
 )
 
-// session is what a replica builds once it knows the job: the model, the
-// queue, the input, and where the training stands. It outlives rounds.
+// session is what a replica builds once it knows the job, in parts that own what
+// they need. It outlives rounds.
 type session struct {
-	cfg     config.Job
-	yaml    string // cfg, for checkpoints
-	net     *network.Network
-	engine  engine.Engine
-	state   engine.State
-	moco    *model.MoCo
-	atOnce  int // groups that one run of its programs computes
-	queue   *queue.Queue
-	hold    []int // shards held once the round has committed a step
-	data    data.Dataset
-	sampler *sampler.Sampler
-	loader  *data.Loader
+	job   config.Job
+	yaml  string // job, for checkpoints
+	model *encoders
+	queue *negatives
+	input *input.Input
+	sums  *reduction.Reduction
+	keys  keys
+	at    position
+	vote  *vote // nil: none that waits for its commit
 
-	ready   bool  // the state is initialised, restored or received
-	step    int64 // commits applied
-	cursor  int64 // samples committed
-	pending *pending
-
-	reduce  *reduction
-	stage   stage
-	applyMS float64     // of the last commit
-	staged  *data.Batch // of the next step, whose first keys are on their way to a device; nil: none
-
-	upload sync.WaitGroup // at most one checkpoint in flight
+	applyMS float64 // how long the last commit took to apply
 }
 
-// pending is a step that was voted for and not yet committed: all that is
-// needed to apply it. Its vectors are the reduction's and the stage's, valid
-// until the next step starts.
-type pending struct {
+// position is where the training stands.
+type position struct {
+	ready  bool  // there is a state: initialised, restored or received
+	step   int64 // commits applied
+	cursor int64 // samples committed
+}
+
+// vote is a step that was voted for and not yet committed: all that is needed to
+// apply it. The vectors are the session's sums and keys, valid until the next
+// step starts.
+type vote struct {
 	round, step int64
 	digest      string
-	labels      []int32
+	classes     []int32 // [B] of the samples, for the queue
 }
 
-// stage holds a step's keys and group results; allocated once per session.
-type stage struct {
-	shuffled []float32 // [B, d] keys in the order they were computed, by rank
-	keys     []float32 // [B, d] keys in global-batch order
-}
-
-func newSession(rc Config, cfg config.Job) (*session, error) {
-	if cfg.StrictData {
+func newSession(rc Config, job config.Job) (*session, error) {
+	if job.StrictData {
 		if err := rc.Data.Strict(); err != nil {
 			return nil, err
 		}
 	}
-	net, err := cfg.Network()
-	if err != nil {
-		return nil, fmt.Errorf("build the network: %w", err)
-	}
-	recipe, err := augment.New(cfg.Recipe, cfg.ImageSize)
+	recipe, err := augment.New(job.Recipe, job.ImageSize)
 	if err != nil {
 		return nil, err
 	}
-	yaml, err := cfg.YAML()
+	yaml, err := job.YAML()
 	if err != nil {
 		return nil, err
 	}
-	eng, err := rc.Engine(engine.Precision(cfg.Precision))
+	model, err := newEncoders(job, rc.Engine)
 	if err != nil {
-		return nil, fmt.Errorf("start the engine: %w", err)
-	}
-	moco, err := model.New(eng, net, ModelConfig(cfg))
-	if err != nil {
-		eng.Close()
 		return nil, err
 	}
-	s := &session{
-		cfg: cfg, yaml: string(yaml), net: net, engine: eng, state: moco.State(), moco: moco, atOnce: moco.GroupsAtOnce(),
-		queue:   queue.NewEmpty(cfg.Queue, cfg.Dim, cfg.QueueShards, QueueStorage(cfg)),
-		data:    rc.Data.Train,
-		sampler: sampler.New(rc.Data.Train.Len(), cfg.Seed),
-		loader: data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
-			Seed: cfg.Seed, Workers: rc.Workers, Depth: prefetch, Strict: cfg.StrictData, BesideEngine: true, Log: rc.Log,
+	if model.atOnce < job.GroupsAtOnce {
+		rc.Log.Warn("the engine computes one BatchNorm group at a time; --groups-at-once only makes the unit of work larger", "engine", model.engine.Info().Name)
+	}
+	var images input.Source
+	if rc.Images != nil {
+		images = rc.Images(job)
+	} else {
+		images = data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
+			Seed: job.Seed, Workers: rc.Workers, Depth: input.Prefetch, Strict: job.StrictData, BesideEngine: true, Log: rc.Log,
+		})
+	}
+	return &session{
+		job: job, yaml: string(yaml), model: model, queue: newNegatives(job),
+		input: input.New(input.Config{
+			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Oracle: job.Oracle,
+		}, rc.Data.Train, images, model.moco),
+		sums: reduction.New(model.net, reduction.Config{
+			Exact: job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
 		}),
-		reduce: newReduction(net, cfg.Wire == "fp32", cfg.Groups(), moco.GroupsAtOnce(), eng.Info().Threads),
-	}
-	if s.atOnce < cfg.GroupsAtOnce {
-		rc.Log.Warn("the engine computes one BatchNorm group at a time; --groups-at-once only makes the unit of work larger", "engine", eng.Info().Name)
-	}
-	s.stage.shuffled = make([]float32, cfg.Batch*cfg.Dim)
-	s.stage.keys = make([]float32, cfg.Batch*cfg.Dim)
-	return s, nil
+		keys: newKeys(job.Batch, job.Dim),
+	}, nil
 }
 
-// ModelConfig is the part of a job's configuration that the method needs.
-func ModelConfig(c config.Job) model.Config {
-	return model.Config{
-		BNGroup: c.BNGroup, GroupsAtOnce: c.GroupsAtOnce,
-		Queue: c.Queue, LossBatch: c.Batch,
-		Loss: loss.Config{
-			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
-			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,
-		},
-		Momentum:    c.Momentum,
-		SGDMomentum: c.SGDMomentum,
-		WeightDecay: c.WeightDecay,
-		LARS:        c.Optimizer == "lars",
-	}
-}
-
-// QueueStorage is how a job's queue keeps its keys.
-func QueueStorage(c config.Job) queue.Storage {
-	if c.Storage() == "bf16" {
-		return queue.BF16
-	}
-	return queue.FP32
-}
-
-func (s *session) close() {
-	s.upload.Wait()
-	s.unstage() // else the loader's memory could still be read
-	s.loader.Close()
-	s.moco.Close()
-	s.engine.Close()
+// close ends the input, whose images the engine may still read, before the
+// engine.
+func (s *session) close() error {
+	return errors.Join(s.input.Close(), s.model.close())
 }
 
 // initialise starts from the configuration's seed.
 func (s *session) initialise() {
-	s.moco.InitState(s.cfg.Seed)
-	s.queue.Init(s.cfg.Seed)
-	s.step, s.cursor, s.pending, s.ready = 0, 0, nil, true
+	s.model.moco.InitState(s.job.Seed)
+	s.queue.Init(s.job.Seed)
+	s.at, s.vote = position{ready: true}, nil
 }
 
 // position says what this session holds, nil when nothing.
 func (s *session) position() *protocol.Position {
-	if !s.ready {
+	if !s.at.ready {
 		return nil
 	}
-	s.queue.Audit(math.MaxInt) // it may be long before the next comparison
-	shards := s.queue.Digests()
-	for _, v := range s.queue.Damaged() {
-		shards[v] = ""
-	}
-	return &protocol.Position{Step: s.step, Digest: s.digest(), Shards: shards}
+	shards := s.queue.digests()
+	_, all := s.model.digests()
+	return &protocol.Position{Step: s.at.step, Digest: all, Shards: shards}
 }
 
-// digest covers everything that must be equal on all replicas: all but the
-// queue, whose shards have their own.
-func (s *session) digest() string {
-	_, all := s.digests()
-	return all
-}
+// forget drops a state that cannot be trusted any more.
+func (s *session) forget() { s.at.ready, s.vote = false, nil }
 
-// digests are that of the query encoder's parameters, and digest.
-func (s *session) digests() (parameters, all string) {
-	vectors := make([][]float32, len(engine.Vectors))
-	for i, v := range engine.Vectors {
-		vectors[i] = s.state.Host(v)
-	}
-	each := checkpoint.Digests(vectors...)
-	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.DigestString(strings.Join(each, ""))
-}
-
-// pendingDigest covers what a step computed, before it is applied.
-func (s *session) pendingDigest() string {
-	half := len(s.reduce.sum) / 2 // for two cores
-	return checkpoint.DigestString(strings.Join(checkpoint.Digests(s.reduce.sum[:half], s.reduce.sum[half:], s.stage.keys), ""))
-}
-
-// apply makes the pending step final: optimiser, momentum encoder, BatchNorm
-// statistics, queue, cursor.
+// apply makes the step that was voted for final: optimiser, momentum encoder,
+// BatchNorm statistics, queue, cursor.
 func (s *session) apply(c protocol.Commit) error {
-	v := s.reduce
-	s.release()
-	if err := s.moco.Apply(v.grads(), v.queryStatistics(), v.keyStatistics(), c.LR); err != nil {
+	s.queue.release()
+	if err := s.model.moco.Apply(s.sums.Gradients(), s.sums.QueryStatistics(), s.sums.KeyStatistics(), c.LR); err != nil {
 		return fmt.Errorf("apply step %d: %w", c.Step, err)
 	}
-	if err := s.queue.Enqueue(s.stage.keys, s.pending.labels); err != nil {
+	if err := s.queue.Enqueue(s.keys.ordered, s.vote.classes); err != nil {
 		return fmt.Errorf("enqueue the keys of step %d: %w", c.Step, err)
 	}
-	s.step = c.Step
-	s.cursor = c.Cursor + int64(c.Batch)
-	s.pending = nil
+	s.at.step, s.at.cursor, s.vote = c.Step, c.Cursor+int64(c.Batch), nil
 	return nil
+}
+
+// applied reads part of the queue again, and all that was changed, to say what
+// state a commit has led to.
+func (s *session) applied(c protocol.Commit) *protocol.Applied {
+	var audit sync.WaitGroup
+	audit.Go(func() { s.queue.Audit(auditBytes) })
+	parameters, all := s.model.digests()
+	audit.Wait()
+	return &protocol.Applied{
+		Round: c.Round, Step: c.Step,
+		Digest:      parameters,
+		StateDigest: all,
+		Shards:      s.queue.Digests(),
+		Damaged:     s.queue.Damaged(),
+	}
 }
 
 // snapshot is the state as a checkpoint, with the queue as given: keys [K, d]
 // and labels [K].
 func (s *session) snapshot(keys []float32, labels []int32) *checkpoint.State {
-	return &checkpoint.State{
-		Arch: s.cfg.Arch, Step: s.step, Epoch: s.sampler.Epoch(s.cursor), Cursor: s.cursor,
-		Seed: s.cfg.Seed, Config: s.yaml, Net: s.net,
-		QueryParams: s.state.Host(engine.QueryParams), KeyParams: s.state.Host(engine.KeyParams),
-		Momentum:     s.state.Host(engine.Momentum),
-		QueryBuffers: s.state.Host(engine.QueryBuffers), KeyBuffers: s.state.Host(engine.KeyBuffers),
-		K: s.cfg.Queue, Dim: s.cfg.Dim,
+	c := &checkpoint.State{
+		Arch: s.job.Arch, Step: s.at.step, Epoch: s.input.Epoch(s.at.cursor), Cursor: s.at.cursor,
+		Seed: s.job.Seed, Config: s.yaml,
+		K: s.job.Queue, Dim: s.job.Dim,
 		Queue: keys, QueueLabels: labels, QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
 	}
+	s.model.fill(c)
+	return c
 }
 
 // withoutQueue is the state for a joiner that gets its shards on their own.
 // The format wants a queue: it has one key.
 func (s *session) withoutQueue() *checkpoint.State {
-	c := s.snapshot(make([]float32, s.cfg.Dim), []int32{queue.Unlabelled})
+	c := s.snapshot(make([]float32, s.job.Dim), []int32{queue.Unlabelled})
 	c.K, c.QueuePtr = 1, 0
 	return c
 }
 
-// restore replaces the whole state. A queue of another length becomes one of
-// this length (queue.Resized).
+// restore replaces the whole state.
 func (s *session) restore(c *checkpoint.State) error {
-	if err := c.Matches(s.net, c.K, s.cfg.Dim); err != nil {
+	if err := c.Matches(s.model.net, c.K, s.job.Dim); err != nil {
 		return err
 	}
-	saved := queue.Saved{Keys: c.Queue, Labels: c.QueueLabels, Ptr: c.QueuePtr, Filled: c.QueueFilled}
-	if c.K != s.cfg.Queue {
-		saved = saved.Resized(s.cfg.Queue, s.cfg.Dim, s.cfg.Seed)
+	if err := s.queue.restore(c, s.job.Seed); err != nil {
+		return err
 	}
-	if err := s.queue.Set(saved.Keys, saved.Labels, saved.Ptr, saved.Filled); err != nil {
+	s.restoreModel(c)
+	return nil
+}
+
+// restoreWithoutQueue takes a state withoutQueue, and where the queue stands.
+func (s *session) restoreWithoutQueue(c *checkpoint.State, ptr int, filled int64) error {
+	if err := c.Matches(s.model.net, 1, s.job.Dim); err != nil {
+		return err
+	}
+	if err := s.queue.SetPosition(ptr, filled); err != nil {
 		return err
 	}
 	s.restoreModel(c)
@@ -242,27 +191,6 @@ func (s *session) restore(c *checkpoint.State) error {
 
 // restoreModel replaces all but the queue.
 func (s *session) restoreModel(c *checkpoint.State) {
-	s.state.Set(engine.QueryParams, c.QueryParams)
-	s.state.Set(engine.KeyParams, c.KeyParams)
-	s.state.Set(engine.Momentum, c.Momentum)
-	s.state.Set(engine.QueryBuffers, c.QueryBuffers)
-	s.state.Set(engine.KeyBuffers, c.KeyBuffers)
-	s.step, s.cursor, s.pending, s.ready = c.Step, c.Cursor, nil, true
-}
-
-// negatives are the shards held, as the loss wants them.
-func (s *session) negatives() []loss.Shard { return AppendShards(nil, s.queue, s.cfg.Oracle) }
-
-// AppendShards appends the shards that a queue holds, as the loss wants them:
-// with their classes where the class oracle is on. They are the queue's, as
-// queue.Queue.Held.
-func AppendShards(dst []loss.Shard, q *queue.Queue, oracle bool) []loss.Shard {
-	for _, h := range q.Held() {
-		shard := loss.Shard{Index: h.Index, Keys: h.Keys, BF16: h.BF16, Sums: h.Sums()}
-		if oracle {
-			shard.Labels = h.Labels
-		}
-		dst = append(dst, shard)
-	}
-	return dst
+	s.model.restore(c)
+	s.at, s.vote = position{ready: true, step: c.Step, cursor: c.Cursor}, nil
 }

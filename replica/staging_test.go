@@ -1,4 +1,4 @@
-package replica
+package replica_test
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 	"mochi/model/engine/enginetest"
 	"mochi/model/engine/gorgonia"
 	"mochi/model/network"
+	"mochi/replica"
+	"mochi/replica/replicatest"
 )
 
 // staging is an engine that takes images beforehand, as one with a device does:
@@ -46,7 +48,7 @@ type together struct {
 }
 
 // openTogether opens such an engine.
-func openTogether(rounds bool) OpenEngine {
+func openTogether(rounds bool) replica.OpenEngine {
 	return func(p engine.Precision) (engine.Engine, error) {
 		e, err := openTestEngine(p)
 		return together{e.(staging), rounds}, err
@@ -172,7 +174,7 @@ func TestImagesAreStaged(t *testing.T) {
 	before := [3]int64{stagedCounts.forwards.Load(), stagedCounts.found.Load(), stagedCounts.changed.Load()}
 	cfg := testConfig()
 	const steps = 6
-	train(t, newScript(t, cfg, steps), pictures{n: 30, size: 12})
+	train(t, replicatest.NewScript(cfg, steps), replicatest.Pictures{N: 30, Size: 12})
 	forwards, found, changed := stagedCounts.forwards.Load()-before[0], stagedCounts.found.Load()-before[1], stagedCounts.changed.Load()-before[2]
 	queries := int64(steps * cfg.Groups())
 	if forwards != 2*queries || found < queries || changed != 0 {

@@ -8,16 +8,16 @@ import (
 	"mochi/coordinator/protocol"
 )
 
-// Runs of a program are the units that were dealt; a deal that has others,
-// whoever's they are, is refused before anything is computed.
-func TestRunsAreUnits(t *testing.T) {
+// Units are those that were dealt; a deal that has others, whoever's they are, is
+// refused before anything is computed.
+func TestUnitsAreWhole(t *testing.T) {
 	deal := func(atOnce int, groups ...[]int) ([]int, error) {
-		m := &membership{groups: groups[0]}
+		m := &membership{}
 		for _, g := range groups {
 			m.Members = append(m.Members, protocol.Member{Name: "a", Groups: g})
 		}
-		err := (&session{atOnce: atOnce}).runs(m)
-		return m.runs, err
+		err := m.splitUnits(atOnce)
+		return m.own(), err
 	}
 	for _, c := range []struct {
 		atOnce int
@@ -30,7 +30,7 @@ func TestRunsAreUnits(t *testing.T) {
 		{2, [][]int{nil, {0, 1}}, nil},
 	} {
 		if got, err := deal(c.atOnce, c.groups...); err != nil || !slices.Equal(got, c.want) {
-			t.Errorf("%d at once of %v: runs %v, want %v (%v)", c.atOnce, c.groups, got, c.want, err)
+			t.Errorf("%d at once of %v: units begin at %v, want %v (%v)", c.atOnce, c.groups, got, c.want, err)
 		}
 	}
 	for _, groups := range [][][]int{{{0, 1, 2}}, {{0, 2}}, {{0, 1}, {2}}, {{1, 0}}, {{0, 1}, {2, 4, 3, 5}}} {

@@ -13,7 +13,7 @@ import (
 	"mochi/model/engine"
 	"mochi/model/limits"
 	"mochi/model/loss"
-	"mochi/replica"
+	"mochi/replica/criterion"
 	"mochi/replica/queue"
 )
 
@@ -76,7 +76,7 @@ func benchLossCommand() *cli.Command {
 		in := lossInput{q: unitRows(rng, *batch, *dim), pos: unitRows(rng, *batch, *dim), batch: *batch, k: *k, dim: *dim}
 		negatives := queue.NewStored(*k, *dim, min(benchShards, *k), format)
 		negatives.Init(1)
-		in.shards = replica.AppendShards(nil, negatives, false)
+		in.shards = criterion.AppendShards(nil, negatives, false)
 		base := peakRSS()
 		l, mochi, err := in.runner(eng, mix)
 		if err != nil {

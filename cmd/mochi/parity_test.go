@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"maps"
@@ -10,11 +12,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mochi/cmd/mochi/engines"
+	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/network"
+	"mochi/replica"
+	"mochi/replica/checkpoint"
+	"mochi/replica/data"
+	"mochi/replica/input"
+	"mochi/replica/queue"
+	"mochi/replica/replicatest"
 )
 
 // TestParity compares an engine with PyTorch on whole networks, with the files
@@ -193,34 +203,90 @@ func parityOfSteps(t *testing.T, eng engine.Engine, path string, precision engin
 	}
 	cfg.Batch, cfg.BNGroup, cfg.Queue, cfg.MoCHi = s.Batch, s.Batch, s.K, config.MoCHi{}
 	cfg.Temperature, cfg.Momentum, cfg.LR, cfg.SGDMomentum, cfg.WeightDecay = s.Tau, s.M, s.LR, s.Mu, s.WD
-	b, err := newStepBencher(eng, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.close()
-	state := b.moco.State()
-	params := g.flat("param.", state.Network().Params)
-	state.Set(engine.QueryParams, params)
-	state.Set(engine.KeyParams, params)
-	if err := b.queue.Enqueue(g.floats("queue"), make([]int32, s.K)); err != nil { // once around
-		t.Fatal(err)
-	}
-	views, n := [2][]float32{g.floats("images_k"), g.floats("images_q")}, s.Batch*3*32*32
 	bound := map[engine.Precision]float64{engine.FP32: 1e-3, engine.BF16: 2e-2}[precision]
-	for i := range s.Steps {
-		for v := range views {
-			b.images[v] = views[v][i*n : (i+1)*n]
-		}
-		if err := b.step(int64(i + 1)); err != nil {
-			t.Fatal(err)
-		}
-		got, d := b.loss, math.Abs(b.loss-s.FP32[i])
+	for i, got := range replayedLosses(t, eng, cfg, g, s.Steps) {
+		d := math.Abs(got - s.FP32[i])
 		t.Logf("step %2d: loss %.5f, PyTorch fp32 %.5f bf16 %.5f", i+1, got, s.FP32[i], s.BF16[i])
 		if !(d <= bound*max(1, s.FP32[i])) {
 			t.Errorf("step %d: loss %.5f, PyTorch's fp32 %.5f: %.1e relative, want at most %.0e", i+1, got, s.FP32[i], d/s.FP32[i], bound)
 		}
 	}
 }
+
+// replayedLosses trains a replica on the views of a file, from the file's
+// parameters and queue, and returns the mean loss of each step.
+func replayedLosses(t *testing.T, eng engine.Engine, job config.Job, g *tensors, steps int) []float64 {
+	t.Helper()
+	net, err := job.Network()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, buffers := net.Init(job.Seed)
+	params := g.flat("param.", net.Params)
+	labels := slices.Repeat([]int32{queue.Unlabelled}, job.Queue)
+	var start bytes.Buffer
+	err = checkpoint.Write(&start, &checkpoint.State{
+		Arch: job.Arch, Seed: job.Seed, Net: net,
+		QueryParams: params, KeyParams: params, Momentum: make([]float32, len(params)),
+		QueryBuffers: buffers, KeyBuffers: buffers,
+		K: job.Queue, Dim: job.Dim, Queue: g.floats("queue"), QueueLabels: labels, QueueFilled: int64(job.Queue),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := replicatest.NewScript(job, int64(steps))
+	script.Source, script.Blob, script.Save = protocol.FromCheckpoint, start.Bytes(), false
+	images := &recorded{query: g.floats("images_q"), key: g.floats("images_k"), size: net.Channels * net.ImageSize * net.ImageSize}
+	err = replica.New(replica.Config{
+		ID: "parity", Link: script, Data: replicatest.Pictures{N: steps * job.Batch, Size: job.ImageSize}.Set(),
+		Engine: func(engine.Precision) (engine.Engine, error) { return kept{eng}, nil },
+		Images: func(config.Job) input.Source { return images },
+		Ring:   aloneInRing,
+	}).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var losses []float64
+	for _, c := range script.Commits {
+		losses = append(losses, c.Groups[0].Mean(job.Batch).Loss)
+	}
+	return losses
+}
+
+// kept is an engine that its test closes.
+type kept struct{ engine.Engine }
+
+func (kept) Close() error { return nil }
+
+// recorded delivers the views of a file, those of one batch a step: whatever
+// sample stands at place i of the batch has the views of row i.
+type recorded struct {
+	query, key []float32 // [steps·B, 3, S, S]
+	size       int       // values of a view
+	requested  []data.Request
+}
+
+func (r *recorded) Submit(q data.Request) error {
+	r.requested = append(r.requested, q)
+	return nil
+}
+
+func (r *recorded) Next(context.Context) (*data.Batch, time.Duration, error) {
+	q := r.requested[0]
+	r.requested = r.requested[1:]
+	n := len(q.Query[0]) * r.size
+	at := int(q.Step-1) * n
+	keys := make([]float32, 0, n)
+	for _, ref := range q.Key[0] {
+		row := at + slices.Index(q.Query[0], ref)*r.size
+		keys = append(keys, r.key[row:row+r.size]...)
+	}
+	return &data.Batch{Step: q.Step, Query: [][]float32{r.query[at : at+n]}, Key: [][]float32{keys}}, 0, nil
+}
+
+func (r *recorded) Ready() *data.Batch { return nil }
+func (r *recorded) Reset()             { r.requested = nil }
+func (r *recorded) Close()             {}
 
 func cosine(a, b []float32) float64 {
 	var ab, aa, bb float64

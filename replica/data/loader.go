@@ -51,8 +51,12 @@ type Batch struct {
 }
 
 // Release gives the batch's memory back for coming ones; Query and Key must
-// not be used any more. A second Release does nothing.
+// not be used any more. A second Release does nothing, nor does that of a batch
+// that no loader made.
 func (b *Batch) Release() {
+	if b.loader == nil {
+		return
+	}
 	b.loader.mu.Lock()
 	defer b.loader.mu.Unlock()
 	b.loader.recycle(b)

@@ -1,0 +1,95 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"mochi/coordinator/protocol/config"
+	"mochi/model"
+	"mochi/model/engine"
+	"mochi/model/loss"
+	"mochi/model/network"
+	"mochi/replica/checkpoint"
+)
+
+// encoders are the two encoders and their optimiser on this replica's engine.
+type encoders struct {
+	net    *network.Network
+	engine engine.Engine
+	moco   *model.MoCo
+	atOnce int // groups that one of its programs computes: those of a unit
+}
+
+func newEncoders(job config.Job, open OpenEngine) (*encoders, error) {
+	net, err := job.Network()
+	if err != nil {
+		return nil, fmt.Errorf("build the network: %w", err)
+	}
+	eng, err := open(engine.Precision(job.Precision))
+	if err != nil {
+		return nil, fmt.Errorf("start the engine: %w", err)
+	}
+	moco, err := model.New(eng, net, modelConfig(job))
+	if err != nil {
+		return nil, errors.Join(err, eng.Close())
+	}
+	return &encoders{net: net, engine: eng, moco: moco, atOnce: moco.GroupsAtOnce()}, nil
+}
+
+// modelConfig is the part of a job's configuration that the method needs.
+func modelConfig(c config.Job) model.Config {
+	return model.Config{
+		BNGroup: c.BNGroup, GroupsAtOnce: c.GroupsAtOnce,
+		Queue: c.Queue, LossBatch: c.Batch,
+		Loss: loss.Config{
+			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
+			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,
+		},
+		Momentum:    c.Momentum,
+		SGDMomentum: c.SGDMomentum,
+		WeightDecay: c.WeightDecay,
+		LARS:        c.Optimizer == "lars",
+	}
+}
+
+func (e *encoders) close() error { return errors.Join(e.moco.Close(), e.engine.Close()) }
+
+// unit names the groups of a unit, for messages.
+func (e *encoders) unit(first int) string {
+	if e.atOnce == 1 {
+		return fmt.Sprintf("group %d", first)
+	}
+	return fmt.Sprintf("groups %d to %d", first, first+e.atOnce-1)
+}
+
+// digests are that of the query encoder's parameters, and one of everything that
+// must be equal on all replicas but the queue, whose shards have their own.
+func (e *encoders) digests() (parameters, all string) {
+	vectors := make([][]float32, len(engine.Vectors))
+	for i, v := range engine.Vectors {
+		vectors[i] = e.moco.State().Host(v)
+	}
+	each := checkpoint.Digests(vectors...)
+	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.DigestString(strings.Join(each, ""))
+}
+
+// fill puts the encoders into a checkpoint. Its vectors are the engine's.
+func (e *encoders) fill(c *checkpoint.State) {
+	state := e.moco.State()
+	c.Net = e.net
+	c.QueryParams, c.KeyParams = state.Host(engine.QueryParams), state.Host(engine.KeyParams)
+	c.Momentum = state.Host(engine.Momentum)
+	c.QueryBuffers, c.KeyBuffers = state.Host(engine.QueryBuffers), state.Host(engine.KeyBuffers)
+}
+
+// restore takes the encoders of a checkpoint that matches their network.
+func (e *encoders) restore(c *checkpoint.State) {
+	state := e.moco.State()
+	state.Set(engine.QueryParams, c.QueryParams)
+	state.Set(engine.KeyParams, c.KeyParams)
+	state.Set(engine.Momentum, c.Momentum)
+	state.Set(engine.QueryBuffers, c.QueryBuffers)
+	state.Set(engine.KeyBuffers, c.KeyBuffers)
+}

@@ -1,0 +1,244 @@
+// Package cluster runs a whole job in memory for the tests of a replica: the
+// coordinator's own decisions (coordinator.Core), replicas with their engines,
+// and rings of allreducetest. Every message is delivered at once, checkpoints lie
+// in a map, and a test may look at a replica after each commit, change what it
+// holds, or kill it.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mochi/allreduce"
+	"mochi/allreduce/allreducetest"
+	"mochi/coordinator"
+	"mochi/coordinator/event"
+	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
+	"mochi/replica"
+	"mochi/replica/checkpoint"
+	"mochi/replica/replicatest"
+)
+
+// Cluster is a job in memory: the coordinator's core, replicas, rings. Its
+// fields are for reading when Run has returned.
+type Cluster struct {
+	Core   *coordinator.Core
+	Links  map[string]*Link // by replica: r0, r1, …
+	Events []string         // of the coordinator, in order: the name, and of a faulty shard "shard=… replica=…"
+	Losses []float64        // of the steps
+
+	t      *testing.T
+	cfg    config.Job
+	mu     sync.Mutex
+	rings  map[int64][]allreduce.Transport
+	saved  map[int64][]byte
+	failed string
+	over   chan struct{}
+}
+
+// Link is one replica's way to the core.
+type Link struct {
+	*Cluster
+	ID   string
+	Most int // shards it held, by the digests it reported
+
+	replica *replica.Replica
+	in      chan protocol.Message
+	round   protocol.Round // the last it was sent
+	rank    int
+	kill    func(cause error)
+}
+
+// Applied is told of each commit that a replica has applied, on the replica's
+// own goroutine.
+type Applied func(r *replica.Replica, l *Link, step int64)
+
+// errKilled is why a replica ends that a test has killed.
+var errKilled = errors.New("killed")
+
+// Run trains with n replicas, each on an engine of its own, until the job is
+// over. applied may be nil.
+func Run(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied Applied) *Cluster {
+	t.Helper()
+	set := replicatest.Pictures{N: 30, Size: 12}.Set()
+	cfg.MinReplicas = n
+	c := &Cluster{
+		t: t, cfg: cfg, Links: map[string]*Link{}, rings: map[int64][]allreduce.Transport{},
+		saved: map[int64][]byte{}, over: make(chan struct{}),
+		Core: coordinator.NewCore(coordinator.CoreConfig{
+			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(float64) float64 { return cfg.LR },
+		}),
+	}
+	// All are known before the first one speaks.
+	for i := range n {
+		l := &Link{Cluster: c, ID: fmt.Sprintf("r%d", i), in: make(chan protocol.Message, 256), rank: -1}
+		c.Links[l.ID] = l
+	}
+	var running sync.WaitGroup
+	for i := range n {
+		l := c.Links[fmt.Sprintf("r%d", i)]
+		l.replica = replica.New(replica.Config{
+			ID: l.ID, Name: l.ID, Engine: open, Data: set, Link: listener{l, applied}, Ring: c.ring,
+		})
+		var ctx context.Context
+		ctx, l.kill = context.WithCancelCause(t.Context())
+		running.Go(func() {
+			err := l.replica.Run(ctx)
+			if errors.Is(context.Cause(ctx), errKilled) {
+				c.step(coordinator.Lost{ID: l.ID, Why: "killed"})
+			} else if err != nil {
+				t.Errorf("%s: %v", l.ID, err)
+			}
+		})
+	}
+	ticks := time.NewTicker(20 * time.Millisecond)
+	defer ticks.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ticks.C:
+			c.step(coordinator.Tick{})
+		case <-c.over:
+			waiting = false
+		}
+	}
+	running.Wait()
+	if c.failed != "" {
+		t.Fatal(c.failed)
+	}
+	return c
+}
+
+func (c *Cluster) step(in coordinator.Input) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for inputs := []coordinator.Input{in}; len(inputs) > 0; inputs = inputs[1:] {
+		for _, a := range c.Core.Step(time.Now(), inputs[0]).Actions {
+			switch a := a.(type) {
+			case coordinator.Send:
+				l := c.Links[a.To]
+				if r := a.Message.Round; r != nil {
+					l.round, l.rank = *r, slices.IndexFunc(r.Members, func(m protocol.Member) bool { return m.ID == l.ID })
+				}
+				l.in <- a.Message
+			case coordinator.Append:
+				inputs = append(inputs, coordinator.Appended{Step: a.Commit.Step})
+			case coordinator.Record:
+				c.Losses = append(c.Losses, a.Loss)
+			case coordinator.Report:
+				text := a.Event.EventName() + " "
+				switch e := a.Event.(type) {
+				case event.ShardMismatch:
+					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
+				case event.ShardDamaged:
+					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
+				}
+				c.Events = append(c.Events, text)
+			case coordinator.Finish:
+				if a.Failed {
+					c.failed = a.Reason
+				}
+				close(c.over)
+			}
+		}
+	}
+}
+
+func (c *Cluster) ring(ctx context.Context, round protocol.Round, rank int, _ string) (replica.Ring, error) {
+	c.mu.Lock()
+	if c.rings[round.Round] == nil {
+		c.rings[round.Round] = allreducetest.NewNetwork("test", round.Round, len(round.Members), allreducetest.Plan{}).Transports()
+	}
+	t := c.rings[round.Round][rank]
+	c.mu.Unlock()
+	g, err := allreduce.NewGroup(t, allreduce.DefaultConfig())
+	if err != nil {
+		return nil, err
+	}
+	return g, g.Connect(ctx)
+}
+
+// Count is how many events of a name there were.
+func (c *Cluster) Count(event string) (n int) {
+	for _, e := range c.Events {
+		if strings.HasPrefix(e, event+" ") {
+			n++
+		}
+	}
+	return n
+}
+
+// Last is the last checkpoint.
+func (c *Cluster) Last() *checkpoint.State {
+	c.t.Helper()
+	s, err := checkpoint.Read(strings.NewReader(string(c.saved[c.cfg.Steps])))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s
+}
+
+// Seat is the last round that the replica was sent and its rank there, −1 when
+// it is none of the members.
+func (l *Link) Seat() (round protocol.Round, rank int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.round, l.rank
+}
+
+// Kill ends the replica at once.
+func (l *Link) Kill() { l.kill(errKilled) }
+
+// listener is the replica's side of a link.
+type listener struct {
+	*Link
+	applied Applied
+}
+
+// Messages are those of the coordinator.
+func (l listener) Messages() <-chan protocol.Message { return l.in }
+
+// Send hands a message to the core.
+func (l listener) Send(_ context.Context, m protocol.Message) error {
+	if m.Applied != nil {
+		held := 0
+		for _, d := range m.Applied.Shards {
+			if d != "" {
+				held++
+			}
+		}
+		l.Most = max(l.Most, held)
+	}
+	l.step(coordinator.Received{Message: m})
+	if m.Applied != nil && l.applied != nil {
+		l.applied(l.replica, l.Link, m.Applied.Step)
+	}
+	return nil
+}
+
+// Upload keeps a checkpoint.
+func (l listener) Upload(_ context.Context, step int64, state []byte) error {
+	l.mu.Lock()
+	l.saved[step] = slices.Clone(state)
+	l.mu.Unlock()
+	l.step(coordinator.Stored{Name: fmt.Sprint(step), Step: step})
+	return nil
+}
+
+// Download gives a checkpoint.
+func (l listener) Download(_ context.Context, name string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for step, blob := range l.saved {
+		if fmt.Sprint(step) == name {
+			return blob, nil
+		}
+	}
+	return nil, fmt.Errorf("no checkpoint %s", name)
+}
