@@ -1,21 +1,3 @@
-// Package replica is the training loop of one replica: round → step → vote →
-// commit.
-//
-// A replica knows the coordinator (through a Link), the ring of its round
-// (an allreduce.Group), the method (model.MoCo over an engine.State), its
-// input (data.Loader) and its shards of the negative queue. It decides nothing
-// about membership: it runs the step it was dealt, holds the reduced
-// gradients, votes READY, and changes its state only when a COMMIT arrives.
-// So a step either happened on every replica or on none, and whatever
-// interrupts it can be tried again from the same state.
-//
-// Everything a step computes is a function of (parameters, sample indices,
-// seed), and gradients are summed exactly (see allreduce.Grid), so with fp32
-// on the wire the state after step t has the same bits for any number of
-// replicas.
-//
-// One goroutine owns the state (Run); a second receives messages and can only
-// cancel the step in hand; a third sends heartbeats.
 package replica
 
 import (
