@@ -40,7 +40,7 @@ var rooms = map[string][]string{
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
 	"coordinator/protocol/config": {"model/network", "model/limits"},
 	"replica":                     {"coordinator/protocol", "coordinator/gossip", "coordinator/protocol/config", "allreduce", "model", "model/network", "model/figures"},
-	"replica/replicatest/cluster": {"coordinator", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce"},
+	"replica/replicatest/cluster": {"coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce"},
 	"allreduce":                   {"allreduce/natsserver"},
 	"allreduce/natsserver":        {}, // a door of its own: the coordinator embeds a server too
 	"model":                       {"model/figures", "model/limits", "model/network"},

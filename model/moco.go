@@ -216,8 +216,6 @@ type StepInput struct {
 
 	Labels []int32 // [n·g] class oracle, nil = off: see loss.Queries
 
-	Next []float32 // images of the Step after this one, staged behind its loss and backward (StageQueries); nil: none
-
 	Draws *loss.Draws // explicit draws, for tests; nil = from the seed
 }
 
@@ -256,11 +254,6 @@ func (m *MoCo) Step(in StepInput, grads, stats []float32, ready func(param int))
 		return nil, fmt.Errorf("step %d: query forward: %w", in.Step, err)
 	}
 	m.query.Statistics(stats)
-	if in.Next != nil {
-		if err := m.StageQueries(in.Next); err != nil {
-			return nil, fmt.Errorf("step %d: images of the step after it: %w", in.Step, err)
-		}
-	}
 	forward := time.Now()
 
 	rows := len(m.dq) / m.n
