@@ -105,6 +105,20 @@ static dnnl_status_t copy(ox_format *f, md_in md) {
 #endif
 }
 
+// spills says whether the library's 1×1 kernel would write behind its
+// scratchpad: a strided gradient of weights with fewer input channels than the
+// kernel's block (oneDNN issue 6035, seen in 2.6, open in 3.12).
+static int spills(ox_direction d, const ox_shape *s) {
+    return d == OX_WEIGHTS && s->kernel == 1 && s->stride > 1 && s->in < 16;
+}
+
+// safe is whether pd is of another kernel than that.
+static int safe(const_dnnl_primitive_desc_t pd) {
+    const char *name = "";
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return strncmp(name, "jit_1x1", 7) != 0;
+}
+
 // make creates the primitive descriptor of direction d.
 static dnnl_status_t make(ox_lib *l, dnnl_primitive_desc_t *pd, ox_direction d, const ox_shape *s, const ox_format *x,
                           const ox_format *w, const ox_format *y, dnnl_primitive_desc_t hint,
@@ -114,6 +128,7 @@ static dnnl_status_t make(ox_lib *l, dnnl_primitive_desc_t *pd, ox_direction d, 
     dnnl_dims_t far = {(s->oh - 1) * s->stride + s->kernel - s->ih - s->pad, (s->ow - 1) * s->stride + s->kernel - s->iw - s->pad};
 #if DNNL_VERSION_MAJOR >= 3
     dnnl_dims_t dense = {0, 0};
+    dnnl_status_t st;
     switch (d) {
     case OX_FORWARD:
         return dnnl_convolution_forward_primitive_desc_create(pd, l->engine, dnnl_forward_training, dnnl_convolution_direct,
@@ -122,8 +137,10 @@ static dnnl_status_t make(ox_lib *l, dnnl_primitive_desc_t *pd, ox_direction d, 
         return dnnl_convolution_backward_data_primitive_desc_create(pd, l->engine, dnnl_convolution_direct, x->md, w->md,
                                                                     y->md, stride, dense, pad, far, hint, attr);
     default:
-        return dnnl_convolution_backward_weights_primitive_desc_create(pd, l->engine, dnnl_convolution_direct, x->md, w->md,
-                                                                       NULL, y->md, stride, dense, pad, far, hint, attr);
+        st = dnnl_convolution_backward_weights_primitive_desc_create(pd, l->engine, dnnl_convolution_direct, x->md, w->md,
+                                                                     NULL, y->md, stride, dense, pad, far, hint, attr);
+        while (!st && spills(d, s) && !safe(*pd)) st = dnnl_primitive_desc_next_impl(*pd);
+        return st;
     }
 #else
     dnnl_convolution_desc_t desc;
@@ -140,8 +157,18 @@ static dnnl_status_t make(ox_lib *l, dnnl_primitive_desc_t *pd, ox_direction d, 
         st = dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &x->md, &w->md, NULL, &y->md, stride,
                                                          pad, far);
     }
-    if (st != dnnl_success) return st;
-    return dnnl_primitive_desc_create(pd, &desc, attr, l->engine, hint);
+    if (st) return st;
+    if (!spills(d, s)) return dnnl_primitive_desc_create(pd, &desc, attr, l->engine, hint);
+    dnnl_primitive_desc_iterator_t all;
+    for (st = dnnl_primitive_desc_iterator_create(&all, &desc, attr, l->engine, hint); !st;
+         st = dnnl_primitive_desc_iterator_next(all)) {
+        *pd = dnnl_primitive_desc_iterator_fetch(all);
+        if (!*pd || safe(*pd)) break;
+        dnnl_primitive_desc_destroy(*pd);
+        *pd = NULL;
+    }
+    dnnl_primitive_desc_iterator_destroy(all);
+    return st;
 #endif
 }
 
