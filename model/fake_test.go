@@ -24,7 +24,7 @@ type fakeEngine struct {
 
 func (e *fakeEngine) Info() engine.Info         { return engine.Info{Name: "fake", Threads: 1} }
 func (e *fakeEngine) Products() engine.Products { return fakeProducts{} }
-func (e *fakeEngine) Contrast() engine.Contrast { return fakeContrast{} }
+func (e *fakeEngine) Contrast() engine.Contrast { return cpu.Contrast{} }
 func (e *fakeEngine) Close() error              { return nil }
 func (e *fakeEngine) NewState(net *network.Network) (engine.State, error) {
 	e.state = &fakeState{e: e, net: net, vectors: map[engine.Vector][]float32{}}
@@ -151,11 +151,6 @@ func (p *fakeProgram) Backward(dEmbeddings, grads []float32, ready func(param in
 	}
 	return nil
 }
-
-// fakeContrast is the gorgonia engine's.
-type fakeContrast struct{}
-
-func (fakeContrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
 
 type fakeProducts struct{}
 

@@ -5,9 +5,18 @@ import "mochi/model/nearest"
 // Contrast makes the kernels of the loss (package loss): one pass over a long
 // queue of negatives for a panel of queries. It is safe for concurrent use.
 type Contrast interface {
-	// NewPanel allocates the kernels' scratch for one goroutine: queries of
-	// length dim, and the hard most similar keys of each (0 = none wanted).
-	NewPanel(dim, hard int) Panel
+	// NewPanel allocates the kernels' scratch for one goroutine, all that they
+	// will need. It fails when there is no memory.
+	NewPanel(shape PanelShape) (Panel, error)
+}
+
+// PanelShape is the most that a Panel is asked for.
+type PanelShape struct {
+	Dim  int // d, the length of queries and keys
+	Hard int // most similar keys kept of each query; 0: none are wanted
+
+	// Of one Mix: hard negatives and synthetic points. 0: it never mixes.
+	Rows, Points int
 }
 
 // The sizes of a panel's work.
@@ -42,7 +51,7 @@ const NoSimilarity = -3e38
 type Panel interface {
 	// Load takes queries [b, dim], b ≤ PanelQueries, their classes ([b], or nil
 	// without class oracle) and 1/τ, and forgets all hard negatives. From now
-	// on the keep most similar keys of each query are kept, 0 ≤ keep ≤ hard.
+	// on the keep most similar keys of each query are kept, 0 ≤ keep ≤ Hard.
 	Load(q []float32, labels []int32, invT float32, keep int)
 	// Raise keeps more than Load said, but from now on only keys more similar
 	// than the least of those kept so far, if there are as many: after a sample
@@ -59,7 +68,7 @@ type Panel interface {
 	// End writes the part of query i to dst [dim+PartScalars].
 	End(i int, dst []float32)
 	// Hardest writes the hard negatives of query i since Load, by rising number,
-	// to dst (capacity ≥ hard), and returns it resliced.
+	// to dst (capacity ≥ Hard), and returns it resliced.
 	Hardest(i int, dst []nearest.Key) []nearest.Key
 
 	// Widen turns bfloat16 into float32, exactly.

@@ -12,7 +12,7 @@ import (
 func TestDrawsAreUniformAndInsideAShard(t *testing.T) {
 	start := []int32{0, 5, 6, 8, 10} // five, one, two and two hard negatives
 	const draws, perQuery = 210_000, 7
-	l := mustNewOn(t, kernels{cpu.Available()[0]}, Config{N: 10, S: perQuery, S2: perQuery, Temperature: 1, Shards: 4, Seed: 17, Threads: 1}, 1, 1, 20)
+	l := mustNewOn(t, cpu.Contrast{}, Config{N: 10, S: perQuery, S2: perQuery, Temperature: 1, Shards: 4, Seed: 17, Threads: 1}, 1, 1, 20)
 	for v := range 4 {
 		l.held[v] = v
 		l.shards = append(l.shards, Shard{Index: v})

@@ -147,7 +147,7 @@ func sum(s *Shard, d int) {
 func TestNotFiniteAnywhere(t *testing.T) {
 	const b, d, k = 4, 9, 150
 	cfg := Config{N: 40, S: 30, S2: 20, Temperature: 0.1, Shards: 5, Seed: 8, Threads: 2}
-	l, cpu := mustNew(t, cfg, d, b, k), mustNewOn(t, kernels{cpu.Available()[0]}, cfg, d, b, k)
+	l, cpu := mustNew(t, cfg, d, b, k), mustNewOn(t, cpu.Contrast{}, cfg, d, b, k)
 	clean := example(3, b, d, k)
 	want := mustCompute(t, l, clean)
 	for i := range 60 {

@@ -204,7 +204,11 @@ func New(cfg Config, dim, maxBatch, k int, contrast engine.Contrast) (*Loss, err
 		return nil, fmt.Errorf("loss: %w", err)
 	}
 	for range cfg.Threads {
-		l.workers = append(l.workers, newWorker(l, contrast))
+		w, err := newWorker(l, contrast)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("loss: %w", err), l.Close())
+		}
+		l.workers = append(l.workers, w)
 	}
 	l.run.start(l.workers)
 	return l, nil

@@ -10,7 +10,6 @@ import (
 // worker is one thread's scratch.
 type worker struct {
 	l          *Loss
-	contrast   engine.Contrast
 	background func() // drain items, then tell the WaitGroup; made once
 
 	panels []engine.Panel
@@ -30,34 +29,34 @@ type worker struct {
 	acc []float32 // [d]
 }
 
-func newWorker(l *Loss, contrast engine.Contrast) *worker {
-	w := &worker{l: l, contrast: contrast, acc: make([]float32, l.dim)}
+func newWorker(l *Loss, contrast engine.Contrast) (w *worker, err error) {
+	w = &worker{l: l, acc: make([]float32, l.dim)}
 	w.background = func() {
 		defer l.run.wg.Done()
 		l.run.drain(w)
 	}
 	if l.device != nil {
-		return w // for the fold
+		return w, nil // for the fold
 	}
-	w.mixer = contrast.NewPanel(l.dim, 0)
 	// All scratch now: which worker takes which item is chance, and nothing
 	// shall be allocated in a step.
 	c := l.cfg
-	w.panelsFor(min(maxPanels, ceil(ceil(l.maxBatch, engine.PanelQueries), c.Threads)))
+	if w.mixer, err = contrast.NewPanel(engine.PanelShape{Dim: l.dim, Rows: c.N, Points: c.S + c.S2}); err != nil {
+		return nil, err
+	}
+	w.panels = make([]engine.Panel, min(maxPanels, ceil(ceil(l.maxBatch, engine.PanelQueries), c.Threads)))
+	for i := range w.panels {
+		if w.panels[i], err = contrast.NewPanel(engine.PanelShape{Dim: l.dim, Hard: c.N}); err != nil {
+			return nil, err
+		}
+	}
 	w.keys = make([]nearest.Key, 0, c.N*c.Threads)
 	w.scratch = make([]nearest.Key, 0, c.N*c.Threads)
 	w.cursor = make([]int32, 0, c.Shards+1)
 	w.shardOf = make([]int32, c.N)
 	w.begin, w.size = make([]int32, c.Shards), make([]int32, c.Shards)
 	w.numbers, w.rests = make([]int32, max(c.S, c.S2)), make([]uint64, max(c.S, c.S2))
-	return w
-}
-
-func (w *worker) panelsFor(n int) []engine.Panel {
-	for len(w.panels) < n {
-		w.panels = append(w.panels, w.contrast.NewPanel(w.l.dim, w.l.cfg.N))
-	}
-	return w.panels[:n]
+	return w, nil
 }
 
 // bytes estimates the scratch: a panel's lanes and candidates.

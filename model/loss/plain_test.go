@@ -18,21 +18,16 @@ type problem struct {
 	QueueLabels []int32   // [K]
 }
 
-// kernels is the gorgonia engine's arithmetic on one instruction set.
-type kernels struct{ isa cpu.ISA }
-
-func (k kernels) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanelFor(k.isa, dim, hard) }
-
 // best are the kernels of this CPU, or with the tag gpu those of the device;
 // contrasts are all there are.
 var (
-	best      engine.Contrast = kernels{cpu.Available()[0]}
+	best      engine.Contrast = cpu.Contrast{}
 	contrasts                 = map[string]engine.Contrast{}
 )
 
 func init() {
 	for _, isa := range cpu.Available() {
-		contrasts[string(isa)] = kernels{isa}
+		contrasts[string(isa)] = cpu.Contrast{ISA: isa}
 	}
 }
 
@@ -63,7 +58,10 @@ func similarities(t testing.TB, k engine.Contrast, in problem, d, v int) []float
 	}
 	for from := 0; from < b; from += engine.PanelQueries {
 		to := min(from+engine.PanelQueries, b)
-		p := k.NewPanel(d, n)
+		p, err := k.NewPanel(engine.PanelShape{Dim: d, Hard: n})
+		if err != nil {
+			t.Fatal(err)
+		}
 		p.Load(in.Q[from*d:to*d], nil, 1, n)
 		p.Begin()
 		for r := 0; r < n; r += engine.PanelRows {

@@ -166,7 +166,7 @@ func (w *worker) scan(item int) {
 	if keep == 0 && l.mixing() {
 		keep = l.cfg.N
 	}
-	panels := w.panelsFor(ceil(min(l.perItem*engine.PanelQueries, l.b-first), engine.PanelQueries))
+	panels := w.panels[:ceil(min(l.perItem*engine.PanelQueries, l.b-first), engine.PanelQueries)]
 	for p, panel := range panels {
 		lo, hi := l.panel(first, p)
 		var labels []int32

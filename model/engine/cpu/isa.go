@@ -30,7 +30,7 @@ func Numerics() string {
 
 func instructionsOf(isa ISA) instructions {
 	if !slices.Contains(Available(), isa) {
-		panic(fmt.Sprintf("kernel: this CPU has no %q kernels, only %q", isa, Available()))
+		panic(fmt.Sprintf("engine/cpu: this CPU has no %q kernels, only %q", isa, Available()))
 	}
 	return implementation(isa)
 }

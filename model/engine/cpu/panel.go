@@ -54,11 +54,21 @@ type laneState struct {
 	invT      float32
 }
 
-// NewPanel makes a panel on the fastest instruction set of this CPU.
-func NewPanel(dim, hard int) *Panel { return NewPanelFor(Available()[0], dim, hard) }
+// Contrast implements engine.Contrast. Its panels run on the goroutines of
+// their callers.
+type Contrast struct {
+	ISA ISA // "": the fastest of this CPU
+}
 
-// NewPanelFor is NewPanel with a chosen instruction set, for tests.
-func NewPanelFor(isa ISA, dim, hard int) *Panel {
+// NewPanel implements engine.Contrast. It does not fail: memory is Go's.
+func (c Contrast) NewPanel(shape engine.PanelShape) (engine.Panel, error) {
+	if c.ISA == "" {
+		c.ISA = Available()[0]
+	}
+	return newPanel(c.ISA, shape.Dim, shape.Hard), nil
+}
+
+func newPanel(isa ISA, dim, hard int) *Panel {
 	p := &Panel{set: instructionsOf(isa), dim: dim, hard: hard,
 		q: make([]float32, dim*panelLanes), sum: make([]float32, dim*panelLanes),
 		e:     make([]float32, engine.PanelRows*panelLanes),

@@ -16,11 +16,12 @@ import (
 
 // Contrast computes the loss on the device (engine.Offloader). Its panels, for
 // shapes that the device does not take, are the CPU's.
-func (e *gpu) Contrast() engine.Contrast { return contrast{e} }
+func (e *gpu) Contrast() engine.Contrast { return contrast{e: e} }
 
-type contrast struct{ e *gpu }
-
-func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
+type contrast struct {
+	cpu.Contrast
+	e *gpu
+}
 
 // offload implements engine.Offload with the kernels of contrast.cu and
 // products by cuBLAS, which are all of two shapes, whatever the batch and the

@@ -5,7 +5,7 @@
 // differentiates it symbolically and its tape machine runs it. The operations
 // are this package's own (see op and layer), because gorgonia's are slow, lack
 // gradients, or differ from torch in corners; their numbers come from package
-// kernel. Forward and backward are one run of the tape machine, which an op
+// cpu. Forward and backward are one run of the tape machine, which an op
 // interrupts between them to hand out the embeddings and wait for their
 // gradient.
 //
@@ -72,12 +72,7 @@ func (e *gorgoniaEngine) NewState(net *network.Network) (engine.State, error) {
 
 func (e *gorgoniaEngine) Products() engine.Products { return products{e.team, &e.clock} }
 
-func (e *gorgoniaEngine) Contrast() engine.Contrast { return contrast{} }
-
-// contrast makes panels; they run on the goroutines of their callers.
-type contrast struct{}
-
-func (contrast) NewPanel(dim, hard int) engine.Panel { return cpu.NewPanel(dim, hard) }
+func (e *gorgoniaEngine) Contrast() engine.Contrast { return cpu.Contrast{} }
 
 // Close ends the compute threads. States and programs of the engine must not
 // be used afterwards.

@@ -19,6 +19,7 @@ import (
 	"unsafe"
 
 	"mochi/model/engine"
+	"mochi/model/engine/onednn/contrast"
 	"mochi/model/network"
 )
 
@@ -92,7 +93,9 @@ func (e *cpuEngine) NewState(net *network.Network) (engine.State, error) {
 
 func (e *cpuEngine) Products() engine.Products { return products{e} }
 
-func (e *cpuEngine) Contrast() engine.Contrast { return contrast{} }
+func (e *cpuEngine) Contrast() engine.Contrast {
+	return contrast.New(C.mk_level_now() >= C.MK_AVX512)
+}
 
 // KernelTime is the time spent in convolutions and matrix products since the
 // engine was made, of all its states together, the mean over threads.

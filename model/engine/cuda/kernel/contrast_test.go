@@ -94,11 +94,6 @@ func TestSelect(t *testing.T) {
 	}
 }
 
-// panels are the reference's kernels for package loss.
-type panels struct{}
-
-func (panels) NewPanel(dim, hard int) engine.Panel { return reference.NewPanel(dim, hard) }
-
 // problem is queries against a queue, all shards one after the other.
 type problem[T activation] struct {
 	b, d, k, v, n, s, s2 int
@@ -230,7 +225,7 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 		if len(shards) == 0 {
 			continue
 		}
-		l, err := loss.New(loss.Config{N: p.n, S: p.s, S2: p.s2, Temperature: p.tau, Shards: p.v, Seed: seed, Threads: 1}, p.d, p.b, p.k, panels{})
+		l, err := loss.New(loss.Config{N: p.n, S: p.s, S2: p.s2, Temperature: p.tau, Shards: p.v, Seed: seed, Threads: 1}, p.d, p.b, p.k, reference.Contrast{})
 		if err != nil {
 			t.Fatal(err)
 		}

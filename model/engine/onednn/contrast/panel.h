@@ -1,7 +1,7 @@
-// The kernels of the loss: engine.Panel for AVX-512 (contrast_amd64.c).
+// The kernels of the loss: engine.Panel for AVX-512 (panel_amd64.c).
 // Everything works on the calling thread; a panel serves one at a time.
-#ifndef MOCHI_CONTRAST_H
-#define MOCHI_CONTRAST_H
+#ifndef MOCHI_PANEL_H
+#define MOCHI_PANEL_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,8 +15,10 @@ enum { CT_TOP, CT_SUM, CT_QUERY, CT_REAL, CT_POINT, CT_SIM, CT_COUNT, CT_HARD, C
 
 typedef struct ct_panel ct_panel;
 
-// ct_open allocates a panel; NULL when memory is short.
-ct_panel *ct_open(int dim, int hard);
+// ct_open allocates a panel that mixes up to `rows` hard negatives into up to
+// `points` synthetic points at a time; 0 and 0 for one that never does. NULL
+// when memory is short: *wanted is then how many bytes did not come.
+ct_panel *ct_open(int dim, int hard, int rows, int points, size_t *wanted);
 void ct_close(ct_panel *p);
 
 // See engine.Panel. labels may be NULL.
@@ -52,11 +54,11 @@ struct ct_panel {
     uint32_t *picked;     // [CT_ROWS·CT_LANES] places in e above the threshold
     int found[CT_LANES];
 
-    // Scratch of ct_mix, grown as needed.
-    const float **row;    // [rows_room] where each hard negative lies
-    float *rows, *weights, *wi, *wj, *dots;
-    double *point;
-    size_t rows_room, points_room;
+    // Scratch of ct_mix.
+    const float **row;     // [rows] where each hard negative lies
+    float *rows, *weights; // [rows][dim, in whole vectors], [rows]
+    float *wi, *wj, *dots; // [points]
+    double *point;         // [points]
 };
 
 #endif

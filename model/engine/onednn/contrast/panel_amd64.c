@@ -8,7 +8,10 @@
 // queries; keys are read where they lie; both products are 8 × 32 tiles of
 // broadcast keys. Sums of a block start from zero and are added to the part, so
 // that a long shard loses no digits.
-#include "contrast.h"
+//
+// The slow twin, to read first, is plainLoss in model/loss/plain_test.go: one
+// query at a time in float64, every synthetic point built.
+#include "panel.h"
 
 #include <immintrin.h>
 #include <math.h>
@@ -18,29 +21,49 @@
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,bmi,bmi2,popcnt")))
 #define INLINE static inline __attribute__((always_inline)) AVX512
 
-static void *memory(size_t bytes) {
+#ifdef MOCHI_TESTHOOKS
+long ct_allocations = -1; // that succeed before one fails; negative: all do
+static int refused(void) { return ct_allocations >= 0 && ct_allocations-- == 0; }
+#else
+static int refused(void) { return 0; }
+#endif
+
+// memory is n aligned values of size bytes, or NULL, with their bytes in *wanted.
+static void *memory(size_t n, size_t size, size_t *wanted) {
     void *p = NULL;
-    return posix_memalign(&p, 64, (bytes + 63) & ~(size_t)63) ? NULL : p;
+    size_t bytes = (n * size + 63) & ~(size_t)63;
+    if (!refused() && !posix_memalign(&p, 64, bytes)) return p;
+    *wanted = bytes;
+    return NULL;
 }
 
-ct_panel *ct_open(int dim, int hard) {
-    ct_panel *p = calloc(1, sizeof *p);
-    if (!p) return NULL;
-    p->dim = dim, p->hard = hard;
-    p->room = 2 * hard + CT_ROWS + 8; // and a vector's overhang
-    p->q = memory(sizeof(float) * dim * CT_LANES);
-    p->sum = memory(sizeof(float) * dim * CT_LANES);
-    p->e = memory(sizeof(float) * CT_ROWS * CT_LANES);
-    if (hard) {
-        p->candidates = memory(sizeof(uint64_t) * CT_LANES * p->room);
-        p->spare = memory(sizeof(uint64_t) * 2 * p->room);
-        p->picked = memory(sizeof(uint32_t) * (CT_ROWS * CT_LANES + 16));
-    }
-    if (!p->q || !p->sum || !p->e || (hard && (!p->candidates || !p->spare || !p->picked))) {
-        ct_close(p);
+// width is dim in whole vectors.
+static size_t width_of(int dim) { return ((size_t)dim + 15) & ~(size_t)15; }
+
+static int allocate(ct_panel *p, size_t rows, size_t points, size_t *wanted) {
+    const size_t dim = (size_t)p->dim, room = (size_t)p->room;
+#define NEW(field, n) (p->field = memory((n), sizeof *p->field, wanted))
+    if (!NEW(q, dim * CT_LANES) || !NEW(sum, dim * CT_LANES) || !NEW(e, CT_ROWS * CT_LANES)) return -1;
+    if (p->hard && (!NEW(candidates, CT_LANES * room) || !NEW(spare, 2 * room) || !NEW(picked, CT_ROWS * CT_LANES + 16)))
+        return -1;
+    if (points && (!NEW(row, rows) || !NEW(rows, rows * width_of(p->dim)) || !NEW(weights, rows) || !NEW(point, points) ||
+                   !NEW(wi, points) || !NEW(wj, points) || !NEW(dots, points)))
+        return -1;
+#undef NEW
+    return 0;
+}
+
+ct_panel *ct_open(int dim, int hard, int rows, int points, size_t *wanted) {
+    ct_panel *p = refused() ? NULL : calloc(1, sizeof *p);
+    if (!p) {
+        *wanted = sizeof *p;
         return NULL;
     }
-    return p;
+    p->dim = dim, p->hard = hard;
+    p->room = 2 * hard + CT_ROWS + 8; // and a vector's overhang
+    if (allocate(p, (size_t)rows, (size_t)points, wanted) == 0) return p;
+    ct_close(p);
+    return NULL;
 }
 
 void ct_close(ct_panel *p) {
@@ -379,11 +402,6 @@ AVX512 void ct_widen(float *dst, const uint16_t *src, size_t n) {
 
 // ---- Mixing ----
 
-static int room(float **f, size_t n) {
-    free(*f);
-    return (*f = memory(sizeof(float) * n)) != NULL;
-}
-
 static void fetch(const char *at, size_t bytes) {
     for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
 }
@@ -435,7 +453,6 @@ static void cancelled(double a, const float *q, const float *x, const float *y, 
         *sim += q[i] * h;
     }
 }
-
 
 // points computes the similarity and the coefficients of s pairs, or of points
 // with the query (first NULL), from index `to` on.
@@ -497,25 +514,12 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
                    const int32_t *first, const int32_t *second, const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t,
                    float *part) {
     const int dim = p->dim, all = s + s2;
-    const size_t width = ((size_t)dim + 15) & ~(size_t)15;
+    const size_t width = width_of(dim);
     float *scalar = part + dim, hard = 0;
     for (int i = 0; i < n; i++) hard += sims[i];
     scalar[CT_HARD_SIM] += hard;
     scalar[CT_HARD] += (float)n;
     if (all == 0) return;
-    if ((size_t)n > p->rows_room) {
-        p->rows_room = n + 64;
-        free(p->row);
-        p->row = memory(sizeof *p->row * p->rows_room);
-        if (!p->row || !room(&p->rows, p->rows_room * width) || !room(&p->weights, p->rows_room)) abort();
-    }
-    if ((size_t)all > p->points_room) {
-        p->points_room = all + 64;
-        free(p->point);
-        p->point = memory(sizeof(double) * p->points_room);
-        if (!p->point || !room(&p->wi, p->points_room) || !room(&p->wj, p->points_room) || !room(&p->dots, p->points_room))
-            abort();
-    }
     locate(p, width, f32, bf16, stride, rows, n);
     const size_t row_bytes = (size_t)dim * (bf16 ? 2 : 4);
     int fetched = 0;

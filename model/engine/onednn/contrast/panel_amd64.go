@@ -1,6 +1,6 @@
 //go:build onednn
 
-package onednn
+package contrast
 
 /*
 #cgo noescape ct_scan
@@ -15,8 +15,10 @@ package onednn
 #cgo nocallback ct_widen
 #cgo noescape ct_hardest
 #cgo nocallback ct_hardest
-#include "contrast.h"
-#include "kernels.h"
+#cgo CFLAGS: -O3 -std=gnu11 -Wall
+#cgo LDFLAGS: -lm
+#cgo testhooks CFLAGS: -DMOCHI_TESTHOOKS
+#include "panel.h"
 */
 import "C"
 
@@ -30,26 +32,50 @@ import (
 	"mochi/model/nearest"
 )
 
-// contrast makes panels: in C with AVX-512, else those of package kernel,
-// which have AVX2 and plain Go.
-type contrast struct{}
+// The C side's copies of the engine's numbers: a difference does not compile.
+var (
+	_ = [1]int{}[C.CT_LANES-engine.PanelQueries]
+	_ = [1]int{}[C.CT_ROWS-engine.PanelRows]
+	_ = [1]int{}[C.CT_TOP-engine.PartTop]
+	_ = [1]int{}[C.CT_SUM-engine.PartSum]
+	_ = [1]int{}[C.CT_QUERY-engine.PartQuery]
+	_ = [1]int{}[C.CT_REAL-engine.PartReal]
+	_ = [1]int{}[C.CT_POINT-engine.PartPoint]
+	_ = [1]int{}[C.CT_SIM-engine.PartSim]
+	_ = [1]int{}[C.CT_COUNT-engine.PartRows]
+	_ = [1]int{}[C.CT_HARD-engine.PartHard]
+	_ = [1]int{}[C.CT_HARD_SIM-engine.PartHardSim]
+	_ = [1]int{}[C.CT_SCALARS-engine.PartScalars]
+)
 
-func (contrast) NewPanel(dim, hard int) engine.Panel {
-	if C.mk_level_now() < C.MK_AVX512 {
-		return cpu.NewPanel(dim, hard)
+// New makes panels in C where avx512 says that the processor has AVX-512 F, BW,
+// VL and DQ, else those of package cpu.
+func New(avx512 bool) engine.Contrast {
+	if avx512 {
+		return contrast{}
 	}
-	p := &panel{c: C.ct_open(C.int(dim), C.int(hard)), dim: dim}
-	if p.c == nil {
-		panic(fmt.Sprintf("onednn: no memory for the loss (%d hard negatives of 32 queries × %d)", hard, dim))
-	}
-	runtime.AddCleanup(p, func(c *C.ct_panel) { C.ct_close(c) }, p.c)
-	return p
+	return cpu.Contrast{}
 }
 
-// panel is engine.Panel in C: see contrast.h.
+type contrast struct{}
+
+func (contrast) NewPanel(shape engine.PanelShape) (engine.Panel, error) {
+	var wanted C.size_t
+	p := &panel{shape: shape, dim: shape.Dim}
+	p.c = C.ct_open(C.int(shape.Dim), C.int(shape.Hard), C.int(shape.Rows), C.int(shape.Points), &wanted)
+	if p.c == nil {
+		return nil, fmt.Errorf("no memory for the loss: %d bytes of a panel of %d queries × %d, %d hard negatives, %d synthetic points",
+			wanted, engine.PanelQueries, shape.Dim, max(shape.Hard, shape.Rows), shape.Points)
+	}
+	runtime.AddCleanup(p, func(c *C.ct_panel) { C.ct_close(c) }, p.c)
+	return p, nil
+}
+
+// panel is engine.Panel in C: see panel.h.
 type panel struct {
-	c   *C.ct_panel
-	dim int
+	c     *C.ct_panel
+	shape engine.PanelShape
+	dim   int
 }
 
 func floats(x []float32) *C.float { return (*C.float)(unsafe.SliceData(x)) }
@@ -103,6 +129,9 @@ func (p *panel) Mix(m *engine.Mixture) {
 	n, s, s2 := len(m.Rows), len(m.First), len(m.Partner)
 	if len(m.Sims) != n || len(m.Second) != s || len(m.Alpha) != s || len(m.Beta) != s2 || len(m.Part) != p.dim+engine.PartScalars {
 		panic("onednn: panel: a mixture's lengths do not match")
+	}
+	if n > p.shape.Rows && s+s2 > 0 || s+s2 > p.shape.Points {
+		panic(fmt.Sprintf("onednn: panel: a mixture of %d hard negatives and %d points, made for %d and %d", n, s+s2, p.shape.Rows, p.shape.Points))
 	}
 	next := unsafe.Pointer(unsafe.SliceData(m.NextKeys))
 	if m.BF16 != nil {
