@@ -62,13 +62,13 @@ test-race:
 # which they meet.
 test-engines:
 ifneq ($(ENGINES),)
-	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' ./model/engine/... ./replica/data/... ./replica/augment/...
+	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES) testhooks' ./model/engine/... ./replica/data/... ./replica/augment/...
 	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
 endif
 
 .PHONY: test-asan
 test-asan: ## the engine's C under the address sanitizer (some minutes)
-	CGO_ENABLED=1 go test -asan -timeout 30m -tags onednn ./model/engine/onednn
+	CGO_ENABLED=1 go test -asan -timeout 30m -tags onednn,testhooks ./model/engine/onednn/...
 
 # How long each fuzz test looks for something new.
 FUZZTIME ?= 30s

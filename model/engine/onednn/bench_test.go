@@ -1,4 +1,4 @@
-//go:build onednn
+//go:build onednn && testhooks
 
 package onednn
 
@@ -16,7 +16,7 @@ import (
 // ResNet-50 at 224², batch 32 (both forwards and the backward, median), with
 // that of the same calls one after the other with nothing between them, in turns:
 //
-//	go test -tags onednn -run - -bench KernelsAlone -benchtime 5x ./model/engine/onednn
+//	go test -tags onednn,testhooks -run - -bench KernelsAlone -benchtime 5x ./model/engine/onednn
 func BenchmarkKernelsAlone(b *testing.B) {
 	for _, precision := range []engine.Precision{engine.BF16, engine.FP32} {
 		b.Run(string(precision), func(b *testing.B) {

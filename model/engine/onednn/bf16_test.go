@@ -1,4 +1,4 @@
-//go:build onednn
+//go:build onednn && testhooks
 
 package onednn
 
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mochi/model/engine"
+	"mochi/model/engine/enginetest"
 	"mochi/model/network"
 )
 
@@ -246,4 +247,11 @@ func Example() {
 	}
 	fmt.Println(e.Info().Name, len(embeddings))
 	// Output: onednn 8
+}
+
+// Below the level of bf16 dot products convolutions are computed in fp32.
+func TestConformanceBF16(t *testing.T) {
+	eachLevel(t, mkAVX2, func(t *testing.T, _ int) {
+		enginetest.RunPromise(t, New, enginetest.Promise{SameBits: 2, Precision: engine.BF16})
+	})
 }

@@ -3,7 +3,6 @@
 #include "dnnl_shim.h"
 
 #include <oneapi/dnnl/dnnl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,18 +39,12 @@ struct ox_call {
     dnnl_exec_arg_t args[4];
 };
 
-static void say(char *err, size_t n, const char *format, ...) {
-    va_list v;
-    va_start(v, format);
-    vsnprintf(err, n, format, v);
-    va_end(v);
-}
-
-ox_lib *ox_lib_open(char *err, size_t n) {
-    ox_lib *l = calloc(1, sizeof *l);
+ox_lib *ox_lib_open(char *err) {
+    ox_lib *l = ox_new(1, sizeof *l, "the library", err);
+    if (!l) return NULL;
     dnnl_status_t s = dnnl_engine_create(&l->engine, dnnl_cpu, 0);
     if (s == dnnl_success) return l;
-    say(err, n, "oneDNN offers no CPU engine (status %d)", (int)s);
+    snprintf(err, OX_ERR, "oneDNN offers no CPU engine (status %d)", (int)s);
     free(l);
     return NULL;
 }
@@ -66,9 +59,12 @@ void ox_lib_version(int *major, int *minor, int *patch) {
     *major = v->major, *minor = v->minor, *patch = v->patch;
 }
 
-ox_stream *ox_stream_open(ox_lib *l) {
-    ox_stream *s = calloc(1, sizeof *s);
-    if (dnnl_stream_create(&s->stream, l->engine, dnnl_stream_default_flags) == dnnl_success) return s;
+ox_stream *ox_stream_open(ox_lib *l, char *err) {
+    ox_stream *s = ox_new(1, sizeof *s, "a stream", err);
+    if (!s) return NULL;
+    dnnl_status_t st = dnnl_stream_create(&s->stream, l->engine, dnnl_stream_default_flags);
+    if (st == dnnl_success) return s;
+    snprintf(err, OX_ERR, "oneDNN opens no stream (status %d)", (int)st);
     free(s);
     return NULL;
 }
@@ -172,12 +168,13 @@ static dnnl_status_t make(ox_lib *l, dnnl_primitive_desc_t *pd, ox_direction d, 
 #endif
 }
 
-ox_prim *ox_prim_open(ox_lib *l, const ox_shape *s, const ox_format *format, char *err, size_t n) {
+ox_prim *ox_prim_open(ox_lib *l, const ox_shape *s, const ox_format *format, char *err) {
     dnnl_dims_t xd = {s->n, s->in, s->ih, s->iw}, yd = {s->n, s->out, s->oh, s->ow};
     dnnl_dims_t wd = {s->out, s->in, s->kernel, s->kernel};
     dnnl_data_type_t t = type(s->type), wt = s->direction == OX_WEIGHTS ? dnnl_f32 : t;
     ox_format x = {0}, y = {0}, w = {0}, any = {0};
-    ox_prim *p = calloc(1, sizeof *p);
+    ox_prim *p = ox_new(1, sizeof *p, "a primitive", err);
+    if (!p) return NULL;
     p->direction = s->direction;
     dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t hint = NULL;
@@ -203,7 +200,7 @@ ox_prim *ox_prim_open(ox_lib *l, const ox_shape *s, const ox_format *format, cha
     if (attr) dnnl_primitive_attr_destroy(attr);
     forget(&x), forget(&y), forget(&w), forget(&any);
     if (!st) return p;
-    say(err, n, "oneDNN has no convolution %d images %d×%d×%d → %d×%d×%d, kernel %d, stride %d, pad %d, direction %d (status %d)",
+    snprintf(err, OX_ERR, "oneDNN has no convolution %d images %d×%d×%d → %d×%d×%d, kernel %d, stride %d, pad %d, direction %d (status %d)",
         s->n, s->in, s->ih, s->iw, s->out, s->oh, s->ow, s->kernel, s->stride, s->pad, (int)s->direction, (int)st);
     ox_prim_close(p);
     return NULL;
@@ -228,10 +225,11 @@ const char *ox_prim_name(const ox_prim *p) {
 
 int ox_prim_plain(const ox_prim *p) { return strncmp(ox_prim_name(p), "ref", 3) == 0; }
 
-ox_format *ox_format_copy(const ox_format *f) {
-    ox_format *c = calloc(1, sizeof *c);
-    copy(c, MD(f));
-    return c;
+ox_format *ox_format_copy(const ox_format *f, char *err) {
+    ox_format *c = ox_new(1, sizeof *c, "a format", err);
+    if (!c || copy(c, MD(f)) == dnnl_success) return c;
+    free(c);
+    return ox_no_memory(sizeof *c, "the library's format", err);
 }
 
 void ox_format_close(ox_format *f) {
@@ -278,16 +276,21 @@ static dnnl_memory_t memory(ox_lib *l, md_in md, void *at) {
     return m;
 }
 
-ox_call *ox_call_open(ox_lib *l, const ox_prim *p, void *weight, void *scratch) {
+ox_call *ox_call_open(ox_lib *l, const ox_prim *p, void *weight, void *scratch, char *err) {
     static const int x[] = {DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_SRC};
     static const int y[] = {DNNL_ARG_DST, DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST};
     static const int w[] = {DNNL_ARG_WEIGHTS, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_WEIGHTS};
-    ox_call *c = calloc(1, sizeof *c);
+    ox_call *c = ox_new(1, sizeof *c, "a call of a primitive", err);
+    if (!c) return NULL;
     c->prim = p->prim;
     c->x = memory(l, p->x, NULL);
     c->y = memory(l, p->y, NULL);
     c->weight = memory(l, MD(&p->format), weight);
     c->scratch = memory(l, p->scratch, scratch);
+    if (!c->x || !c->y || !c->weight || !c->scratch) {
+        ox_call_close(c);
+        return ox_no_memory(sizeof *c, "the library's view of memory", err);
+    }
     c->args[0] = (dnnl_exec_arg_t){x[p->direction], c->x};
     c->args[1] = (dnnl_exec_arg_t){y[p->direction], c->y};
     c->args[2] = (dnnl_exec_arg_t){w[p->direction], c->weight};
@@ -297,10 +300,9 @@ ox_call *ox_call_open(ox_lib *l, const ox_prim *p, void *weight, void *scratch) 
 
 void ox_call_close(ox_call *c) {
     if (!c) return;
-    dnnl_memory_destroy(c->x);
-    dnnl_memory_destroy(c->y);
-    dnnl_memory_destroy(c->weight);
-    dnnl_memory_destroy(c->scratch);
+    dnnl_memory_t all[] = {c->x, c->y, c->weight, c->scratch};
+    for (int i = 0; i < 4; i++)
+        if (all[i]) dnnl_memory_destroy(all[i]);
     free(c);
 }
 

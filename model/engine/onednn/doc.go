@@ -8,14 +8,21 @@
 // for each other. Normalised values are computed again instead of kept. In
 // bf16, weight gradients come from an own kernel that adds up over slices.
 //
-//	schedule/             layers → phases over slices, in pure Go
 //	engine.go, state.go,
 //	program.go            the contract of package engine
+//	plan.go               a schedule written down for C
 //	exec.h                the C side as Go sees it: engine.c, state.c (parameters
 //	                      and working copies), program.c (primitives, buffers),
-//	                      exec.c (running), team.c (threads), dnnl_shim.c (the
-//	                      library, one face for its versions)
-//	kernels.h, kernel_*   what oneDNN does not do, or does slower
+//	                      exec.c (running); mirror.go checks its numbers
+//	internal.h,           what those C files share: a thread, a compiled
+//	program.h             program; team.c (threads and barriers), memory.c (what
+//	                      does not come is an error), dnnl_shim.c (the library,
+//	                      one face for its versions)
+//	kernels.h, kernel_*   what oneDNN does not do, or does slower; kernel_vec.h:
+//	                      vectors of each level; kernel_each.h: a body for each
+//	contrast/             the loss, a package of its own
+//	testhooks.go          what tests call of all this, with the tag testhooks:
+//	                      go test -tags onednn,testhooks ./model/engine/onednn/...
 //
 // Promises. The same input gives the same bits from run to run, and on one and
 // two threads; more threads cut the batch into more parts, which changes the

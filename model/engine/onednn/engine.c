@@ -1,28 +1,16 @@
 //go:build onednn
 
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 
 int64_t ox_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
-
-void *ox_pages(size_t bytes) {
-    if (bytes == 0) bytes = 1;
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-void ox_pages_free(void *p, size_t bytes) {
-    if (p) munmap(p, bytes ? bytes : 1);
 }
 
 void ox_share(int n, int part, int parts, int *from, int *to) {
@@ -35,29 +23,24 @@ void ox_library_version(int *major, int *minor, int *patch) { ox_lib_version(maj
 int ox_library_isa(void) { return (int)dnnl_get_effective_cpu_isa(); }
 
 ox_engine *ox_engine_open(int threads, int wide, char *err) {
-    ox_engine *e = calloc(1, sizeof *e);
+    ox_engine *e = ox_new(1, sizeof *e, "an engine", err);
+    if (!e) return NULL;
     e->threads = threads;
     e->wide = wide;
-    e->thread = calloc((size_t)threads, sizeof *e->thread);
-    e->lib = ox_lib_open(err, OX_ERR);
-    if (e->lib) {
-        e->team = ox_team_open(threads);
-        if (!e->team) snprintf(err, OX_ERR, "the system starts no %d threads", threads);
-    }
-    for (int i = 0; e->team && i < threads; i++)
-        if (!(e->thread[i].stream = ox_stream_open(e->lib))) {
-            snprintf(err, OX_ERR, "oneDNN opens no stream");
-            ox_engine_close(e);
-            return NULL;
-        }
-    if (e->team) return e;
+    if (!(e->thread = ox_new((size_t)threads, sizeof *e->thread, "what each thread owns", err)) ||
+        !(e->lib = ox_lib_open(err)) || !(e->team = ox_team_open(threads, err)))
+        goto failed;
+    for (int i = 0; i < threads; i++)
+        if (!(e->thread[i].stream = ox_stream_open(e->lib, err))) goto failed;
+    return e;
+failed:
     ox_engine_close(e);
     return NULL;
 }
 
 void ox_engine_close(ox_engine *e) {
     if (e->team) ox_team_close(e->team);
-    for (int i = 0; i < e->threads; i++)
+    for (int i = 0; e->thread && i < e->threads; i++)
         if (e->thread[i].stream) ox_stream_close(e->thread[i].stream);
     if (e->lib) ox_lib_close(e->lib);
     free(e->thread);

@@ -62,6 +62,9 @@ func New(cfg engine.Config) (engine.Engine, error) {
 	// fp32, and there is none below AVX-512.
 	wide := kind == C.MK_BF16 && level < C.MK_AVX512_BF16
 	e := &cpuEngine{kind: kind, wide: wide, err: (*C.char)(C.calloc(1, C.OX_ERR))}
+	if e.err == nil {
+		return fail("start: no memory for messages: %d bytes", C.OX_ERR)
+	}
 	if e.c = C.ox_engine_open(C.int(threads), C.int(flag(wide)), e.err); e.c == nil {
 		defer C.free(unsafe.Pointer(e.err))
 		return fail("start: %s", C.GoString(e.err))

@@ -7,11 +7,10 @@
 #define MOCHI_EXEC_H
 
 #include "kernels.h"
+#include "memory.h"
 
 #include <stddef.h>
 #include <stdint.h>
-
-enum { OX_ERR = 512 }; // size of an err buffer
 
 // ---- Engine: threads and the library (engine.c) ----
 
@@ -33,8 +32,10 @@ int ox_product(ox_engine *e, int nt, int m, int n, int k, const float *a, const 
 
 typedef struct ox_state ox_state;
 
-// ox_state_open allocates zeroed vectors, in the order of engine.Vector.
-ox_state *ox_state_open(ox_engine *e, size_t params, size_t buffers);
+enum { OX_QUERY, OX_KEY, OX_MOMENTUM, OX_QUERY_BUFFERS, OX_KEY_BUFFERS, OX_VECTORS }; // engine.Vector
+
+// ox_state_open allocates zeroed vectors.
+ox_state *ox_state_open(ox_engine *e, size_t params, size_t buffers, char *err);
 void ox_state_close(ox_state *s);
 float *ox_state_vector(ox_state *s, int vector);
 // ox_state_refresh renews all working copies after parameters were set.
@@ -106,7 +107,7 @@ typedef struct {
 } ox_plan;
 
 // ox_plan_new allocates the arrays for the counts set in p.
-int ox_plan_new(ox_plan *p);
+int ox_plan_new(ox_plan *p, char *err);
 void ox_plan_free(ox_plan *p);
 
 typedef struct ox_program ox_program;

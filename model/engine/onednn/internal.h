@@ -4,6 +4,7 @@
 
 #include "dnnl_shim.h"
 #include "exec.h"
+#include "memory.h"
 #include "team.h"
 
 // What one thread owns.
@@ -22,8 +23,6 @@ struct ox_engine {
 };
 
 int64_t ox_now(void);               // ns
-void *ox_pages(size_t bytes);       // zeroed, touched only when used; NULL when there are none
-void ox_pages_free(void *p, size_t bytes);
 void ox_share(int n, int part, int parts, int *from, int *to); // an equal share of [0, n)
 
 // A working copy of a weight in a format of oneDNN's.
@@ -36,9 +35,10 @@ typedef struct {
     void *data;
 } ox_copy;
 
-// ox_state_copy returns the state's copy of a weight in format, or makes it.
+// ox_state_copy returns the state's copy of a weight in format, or makes it;
+// NULL on failure, with err.
 ox_copy *ox_state_copy(ox_state *s, int64_t param, int key, ox_direction d, mk_type type, int out, int in, int taps,
-                       const ox_format *format);
+                       const ox_format *format, char *err);
 // ox_state_find returns any copy of that weight, encoder and direction.
 ox_copy *ox_state_find(ox_state *s, int64_t param, int key, ox_direction d, mk_type type);
 ox_engine *ox_state_engine(ox_state *s);

@@ -1,4 +1,4 @@
-//go:build onednn
+//go:build onednn && testhooks
 
 package onednn
 

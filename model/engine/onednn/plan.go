@@ -8,7 +8,6 @@ package onednn
 import "C"
 
 import (
-	"errors"
 	"unsafe"
 
 	"mochi/model/engine"
@@ -44,9 +43,9 @@ func (e *cpuEngine) plan(net *network.Network, spec engine.Spec, s *schedule.Sch
 			p.slices += C.int32_t(len(lane))
 		}
 	}
-	if C.ox_plan_new(&p) != 0 {
+	if C.ox_plan_new(&p, e.err) != 0 {
 		C.ox_plan_free(&p)
-		return p, errors.New("no memory for the schedule")
+		return p, e.message()
 	}
 	tensors := unsafe.Slice(p.tensor, len(s.Tensors))
 	for i, x := range s.Tensors {

@@ -8,16 +8,14 @@
 
 // ---- Plans ----
 
-int ox_plan_new(ox_plan *p) {
-    p->tensor = calloc((size_t)p->tensors + 1, sizeof *p->tensor);
-    p->op = calloc((size_t)p->ops + 1, sizeof *p->op);
-    p->layer = calloc((size_t)p->layers + 1, sizeof *p->layer);
-    p->norm = calloc((size_t)p->norms + 1, sizeof *p->norm);
-    p->tail = calloc((size_t)p->tails + 1, sizeof *p->tail);
-    p->phase = calloc((size_t)p->phases + 1, sizeof *p->phase);
-    p->slice = calloc((size_t)p->slices + 1, sizeof *p->slice);
-    p->lane_slice = calloc((size_t)p->phases * (size_t)(p->lanes + 1) + 1, sizeof *p->lane_slice);
-    return p->tensor && p->op && p->layer && p->norm && p->tail && p->phase && p->slice && p->lane_slice ? 0 : -1;
+int ox_plan_new(ox_plan *p, char *err) {
+#define NEW(field, n) (p->field = ox_new((size_t)(n), sizeof *p->field, "a schedule", err))
+    return NEW(tensor, p->tensors) && NEW(op, p->ops) && NEW(layer, p->layers) && NEW(norm, p->norms) &&
+                   NEW(tail, p->tails) && NEW(phase, p->phases) && NEW(slice, p->slices) &&
+                   NEW(lane_slice, (size_t)p->phases * (size_t)(p->lanes + 1))
+               ? 0
+               : -1;
+#undef NEW
 }
 
 void ox_plan_free(ox_plan *p) {
@@ -60,30 +58,38 @@ static int bind(ox_program *p, const ox_phase *ph, int at, int n, char *err) {
         ox_copy *c = ox_state_find(p->state, l->weight, plan->encoder, s.direction, weight_type(p, l));
         want = c ? c->format : NULL;
     }
-    ox_prim *prim = want ? ox_prim_open(p->e->lib, &s, want, err, OX_ERR) : NULL;
+    ox_prim *prim = want ? ox_prim_open(p->e->lib, &s, want, err) : NULL;
     if (want && op->kind != OX_WEIGHT_GRAD && (!prim || ox_prim_plain(prim))) {
         ox_prim_close(prim); // the format suits other shapes
         prim = NULL, want = NULL;
     }
-    if (!prim && !want) prim = ox_prim_open(p->e->lib, &s, NULL, err, OX_ERR);
+    if (!prim && !want) prim = ox_prim_open(p->e->lib, &s, NULL, err);
     if (!prim) return -1;
-    ox_variant *v = realloc(b->variant, (size_t)(b->variants + 1) * sizeof *v);
-    b->variant = v, v += b->variants++;
-    *v = (ox_variant){n, prim, calloc((size_t)p->e->threads, sizeof *v->call)};
+    ox_variant *v = ox_grow(b->variant, (size_t)b->variants + 1, sizeof *v, "a primitive", err);
+    if (v) b->variant = v;
+    ox_call **call = v ? ox_new((size_t)p->e->threads, sizeof *call, "a primitive's calls", err) : NULL;
+    if (!call) {
+        ox_prim_close(prim);
+        return -1;
+    }
+    v[b->variants++] = (ox_variant){n, prim, call};
     return 0;
 }
 
 // store remembers the format of a weight gradient.
-static int store(ox_program *p, int layer, const ox_format *f) {
+static int store(ox_program *p, int layer, const ox_format *f, char *err) {
     const ox_layer *l = &p->plan.layer[layer];
     ox_stored *s = &p->stored[layer];
     if (s->format) return 0;
-    s->format = ox_format_copy(f);
+    static const char purpose[] = "the format of a weight gradient";
     s->bytes = ox_format_bytes(f);
-    s->fo = malloc((size_t)l->out * sizeof *s->fo);
-    s->fi = malloc((size_t)l->in * sizeof *s->fi);
-    s->ft = malloc((size_t)(l->kernel * l->kernel) * sizeof *s->ft);
-    return ox_format_tables(f, s->fo, s->fi, s->ft) ? 0 : -1;
+    if (!(s->format = ox_format_copy(f, err)) || !(s->fo = ox_new((size_t)l->out, sizeof *s->fo, purpose, err)) ||
+        !(s->fi = ox_new((size_t)l->in, sizeof *s->fi, purpose, err)) ||
+        !(s->ft = ox_new((size_t)(l->kernel * l->kernel), sizeof *s->ft, purpose, err)))
+        return -1;
+    if (ox_format_tables(f, s->fo, s->fi, s->ft)) return 0;
+    snprintf(err, OX_ERR, "oneDNN keeps a weight gradient in a format that this engine does not read");
+    return -1;
 }
 
 static size_t most(size_t a, size_t b) { return a > b ? a : b; }
@@ -119,10 +125,7 @@ static int phase_primitives(ox_program *p, const ox_phase *ph, sizes *z, char *e
                 z->wide[1] = most(z->wide[1], (size_t)n * l->out * c.oh * c.ow * sizeof(float));
             }
             if (op->kind == OX_WEIGHT_GRAD) {
-                if (store(p, op->layer, ox_prim_format(p->bound[at].variant[0].prim))) {
-                    snprintf(err, OX_ERR, "oneDNN keeps a weight gradient in a format that this engine does not read");
-                    return -1;
-                }
+                if (store(p, op->layer, ox_prim_format(p->bound[at].variant[0].prim), err)) return -1;
                 z->part = most(z->part, p->stored[op->layer].bytes);
                 z->weights = most(z->weights, p->stored[op->layer].bytes);
             }
@@ -144,14 +147,12 @@ static int calls(ox_program *p, char *err) {
             if (op->kind != OX_WEIGHT_GRAD) {
                 const ox_layer *l = &plan->layer[op->layer];
                 ox_copy *c = ox_state_copy(p->state, l->weight, plan->encoder, op->kind == OX_CONV ? OX_FORWARD : OX_DATA,
-                                           weight_type(p, l), l->out, l->in, l->kernel * l->kernel, ox_prim_format(v->prim));
-                if (!c) {
-                    snprintf(err, OX_ERR, "oneDNN wants a weight in a format that this engine does not write, or memory is short");
-                    return -1;
-                }
+                                           weight_type(p, l), l->out, l->in, l->kernel * l->kernel, ox_prim_format(v->prim), err);
+                if (!c) return -1;
                 weight = c->data;
             }
-            for (int t = 0; t < p->e->threads; t++) v->call[t] = ox_call_open(p->e->lib, v->prim, weight, p->room[t].library);
+            for (int t = 0; t < p->e->threads; t++)
+                if (!(v->call[t] = ox_call_open(p->e->lib, v->prim, weight, p->room[t].library, err))) return -1;
         }
     }
     return 0;
@@ -159,25 +160,19 @@ static int calls(ox_program *p, char *err) {
 
 // ---- Programs ----
 
-static void *block(size_t bytes) {
-    bytes = (most(bytes, 1) + 63) / 64 * 64;
-    void *b = aligned_alloc(64, bytes);
-    if (b) memset(b, 0, bytes);
-    return b;
-}
-
 // norms lays out the vectors and partial sums of all BatchNorms.
-static int norms(ox_program *p) {
+static int norms(ox_program *p, char *err) {
     const ox_plan *plan = &p->plan;
     size_t channels = 0;
     for (int i = 0; i < plan->norms; i++) channels += (size_t)plan->norm[i].channels;
     size_t lanes = (size_t)plan->lanes;
-    p->bn = calloc((size_t)plan->norms + 1, sizeof *p->bn);
-    p->bn_values = block(channels * 7 * sizeof(float));
-    p->partials = block(channels * 5 * lanes * sizeof(double));
-    p->stats = calloc((size_t)plan->norms * lanes + 1, sizeof *p->stats);
-    p->sums = calloc((size_t)plan->norms * lanes + 1, sizeof *p->sums);
-    if (!p->bn || !p->bn_values || !p->partials || !p->stats || !p->sums) return -1;
+    static const char purpose[] = "the vectors and sums of BatchNorms";
+    if (!(p->bn = ox_new((size_t)plan->norms, sizeof *p->bn, purpose, err)) ||
+        !(p->bn_values = ox_block(channels * 7 * sizeof(float), purpose, err)) ||
+        !(p->partials = ox_block(channels * 5 * lanes * sizeof(double), purpose, err)) ||
+        !(p->stats = ox_new((size_t)plan->norms * lanes, sizeof *p->stats, purpose, err)) ||
+        !(p->sums = ox_new((size_t)plan->norms * lanes, sizeof *p->sums, purpose, err)))
+        return -1;
     const float *params = ox_state_vector(p->state, plan->encoder);
     float *v = p->bn_values;
     double *d = p->partials;
@@ -194,25 +189,24 @@ static int norms(ox_program *p) {
     return 0;
 }
 
-static int rooms(ox_program *p, const sizes *z) {
+static int rooms(ox_program *p, const sizes *z, char *err) {
     const ox_plan *plan = &p->plan;
-    p->room = calloc((size_t)p->e->threads, sizeof *p->room);
+    static const char purpose[] = "the buffers of a thread", sums[] = "the sums of a weight gradient";
+    if (!(p->room = ox_new((size_t)p->e->threads, sizeof *p->room, purpose, err))) return -1;
     for (int t = 0; t < p->e->threads; t++) {
         ox_room *r = &p->room[t];
-        r->scratch = block((size_t)plan->scratch);
-        r->library = block(z->library);
-        r->x_packed = block(z->x);
-        r->dy_packed = block(z->dy);
-        r->wide[0] = block(z->wide[0]);
-        r->wide[1] = block(z->wide[1]);
-        r->part = block(z->part);
-        if (!r->scratch || !r->library || !r->x_packed || !r->dy_packed || !r->wide[0] || !r->wide[1] || !r->part) return -1;
+        if (!(r->scratch = ox_block((size_t)plan->scratch, purpose, err)) || !(r->library = ox_block(z->library, purpose, err)) ||
+            !(r->x_packed = ox_block(z->x, purpose, err)) || !(r->dy_packed = ox_block(z->dy, purpose, err)) ||
+            !(r->wide[0] = ox_block(z->wide[0], purpose, err)) || !(r->wide[1] = ox_block(z->wide[1], purpose, err)) ||
+            !(r->part = ox_block(z->part, purpose, err)))
+            return -1;
     }
     size_t turns = 2 * (size_t)plan->lanes;
-    p->weight_sums = calloc(turns, sizeof *p->weight_sums);
-    p->bias_sums = calloc(turns, sizeof *p->bias_sums);
+    if (!(p->weight_sums = ox_new(turns, sizeof *p->weight_sums, sums, err)) ||
+        !(p->bias_sums = ox_new(turns, sizeof *p->bias_sums, sums, err)))
+        return -1;
     for (size_t l = 0; l < turns; l++)
-        if (!(p->weight_sums[l] = block(z->weights)) || !(p->bias_sums[l] = block(z->bias))) return -1;
+        if (!(p->weight_sums[l] = ox_block(z->weights, sums, err)) || !(p->bias_sums[l] = ox_block(z->bias, sums, err))) return -1;
     return 0;
 }
 
@@ -230,27 +224,31 @@ static void open_job(void *arg, int thread) {
     sizes z = {0};
     for (int i = 0; i < plan->phases; i++)
         if ((o->status = phase_primitives(p, &plan->phase[i], &z, o->err))) return;
-    p->arena = ox_pages((size_t)plan->arena);
-    p->kept = block((size_t)plan->kept);
-    p->statistics = block((size_t)plan->buffers * sizeof(float));
-    if (!p->arena || !p->kept || !p->statistics || norms(p) || rooms(p, &z)) {
-        snprintf(o->err, OX_ERR, "no memory for a program of %lld MB", (long long)(plan->arena >> 20));
-        o->status = -1;
+    o->status = -1;
+    if (!(p->arena = ox_pages((size_t)plan->arena, "the tensors of a program", o->err)) ||
+        !(p->kept = ox_block((size_t)plan->kept, "what a program keeps", o->err)) ||
+        !(p->statistics = ox_block((size_t)plan->buffers * sizeof(float), "the statistics of a program", o->err)) ||
+        norms(p, o->err) || rooms(p, &z, o->err))
         return;
-    }
     o->status = calls(p, o->err);
 }
 
 ox_program *ox_program_open(ox_state *s, const ox_plan *plan, char *err) {
-    ox_program *p = calloc(1, sizeof *p);
+    ox_program *p = ox_new(1, sizeof *p, "a program", err);
+    if (!p) {
+        ox_plan own = *plan;
+        ox_plan_free(&own);
+        return NULL;
+    }
     p->plan = *plan, p->state = s, p->e = ox_state_engine(s);
-    p->bound = calloc((size_t)plan->ops + 1, sizeof *p->bound);
-    p->stored = calloc((size_t)plan->layers + 1, sizeof *p->stored);
-    p->lane = calloc((size_t)plan->lanes + 1, sizeof *p->lane);
-    for (int l = 0; l < plan->lanes; l++)
-        if (ox_to(plan, l) > ox_from(plan, l)) p->lane[p->live++] = l;
-    opening o = {p, err, 0};
-    ox_team_run(p->e->team, open_job, &o);
+    opening o = {p, err, -1};
+    if ((p->bound = ox_new((size_t)plan->ops, sizeof *p->bound, "a program's primitives", err)) &&
+        (p->stored = ox_new((size_t)plan->layers, sizeof *p->stored, "a program's weight gradients", err)) &&
+        (p->lane = ox_new((size_t)plan->lanes, sizeof *p->lane, "a program's lanes", err))) {
+        for (int l = 0; l < plan->lanes; l++)
+            if (ox_to(plan, l) > ox_from(plan, l)) p->lane[p->live++] = l;
+        ox_team_run(p->e->team, open_job, &o);
+    }
     if (o.status == 0) return p;
     ox_program_close(p);
     return NULL;
@@ -258,7 +256,7 @@ ox_program *ox_program_open(ox_state *s, const ox_plan *plan, char *err) {
 
 void ox_program_close(ox_program *p) {
     ox_plan *plan = &p->plan;
-    for (int i = 0; i < plan->ops; i++) {
+    for (int i = 0; p->bound && i < plan->ops; i++) {
         for (int v = 0; v < p->bound[i].variants; v++) {
             ox_variant *x = &p->bound[i].variant[v];
             for (int t = 0; t < p->e->threads; t++) ox_call_close(x->call[t]);
@@ -267,7 +265,7 @@ void ox_program_close(ox_program *p) {
         }
         free(p->bound[i].variant);
     }
-    for (int i = 0; i < plan->layers; i++) {
+    for (int i = 0; p->stored && i < plan->layers; i++) {
         ox_stored *s = &p->stored[i];
         ox_format_close(s->format);
         free(s->fo), free(s->fi), free(s->ft);

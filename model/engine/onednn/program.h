@@ -68,13 +68,14 @@ static inline mk_conv ox_conv(const ox_layer *l, int split) {
 // ox_wide says whether a layer of bf16 is computed in fp32.
 static inline int ox_wide(const ox_program *p, const ox_layer *l) { return p->e->wide && l->type == MK_BF16; }
 
-// Kinds of package schedule, in its order.
+// Kinds, tails and spaces of package schedule, modes of package engine: mirror.go
+// compares them.
 enum {
     OX_IMAGES, OX_CONV, OX_STATS, OX_APPLY, OX_MAXPOOL, OX_AVGPOOL, OX_ADD, OX_RELU, OX_BIAS, OX_NORMALIZE,
     OX_GRADIENT, OX_SUMS, OX_GRAD_APPLY, OX_WEIGHT_GRAD, OX_DATA_GRAD, OX_MAXPOOL_GRAD, OX_AVGPOOL_GRAD,
-    OX_RELU_GRAD, OX_BIAS_GRAD, OX_NORMALIZE_GRAD,
+    OX_RELU_GRAD, OX_BIAS_GRAD, OX_NORMALIZE_GRAD, OX_KINDS
 };
-enum { OX_FOLD, OX_GRAD_FOLD, OX_STORE_WEIGHTS, OX_STORE_BIAS };
+enum { OX_FOLD, OX_GRAD_FOLD, OX_STORE_WEIGHTS, OX_STORE_BIAS, OX_TAILS };
 enum { OX_ARENA, OX_KEPT, OX_SCRATCH };
 enum { OX_TRAIN, OX_FORWARD_ONLY, OX_EVAL };
 

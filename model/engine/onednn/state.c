@@ -6,26 +6,26 @@
 
 #include "internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { VECTORS = 5, QUERY = 0, KEY = 1, MOMENTUM = 2, QUERY_BUFFERS = 3, KEY_BUFFERS = 4 };
 
 struct ox_state {
     ox_engine *e;
     size_t params, buffers;
-    float *vector[VECTORS];
+    float *vector[OX_VECTORS];
     ox_copy **copies; // by parameter
     int n;
 };
 
-static size_t length(const ox_state *s, int v) { return v < QUERY_BUFFERS ? s->params : s->buffers; }
+static size_t length(const ox_state *s, int v) { return v < OX_QUERY_BUFFERS ? s->params : s->buffers; }
 
-ox_state *ox_state_open(ox_engine *e, size_t params, size_t buffers) {
-    ox_state *s = calloc(1, sizeof *s);
+ox_state *ox_state_open(ox_engine *e, size_t params, size_t buffers, char *err) {
+    ox_state *s = ox_new(1, sizeof *s, "a state", err);
+    if (!s) return NULL;
     s->e = e, s->params = params, s->buffers = buffers;
-    for (int v = 0; v < VECTORS; v++)
-        if (!(s->vector[v] = ox_pages(length(s, v) * sizeof(float)))) {
+    for (int v = 0; v < OX_VECTORS; v++)
+        if (!(s->vector[v] = ox_pages(length(s, v) * sizeof(float), "the vectors of a network", err))) {
             ox_state_close(s);
             return NULL;
         }
@@ -42,7 +42,7 @@ static void copy_free(ox_copy *c) {
 }
 
 void ox_state_close(ox_state *s) {
-    for (int v = 0; v < VECTORS; v++) ox_pages_free(s->vector[v], length(s, v) * sizeof(float));
+    for (int v = 0; v < OX_VECTORS; v++) ox_pages_free(s->vector[v], length(s, v) * sizeof(float));
     for (int i = 0; i < s->n; i++) copy_free(s->copies[i]);
     free(s->copies);
     free(s);
@@ -62,26 +62,34 @@ ox_copy *ox_state_find(ox_state *s, int64_t param, int key, ox_direction d, mk_t
 }
 
 ox_copy *ox_state_copy(ox_state *s, int64_t param, int key, ox_direction d, mk_type type, int out, int in, int taps,
-                       const ox_format *format) {
+                       const ox_format *format, char *err) {
     for (int i = 0; i < s->n; i++) {
         ox_copy *c = s->copies[i];
         if (c->param == param && c->key == key && c->layout.type == type && ox_format_equal(c->format, format)) return c;
     }
-    ox_copy *c = calloc(1, sizeof *c);
-    int32_t *fo = malloc((size_t)out * sizeof *fo), *fi = malloc((size_t)in * sizeof *fi), *ft = malloc((size_t)taps * sizeof *ft);
-    *c = (ox_copy){.param = param, .key = key, .direction = d, .format = ox_format_copy(format),
+    static const char purpose[] = "a working copy of a weight";
+    ox_copy **copies = ox_grow(s->copies, (size_t)s->n + 1, sizeof *copies, purpose, err);
+    if (!copies) return NULL;
+    s->copies = copies;
+    ox_copy *c = ox_new(1, sizeof *c, purpose, err);
+    if (!c) return NULL;
+    int32_t *fo = ox_new((size_t)out, sizeof *fo, purpose, err), *fi = ox_new((size_t)in, sizeof *fi, purpose, err),
+            *ft = ox_new((size_t)taps, sizeof *ft, purpose, err);
+    *c = (ox_copy){.param = param, .key = key, .direction = d, .format = ox_format_copy(format, err),
                    .layout = {type, out, in, taps, fo, fi, ft}};
-    size_t bytes = (ox_format_bytes(format) + 63) / 64 * 64;
-    if (!ox_format_tables(format, fo, fi, ft) || !(c->data = aligned_alloc(64, bytes))) {
-        copy_free(c);
-        return NULL;
+    if (!fo || !fi || !ft || !c->format) goto failed;
+    if (!ox_format_tables(format, fo, fi, ft)) {
+        snprintf(err, OX_ERR, "oneDNN wants a weight in a format that this engine does not write");
+        goto failed;
     }
-    memset(c->data, 0, bytes); // blocks may be padded
+    if (!(c->data = ox_block(ox_format_bytes(format), purpose, err))) goto failed; // zeroed: blocks may be padded
     mk_layout_copy(&c->layout, 0, out, s->vector[key] + param, c->data);
-    s->copies = realloc(s->copies, (size_t)(s->n + 1) * sizeof *s->copies);
     int at = s->n++;
     for (; at > 0 && s->copies[at - 1]->param > param; at--) s->copies[at] = s->copies[at - 1];
     return s->copies[at] = c;
+failed:
+    copy_free(c);
+    return NULL;
 }
 
 static void refresh_job(void *arg, int thread) {
@@ -133,8 +141,8 @@ static void plain(const update *u, size_t from, size_t to, int thread) {
         mk_sgd sgd;
         size_t stop = tensor_at(u, begin, &sgd);
         if (stop > end) stop = end;
-        mk_update(stop - begin, &sgd, u->grads + begin, s->vector[MOMENTUM] + begin, s->vector[QUERY] + begin,
-                  s->vector[KEY] + begin);
+        mk_update(stop - begin, &sgd, u->grads + begin, s->vector[OX_MOMENTUM] + begin, s->vector[OX_QUERY] + begin,
+                  s->vector[OX_KEY] + begin);
         begin = stop;
     }
 }
@@ -158,8 +166,8 @@ static void update_job(void *arg, int thread) {
         mk_sgd sgd;
         tensor_at(u, from, &sgd);
         if (o1 > o0)
-            mk_update_copies(o0, o1, &sgd, u->grads + from, s->vector[MOMENTUM] + from, s->vector[QUERY] + from,
-                             s->vector[KEY] + from, n, copies);
+            mk_update_copies(o0, o1, &sgd, u->grads + from, s->vector[OX_MOMENTUM] + from, s->vector[OX_QUERY] + from,
+                             s->vector[OX_KEY] + from, n, copies);
         for (; i < s->n && s->copies[i]->param == first->param; i++)
             mk_layout_copy(&s->copies[i]->layout, o0, o1, s->vector[s->copies[i]->key] + from, s->copies[i]->data);
         at = from + size;
@@ -171,6 +179,6 @@ void ox_state_update(ox_state *s, const mk_sgd *sgd, const ox_rate *rates, int n
                      const float *query_statistics, const float *key_statistics) {
     update u = {s, sgd, rates, n, grads};
     ox_team_run(s->e->team, update_job, &u);
-    mk_running(s->buffers, keep, blend, query_statistics, s->vector[QUERY_BUFFERS]);
-    mk_running(s->buffers, keep, blend, key_statistics, s->vector[KEY_BUFFERS]);
+    mk_running(s->buffers, keep, blend, query_statistics, s->vector[OX_QUERY_BUFFERS]);
+    mk_running(s->buffers, keep, blend, key_statistics, s->vector[OX_KEY_BUFFERS]);
 }

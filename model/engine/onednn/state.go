@@ -31,10 +31,10 @@ type state struct {
 }
 
 func newState(e *cpuEngine, net *network.Network) (*state, error) {
-	s := &state{e: e, net: net, c: C.ox_state_open(e.c, C.size_t(net.NumParams()), C.size_t(net.NumBuffers())),
+	s := &state{e: e, net: net, c: C.ox_state_open(e.c, C.size_t(net.NumParams()), C.size_t(net.NumBuffers()), e.err),
 		vectors: map[engine.Vector][]float32{}}
 	if s.c == nil {
-		return nil, fmt.Errorf("engine onednn: no memory for %d parameters of %s", net.NumParams(), net.Arch)
+		return nil, fmt.Errorf("engine onednn: state of %s: %w", net.Arch, e.message())
 	}
 	for _, v := range engine.Vectors {
 		n := net.NumParams()

@@ -8,12 +8,14 @@
 #define _GNU_SOURCE
 #include "team.h"
 #include "kernels.h"
+#include "memory.h"
 
 #include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,17 +98,20 @@ static void *work(void *arg) {
     }
 }
 
-ox_team *ox_team_open(int threads) {
-    ox_team *t = NULL;
-    if (posix_memalign((void **)&t, 64, sizeof *t)) return NULL;
+ox_team *ox_team_open(int threads, char *err) {
+    ox_team *t = ox_block(sizeof *t, "a team of threads", err);
+    if (!t) return NULL;
     // Only a team that has every core to itself knows which thread belongs
     // where; a smaller one would meet another's on the same core.
     cpu_set_t set;
     int all = cores(&set);
     *t = (ox_team){.spins = threads > all ? 0 : SPINS, .pin = threads == all && threads > 1};
-    t->handles = calloc((size_t)threads, sizeof *t->handles);
+    t->handles = ox_new((size_t)threads, sizeof *t->handles, "the handles of threads", err);
     for (; t->handles && t->threads < threads; t->threads++)
-        if (pthread_create(&t->handles[t->threads], NULL, work, t)) break;
+        if (pthread_create(&t->handles[t->threads], NULL, work, t)) {
+            snprintf(err, OX_ERR, "the system starts %d threads, not %d", t->threads, threads);
+            break;
+        }
     if (t->threads == threads) return t;
     ox_team_close(t);
     return NULL;

@@ -10,7 +10,7 @@ typedef struct ox_team ox_team;
 typedef void (*ox_job)(void *arg, int thread);
 
 // ox_team_open starts threads; NULL when the system has none left.
-ox_team *ox_team_open(int threads);
+ox_team *ox_team_open(int threads, char *err);
 void ox_team_close(ox_team *t);
 int ox_team_size(const ox_team *t);
 

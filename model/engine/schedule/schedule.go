@@ -92,6 +92,8 @@ const (
 	ReLUGrad                  // out0 ← in0 where in1 > 0
 	BiasGrad                  // bias gradient of Layer ← in0
 	NormalizeGrad             // out0 ← in0, output in1, lengths in2
+
+	Kinds // how many
 )
 
 // Mask says where a ReLU let a value pass.
@@ -151,6 +153,8 @@ const (
 	GradFold                     // gradient sums of a norm are complete: its parameters' gradients too
 	StoreWeights                 // the weight gradient of a layer is complete
 	StoreBias                    // the bias gradient of a layer is complete
+
+	TailKinds // how many
 )
 
 // Slice is what a phase does at a time: N units from unit First on. A unit is

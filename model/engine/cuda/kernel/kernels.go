@@ -26,6 +26,10 @@ import (
 	"embed"
 	"fmt"
 	"strings"
+	"unsafe"
+
+	"mochi/model/engine"
+	"mochi/model/engine/schedule"
 )
 
 // Type is the format of feature maps: the suffix of kernels that have one.
@@ -51,9 +55,9 @@ func Name(base string, t Type) string { return base + "_" + t.String() }
 
 // Values that kernels take as int.
 const (
-	MaskNone   = 0 // no ReLU
-	MaskSelf   = 1 // x0·scale0 + shift0 > 0: the ReLU right after a BatchNorm
-	MaskOutput = 2 // y > 0: from the stored output of a residual join
+	MaskNone   = int(schedule.MaskNone)   // no ReLU
+	MaskSelf   = int(schedule.MaskSelf)   // x0·scale0 + shift0 > 0: the ReLU right after a BatchNorm
+	MaskOutput = int(schedule.MaskOutput) // y > 0: from the stored output of a residual join
 )
 
 // Kind is the C type of a parameter.
@@ -126,7 +130,8 @@ var files embed.FS
 // order of the files in the program: each uses what stands before it.
 var order = []string{"common.cu", "bn.cu", "pool.cu", "move.cu", "update.cu", "contrast.cu"}
 
-// Source is the whole program, one translation unit for NVRTC.
+// Source is the whole program, one translation unit for NVRTC. It ends with
+// assertions that its numbers and tables are Go's.
 func Source() string {
 	var b strings.Builder
 	for _, name := range order {
@@ -136,5 +141,32 @@ func Source() string {
 		}
 		fmt.Fprintf(&b, "#line 1 %q\n%s", name, text)
 	}
+	b.WriteString("#line 1 \"mirror\"\n")
+	for _, m := range mirrored {
+		fmt.Fprintf(&b, "static_assert(%s == %d, \"Go has %d\");\n", m.c, m.value, m.value)
+	}
 	return b.String()
+}
+
+// mirrored is what stands in the files as Go has it.
+var mirrored = []struct {
+	c     string
+	value int
+}{
+	{"PART_TOP", engine.PartTop},
+	{"PART_SUM", engine.PartSum},
+	{"PART_QUERY", engine.PartQuery},
+	{"PART_REAL", engine.PartReal},
+	{"PART_POINT", engine.PartPoint},
+	{"PART_SIM", engine.PartSim},
+	{"PART_ROWS", engine.PartRows},
+	{"PART_HARD", engine.PartHard},
+	{"PART_HARD_SIM", engine.PartHardSim},
+	{"PART_SCALARS", engine.PartScalars},
+	{"MASK_NONE", MaskNone},
+	{"MASK_SELF", MaskSelf},
+	{"MASK_OUTPUT", MaskOutput},
+	{"sizeof(weight)", int(unsafe.Sizeof(Weight{}))},
+	{"sizeof(piece)", int(unsafe.Sizeof(Piece{}))},
+	{"sizeof(tensor)", int(unsafe.Sizeof(Tensor{}))},
 }

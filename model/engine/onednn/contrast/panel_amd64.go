@@ -17,7 +17,6 @@ package contrast
 #cgo nocallback ct_hardest
 #cgo CFLAGS: -O3 -std=gnu11 -Wall
 #cgo LDFLAGS: -lm
-#cgo testhooks CFLAGS: -DMOCHI_TESTHOOKS
 #include "panel.h"
 */
 import "C"

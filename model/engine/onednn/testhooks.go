@@ -1,13 +1,16 @@
-//go:build onednn
+//go:build onednn && testhooks
 
 package onednn
 
-// The kernels for tests, which cannot use cgo themselves. Types: values of an
-// activation are []float32 or, in bf16, []uint16; a BatchNorm is one slice of
-// nine vectors [channels] in the order of the fields of mk_bn.
+// What tests need of the C side, which test files cannot call themselves: the
+// kernels one by one, allocations that fail, convolutions without the rest. The
+// tag testhooks keeps it out of every other build.
+//
+// Values of an activation are []float32 or, in bf16, []uint16; a BatchNorm is
+// one slice of nine vectors [channels] in the order of the fields of mk_bn.
 
 /*
-#cgo LDFLAGS: -lm
+#cgo CFLAGS: -DMOCHI_TESTHOOKS
 #include "exec.h"
 #include "kernels.h"
 
@@ -313,11 +316,11 @@ func mkL2NormGrad(rows, channels int, y, norms, dy, dx []float32) {
 	C.mk_l2norm_grad(C.size_t(rows), C.size_t(channels), mkFloats(y), mkFloats(norms), mkFloats(dy), mkFloats(dx))
 }
 
+// allocations lets the next n allocations of the executor succeed and the one
+// after them fail; n < 0: all succeed.
+func allocations(n int) { C.ox_allocations = C.long(n) }
+
 // kernelsOnly makes p time its convolutions alone: see BenchmarkKernelsAlone.
 func (p *program) kernelsOnly(on bool) {
-	v := C.int(0)
-	if on {
-		v = 1
-	}
-	C.ox_program_kernels_only(p.c, v)
+	C.ox_program_kernels_only(p.c, mkTruth(on))
 }
