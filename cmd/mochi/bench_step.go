@@ -94,7 +94,7 @@ func fitStep(t *cli.Training, c *config.Job) {
 		return
 	}
 	free := func(name string) bool { return !t.Given(name) }
-	if !slices.Contains([]string{"resnet18", "resnet34", "resnet50"}, c.Arch) {
+	if !network.LargeImages(c.Arch) {
 		if free("image-size") {
 			c.ImageSize = 32
 		}

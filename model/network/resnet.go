@@ -39,6 +39,7 @@ func resnets() []resnet {
 		{name: "resnet18", blocks: []int{2, 2, 2, 2}, width: 64, imagenet: true},
 		{name: "resnet34", blocks: []int{3, 4, 6, 3}, width: 64, imagenet: true},
 		{name: "resnet50", blocks: []int{3, 4, 6, 3}, width: 64, imagenet: true, bottleneck: true},
+		{name: "resnet101", blocks: []int{3, 4, 23, 3}, width: 64, imagenet: true, bottleneck: true},
 		{name: "resnet18-cifar", blocks: []int{2, 2, 2, 2}, width: 64},
 		{name: "resnet20", blocks: []int{3, 3, 3}, width: 16},
 		{name: "resnet8", blocks: []int{1, 1, 1}, width: 16},
@@ -52,6 +53,12 @@ func Architectures() []string {
 		names = append(names, r.name)
 	}
 	return names
+}
+
+// LargeImages says whether the network arch is made for images of ImageNet's
+// size: its stem reduces them 4-fold before the first stage.
+func LargeImages(arch string) bool {
+	return slices.ContainsFunc(resnets(), func(r resnet) bool { return r.name == arch && r.imagenet })
 }
 
 // SmallestImage is the fewest pixels a side that the network arch can take: at

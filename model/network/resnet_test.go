@@ -52,6 +52,42 @@ func TestTorchvisionNames(t *testing.T) {
 	}
 }
 
+// resnet101 is resnet50 with 23 blocks in layer3: names and shapes of the
+// blocks that torchvision's resnet50 lacks are those of layer3.1.
+func TestResNet101(t *testing.T) {
+	list := func(n *Network) (lines []string) {
+		for _, ts := range [][]Tensor{n.Params, n.Buffers} {
+			for _, v := range ts {
+				lines = append(lines, fmt.Sprint(v.Name, v.Shape))
+			}
+		}
+		return lines
+	}
+	var want []string
+	var block []string
+	for _, line := range list(build(t, "resnet50", options())) {
+		if strings.HasPrefix(line, "layer3.1.") {
+			block = append(block, line)
+		}
+		if len(block) > 0 && (strings.HasPrefix(line, "layer4.0.conv1") || strings.HasPrefix(line, "layer4.0.bn1.running_mean")) {
+			for i := 6; i < 23; i++ {
+				for _, b := range block {
+					want = append(want, strings.Replace(b, "layer3.1.", fmt.Sprintf("layer3.%d.", i), 1))
+				}
+			}
+			block = nil
+		}
+		want = append(want, line)
+	}
+	n := build(t, "resnet101", Options{Channels: 3, ImageSize: 224, Dim: 128, Head: HeadLinear})
+	if got := list(n); !slices.Equal(got, want) {
+		t.Errorf("%d tensors, want %d", len(got), len(want))
+	}
+	if n := build(t, "resnet101", Options{Channels: 3, ImageSize: 224, Dim: 1000, Head: HeadLinear}); n.NumParams() != 44_549_160 {
+		t.Errorf("%d parameters with 1000 classes, torchvision's has 44549160", n.NumParams())
+	}
+}
+
 func TestParameterCounts(t *testing.T) {
 	for _, c := range []struct {
 		arch                     string
@@ -60,6 +96,7 @@ func TestParameterCounts(t *testing.T) {
 		{"resnet18", 224, 11_176_512, 512}, // torchvision, without fc
 		{"resnet34", 224, 21_284_672, 512},
 		{"resnet50", 224, 23_508_032, 2048},
+		{"resnet101", 224, 44_549_160 - 2049*1000, 2048},
 		{"resnet18-cifar", 32, 11_168_832, 512}, // resnet18 − 64·3·(7²−3²)
 		{"resnet20", 28, 272_474 - 650, 64},
 		{"resnet8", 28, 78_042 - 650, 64},
@@ -164,7 +201,7 @@ func TestBuildListsEveryFault(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`"vgg"`, "resnet18, resnet34, resnet50, resnet18-cifar, resnet20, resnet8", "channels", "dim", `"none"`, "linear, mlp", "width"} {
+	for _, want := range []string{`"vgg"`, "resnet18, resnet34, resnet50, resnet101, resnet18-cifar, resnet20, resnet8", "channels", "dim", `"none"`, "linear, mlp", "width"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not mention %q:\n%v", want, err)
 		}
