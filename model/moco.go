@@ -151,7 +151,7 @@ func (m *MoCo) compile() (err error) {
 // calls them for one group after the other.
 func (m *MoCo) GroupsAtOnce() int { return m.n }
 
-// samples is how many those are.
+// samples is the batch of one program: n groups of g.
 func (m *MoCo) samples() int { return m.n * m.cfg.BNGroup }
 
 // State holds the parameters: for checkpoints, recovery and evaluation.
@@ -189,16 +189,33 @@ func (m *MoCo) Keys(images, keys, stats []float32) error {
 }
 
 // StageKeys tells the engine which images the next Keys will be given, so that
-// their way to a GPU is hidden behind other work; nil: none. They must stay as
-// they are until then (engine.Stager).
+// their way to a GPU is hidden behind other work. They must stay as they are
+// until then, or until UnstageKeys (engine.Stager).
 func (m *MoCo) StageKeys(images []float32) error { return stage(m.key, images) }
 
 // StageQueries is StageKeys for the next Step or Forward.
 func (m *MoCo) StageQueries(images []float32) error { return stage(m.query, images) }
 
+// UnstageKeys lets go of what StageKeys staged, if anything: its memory may
+// then be used for something else.
+func (m *MoCo) UnstageKeys() error { return unstage(m.key) }
+
+// UnstageQueries is UnstageKeys for queries.
+func (m *MoCo) UnstageQueries() error { return unstage(m.query) }
+
 func stage(p engine.Program, images []float32) error {
+	if images == nil {
+		panic("model: no images to stage; Unstage… lets go of what is")
+	}
 	if s, ok := p.(engine.Stager); ok {
 		return s.Stage(images)
+	}
+	return nil
+}
+
+func unstage(p engine.Program) error {
+	if s, ok := p.(engine.Stager); ok {
+		return s.Unstage()
 	}
 	return nil
 }

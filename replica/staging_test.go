@@ -141,11 +141,17 @@ func (p *stagingProgram) Stage(images []float32) error {
 		<-p.done
 	}
 	p.images = images
-	if images != nil {
-		done := make(chan struct{})
-		p.done = done
-		go func() { p.copied = append(p.copied[:0], images...); close(done) }()
+	done := make(chan struct{})
+	p.done = done
+	go func() { p.copied = append(p.copied[:0], images...); close(done) }()
+	return nil
+}
+
+func (p *stagingProgram) Unstage() error {
+	if p.images != nil {
+		<-p.done
 	}
+	p.images = nil
 	return nil
 }
 
@@ -159,13 +165,13 @@ func (p *stagingProgram) Forward(images, dst []float32) error {
 		}
 		images = slices.Clone(p.copied) // a device has no other
 	}
-	if err := p.Stage(nil); err != nil {
+	if err := p.Unstage(); err != nil {
 		return err
 	}
 	return p.Program.Forward(images, dst)
 }
 
-func (p *stagingProgram) Close() error { p.Stage(nil); return p.Program.Close() }
+func (p *stagingProgram) Close() error { p.Unstage(); return p.Program.Close() }
 
 // All queries but a key's own are on their way before they are asked for, and
 // the first keys of a step when the loader has been quick enough; what is found

@@ -137,23 +137,6 @@ type State interface {
 	Close() error
 }
 
-// Grouped is a State that can run several BatchNorm groups in one program, so
-// that a batch fills a GPU. The program of spec and n groups takes n·spec.Batch
-// samples, group after group, and computes for each group what a program of
-// spec alone does: Forward and Features as rows of all samples, Statistics
-// [n, NumBuffers], and Backward's gradients [n, NumParams], which stay apart
-// because sums over groups must not depend on who computed them (package
-// replica). ready says that a parameter's gradients of all groups are final.
-//
-// A group's result depends on that group and on n alone. Its bits are those of
-// a program of one group where convolutions and products are the same for
-// every batch size; libraries choose among several.
-type Grouped interface {
-	State
-	// CompileGroups fails with ErrUnsupported where Compile would do.
-	CompileGroups(spec Spec, n int) (Program, error)
-}
-
 // Update is one committed step, in this order:
 //
 //	g ← Grads + WeightDecay·θ_q
@@ -221,17 +204,6 @@ type Program interface {
 	// after each Forward.
 	Backward(dEmbeddings, grads []float32, ready func(param int)) error
 	Close() error
-}
-
-// Stager is a Program that can take the images of its next Forward beforehand,
-// so that their way to the device goes on beside other work.
-type Stager interface {
-	Program
-	// Stage begins to copy images and returns at once. The next Forward, if it
-	// is given this very slice, finds them there; others are copied as usual.
-	// The values must stay as they are until that Forward has returned, or
-	// another Stage has: Stage(nil) stages nothing and lets go of what was.
-	Stage(images []float32) error
 }
 
 // Products are dense row-major matrix products in float32. The result for one

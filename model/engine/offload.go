@@ -18,14 +18,6 @@ type Shard struct {
 // Row is where row r begins in Keys or BF16 of keys of length dim.
 func (s *Shard) Row(r, dim int) int { return r * max(s.Stride, 1) * dim }
 
-// Offloader is a Contrast with a device that can compute the parts of whole
-// shards, where it keeps a copy of their keys.
-type Offloader interface {
-	Contrast
-	// NewOffload fails with ErrUnsupported where Panels must do.
-	NewOffload(shape LossShape) (Offload, error)
-}
-
 // LossShape is what an Offload is made for.
 type LossShape struct {
 	Dim, Batch    int // d, the most queries of a Scan

@@ -16,6 +16,7 @@ package input
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"mochi/replica/data"
@@ -40,11 +41,13 @@ type Source interface {
 	Close()
 }
 
-// Stager brings images to a device ahead of their use (model.MoCo); nil drops
-// those that are on their way.
+// Stager brings images to a device ahead of their use, and lets go of those that
+// are on their way, if any: their memory is not read afterwards (model.MoCo).
 type Stager interface {
 	StageKeys(images []float32) error
 	StageQueries(images []float32) error
+	UnstageKeys() error
+	UnstageQueries() error
 }
 
 // Config is what an Input needs to know of the job.
@@ -66,6 +69,7 @@ type Input struct {
 	units  []int       // first samples in the global batch of the units of this round
 	step   Step        // in hand
 	staged *data.Batch // of the next step, whose first keys are on their way to a device; nil: none
+	fault  error       // of a Release, for the next Next
 }
 
 // New makes the input of a job on a data set. It closes source in the end.
@@ -109,6 +113,9 @@ func (in *Input) Start(step, cursor int64, units []int) error {
 // Next waits for the images of the step after so many steps and samples, and
 // brings the first queries on their way. The caller calls Release.
 func (in *Input) Next(ctx context.Context, step, cursor int64) (*Step, error) {
+	if in.fault != nil {
+		return nil, in.fault
+	}
 	images, _, err := in.source.Next(ctx)
 	if err != nil {
 		return nil, err
@@ -143,10 +150,11 @@ func (in *Input) begin(images *data.Batch, step, cursor int64) error {
 	return in.StageQueries(0)
 }
 
-// Release gives the images of the step in hand back.
+// Release gives the images of the step in hand back. Where a device cannot be
+// kept from reading them, it says so at the next Next.
 func (in *Input) Release() {
 	if in.step.images != nil {
-		in.stager.StageQueries(nil) // should the step have ended early
+		in.fault = in.stager.UnstageQueries() // should the step have ended early
 		in.step.images.Release()
 		in.step.images = nil
 	}
@@ -185,10 +193,7 @@ func (in *Input) claim(b *data.Batch) error {
 // unstage lets go of all images that are on their way.
 func (in *Input) unstage() error {
 	in.staged = nil
-	if err := in.stager.StageKeys(nil); err != nil {
-		return err
-	}
-	return in.stager.StageQueries(nil)
+	return errors.Join(in.stager.UnstageKeys(), in.stager.UnstageQueries())
 }
 
 // Close ends the source. Nothing of its memory is read afterwards.

@@ -35,6 +35,16 @@ func (s *stager) StageQueries(images []float32) error {
 	return nil
 }
 
+func (s *stager) UnstageKeys() error {
+	s.keys = nil
+	return nil
+}
+
+func (s *stager) UnstageQueries() error {
+	s.queries = nil
+	return nil
+}
+
 func newInput(oracle bool) (*input.Input, *source, *stager) {
 	src, way := &source{Images: replicatest.NewImages(2, 1)}, &stager{}
 	cfg := input.Config{Seed: 3, Batch: 6, Unit: 2, Oracle: oracle}

@@ -64,7 +64,7 @@ type pair struct {
 }
 
 func (p pair) run() {
-	images, d := values(p.full.inputs(), 7), values(p.full.outputs(), 8)
+	images, d := values(p.full.calls.Images(), 7), values(p.full.calls.Embeddings(), 8)
 	for i, x := range images {
 		images[i] = rounded(x)
 	}

@@ -33,7 +33,7 @@ func TestConformanceBF16(t *testing.T) {
 	}, enginetest.Promise{Precision: engine.BF16, RoundsWeightGrads: true})
 }
 
-// traced makes programs that show what they store (enginetest.Tracer).
+// traced makes programs that show what they store (engine.Tracer).
 type traced struct {
 	engine.Engine
 	t *testing.T
@@ -150,11 +150,11 @@ func (p *tracedProgram) normalised(r pair, o plan.Step) []float32 {
 	defer r.do(p.program, func() error { return errors.Join(p.s.e.work.Synchronize(), space.Release()) })
 	copied.Tensors[apply.Out[0]].Offset = int(space.Pointer - p.arena.Pointer)
 	r.step(&q, apply)
-	return nchw(r.load(&q, apply.Out[0]), p.spec.Batch, in)
+	return nchw(r.load(&q, apply.Out[0]), p.calls.Spec.Batch, in)
 }
 
 func (p *tracedProgram) nchw(r pair, t int) []float32 {
-	return nchw(r.load(p.program, t), p.spec.Batch, p.plan.Tensors[t])
+	return nchw(r.load(p.program, t), p.calls.Spec.Batch, p.plan.Tensors[t])
 }
 
 // nchw turns [batch, pixels, channels] around.

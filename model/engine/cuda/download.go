@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 
-	"mochi/model/engine"
 	"mochi/model/engine/cuda/driver"
 )
 
@@ -99,19 +98,12 @@ func (d *download) close() error {
 }
 
 func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) error {
-	if p.spec.Mode != engine.Train {
-		return p.fail("backward", errors.New("the program was not compiled in mode Train"))
-	}
-	if err := p.check("backward", length{"gradients of embeddings", len(dEmbeddings), p.outputs()},
-		length{"destination", len(grads), p.grads()}); err != nil {
+	if err := p.calls.Backward(p.closed, p.pending, dEmbeddings, grads); err != nil {
 		return err
-	}
-	if !p.pending {
-		return p.fail("backward", errors.New("it must follow a Forward, once"))
 	}
 	p.pending = false
 	if err := p.enqueue(dEmbeddings); err != nil {
-		return p.fail("backward", err)
+		return p.calls.Fail("backward", err)
 	}
 	if ready == nil {
 		ready = func(int) {}
@@ -126,7 +118,7 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 	pinned := p.download.pinned.Floats(len(grads))
 	for i, s := range p.backward {
 		if err := p.wait(p.download.here[i].Synchronize); err != nil {
-			return p.fail("backward", errors.Join(err, p.wait(p.s.e.work.Synchronize), p.wait(p.s.e.copies.Synchronize)))
+			return p.calls.Fail("backward", errors.Join(err, p.wait(p.s.e.work.Synchronize), p.wait(p.s.e.copies.Synchronize)))
 		}
 		for _, at := range s.spans {
 			copy(grads[at.from:at.to], pinned[at.from:at.to])
@@ -146,7 +138,7 @@ func (p *program) took() error {
 	}
 	defer leave()
 	if err := p.clock.backwardDone(&p.s.e.spent); err != nil {
-		return p.fail("backward", err)
+		return p.calls.Fail("backward", err)
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func TestHostWaitsOnlyWhereItMust(t *testing.T) {
 	emulator.Only(t)
 	e, net := start(t, engine.Config{}), large(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
-	images, out := values(p.inputs(), 1), make([]float32, p.outputs())
+	images, out := values(p.calls.Images(), 1), make([]float32, p.calls.Embeddings())
 	emulator.Record(t)
 	if err := p.Forward(images, out); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestHostWaitsOnlyWhereItMust(t *testing.T) {
 func TestStepAllocatesLittle(t *testing.T) {
 	e, net := start(t, engine.Config{}), small(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
-	images, out, grads := values(p.inputs(), 1), make([]float32, p.outputs()), make([]float32, net.NumParams())
+	images, out, grads := values(p.calls.Images(), 1), make([]float32, p.calls.Embeddings()), make([]float32, net.NumParams())
 	launches := len(p.forward.launches)
 	for _, s := range p.backward {
 		launches += len(s.launches)
@@ -185,9 +185,9 @@ func TestPrecisionsSayTheirMath(t *testing.T) {
 	} {
 		e, net := start(t, engine.Config{Precision: precision}), small(t)
 		_, p := ready(t, e, net, engine.Spec{Batch: 2})
-		out := make([]float32, p.outputs())
+		out := make([]float32, p.calls.Embeddings())
 		emulator.Record(t)
-		if err := errors.Join(p.Forward(values(p.inputs(), 1), out), p.Backward(out, make([]float32, net.NumParams()), nil)); err != nil {
+		if err := errors.Join(p.Forward(values(p.calls.Images(), 1), out), p.Backward(out, make([]float32, net.NumParams()), nil)); err != nil {
 			t.Fatal(err)
 		}
 		convs, heads := 0, 0
@@ -320,8 +320,8 @@ func TestDevices(t *testing.T) {
 			t.Errorf("versions %v, want %v", got, versions)
 		}
 		_, p := ready(t, e, net, engine.Spec{Batch: 3})
-		out := make([]float32, p.outputs())
-		if err := p.Forward(values(p.inputs(), 5), out); err != nil {
+		out := make([]float32, p.calls.Embeddings())
+		if err := p.Forward(values(p.calls.Images(), 5), out); err != nil {
 			t.Fatal(err)
 		}
 		if first != nil && !slices.Equal(out, first) {

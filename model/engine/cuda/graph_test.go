@@ -32,8 +32,8 @@ func walk(t *testing.T, e *gpu, net *network.Network, steps int, between func(st
 	}
 	var l trail
 	for i := range steps {
-		images, d := values(p.inputs(), 10+i), values(p.outputs(), 20+i)
-		out, keys := make([]float32, p.outputs()), make([]float32, p.outputs())
+		images, d := values(p.calls.Images(), 10+i), values(p.calls.Embeddings(), 20+i)
+		out, keys := make([]float32, p.calls.Embeddings()), make([]float32, p.calls.Embeddings())
 		u := engine.Update{Grads: make([]float32, net.NumParams()), QueryStatistics: make([]float32, net.NumBuffers()),
 			KeyStatistics: make([]float32, net.NumBuffers()), LR: 0.1, SGDMomentum: 0.9, EncoderMomentum: 0.5}
 		if between != nil {
@@ -202,9 +202,9 @@ func TestGraphsAreFreed(t *testing.T) {
 	emulator.Only(t)
 	e := start(t, engine.Config{})
 	s, p := ready(t, e, large(t), engine.Spec{Batch: 2})
-	out := make([]float32, p.outputs())
+	out := make([]float32, p.calls.Embeddings())
 	for range 2 {
-		if err := errors.Join(p.Forward(values(p.inputs(), 1), out), p.Backward(out, make([]float32, p.grads()), nil)); err != nil {
+		if err := errors.Join(p.Forward(values(p.calls.Images(), 1), out), p.Backward(out, make([]float32, p.grads()), nil)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -66,13 +66,13 @@ func TestGroupsAreThoseOfOneAtATime(t *testing.T) {
 			for _, mode := range []engine.Mode{engine.Train, engine.Forward} {
 				st, alone := ready(t, e, net, engine.Spec{Batch: batch, Mode: mode})
 				for _, groups := range []int{1, 3} {
-					images, d := values(groups*alone.inputs(), 7), values(groups*alone.outputs(), 8)
-					for i := range images[alone.inputs():] {
-						images[alone.inputs()+i] += float32(1+i/alone.inputs()) / 4 // other statistics in every group
+					images, d := values(groups*alone.calls.Images(), 7), values(groups*alone.calls.Embeddings(), 8)
+					for i := range images[alone.calls.Images():] {
+						images[alone.calls.Images()+i] += float32(1+i/alone.calls.Images()) / 4 // other statistics in every group
 					}
 					var want outcome
 					for g := range groups {
-						o := step(t, alone, net, 1, images[g*alone.inputs():(g+1)*alone.inputs()], d[g*alone.outputs():(g+1)*alone.outputs()], nil)
+						o := step(t, alone, net, 1, images[g*alone.calls.Images():(g+1)*alone.calls.Images()], d[g*alone.calls.Embeddings():(g+1)*alone.calls.Embeddings()], nil)
 						want = outcome{append(want.embeddings, o.embeddings...), append(want.features, o.features...),
 							append(want.statistics, o.statistics...), append(want.grads, o.grads...)}
 					}
@@ -131,7 +131,7 @@ func TestLaunchesOfGroups(t *testing.T) {
 	defer p.Close()
 	records := func(p engine.Program, n int) map[string]int {
 		emulator.Record(t)
-		step(t, p, net, n, values(n*alone.inputs(), 1), values(n*alone.outputs(), 2), nil)
+		step(t, p, net, n, values(n*alone.calls.Images(), 1), values(n*alone.calls.Embeddings(), 2), nil)
 		count := map[string]int{}
 		for _, line := range emulator.Record(t) {
 			words := strings.Fields(line)

@@ -43,10 +43,10 @@ func (s *state) tooLarge(p *program, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	free = max(0, free-s.e.lossToCome())
+	free = max(0, free-s.e.pendingLossBytes())
 	step := []*program{p}
 	for _, q := range s.programs {
-		if q.spec.Batch == p.spec.Batch && q.plan.Groups == p.plan.Groups {
+		if q.calls.Spec.Batch == p.calls.Spec.Batch && q.plan.Groups == p.plan.Groups {
 			step = append(step, q)
 			free += int64(needsOf(s.net, q.plan).sum())
 		}
@@ -57,7 +57,7 @@ func (s *state) tooLarge(p *program, cause error) error {
 	need := func(n int) int {
 		sum := space
 		for _, q := range step {
-			spec, groups := q.spec, q.plan.Groups
+			spec, groups := q.calls.Spec, q.plan.Groups
 			if groups > 1 {
 				groups = n
 			} else {
@@ -71,11 +71,11 @@ func (s *state) tooLarge(p *program, cause error) error {
 		}
 		return sum
 	}
-	most, unit := p.spec.Batch, "batch (--bn-group)"
+	most, unit := p.calls.Spec.Batch, "batch (--bn-group)"
 	what := fmt.Sprintf("a step with a batch of %d needs", most)
 	if groups := p.plan.Groups; groups > 1 {
 		most, unit = groups, "number of groups at a time (--groups-at-once)"
-		what = fmt.Sprintf("a step with %d groups of %d samples at a time needs", groups, p.spec.Batch)
+		what = fmt.Sprintf("a step with %d groups of %d samples at a time needs", groups, p.calls.Spec.Batch)
 	}
 	fits := 0
 	for low, high := 1, most; low <= high; {

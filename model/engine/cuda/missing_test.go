@@ -108,7 +108,7 @@ func TestWithoutNVRTC(t *testing.T) {
 		t.Errorf("loaded:\n%s", strings.Join(record, "\n"))
 	}
 	_, p := ready(t, e, small(t), engine.Spec{Batch: 2})
-	if err := p.Forward(values(p.inputs(), 1), make([]float32, p.outputs())); err != nil {
+	if err := p.Forward(values(p.calls.Images(), 1), make([]float32, p.calls.Embeddings())); err != nil {
 		t.Error(err)
 	}
 }

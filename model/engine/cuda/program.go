@@ -11,14 +11,13 @@ import (
 	"mochi/model/engine/cuda/library"
 	"mochi/model/engine/cuda/plan"
 	"mochi/model/engine/schedule"
-	"mochi/model/network"
 )
 
 // program implements engine.Program, for one BatchNorm group or several.
 type program struct {
-	s    *state
-	spec engine.Spec // of one group
-	plan *plan.Plan
+	s     *state
+	calls engine.Calls
+	plan  *plan.Plan
 
 	arena     driver.Memory // tensors
 	nchw      driver.Memory // images as they come
@@ -52,15 +51,8 @@ type use struct {
 	group bool
 }
 
-func (p *program) inputs() int {
-	return p.plan.Batch * p.s.net.Channels * p.s.net.ImageSize * p.s.net.ImageSize
-}
-func (p *program) outputs() int { return p.plan.Batch * p.s.net.Dim }
 func (p *program) grads() int   { return p.plan.Groups * p.s.net.NumParams() }
 func (p *program) buffers() int { return p.plan.Groups * p.s.net.NumBuffers() }
-
-// maxPoolKernel is the largest window of the pooling kernels.
-const maxPoolKernel = 15
 
 // mostWorkspace bounds what an algorithm of cuDNN may need, bytes.
 const mostWorkspace = 1 << 30
@@ -71,19 +63,11 @@ func compile(s *state, spec engine.Spec, groups int) (made *program, err error) 
 		return nil, fmt.Errorf("groups: %d; at least 1 is needed", groups)
 	case groups > 1 && spec.Mode == engine.Eval:
 		return nil, fmt.Errorf("%d groups in mode Eval: %w: it has no batch statistics, so one batch is as good", groups, engine.ErrUnsupported)
-	case spec.Batch < 1:
-		return nil, fmt.Errorf("batch: %d; at least 1 sample is needed", spec.Batch)
-	case spec.Encoder != engine.Query && spec.Encoder != engine.Key:
-		return nil, fmt.Errorf("there is no encoder %d", spec.Encoder)
-	case spec.Mode < engine.Train || spec.Mode > engine.Eval:
-		return nil, fmt.Errorf("there is no mode %d", spec.Mode)
 	}
-	for _, n := range s.net.Nodes {
-		if n.Op == network.OpMaxPool && n.Kernel > maxPoolKernel {
-			return nil, fmt.Errorf("max pooling of %d×%d pixels: %w: at most %d×%d", n.Kernel, n.Kernel, engine.ErrUnsupported, maxPoolKernel, maxPoolKernel)
-		}
+	if err := errors.Join(spec.Validate(), engine.CheckPooling(s.net)); err != nil {
+		return nil, err
 	}
-	p := &program{s: s, spec: spec, convs: map[use]*library.Conv{}}
+	p := &program{s: s, calls: engine.Calls{Engine: Name, Net: s.net, Spec: spec, Groups: groups}, convs: map[use]*library.Conv{}}
 	if p.plan, err = plan.New(s.net, spec, groups, s.e.kind); err != nil {
 		return nil, err
 	}
@@ -151,7 +135,7 @@ func (p *program) allocate() (err error) {
 	for _, b := range []struct {
 		to     *driver.Pinned
 		values int
-	}{{&p.input, p.inputs()}, {&p.output, p.outputs()}, {&p.dOutput, p.outputs()}, {&p.statistics, p.buffers()}} {
+	}{{&p.input, p.calls.Images()}, {&p.output, p.calls.Embeddings()}, {&p.dOutput, p.calls.Embeddings()}, {&p.statistics, p.buffers()}} {
 		if *b.to, err = p.s.e.device.AllocPinned(b.values); err != nil {
 			return err
 		}
@@ -171,7 +155,7 @@ func (p *program) convolutions() error {
 			}
 			y, at, samples := p.plan.Layers[o.Layer], p.use(o), p.plan.Batch
 			if at.group {
-				samples = p.spec.Batch
+				samples = p.calls.Spec.Batch
 				for _, t := range o.In[:2] {
 					if bytes := p.part(t); bytes%16 != 0 {
 						return fmt.Errorf("%d groups: %w: one has %d bytes at %s, no multiple of the 16 that cuDNN asks",
@@ -260,17 +244,17 @@ func (p *program) part(t int) int {
 	return p.plan.Values(t) / p.plan.Groups * p.plan.Tensors[t].Type.Size()
 }
 
-func (p *program) Spec() engine.Spec { return p.spec }
+func (p *program) Spec() engine.Spec { return p.calls.Spec }
 
 func (p *program) Forward(images, dst []float32) error {
-	if err := p.check("forward", length{"images", len(images), p.inputs()}, length{"destination", len(dst), p.outputs()}); err != nil {
+	if err := p.calls.Forward(p.closed, images, dst); err != nil {
 		return err
 	}
 	p.pending = false
 	if err := p.runForward(images, dst); err != nil {
-		return p.fail("forward", err)
+		return p.calls.Fail("forward", err)
 	}
-	p.pending = p.spec.Mode == engine.Train
+	p.pending = p.calls.Spec.Mode == engine.Train
 	return nil
 }
 
@@ -296,7 +280,7 @@ func (p *program) runForward(images, dst []float32) error {
 	if err := work.Download(p.output.Floats(len(dst)), p.arena.Add(p.plan.Tensors[p.plan.Output].Offset)); err != nil {
 		return err
 	}
-	if p.spec.Mode != engine.Eval {
+	if p.calls.Spec.Mode != engine.Eval {
 		if err := work.Download(p.statistics.Floats(p.buffers()), p.stats.Pointer); err != nil {
 			return err
 		}
@@ -312,7 +296,7 @@ func (p *program) runForward(images, dst []float32) error {
 }
 
 func (p *program) Features(dst []float32) {
-	p.must("features", length{"destination", len(dst), p.plan.Batch * p.s.net.FeatureDim})
+	p.calls.Features(p.closed, dst)
 	leave, err := p.s.e.enter()
 	if err == nil {
 		defer leave()
@@ -321,15 +305,12 @@ func (p *program) Features(dst []float32) {
 		}
 	}
 	if err != nil {
-		panic(p.fail("features", err))
+		panic(p.calls.Fail("features", err))
 	}
 }
 
 func (p *program) Statistics(dst []float32) {
-	if p.spec.Mode == engine.Eval {
-		panic("engine cuda: statistics: a program in mode Eval has none")
-	}
-	p.must("statistics", length{"destination", len(dst), p.buffers()})
+	p.calls.Statistics(p.closed, dst)
 	copy(dst, p.statistics.Floats(len(dst)))
 }
 
@@ -369,32 +350,4 @@ func (p *program) release() error {
 		all = append(all, p.backward[i].replay.graph.Close())
 	}
 	return errors.Join(all...)
-}
-
-// length is an argument's length beside the right one.
-type length struct {
-	name      string
-	got, want int
-}
-
-func (p *program) check(action string, lengths ...length) error {
-	if p.closed {
-		return p.fail(action, errors.New("the program is closed"))
-	}
-	for _, l := range lengths {
-		if l.got != l.want {
-			return p.fail(action, fmt.Errorf("%s: %d values, want %d", l.name, l.got, l.want))
-		}
-	}
-	return nil
-}
-
-func (p *program) must(action string, l length) {
-	if err := p.check(action, l); err != nil {
-		panic(err)
-	}
-}
-
-func (p *program) fail(action string, err error) error {
-	return fmt.Errorf("engine cuda: %s of %s, batch %d: %w", action, p.s.net.Arch, p.plan.Batch, err)
 }

@@ -119,9 +119,9 @@ func (o *offload) full(cause error, kind kernel.Type) error {
 		o.queries, len(o.shards), min(o.shape.Shards, o.shape.Queue), o.shape.Queue, (keys+rest)>>20, keys>>20, cause)
 }
 
-// lossToCome is what open losses will need that they have not allocated yet: at
-// most, all shards in fp32 and their largest batch.
-func (e *gpu) lossToCome() (bytes int64) {
+// pendingLossBytes estimates the memory that open losses have yet to allocate:
+// at most, all shards in fp32 and their largest batch.
+func (e *gpu) pendingLossBytes() (bytes int64) {
 	for _, o := range e.offloads {
 		if len(o.slots) > 0 {
 			continue // it has scanned

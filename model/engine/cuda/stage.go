@@ -22,10 +22,10 @@ type stage struct {
 // Stage implements engine.Stager. The way to pinned memory is a goroutine's, as
 // a copy of the host is not much faster than the bus.
 func (p *program) Stage(images []float32) error {
-	if err := p.unstage(); err != nil || images == nil {
-		return p.failStage(err)
+	if err := p.unstage(); err != nil {
+		return p.calls.Fail("stage", err)
 	}
-	if err := p.check("stage", length{"images", len(images), p.inputs()}); err != nil {
+	if err := p.calls.Stage(p.closed, images); err != nil {
 		return err
 	}
 	if p.staged == nil && !p.unstaged {
@@ -33,7 +33,7 @@ func (p *program) Stage(images []float32) error {
 		if full := (*driver.OutOfMemory)(nil); errors.As(err, &full) {
 			p.unstaged = true // images then come with their Forward, as without Stage
 		} else if err != nil {
-			return p.failStage(err)
+			return p.calls.Fail("stage", err)
 		}
 	}
 	if p.unstaged {
@@ -45,9 +45,10 @@ func (p *program) Stage(images []float32) error {
 	return nil
 }
 
-func (p *program) failStage(err error) error {
-	if err != nil {
-		return p.fail("stage", err)
+// Unstage implements engine.Stager.
+func (p *program) Unstage() error {
+	if err := p.unstage(); err != nil {
+		return p.calls.Fail("stage", err)
 	}
 	return nil
 }
@@ -79,10 +80,10 @@ func (p *program) newStage() (err error) {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	if s.device, err = p.s.e.device.Alloc(4 * p.inputs()); err != nil {
+	if s.device, err = p.s.e.device.Alloc(4 * p.calls.Images()); err != nil {
 		return err
 	}
-	if s.pinned, err = p.s.e.device.AllocPinned(p.inputs()); err != nil {
+	if s.pinned, err = p.s.e.device.AllocPinned(p.calls.Images()); err != nil {
 		return err
 	}
 	if s.there, err = p.s.e.device.NewEvent(); err != nil {
@@ -119,9 +120,9 @@ func (p *program) take(images []float32) error {
 func (p *program) bring() (err error) {
 	work := p.s.e.work
 	if p.there {
-		err = errors.Join(work.Wait(p.staged.there), work.Copy(p.nchw.Pointer, p.staged.device.Pointer, 4*p.inputs()))
+		err = errors.Join(work.Wait(p.staged.there), work.Copy(p.nchw.Pointer, p.staged.device.Pointer, 4*p.calls.Images()))
 	} else {
-		err = work.Upload(p.nchw.Pointer, p.input.Floats(p.inputs()))
+		err = work.Upload(p.nchw.Pointer, p.input.Floats(p.calls.Images()))
 	}
 	return errors.Join(err, p.clock.images.Record(work))
 }

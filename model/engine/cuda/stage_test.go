@@ -17,15 +17,15 @@ import (
 
 // What is staged is uploaded from pinned memory beside the computation, and a
 // Forward of it gives the bits of one that uploads itself; a Forward of other
-// images does not take what is staged, and nothing reads images after Stage(nil).
+// images does not take what is staged, and nothing reads images after Unstage.
 func TestStage(t *testing.T) {
 	emulator.Only(t)
 	e, net := start(t, engine.Config{}), small(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
-	a, b := values(p.inputs(), 1), values(p.inputs(), 2)
+	a, b := values(p.calls.Images(), 1), values(p.calls.Images(), 2)
 	forward := func(images []float32) []float32 {
 		t.Helper()
-		out := make([]float32, p.outputs())
+		out := make([]float32, p.calls.Embeddings())
 		if err := p.Forward(images, out); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestStage(t *testing.T) {
 		}
 	}
 	wantA, wantB := forward(a), forward(b)
-	bytes := 4 * p.inputs()
+	bytes := 4 * p.calls.Images()
 	uploads, copies := fmt.Sprintf("upload %d pinned", bytes), fmt.Sprintf("copy %d on the device", bytes)
 	emulator.Record(t)
 
@@ -61,10 +61,12 @@ func TestStage(t *testing.T) {
 	}
 	changing := slices.Clone(a)
 	stage(changing)
-	stage(nil)
+	if err := p.Unstage(); err != nil {
+		t.Fatal(err)
+	}
 	copy(changing, b)
 	if got := forward(changing); !slices.Equal(got, wantB) {
-		t.Error("images are remembered after Stage(nil)")
+		t.Error("images are remembered after Unstage")
 	}
 	stage(a) // during a backward
 	grads := make([]float32, net.NumParams())
@@ -112,7 +114,7 @@ func TestStageWithoutMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	images, want, got := values(p.inputs(), 1), make([]float32, p.outputs()), make([]float32, p.outputs())
+	images, want, got := values(p.calls.Images(), 1), make([]float32, p.calls.Embeddings()), make([]float32, p.calls.Embeddings())
 	if err := errors.Join(p.Forward(images, want), p.Stage(images), p.Forward(images, got)); err != nil {
 		t.Error(err)
 	}
@@ -132,7 +134,7 @@ func TestDeviceTime(t *testing.T) {
 	emulator.Only(t)
 	e, net := start(t, engine.Config{}), large(t)
 	_, p := ready(t, e, net, engine.Spec{Batch: 2})
-	images, out, grads := values(p.inputs(), 1), make([]float32, p.outputs()), make([]float32, net.NumParams())
+	images, out, grads := values(p.calls.Images(), 1), make([]float32, p.calls.Embeddings()), make([]float32, net.NumParams())
 	before := e.DeviceTime()
 	if err := errors.Join(p.Forward(images, out), p.Backward(out, grads, nil)); err != nil {
 		t.Fatal(err)

@@ -128,14 +128,8 @@ func (s *state) fetch(v engine.Vector) error {
 }
 
 func (s *state) Set(v engine.Vector, values []float32) {
-	dst, ok := s.host[v]
-	if !ok {
-		panic(fmt.Sprintf("engine cuda: set: there is no vector %d", v))
-	}
-	if len(values) != len(dst) {
-		panic(fmt.Sprintf("engine cuda: set vector %d: %d values, %s has %d", v, len(values), s.net.Arch, len(dst)))
-	}
-	copy(dst, values)
+	engine.MustSet(Name, s.net, v, values)
+	copy(s.host[v], values)
 	s.stale[v] = false
 	if err := s.store(v, values); err != nil {
 		s.failed = errors.Join(s.failed, fmt.Errorf("set vector %d: %w", v, err))

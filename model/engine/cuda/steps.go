@@ -48,7 +48,7 @@ func (l launcher) norm(n int) coefficients {
 
 // param is the address of a parameter among the masters.
 func (l launcher) param(i int) driver.Pointer {
-	return l.s.masters(l.spec.Encoder).Add(4 * l.s.net.Params[i].Offset)
+	return l.s.masters(l.calls.Spec.Encoder).Add(4 * l.s.net.Params[i].Offset)
 }
 
 // grad is the address of a parameter's gradient of one group.
@@ -69,7 +69,7 @@ func (l launcher) eachGroup(f func(group int) []launch) (launches []launch) {
 
 // weight is the address of a convolution's working copy.
 func (l launcher) weight(y plan.Layer) driver.Pointer {
-	return l.s.copies[l.spec.Encoder].Add(y.Copy * l.s.e.kind.Size())
+	return l.s.copies[l.calls.Spec.Encoder].Add(y.Copy * l.s.e.kind.Size())
 }
 
 func (l launcher) kernel(name string, g kernel.Launch, args ...any) launch {
@@ -137,7 +137,7 @@ func (l launcher) step(o plan.Step) ([]launch, error) {
 		return []launch{l.images(o)}, nil
 	case schedule.Gradient:
 		to := l.tensor(o.Out[0])
-		return []launch{func() error { return l.s.e.work.Upload(to, l.dOutput.Floats(l.outputs())) }}, nil
+		return []launch{func() error { return l.s.e.work.Upload(to, l.dOutput.Floats(l.calls.Embeddings())) }}, nil
 	case schedule.Conv, schedule.WeightGrad, schedule.DataGrad:
 		return l.product(o), nil
 	case schedule.Stats, schedule.Apply, schedule.Sums, schedule.GradApply:
@@ -172,7 +172,7 @@ func (l launcher) product(o plan.Step) []launch {
 		}
 		return l.eachGroup(func(g int) []launch {
 			x, dy, dw := l.of(g, o.In[0]), l.of(g, o.In[1]), l.grad(g, y.Weight)
-			return []launch{func() error { return e.heads.Product(y.Out, y.In, l.spec.Batch, dy, true, x, false, dw) }}
+			return []launch{func() error { return e.heads.Product(y.Out, y.In, l.calls.Spec.Batch, dy, true, x, false, dw) }}
 		})
 	}
 	c, w := l.convs[l.use(o)], l.weight(y)
@@ -195,7 +195,7 @@ func (l launcher) product(o plan.Step) []launch {
 
 func (l launcher) batchNorm(o plan.Step) []launch {
 	pixels, channels := l.shape(o.In[0])
-	groups, rows := l.plan.Groups, l.spec.Batch*pixels
+	groups, rows := l.plan.Groups, l.calls.Spec.Batch*pixels
 	_, kind := l.typed("", o.In[0])
 	n0, n1 := l.norm(o.Norm[0]), l.norm(o.Norm[1])
 	in, out := func(i int) driver.Pointer { return l.tensor(o.In[i]) }, l.tensor(o.Out[0])
@@ -244,7 +244,7 @@ func (l launcher) statistics(o plan.Step, rows, channels int, kind kernel.Type) 
 
 // running gives every norm the coefficients of mode Eval.
 func (l launcher) running() (launches []launch) {
-	buffers := l.s.running(l.spec.Encoder)
+	buffers := l.s.running(l.calls.Spec.Encoder)
 	for i, n := range l.plan.Norms {
 		c, node := l.norms[i], l.s.net.Nodes[n.Node]
 		buffer := func(i int) driver.Pointer { return buffers.Add(4 * l.s.net.Buffers[node.Buffers[i]].Offset) }
@@ -276,7 +276,7 @@ func (l launcher) pool(o plan.Step) []launch {
 	}
 	name, kind := l.typed("maxpool", o.In[0])
 	c := l.norm(o.Norm[0])
-	args := append([]any{in, c.scale, c.shift, int32(l.spec.Batch)}, append(window, out, l.tensor(o.Out[1]))...)
+	args := append([]any{in, c.scale, c.shift, int32(l.calls.Spec.Batch)}, append(window, out, l.tensor(o.Out[1]))...)
 	return []launch{l.kernel(name, kernel.Pool(kind, batch, y.OH, y.OW, y.In), args...)}
 }
 
@@ -302,7 +302,7 @@ func (l launcher) elements(o plan.Step) []launch {
 	case schedule.BiasGrad:
 		name, kind := l.typed("bias_grad", o.In[0])
 		return l.eachGroup(func(g int) []launch {
-			return []launch{l.kernel(name, kernel.AvgPool(kind, 1, l.spec.Batch, channels), l.of(g, o.In[0]), int32(l.spec.Batch), int32(channels),
+			return []launch{l.kernel(name, kernel.AvgPool(kind, 1, l.calls.Spec.Batch, channels), l.of(g, o.In[0]), int32(l.calls.Spec.Batch), int32(channels),
 				l.grad(g, l.plan.Layers[o.Layer].Bias))}
 		})
 	case schedule.Normalize:

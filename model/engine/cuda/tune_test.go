@@ -27,8 +27,8 @@ func TestMeasuredAlgorithmsAreKept(t *testing.T) {
 		emulator.Record(t)
 		_, p := ready(t, e, net, engine.Spec{Batch: 2})
 		measured = count(emulator.Record(t), "measure direction")
-		out := make([]float32, p.outputs())
-		if err := p.Forward(values(p.inputs(), 1), out); err != nil {
+		out := make([]float32, p.calls.Embeddings())
+		if err := p.Forward(values(p.calls.Images(), 1), out); err != nil {
 			t.Fatal(err)
 		}
 		if err := p.Backward(out, make([]float32, net.NumParams()), nil); err != nil {

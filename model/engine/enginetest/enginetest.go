@@ -5,6 +5,29 @@
 // independence of the number of threads, and the reaction to bad input.
 //
 // An engine's test calls Run; it takes a few seconds.
+//
+// # bf16
+//
+// Rounding decorrelates a deep network from its fp32 self within a few layers:
+// one value that rounds the other way moves hundreds in the next. So a cosine
+// with fp32 says little about one layer. The reference therefore rounds, in
+// float64, exactly what an engine stores: weights of convolutions, feature maps
+// and their gradients, with BatchNorm, addition and ReLU as one operation.
+// Engine onednn is then within a unit of bf16 on every network of the suite but
+// one, which amplifies any difference a hundred thousand times and is left out;
+// without the rounding it is on none. What is left is luck: fp32 arithmetic puts
+// a few values in a hundred thousand on the other side of a boundary between two
+// numbers of bf16, and one of them moves hundreds behind it.
+//
+// An engine whose programs show what they store (engine.Tracer) is held to more:
+// every stored value must be what the float64 layer makes of the engine's own
+// input, rounded. The reference goes on with the engine's value, so that all
+// else is compared as in fp32, on every network. Engine cuda is, on the emulated
+// GPU; its gradients of convolutions' weights are rounded to bf16 besides, as
+// cuDNN gives them (Promise.RoundsWeightGrads). As whole networks three of them
+// are farther than a unit from the reference, by one or two such values each.
+// Whole networks are compared with PyTorch's bf16 in tools/parity, as means over
+// batches.
 package enginetest
 
 import (

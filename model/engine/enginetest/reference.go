@@ -16,7 +16,7 @@ import (
 // convolutions, feature maps, and the gradients of feature maps, each when it
 // is complete. BatchNorm, addition and ReLU in a row are one operation, rounded
 // once. Vectors, statistics and the gradients of parameters are not rounded.
-// With a trace it goes on with what the engine stored instead (see Tracer).
+// With a trace it goes on with what the engine stored instead (see engine.Tracer).
 type reference struct {
 	net     *network.Network
 	batch   int

@@ -7,24 +7,6 @@ import (
 	"mochi/model/engine"
 )
 
-// Tracer is a Program that shows what it stores. In bf16 the suite then holds
-// every stored value against the float64 layer on the engine's own input, and
-// goes on with what the engine has: a value at the boundary between two
-// numbers of bf16, which fp32 arithmetic puts on either side, costs nothing
-// further down, and everything else is compared as sharply as in fp32.
-//
-// Without it whole networks are compared, in which one such value moves
-// hundreds behind it. Whether a network is then within ToleranceBF16 is a
-// matter of luck with its numbers.
-type Tracer interface {
-	engine.Program
-	// Trace returns, by node, the feature maps that the last Forward stored and
-	// the gradients that the last Backward stored for a node's input (that of an
-	// addition, which hands on what it has, is not asked for), [B, C, H, W].
-	// What is missing was stored without arithmetic, or not at all.
-	Trace() (outputs, gradients map[int][]float32)
-}
-
 // traceTolerance is what a stored value may be farther from the float64 layer
 // than rounding explains, relative to the largest of its tensor: sums in fp32.
 const traceTolerance = 3e-5
@@ -37,7 +19,7 @@ type trace struct {
 }
 
 func newTrace(t testing.TB, p engine.Program) *trace {
-	tracer, ok := p.(Tracer)
+	tracer, ok := p.(engine.Tracer)
 	if !ok {
 		return nil
 	}

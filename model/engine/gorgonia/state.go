@@ -34,36 +34,23 @@ func (s *state) Network() *network.Network { return s.net }
 func (s *state) Host(v engine.Vector) []float32 { return s.vectors[v] }
 
 func (s *state) Set(v engine.Vector, values []float32) {
-	dst, ok := s.vectors[v]
-	if !ok {
-		panic(fmt.Sprintf("engine gorgonia: set: there is no vector %d", v))
-	}
-	if len(values) != len(dst) {
-		panic(fmt.Sprintf("engine gorgonia: set vector %d: %d values, %s has %d", v, len(values), s.net.Arch, len(dst)))
-	}
-	copy(dst, values)
+	engine.MustSet(Name, s.net, v, values)
+	copy(s.vectors[v], values)
 }
 
 func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
-	if spec.Batch < 1 {
-		return nil, fmt.Errorf("engine gorgonia: compile %s: batch: %d; at least 1 sample is needed", s.net.Arch, spec.Batch)
+	if err := spec.Validate(); err != nil {
+		return nil, fmt.Errorf("engine gorgonia: compile %s: %w", s.net.Arch, err)
 	}
 	params, buffers := engine.QueryParams, engine.QueryBuffers
-	switch spec.Encoder {
-	case engine.Query:
-	case engine.Key:
+	if spec.Encoder == engine.Key {
 		params, buffers = engine.KeyParams, engine.KeyBuffers
-	default:
-		return nil, fmt.Errorf("engine gorgonia: compile %s: there is no encoder %d", s.net.Arch, spec.Encoder)
-	}
-	if spec.Mode < engine.Train || spec.Mode > engine.Eval {
-		return nil, fmt.Errorf("engine gorgonia: compile %s: there is no mode %d", s.net.Arch, spec.Mode)
 	}
 	c, err := compile(s.team, s.clock, s.net, spec, s.vectors[params], s.vectors[buffers])
 	if err != nil {
 		return nil, fmt.Errorf("engine gorgonia: compile %s: %w", s.net.Arch, err)
 	}
-	return &program{net: s.net, spec: spec, graph: c}, nil
+	return &program{calls: engine.Calls{Engine: Name, Net: s.net, Spec: spec, Groups: 1}, graph: c}, nil
 }
 
 // Close does nothing: the vectors are ordinary memory.

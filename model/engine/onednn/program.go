@@ -9,18 +9,16 @@ import "C"
 
 import (
 	"errors"
-	"fmt"
 	"unsafe"
 
 	"mochi/model/engine"
 	"mochi/model/engine/schedule"
-	"mochi/model/network"
 )
 
 // program implements engine.Program.
 type program struct {
 	s       *state
-	spec    engine.Spec
+	calls   engine.Calls
 	c       *C.ox_program
 	arena   int  // bytes
 	pending bool // a Forward has kept activations for Backward
@@ -43,20 +41,11 @@ type segment struct {
 const segmentSize = 1 << 18
 
 func compile(s *state, spec engine.Spec) (*program, error) {
-	switch {
-	case s.c == nil:
+	if s.c == nil {
 		return nil, errors.New("the state is closed")
-	case spec.Batch < 1:
-		return nil, fmt.Errorf("batch: %d; at least 1 sample is needed", spec.Batch)
-	case spec.Encoder != engine.Query && spec.Encoder != engine.Key:
-		return nil, fmt.Errorf("there is no encoder %d", spec.Encoder)
-	case spec.Mode < engine.Train || spec.Mode > engine.Eval:
-		return nil, fmt.Errorf("there is no mode %d", spec.Mode)
 	}
-	for _, n := range s.net.Nodes {
-		if n.Op == network.OpMaxPool && n.Kernel > maxPoolKernel {
-			return nil, fmt.Errorf("max pooling of %d×%d pixels: %w: at most %d×%d", n.Kernel, n.Kernel, engine.ErrUnsupported, maxPoolKernel, maxPoolKernel)
-		}
+	if err := errors.Join(spec.Validate(), engine.CheckPooling(s.net)); err != nil {
+		return nil, err
 	}
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
@@ -69,7 +58,7 @@ func compile(s *state, spec engine.Spec) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{s: s, spec: spec, arena: plan.Arena, forward: len(plan.Forward), unused: plan.Unused}
+	p := &program{s: s, calls: engine.Calls{Engine: Name, Net: s.net, Spec: spec, Groups: 1}, arena: plan.Arena, forward: len(plan.Forward), unused: plan.Unused}
 	if p.c = C.ox_program_open(s.c, &c, s.e.err); p.c == nil {
 		return nil, s.e.message()
 	}
@@ -82,9 +71,6 @@ func compile(s *state, spec engine.Spec) (*program, error) {
 	p.segment(plan)
 	return p, nil
 }
-
-// maxPoolKernel is the largest window of the pooling kernels.
-const maxPoolKernel = 15
 
 // lanes is the number of parts of a batch: at least two, so that one thread
 // and two give the same bits.
@@ -107,20 +93,17 @@ func (p *program) segment(plan *schedule.Schedule) {
 	}
 }
 
-func (p *program) Spec() engine.Spec { return p.spec }
+func (p *program) Spec() engine.Spec { return p.calls.Spec }
 
 func (p *program) Forward(images, dst []float32) error {
-	net := p.s.net
-	if err := p.check("forward",
-		length{"images", len(images), p.spec.Batch * net.Channels * net.ImageSize * net.ImageSize},
-		length{"destination", len(dst), len(p.embeddings)}); err != nil {
+	if err := p.calls.Forward(p.c == nil, images, dst); err != nil {
 		return err
 	}
 	p.pending = false
 	if err := p.run(0, p.forward, images, nil, nil); err != nil {
-		return p.fail("forward", err)
+		return p.calls.Fail("forward", err)
 	}
-	p.pending = p.spec.Mode == engine.Train
+	p.pending = p.calls.Spec.Mode == engine.Train
 	copy(dst, p.embeddings)
 	return nil
 }
@@ -141,29 +124,18 @@ func (p *program) run(from, to int, images, gradient, grads []float32) error {
 }
 
 func (p *program) Features(dst []float32) {
-	p.must("features", length{"destination", len(dst), len(p.features)})
+	p.calls.Features(p.c == nil, dst)
 	copy(dst, p.features)
 }
 
 func (p *program) Statistics(dst []float32) {
-	if p.spec.Mode == engine.Eval {
-		panic("engine onednn: statistics: a program in mode Eval has none")
-	}
-	p.must("statistics", length{"destination", len(dst), len(p.statistics)})
+	p.calls.Statistics(p.c == nil, dst)
 	copy(dst, p.statistics)
 }
 
 func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) error {
-	if p.spec.Mode != engine.Train {
-		return p.fail("backward", errors.New("the program was not compiled in mode Train"))
-	}
-	if err := p.check("backward",
-		length{"gradients of embeddings", len(dEmbeddings), len(p.embeddings)},
-		length{"destination", len(grads), p.s.net.NumParams()}); err != nil {
+	if err := p.calls.Backward(p.c == nil, p.pending, dEmbeddings, grads); err != nil {
 		return err
-	}
-	if !p.pending {
-		return p.fail("backward", errors.New("it must follow a Forward, once"))
 	}
 	p.pending = false
 	for _, param := range p.unused {
@@ -173,7 +145,7 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 	if ready == nil {
 		if len(p.segments) > 0 {
 			if err := p.run(p.forward, p.segments[len(p.segments)-1].to, nil, dEmbeddings, grads); err != nil {
-				return p.fail("backward", err)
+				return p.calls.Fail("backward", err)
 			}
 		}
 		return nil
@@ -183,7 +155,7 @@ func (p *program) Backward(dEmbeddings, grads []float32, ready func(param int)) 
 	}
 	for _, s := range p.segments {
 		if err := p.run(s.from, s.to, nil, dEmbeddings, grads); err != nil {
-			return p.fail("backward", err)
+			return p.calls.Fail("backward", err)
 		}
 		for _, param := range s.ready {
 			ready(param)
@@ -202,32 +174,4 @@ func (p *program) Close() error {
 	p.c, p.embeddings, p.features, p.statistics = nil, nil, nil, nil
 	p.s.forget(p)
 	return nil
-}
-
-// length is an argument's length beside the right one.
-type length struct {
-	name      string
-	got, want int
-}
-
-func (p *program) check(action string, lengths ...length) error {
-	if p.c == nil {
-		return p.fail(action, errors.New("the program is closed"))
-	}
-	for _, l := range lengths {
-		if l.got != l.want {
-			return p.fail(action, fmt.Errorf("%s: %d values, want %d", l.name, l.got, l.want))
-		}
-	}
-	return nil
-}
-
-func (p *program) must(action string, l length) {
-	if err := p.check(action, l); err != nil {
-		panic(err)
-	}
-}
-
-func (p *program) fail(action string, err error) error {
-	return fmt.Errorf("engine onednn: %s of %s, batch %d: %w", action, p.s.net.Arch, p.spec.Batch, err)
 }

@@ -37,10 +37,7 @@ func newState(e *cpuEngine, net *network.Network) (*state, error) {
 		return nil, fmt.Errorf("engine onednn: state of %s: %w", net.Arch, e.message())
 	}
 	for _, v := range engine.Vectors {
-		n := net.NumParams()
-		if v == engine.QueryBuffers || v == engine.KeyBuffers {
-			n = net.NumBuffers()
-		}
+		n, _ := v.Len(net)
 		s.vectors[v] = unsafe.Slice((*float32)(unsafe.Pointer(C.ox_state_vector(s.c, C.int(v)))), n)
 	}
 	return s, nil
@@ -51,14 +48,8 @@ func (s *state) Network() *network.Network { return s.net }
 func (s *state) Host(v engine.Vector) []float32 { return s.vectors[v] }
 
 func (s *state) Set(v engine.Vector, values []float32) {
-	dst, ok := s.vectors[v]
-	if !ok {
-		panic(fmt.Sprintf("engine onednn: set: there is no vector %d", v))
-	}
-	if len(values) != len(dst) {
-		panic(fmt.Sprintf("engine onednn: set vector %d: %d values, %s has %d", v, len(values), s.net.Arch, len(dst)))
-	}
-	copy(dst, values)
+	engine.MustSet(Name, s.net, v, values)
+	copy(s.vectors[v], values)
 	if v == engine.QueryParams || v == engine.KeyParams {
 		s.e.mu.Lock()
 		defer s.e.mu.Unlock()
@@ -109,11 +100,11 @@ func (s *state) Compile(spec engine.Spec) (engine.Program, error) {
 // lender is a training program of this state whose memory is free and large
 // enough for p: its activations have been read by backward, or never written.
 func (s *state) lender(p *program) *program {
-	if p.spec.Mode == engine.Train {
+	if p.calls.Spec.Mode == engine.Train {
 		return nil
 	}
 	for _, l := range s.programs {
-		if l.spec.Mode == engine.Train && !l.pending && l.arena >= p.arena {
+		if l.calls.Spec.Mode == engine.Train && !l.pending && l.arena >= p.arena {
 			return l
 		}
 	}

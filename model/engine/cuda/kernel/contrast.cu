@@ -13,6 +13,9 @@
 //
 // Sums of synthetic points are collected with integer atomics in fixed point,
 // so that their order does not show.
+//
+// The slow twin, to read first, is plainLoss in model/loss/plain_test.go: one
+// query at a time in float64, every synthetic point built.
 
 // Scalars of a part, as engine.Part….
 enum {

@@ -100,6 +100,9 @@ var Options = []string{"--std=c++17"}
 func (c *Compiler) Compile(source string, t Target) ([]byte, error) {
 	list := append(slices.Clone(Options), "--gpu-architecture="+t.String())
 	argv := (*[1 << 10]*C.char)(C.calloc(C.size_t(len(list)), 8))
+	if argv == nil {
+		return nil, fmt.Errorf("NVRTC: no memory for %d options: %d bytes", len(list), 8*len(list))
+	}
 	defer C.free(unsafe.Pointer(argv))
 	for i, o := range list {
 		argv[i] = C.CString(o)

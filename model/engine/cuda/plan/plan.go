@@ -1,8 +1,9 @@
-// Package plan turns a network into a list of steps on the whole batch, one or
-// more BatchNorm groups, with a place in one block of memory for every tensor, and says what they need
-// besides. It knows no device and runs nothing.
+// Package plan turns a network into a list of steps on the whole batch, which
+// is one BatchNorm group or more. Every tensor has its offset in one block of
+// memory; what the steps need besides is counted. It knows no device and runs
+// nothing.
 //
-// What is computed in which order is package onednn/schedule's lowering, with
+// What is computed in which order is package schedule's lowering, with
 // every normalised map that a convolution reads stored: a library's
 // convolution has no room for a BatchNorm in front of it. Where the lowering
 // ends phases is of no concern to a GPU, and slices do not exist: a step is
