@@ -21,10 +21,12 @@ import (
 
 const module = "mochi"
 
-// rooms says, for every room of the house, which other rooms it may use.
-// A folder belongs to the room with the longest matching name.
+// rooms says, for every room of the house, which other rooms it may use; "x/..."
+// is x and all rooms below it. A folder belongs to the room with the longest
+// matching name.
 var rooms = map[string][]string{
-	"cmd":                         {"coordinator", "coordinator/event", "coordinator/gossip", "coordinator/jetstream", "coordinator/natsbus", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures", "model/limits"},
+	"cmd": {"coordinator/...", "replica/...", "allreduce/...", "model/..."},
+
 	"coordinator":                 {"coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
 	"coordinator/copies":          {"coordinator/event", "coordinator/place", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config"},
 	"coordinator/deal":            {},
@@ -39,16 +41,57 @@ var rooms = map[string][]string{
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
 	"coordinator/protocol/config": {"model/network", "model/limits"},
-	"replica":                     {"coordinator/protocol", "coordinator/gossip", "coordinator/protocol/config", "allreduce", "model", "model/network", "model/figures"},
-	"replica/replicatest/cluster": {"coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce"},
-	"allreduce":                   {"allreduce/natsserver"},
-	"allreduce/natsserver":        {}, // a door of its own: the coordinator embeds a server too
-	"model":                       {"model/figures", "model/limits", "model/network"},
-	"model/figures":               {},
-	"model/limits":                {},
-	"model/network":               {},
-	"tools":                       {"coordinator/protocol", "coordinator/protocol/config", "replica", "allreduce", "model", "model/network", "model/figures"},
-	".":                           {}, // the repository root: this test only
+
+	"replica": {"replica/augment", "replica/checkpoint", "replica/criterion", "replica/data", "replica/input", "replica/queue", "replica/reduction",
+		"coordinator/protocol", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
+		"model", "model/engine", "model/figures", "model/loss", "model/network"},
+	"replica/augment":    {"model/splitmix"},
+	"replica/checkpoint": {"replica/queue", "model/network"},
+	"replica/criterion":  {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},
+	"replica/input":      {"replica/data"},
+	"replica/reduction":  {"allreduce", "model/network"},
+	"replica/data":       {"replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
+	"replica/queue":      {"allreduce", "model/engine"},
+	"replica/replicatest": {"replica", "replica/augment", "replica/checkpoint", "replica/data", "replica/queue", // serves tests and the bench
+		"coordinator/protocol", "coordinator/protocol/config", "allreduce",
+		"model", "model/engine", "model/engine/gorgonia", "model/figures", "model/loss", "model/network"},
+
+	"allreduce":            {"allreduce/natsserver"},
+	"allreduce/natsserver": {}, // a door of its own: the coordinator embeds a server too
+
+	"model":          {"model/engine", "model/figures", "model/loss", "model/network", "model/optim"}, // the method
+	"model/figures":  {},
+	"model/nearest":  {},
+	"model/limits":   {},
+	"model/network":  {},
+	"model/splitmix": {},
+	"model/optim":    {"model/network"},
+	"model/loss":     {"model/engine", "model/figures", "model/nearest", "model/splitmix"},
+	"model/eval":     {"model/engine", "model/nearest", "model/network"},
+
+	// The contract, what engines share, and the engines: none uses another.
+	"model/engine":            {"model/nearest", "model/network"},
+	"model/engine/enginetest": {"model/engine", "model/network"},
+	"model/engine/cpu":        {"model/engine", "model/nearest"},
+	"model/engine/schedule":   {"model/engine", "model/network"},
+	"model/engine/gorgonia":   {"model/engine", "model/engine/cpu", "model/network", "model/optim"},
+	"model/engine/onednn":     {"model/engine", "model/engine/cpu", "model/engine/schedule", "model/nearest", "model/network", "model/optim"},
+	"model/engine/cuda":       {"model/engine", "model/engine/cpu", "model/engine/schedule", "model/nearest", "model/network", "model/optim"},
+
+	"tools": {"coordinator/protocol/...", "replica/...", "allreduce/...", "model/..."},
+	".":     {}, // the repository root: this test only
+}
+
+// testRooms says what the tests of a room may use besides. An external test
+// package (coordinator_test) wires parts together, as cmd does: its imports are
+// free.
+var testRooms = map[string][]string{
+	"replica":               {"model/engine/enginetest", "model/engine/gorgonia", "replica/replicatest"},
+	"model/loss":            {"model/engine/cpu", "model/engine/onednn", "model/engine/cuda"}, // every engine's Contrast against one plain loss
+	"model":                 {"model/engine/cpu"},
+	"model/engine/gorgonia": {"model/engine/enginetest"},
+	"model/engine/onednn":   {"model/engine/enginetest"},
+	"model/engine/cuda":     {"model/engine/enginetest", "model/loss", "model/splitmix"},
 }
 
 // libraries says in which folders a dependency may be imported: those of the
@@ -79,7 +122,8 @@ var noFolders = []string{"pkg", "util", "utils", "common", "helper", "helpers", 
 type pkg struct {
 	dir     string   // relative to the repository root
 	name    string   // of the package
-	imports []string // those of its internal tests and of files behind build tags included
+	imports []string // those of files behind build tags included
+	tests   []string // what its internal tests import, too
 }
 
 // violations lists every import and name that the plan does not allow.
@@ -103,26 +147,37 @@ func violations(pkgs []pkg) []string {
 		if p.name == "main" && from != "cmd" && from != "tools" {
 			fault(p, "package main outside cmd and tools")
 		}
-		for _, path := range p.imports {
+		check := func(path string, allowed []string) {
 			if inside, ok := strings.CutPrefix(path, module+"/"); ok {
 				to := longest(rooms, inside)
-				if to != from && !slices.Contains(rooms[from], to) {
-					fault(p, "imports %s: %s may use %v", inside, from, rooms[from])
+				if to != from && !slices.ContainsFunc(allowed, func(room string) bool { return covers(room, to) }) {
+					fault(p, "imports %s: %s may use %v", inside, from, allowed)
 				}
-				continue
+				return
 			}
 			if host, _, _ := strings.Cut(path, "/"); path != "C" && !strings.Contains(host, ".") {
-				continue // the standard library
+				return // the standard library
 			}
-			library := longest(libraries, path)
-			allowed := libraries[library]
+			places := libraries[longest(libraries, path)]
 			here := func(name string) bool { return name == "*" || slices.Contains(folders, name) }
-			if !slices.ContainsFunc(allowed, here) {
-				fault(p, "imports %s, which belongs in folders named %v", path, allowed)
+			if !slices.ContainsFunc(places, here) {
+				fault(p, "imports %s, which belongs in folders named %v", path, places)
 			}
+		}
+		for _, path := range p.imports {
+			check(path, rooms[from])
+		}
+		for _, path := range p.tests {
+			check(path, slices.Concat(rooms[from], testRooms[from]))
 		}
 	}
 	return found
+}
+
+// covers says whether an entry of rooms means the room to.
+func covers(entry, to string) bool {
+	below, all := strings.CutSuffix(entry, "/...")
+	return to == below || all && strings.HasPrefix(to, below+"/")
 }
 
 // longest is the longest key of table that is path or a parent of it, "" when
@@ -176,14 +231,20 @@ func list(t *testing.T) []pkg {
 			t.Fatal(err)
 		}
 		p := pkg{dir: filepath.ToSlash(dir), name: listed.Name}
-		// An external test package (coordinator_test) wires parts together, as
-		// cmd does, so its imports are free.
-		p.imports = slices.Concat(listed.Imports, listed.TestImports)
+		p.imports, p.tests = listed.Imports, listed.TestImports
 		for _, file := range listed.IgnoredGoFiles {
-			p.imports = append(p.imports, importsOf(t, filepath.Join(listed.Dir, file))...)
+			name, paths := importsOf(t, filepath.Join(listed.Dir, file))
+			switch {
+			case !strings.HasSuffix(file, "_test.go"):
+				p.imports = append(p.imports, paths...)
+			case !strings.HasSuffix(name, "_test"):
+				p.tests = append(p.tests, paths...)
+			}
 		}
-		slices.Sort(p.imports)
-		p.imports = slices.Compact(p.imports)
+		for _, paths := range []*[]string{&p.imports, &p.tests} {
+			slices.Sort(*paths)
+			*paths = slices.Compact(*paths)
+		}
 		pkgs = append(pkgs, p)
 	}
 	if len(pkgs) < 10 {
@@ -192,13 +253,13 @@ func list(t *testing.T) []pkg {
 	return pkgs
 }
 
-func importsOf(t *testing.T, file string) []string {
+// importsOf is the package name and the imports of a file.
+func importsOf(t *testing.T, file string) (name string, paths []string) {
 	t.Helper()
 	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var paths []string
 	for _, i := range f.Imports {
 		path, err := strconv.Unquote(i.Path.Value)
 		if err != nil {
@@ -206,44 +267,56 @@ func importsOf(t *testing.T, file string) []string {
 		}
 		paths = append(paths, path)
 	}
-	return paths
+	return f.Name.Name, paths
 }
 
 // TestArrowsCanFail gives every rule something to find, and a clean house.
 func TestArrowsCanFail(t *testing.T) {
 	clean := []pkg{
-		{"cmd/mochi", "main", []string{"fmt", "mochi/coordinator", "mochi/coordinator/natsbus", "mochi/replica", "mochi/model/engine/gorgonia", "golang.org/x/term"}},
-		{"coordinator", "coordinator", []string{"mochi/coordinator/protocol"}},
-		{"coordinator/jetstream", "jetstream", []string{"mochi/coordinator", "github.com/nats-io/nats.go/jetstream"}},
-		{"replica", "replica", []string{"mochi/coordinator/protocol", "mochi/replica/queue", "mochi/allreduce", "mochi/model/loss"}},
-		{"model/engine/gorgonia", "gorgonia", []string{"gorgonia.org/gorgonia", "mochi/model/network"}},
-		{"allreduce/natsring", "natsring", []string{"github.com/nats-io/nats.go", "golang.org/x/sync/errgroup"}},
-		{"tools/checksamples", "main", []string{"encoding/json"}},
+		{"cmd/mochi", "main", []string{"fmt", "mochi/coordinator", "mochi/coordinator/natsbus", "mochi/replica", "mochi/model/engine/gorgonia", "golang.org/x/term"}, nil},
+		{"coordinator", "coordinator", []string{"mochi/coordinator/protocol"}, nil},
+		{"coordinator/jetstream", "jetstream", []string{"mochi/coordinator", "github.com/nats-io/nats.go/jetstream"}, nil},
+		{"replica", "replica", []string{"mochi/coordinator/protocol", "mochi/replica/queue", "mochi/allreduce", "mochi/model/loss"}, []string{"mochi/model/engine/gorgonia"}},
+		{"model/engine/gorgonia", "gorgonia", []string{"gorgonia.org/gorgonia", "mochi/model/network"}, nil},
+		{"allreduce/natsring", "natsring", []string{"github.com/nats-io/nats.go", "golang.org/x/sync/errgroup"}, nil},
+		{"tools/checksamples", "main", []string{"encoding/json"}, nil},
 	}
 	if found := violations(clean); len(found) > 0 {
 		t.Errorf("a house by the plan: %q", found)
 	}
 	for name, bad := range map[string]pkg{
-		"replica to coordinator":     {"replica", "replica", []string{"mochi/coordinator"}},
-		"replica to jetstream":       {"replica", "replica", []string{"mochi/coordinator/jetstream"}},
-		"coordinator to replica":     {"coordinator", "coordinator", []string{"mochi/replica/queue"}},
-		"coordinator to its adapter": {"coordinator", "coordinator", []string{"mochi/coordinator/jetstream"}},
-		"protocol outward":           {"coordinator/protocol", "protocol", []string{"mochi/coordinator"}},
-		"model to allreduce":         {"model/loss", "loss", []string{"mochi/allreduce"}},
-		"allreduce to model":         {"allreduce", "allreduce", []string{"mochi/model/network"}},
-		"model to the cluster":       {"model", "model", []string{"mochi/coordinator/protocol"}},
-		"to cmd":                     {"tools/x", "main", []string{"mochi/cmd/mochi"}},
-		"nats outside its folders":   {"replica", "replica", []string{"github.com/nats-io/nats.go"}},
-		"a second embedded server":   {"coordinator/natsbus", "natsbus", []string{"github.com/nats-io/nats-server/v2/server"}},
-		"nats in cmd":                {"cmd/mochi", "main", []string{"github.com/nats-io/nats.go"}},
-		"gorgonia in the model":      {"model", "model", []string{"gorgonia.org/tensor"}},
-		"cu in gorgonia":             {"model/engine/gorgonia", "gorgonia", []string{"gorgonia.org/cu"}},
-		"memberlist elsewhere":       {"coordinator", "coordinator", []string{"github.com/hashicorp/memberlist"}},
-		"cgo elsewhere":              {"allreduce/codec", "codec", []string{"C"}},
-		"unknown dependency":         {"replica", "replica", []string{"example.org/new"}},
-		"main in a library":          {"replica/queue", "main", nil},
-		"empty name":                 {"model/util", "util", nil},
-		"no room":                    {"internal/x", "x", nil},
+		"replica to coordinator":     {"replica", "replica", []string{"mochi/coordinator"}, nil},
+		"replica to jetstream":       {"replica", "replica", []string{"mochi/coordinator/jetstream"}, nil},
+		"coordinator to replica":     {"coordinator", "coordinator", []string{"mochi/replica/queue"}, nil},
+		"coordinator to its adapter": {"coordinator", "coordinator", []string{"mochi/coordinator/jetstream"}, nil},
+		"protocol outward":           {"coordinator/protocol", "protocol", []string{"mochi/coordinator"}, nil},
+		"model to allreduce":         {"model/loss", "loss", []string{"mochi/allreduce"}, nil},
+		"allreduce to model":         {"allreduce", "allreduce", []string{"mochi/model/network"}, nil},
+		"model to the cluster":       {"model", "model", []string{"mochi/coordinator/protocol"}, nil},
+		"to cmd":                     {"tools/x", "main", []string{"mochi/cmd/mochi"}, nil},
+		"nats outside its folders":   {"replica", "replica", []string{"github.com/nats-io/nats.go"}, nil},
+		"a second embedded server":   {"coordinator/natsbus", "natsbus", []string{"github.com/nats-io/nats-server/v2/server"}, nil},
+		"nats in cmd":                {"cmd/mochi", "main", []string{"github.com/nats-io/nats.go"}, nil},
+		"gorgonia in the model":      {"model", "model", []string{"gorgonia.org/tensor"}, nil},
+		"cu in gorgonia":             {"model/engine/gorgonia", "gorgonia", []string{"gorgonia.org/cu"}, nil},
+		"memberlist elsewhere":       {"coordinator", "coordinator", []string{"github.com/hashicorp/memberlist"}, nil},
+		"cgo elsewhere":              {"allreduce/codec", "codec", []string{"C"}, nil},
+		"unknown dependency":         {"replica", "replica", []string{"example.org/new"}, nil},
+		"onednn to gorgonia":         {"model/engine/onednn", "onednn", []string{"mochi/model/engine/gorgonia"}, nil},
+		"cuda to onednn":             {"model/engine/cuda/plan", "plan", []string{"mochi/model/engine/onednn/contrast"}, nil},
+		"gorgonia to the schedule":   {"model/engine/gorgonia", "gorgonia", []string{"mochi/model/engine/schedule"}, nil},
+		"a test's engine in loss":    {"model/loss", "loss", []string{"mochi/model/engine/cuda"}, nil},
+		"an engine's test":           {"model/engine/gorgonia", "gorgonia", nil, []string{"mochi/model/engine/onednn"}},
+		"contract to an engine":      {"model/engine", "engine", []string{"mochi/model/engine/cpu"}, nil},
+		"a new engine without entry": {"model/engine/tpu", "tpu", []string{"mochi/model/engine/cpu"}, nil},
+		"model to replica":           {"model/eval", "eval", []string{"mochi/replica/queue"}, nil},
+		"data to the loop":           {"replica/data", "data", []string{"mochi/replica"}, nil},
+		"queue to the data":          {"replica/queue", "queue", []string{"mochi/replica/data"}, nil},
+		"a second user of gorgonia":  {"model/engine/onednn", "onednn", []string{"gorgonia.org/gorgonia"}, nil},
+		"a second user of cgo":       {"model/engine/cpu", "cpu", []string{"C"}, nil},
+		"main in a library":          {"replica/queue", "main", nil, nil},
+		"empty name":                 {"model/util", "util", nil, nil},
+		"no room":                    {"internal/x", "x", nil, nil},
 	} {
 		if found := violations([]pkg{bad}); len(found) != 1 {
 			t.Errorf("%s: found %q, want exactly one violation", name, found)
