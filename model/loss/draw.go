@@ -47,7 +47,8 @@ func unit(u uint64) float32 {
 	return (float32(u>>41) + 0.5) / (1 << 23)
 }
 
-// Draws are explicit draws by rank (0 is the hardest), in place of the seeded ones: golden tests feed two implementations the same.
+// Draws are explicit draws by rank (0 is the hardest) in place of the seeded
+// ones, so that golden tests can feed two implementations the same.
 type Draws struct {
 	First, Second []int32   // [b, s] ranks of n_i and n_j
 	Alpha         []float32 // [b, s] weight of First

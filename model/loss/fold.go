@@ -43,8 +43,7 @@ func (l *Loss) FoldGroups(in Fold, out []Output) error {
 				len(in.Q), len(in.Pos), len(out[j].DQ), b, b, g, l.dim)
 		}
 	}
-	switch {
-	case len(in.Partials) != min(l.cfg.Shards, l.k):
+	if len(in.Partials) != min(l.cfg.Shards, l.k) {
 		return fmt.Errorf("loss: parts of %d shards, want all %d", len(in.Partials), min(l.cfg.Shards, l.k))
 	}
 	for v, p := range in.Partials {

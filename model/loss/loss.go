@@ -32,8 +32,18 @@
 // scratch a thread; never b×K of anything. Nothing is allocated once a batch of
 // the largest size was computed.
 //
+// One point is one 64-bit draw by (seed, step, sample, number). The arithmetic
+// is engine.Contrast, for which each engine has kernels of its own; the oracle
+// of the tests, plainLoss, builds every point.
+//
 // An engine whose Contrast is an engine.Offloader computes Scan and Mix on its
-// device, with a copy of the keys there (device.go); all else is the same.
+// device, with a copy of the shards there (device.go); the fold stays on the
+// CPU. A row is copied again when its checksum, the one that a queue is audited
+// by, is not that of the last time: the B new keys of a step, what an import
+// brings, and what an audit finds changed. Every product with the queue has one
+// of two shapes, a tile of queries and one shard, padded where they are fewer:
+// a library may round otherwise for another shape, and then the bits would
+// depend on the batch, or on who holds what.
 //
 // A query's result is a pure function of the query, its key, the queue and
 // (seed, step, sample index): it depends neither on the other queries of the

@@ -270,7 +270,7 @@ func (w *worker) drawAll(i int) {
 	for s := range shards {
 		v, found := l.shards[s].Index, l.hard.counts[i*shards+s]
 		w.begin[s], w.size[s] = starts[v], starts[v+1]-starts[v]
-		w.thin(at, found, w.size[s])
+		w.keepHardest(at, found, w.size[s])
 		l.drawn.hardAt[i*shards+s] = at
 		at += found
 	}
@@ -347,9 +347,9 @@ func (w *worker) draw(d drawer, kind, points int, given, starting []int32) (curs
 	return w.cursor
 }
 
-// thin leaves, of the hard negatives that were found in a shard, in front those
-// that are among the hardest of all shards, in their order.
-func (w *worker) thin(at, found, among int32) {
+// keepHardest moves those hard negatives of a shard to its front that are among
+// the hardest of all shards, in their order.
+func (w *worker) keepHardest(at, found, among int32) {
 	if among == found || among == 0 {
 		return
 	}

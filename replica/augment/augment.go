@@ -93,8 +93,5 @@ func (r Recipe) Name() string { return r.name }
 // Size is the height and width of a view, pixels.
 func (r Recipe) Size() int { return r.size }
 
-// Random says whether two views of one image differ.
-func (r Recipe) Random() bool { return r.random }
-
 // ViewLen is the length of a view [3, S, S] in float32.
 func (r Recipe) ViewLen() int { return Channels * r.size * r.size }

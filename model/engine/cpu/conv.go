@@ -30,12 +30,6 @@ func (c Conv) Validate() error {
 	return nil
 }
 
-// FLOPs is the work of one pass (forward, or either backward) over a batch:
-// two operations for each product.
-func (c Conv) FLOPs(batch int) float64 {
-	return 2 * float64(batch) * float64(c.OutC*c.OutH()*c.OutW()) * float64(c.InC*c.Kernel*c.Kernel)
-}
-
 // Convolution is a Conv prepared for execution by a Team. It is not safe for
 // concurrent use (its Team may be shared).
 type Convolution struct {

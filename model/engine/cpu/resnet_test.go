@@ -73,7 +73,7 @@ func BenchmarkResNet20(b *testing.B) {
 		net := resNet20(team, batch)
 		var flops float64
 		for _, block := range net {
-			flops += block.conv.FLOPs(batch)
+			flops += block.conv.flops(batch)
 		}
 		b.Run(fmt.Sprintf("forward/threads=%d", threads), func(b *testing.B) {
 			measure(b, flops, func() {
@@ -83,7 +83,7 @@ func BenchmarkResNet20(b *testing.B) {
 			})
 		})
 		b.Run(fmt.Sprintf("backward/threads=%d", threads), func(b *testing.B) {
-			measure(b, 2*flops-net[0].conv.FLOPs(batch), func() {
+			measure(b, 2*flops-net[0].conv.flops(batch), func() {
 				for i := len(net) - 1; i > 0; i-- {
 					net[i].backward(team, batch, net[i-1].g)
 				}

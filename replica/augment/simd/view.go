@@ -1,9 +1,9 @@
 //go:build simd
 
 // Package simd makes views in C, in builds with the tag of that name, which
-// needs a C compiler and no library: resize,
-// colour jitter, grey, blur, flip and normalisation of one view in one call,
-// row by row while a row is in the first cache. It gives the bits of package
+// needs a C compiler and no library. One call resizes a view, jitters its
+// colours, makes it grey, blurs, flips and normalises it, row by row while a row
+// is in the first cache. It allocates nothing in C. It gives the bits of package
 // augment, whose tests compare the two.
 //
 // The same C is compiled for AVX-512, AVX2 and the processor's common subset,
