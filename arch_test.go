@@ -45,28 +45,27 @@ var rooms = map[string][]string{
 	"replica": {"replica/augment", "replica/checkpoint", "replica/criterion", "replica/data", "replica/input", "replica/queue", "replica/reduction",
 		"coordinator/protocol", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
 		"model", "model/engine", "model/figures", "model/loss", "model/network"},
-	"replica/augment":    {"model/splitmix"},
-	"replica/checkpoint": {"replica/queue", "model/network"},
-	"replica/criterion":  {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},
-	"replica/input":      {"replica/data"},
-	"replica/reduction":  {"allreduce", "model/network"},
-	"replica/data":       {"replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
-	"replica/queue":      {"allreduce", "model/engine"},
-	"replica/replicatest": {"replica", "replica/augment", "replica/checkpoint", "replica/data", "replica/queue", // serves tests and the bench
-		"coordinator/protocol", "coordinator/protocol/config", "allreduce",
-		"model", "model/engine", "model/engine/gorgonia", "model/figures", "model/loss", "model/network"},
+	"replica/augment":             {"model/splitmix"},
+	"replica/checkpoint":          {"replica/queue", "model/network"},
+	"replica/criterion":           {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},
+	"replica/input":               {"replica/data"},
+	"replica/reduction":           {"allreduce", "model/network"},
+	"replica/data":                {"replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
+	"replica/queue":               {"allreduce", "model/engine"},
+	"replica/replicatest":         {"replica", "replica/augment", "replica/data", "coordinator/protocol", "coordinator/protocol/config", "allreduce"},                                                                                                // serves tests and the bench
+	"replica/replicatest/cluster": {"replica", "replica/replicatest", "replica/checkpoint", "replica/data", "replica/queue", "coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "allreduce", "model/engine"}, // serves tests: a whole job in memory
 
 	"allreduce":            {"allreduce/natsserver"},
 	"allreduce/natsserver": {}, // a door of its own: the coordinator embeds a server too
 
-	"model":          {"model/engine", "model/figures", "model/loss", "model/network", "model/optim"}, // the method
+	"model":          {"model/engine", "model/figures", "model/limits", "model/loss", "model/network", "model/optim"}, // the method
 	"model/figures":  {},
 	"model/nearest":  {},
 	"model/limits":   {},
 	"model/network":  {},
 	"model/splitmix": {},
 	"model/optim":    {"model/network"},
-	"model/loss":     {"model/engine", "model/figures", "model/nearest", "model/splitmix"},
+	"model/loss":     {"model/engine", "model/figures", "model/limits", "model/nearest", "model/splitmix"},
 	"model/eval":     {"model/engine", "model/nearest", "model/network"},
 
 	// The contract, what engines share, and the engines: none uses another.

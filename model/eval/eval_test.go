@@ -44,32 +44,32 @@ func randomUnit(r *rand.Rand, n, d int) []float32 {
 }
 
 // dumbKNN sorts all training samples and all classes.
-func dumbKNN(train []float32, trainLabels []int32, test []float32, testLabels []int32, d, classes, k int, temperature float64) (float64, float64) {
+func dumbKNN(d int, train, test Labelled, v Vote) (float64, float64) {
 	var first, five, counted int
-	for i, label := range testLabels {
+	for i, label := range test.Labels {
 		if label < 0 {
 			continue
 		}
 		counted++
-		similarity := make([]float32, len(trainLabels))
-		products{}.NT(1, len(trainLabels), d, test[i*d:(i+1)*d], train, similarity)
-		order := make([]int, len(trainLabels))
+		similarity := make([]float32, len(train.Labels))
+		products{}.NT(1, len(train.Labels), d, test.Features[i*d:(i+1)*d], train.Features, similarity)
+		order := make([]int, len(train.Labels))
 		for j := range order {
 			order[j] = j
 		}
 		sort.SliceStable(order, func(a, b int) bool { return similarity[order[a]] > similarity[order[b]] })
-		votes := make([]float64, classes)
-		for _, j := range order[:min(k, len(order))] {
-			if trainLabels[j] >= 0 {
-				votes[trainLabels[j]] += math.Exp(float64(similarity[j]) / temperature)
+		votes := make([]float64, v.Classes)
+		for _, j := range order[:min(v.K, len(order))] {
+			if train.Labels[j] >= 0 {
+				votes[train.Labels[j]] += math.Exp(float64(similarity[j]) / v.Temperature)
 			}
 		}
-		rank := make([]int, classes)
+		rank := make([]int, v.Classes)
 		for c := range rank {
 			rank[c] = c
 		}
 		sort.SliceStable(rank, func(a, b int) bool { return votes[rank[a]] > votes[rank[b]] })
-		for place, c := range rank[:min(5, classes)] {
+		for place, c := range rank[:min(5, v.Classes)] {
 			if c == int(label) && votes[c] > 0 {
 				five++
 				if place == 0 {
@@ -96,8 +96,9 @@ func TestKNNAgainstSorting(t *testing.T) {
 			return labels
 		}
 		trainLabels, testLabels := label(c.n), label(c.m)
-		top1, top5 := KNN(products{}, train, trainLabels, test, testLabels, c.d, c.classes, c.k, 0.1)
-		want1, want5 := dumbKNN(train, trainLabels, test, testLabels, c.d, c.classes, c.k, 0.1)
+		of, against, v := Labelled{train, trainLabels}, Labelled{test, testLabels}, Vote{c.classes, c.k, 0.1}
+		top1, top5 := KNN(products{}, c.d, of, against, v)
+		want1, want5 := dumbKNN(c.d, of, against, v)
 		if top1 != want1 || top5 != want5 {
 			t.Errorf("%+v: top1 %g, top5 %g; sorting gives %g, %g", c, top1, top5, want1, want5)
 		}
@@ -106,16 +107,16 @@ func TestKNNAgainstSorting(t *testing.T) {
 
 func TestKNNEdges(t *testing.T) {
 	train := []float32{1, 0, 0, 1}
-	if top1, top5 := KNN(products{}, train, []int32{1, 0}, train, []int32{1, 0}, 2, 2, 1, 1e-3); top1 != 1 || top5 != 1 {
+	if top1, top5 := KNN(products{}, 2, Labelled{train, []int32{1, 0}}, Labelled{train, []int32{1, 0}}, Vote{2, 1, 1e-3}); top1 != 1 || top5 != 1 {
 		t.Errorf("every sample is its own neighbour, but top1 %g, top5 %g", top1, top5)
 	}
-	if top1, top5 := KNN(products{}, train, []int32{1, 1}, train, []int32{0, -1}, 2, 2, 2, 0.1); top1 != 0 || top5 != 0 {
+	if top1, top5 := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{0, -1}}, Vote{2, 2, 0.1}); top1 != 0 || top5 != 0 {
 		t.Errorf("a class nobody votes for: top1 %g, top5 %g", top1, top5)
 	}
-	if top1, _ := KNN(products{}, train, []int32{1, 1}, train, []int32{-1, -1}, 2, 2, 2, 0.1); top1 != 0 {
+	if top1, _ := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{-1, -1}}, Vote{2, 2, 0.1}); top1 != 0 {
 		t.Errorf("nothing to count: top1 %g", top1)
 	}
-	if top1, _ := KNN(products{}, nil, nil, train, []int32{0, 0}, 2, 2, 2, 0.1); top1 != 0 {
+	if top1, _ := KNN(products{}, 2, Labelled{nil, nil}, Labelled{train, []int32{0, 0}}, Vote{2, 2, 0.1}); top1 != 0 {
 		t.Errorf("no training samples: top1 %g", top1)
 	}
 	defer func() {
@@ -123,7 +124,7 @@ func TestKNNEdges(t *testing.T) {
 			t.Error("lengths that do not match did not panic")
 		}
 	}()
-	KNN(products{}, train, []int32{0}, train, []int32{0, 0}, 2, 2, 2, 0.1)
+	KNN(products{}, 2, Labelled{train, []int32{0}}, Labelled{train, []int32{0, 0}}, Vote{2, 2, 0.1})
 }
 
 func TestGeometryAgainstFormulas(t *testing.T) {
@@ -254,12 +255,12 @@ func TestFeatures(t *testing.T) {
 	}
 	var done []int
 	features := []Feature{Backbone, Embedding}
-	got, err := Features(context.Background(), program, net, features, 10, images, func(n int) { done = append(done, n) })
+	got, err := Features(context.Background(), program, net, features, Images{N: 10, Fill: images, Progress: func(n int) { done = append(done, n) }})
 	if err != nil || fmt.Sprint(done) != "[4 8 10]" || len(got) != 2 {
 		t.Fatalf("%d features, %v, progress %v", len(got), err, done)
 	}
 	for f, length := range []int{3, 2} {
-		alone, err := Features(context.Background(), program, net, features[f:f+1], 10, images, nil)
+		alone, err := Features(context.Background(), program, net, features[f:f+1], Images{N: 10, Fill: images})
 		if err != nil || fmt.Sprint(alone[0]) != fmt.Sprint(got[f]) {
 			t.Errorf("%s alone is not what it is beside the other: %v", features[f], err)
 		}
@@ -307,7 +308,7 @@ func TestFeaturesRefusals(t *testing.T) {
 		{"sample 0: it is not finite", context.Background(), engine.Eval, nil, Backbone, fill(float32(math.NaN()), nil)},
 	} {
 		program := &echo{spec: engine.Spec{Batch: 4, Mode: c.mode}, net: net, fail: c.fail}
-		_, err := Features(c.ctx, program, net, []Feature{c.feature}, 10, c.images, nil)
+		_, err := Features(c.ctx, program, net, []Feature{c.feature}, Images{N: 10, Fill: c.images})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("error %v, want %q", err, c.want)
 		}
@@ -317,7 +318,7 @@ func TestFeaturesRefusals(t *testing.T) {
 func ExampleKNN() {
 	train := []float32{1, 0, 0.6, 0.8, 0, 1}
 	test := []float32{0.8, 0.6, 0, 1}
-	top1, _ := KNN(products{}, train, []int32{0, 1, 1}, test, []int32{1, 1}, 2, 2, DefaultK, DefaultTemperature)
+	top1, _ := KNN(products{}, 2, Labelled{train, []int32{0, 1, 1}}, Labelled{test, []int32{1, 1}}, Vote{2, DefaultK, DefaultTemperature})
 	fmt.Println(top1)
 	// Output: 1
 }

@@ -31,14 +31,21 @@ func (f Feature) Len(net *network.Network) (int, error) {
 	return 0, fmt.Errorf("feature: unknown %q; known are %s, %s", f, Backbone, Embedding)
 }
 
-// Features extracts features of n samples with a program compiled in mode
-// Eval, in one pass: for each of features a new slice [n, length], rows scaled
-// to length 1. images fills dst, [count, C, H, W], with the samples first …
-// first+count−1; the last batch may be smaller than the program's. progress,
-// if not nil, is told the number of samples done after every batch. ctx is
-// asked between batches.
-func Features(ctx context.Context, program engine.Program, net *network.Network, features []Feature, n int,
-	images func(first, count int, dst []float32) error, progress func(done int)) ([][]float32, error) {
+// Images are the samples that features are extracted of.
+type Images struct {
+	N int // samples
+	// Fill fills dst, [count, C, H, W], with the samples first … first+count−1; the
+	// last batch may be smaller than the program's.
+	Fill func(first, count int, dst []float32) error
+	// Progress, if not nil, is told the number of samples done after every batch.
+	Progress func(done int)
+}
+
+// Features extracts features of images with a program compiled in mode Eval, in
+// one pass: for each of features a new slice [n, length], rows scaled to length
+// 1. ctx is asked between batches.
+func Features(ctx context.Context, program engine.Program, net *network.Network, features []Feature, images Images) ([][]float32, error) {
+	n := images.N
 	spec := program.Spec()
 	if spec.Mode != engine.Eval {
 		return nil, fmt.Errorf("features: the program is compiled for training, not for evaluation")
@@ -63,7 +70,7 @@ func Features(ctx context.Context, program engine.Program, net *network.Network,
 		}
 		count := min(spec.Batch, n-first)
 		clear(batch[count*pixels:]) // rows of a short last batch that nobody reads
-		if err := images(first, count, batch[:count*pixels]); err != nil {
+		if err := images.Fill(first, count, batch[:count*pixels]); err != nil {
 			return nil, fmt.Errorf("images of samples %d to %d: %w", first, first+count-1, err)
 		}
 		if err := program.Forward(batch, embeddings); err != nil {
@@ -82,8 +89,8 @@ func Features(ctx context.Context, program engine.Program, net *network.Network,
 				}
 			}
 		}
-		if progress != nil {
-			progress(first + count)
+		if images.Progress != nil {
+			images.Progress(first + count)
 		}
 	}
 	return out, nil

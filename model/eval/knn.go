@@ -27,20 +27,29 @@ const (
 // blockElements bounds one block of similarities, in float32.
 const blockElements = 4 << 20
 
-// KNN classifies test features by their k nearest training features
-// (k is lowered to their number), each voting for its class with weight
-// e^{similarity/temperature}, and returns the shares of test samples whose
-// class gets the most votes and is among the five with the most (ties: the
-// lower class).
-//
-// train is [n, dim] and test [m, dim], rows of length 1; labels are in
-// [0, classes), or −1: such training samples have no vote, such test samples
+// Labelled is features with their classes.
+type Labelled struct {
+	Features []float32 // [n, dim], rows of length 1
+	Labels   []int32   // [n] in [0, classes), −1 where unknown
+}
+
+// Vote is how the nearest training features vote.
+type Vote struct {
+	Classes     int     // at least 1
+	K           int     // nearest features that vote, at least 1; lowered to their number
+	Temperature float64 // above 0; the weight of a vote is e^{similarity/temperature}
+}
+
+// KNN classifies test features of length dim by their k nearest training
+// features, each voting for its class, and returns the shares of test samples
+// whose class gets the most votes and is among the five with the most (ties: the
+// lower class). Training samples without a label have no vote, such test samples
 // are not counted. It panics when lengths do not match.
-func KNN(products engine.Products, train []float32, trainLabels []int32, test []float32, testLabels []int32, dim, classes, k int, temperature float64) (top1, top5 float64) {
-	n, m := len(trainLabels), len(testLabels)
-	if len(train) != n*dim || len(test) != m*dim || k < 1 || classes < 1 || !(temperature > 0) {
+func KNN(products engine.Products, dim int, train, test Labelled, v Vote) (top1, top5 float64) {
+	n, m := len(train.Labels), len(test.Labels)
+	if len(train.Features) != n*dim || len(test.Features) != m*dim || v.K < 1 || v.Classes < 1 || !(v.Temperature > 0) {
 		panic(fmt.Sprintf("eval: kNN of %d and %d values for %d and %d labels × %d, %d classes, k %d, temperature %v",
-			len(train), len(test), n, m, dim, classes, k, temperature))
+			len(train.Features), len(test.Features), n, m, dim, v.Classes, v.K, v.Temperature))
 	}
 	if n == 0 || m == 0 {
 		return 0, 0
@@ -50,14 +59,14 @@ func KNN(products engine.Products, train []float32, trainLabels []int32, test []
 	similarities := make([]float32, rows*columns)
 	voters := make([]*voter, rows)
 	for r := range voters {
-		voters[r] = &voter{nearest: nearest.New(min(k, n)), votes: make([]float64, classes)}
+		voters[r] = &voter{nearest: nearest.New(min(v.K, n)), votes: make([]float64, v.Classes)}
 	}
 	var counted, first, five int
 	for r0 := 0; r0 < m; r0 += rows {
 		block := min(rows, m-r0)
 		for c0 := 0; c0 < n; c0 += columns {
 			width := min(columns, n-c0)
-			products.NT(block, width, dim, test[r0*dim:(r0+block)*dim], train[c0*dim:(c0+width)*dim], similarities[:block*width])
+			products.NT(block, width, dim, test.Features[r0*dim:(r0+block)*dim], train.Features[c0*dim:(c0+width)*dim], similarities[:block*width])
 			parallel(block, func(r int) {
 				if c0 == 0 {
 					voters[r].nearest.Reset()
@@ -65,9 +74,9 @@ func KNN(products engine.Products, train []float32, trainLabels []int32, test []
 				voters[r].nearest.Scan(similarities[r*width:(r+1)*width], c0)
 			})
 		}
-		parallel(block, func(r int) { voters[r].vote(trainLabels, temperature) })
+		parallel(block, func(r int) { voters[r].vote(train.Labels, v.Temperature) })
 		for r := range block {
-			label := testLabels[r0+r]
+			label := test.Labels[r0+r]
 			if label < 0 {
 				continue
 			}

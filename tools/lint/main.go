@@ -1,6 +1,6 @@
 // Command lint checks the Go code and the documents of this repository with
 // everything that lint.toml configures: staticcheck, revive, errcheck, and the
-// rules of this project that no linter knows (house.go, links.go).
+// rules of this project that no linter knows (bytext.go, links.go).
 //
 // It is run in the repository root, by `make lint`, with the linters' programs
 // in the folder of its own:
@@ -32,7 +32,6 @@ type config struct {
 		Exclude      []string // functions, as errcheck writes them
 		ExcludeCalls []string `toml:"exclude_calls"` // last names of calls, whatever the type
 	}
-	House house
 }
 
 const configFile = "tools/lint/lint.toml"
@@ -76,7 +75,7 @@ func run(tags string) (clean bool, err error) {
 		name string
 		run  func() ([]string, error)
 	}{
-		{"house", c.House.check},
+		{"errors by text", byText},
 		{"links", brokenLinks},
 		{"revive", func() ([]string, error) {
 			return tool(programs, "revive", "-config", configFile, "-set_exit_status", "./...")

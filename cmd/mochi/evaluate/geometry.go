@@ -77,7 +77,7 @@ func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOption
 		defer prog.Close()
 		views, done := viewer(images, recipe, func(i int) *rand.Rand { return augment.Seed(o.Seed, 0, i, view) })
 		defer done()
-		f, err := eval.Features(ctx, prog, net, []eval.Feature{eval.Embedding}, images.Len(), views, nil)
+		f, err := eval.Features(ctx, prog, net, []eval.Feature{eval.Embedding}, eval.Images{N: images.Len(), Fill: views})
 		if err != nil {
 			return nil, fmt.Errorf("embed the %s images: %w", r.Split, err)
 		}

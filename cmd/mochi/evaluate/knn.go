@@ -52,31 +52,35 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 		return nil, err
 	}
 	defer prog.Close()
-	extract := func(name string, ds data.Dataset) ([][]float32, []int32, error) {
+	extract := func(name string, ds data.Dataset) ([]eval.Labelled, error) {
 		start, last := time.Now(), time.Now()
 		images, done := viewer(ds, augment.Eval(net.ImageSize), nil)
 		defer done()
-		f, err := eval.Features(ctx, prog, net, o.Features, ds.Len(), images, func(done int) {
+		f, err := eval.Features(ctx, prog, net, o.Features, eval.Images{N: ds.Len(), Fill: images, Progress: func(done int) {
 			if o.Progress != nil && (time.Since(last) > 2*time.Second || done == ds.Len()) {
 				last = time.Now()
 				fmt.Fprintf(o.Progress, "features of the %s images: %d/%d, %.0f images/s\n", name, done, ds.Len(), float64(done)/time.Since(start).Seconds())
 			}
-		})
+		}})
 		if err != nil {
-			return nil, nil, fmt.Errorf("features of the %s images: %w", name, err)
+			return nil, fmt.Errorf("features of the %s images: %w", name, err)
 		}
 		labels := make([]int32, ds.Len())
 		for i := range labels {
 			labels[i] = ds.Label(i)
 		}
-		return f, labels, nil
+		of := make([]eval.Labelled, len(f))
+		for i := range f {
+			of[i] = eval.Labelled{Features: f[i], Labels: labels}
+		}
+		return of, nil
 	}
 	train, test := limit(set.Train, o.Train, o.Corrupt), limit(set.Test, o.Test, o.Corrupt)
-	trainF, trainL, err := extract("training", train)
+	trainOf, err := extract("training", train)
 	if err != nil {
 		return nil, err
 	}
-	testF, testL, err := extract("test", test)
+	testOf, err := extract("test", test)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +91,7 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 			return nil, err
 		}
 		r := KNNResult{Train: train.Len(), Test: test.Len(), Feature: string(feature)}
-		r.Top1, r.Top5 = eval.KNN(e.engine.Products(), trainF[i], trainL, testF[i], testL, dim, set.Train.Classes(), o.K, o.Temperature)
+		r.Top1, r.Top5 = eval.KNN(e.engine.Products(), dim, trainOf[i], testOf[i], eval.Vote{Classes: set.Train.Classes(), K: o.K, Temperature: o.Temperature})
 		results = append(results, r)
 	}
 	return results, nil

@@ -257,20 +257,28 @@ func (e *gpu) release() error {
 // products are cuBLAS's, on copies of the operands.
 type products struct{ e *gpu }
 
-func (p products) NT(m, n, k int, a, b, c []float32) { p.run(true, m, n, k, a, b, c) }
-func (p products) NN(m, n, k int, a, b, c []float32) { p.run(false, m, n, k, a, b, c) }
+func (p products) NT(m, n, k int, a, b, c []float32) { product{p.e, true, m, n, k}.run(a, b, c) }
+func (p products) NN(m, n, k int, a, b, c []float32) { product{p.e, false, m, n, k}.run(a, b, c) }
 
-func (p products) run(nt bool, m, n, k int, a, b, c []float32) {
+// product is one of them: c [m, n] of a [m, k] and b, [n, k] when nt, else [k, n].
+type product struct {
+	e       *gpu
+	nt      bool
+	m, n, k int
+}
+
+func (p product) run(a, b, c []float32) {
+	m, n, k := p.m, p.n, p.k
 	if len(a) < m*k || len(b) < n*k || len(c) < m*n {
 		panic(fmt.Sprintf("engine cuda: product %d×%d×%d of %d and %d values into %d", m, n, k, len(a), len(b), len(c)))
 	}
-	if err := p.try(nt, m, n, k, a[:m*k], b[:n*k], c[:m*n]); err != nil {
+	if err := p.try(a[:m*k], b[:n*k], c[:m*n]); err != nil {
 		panic(fmt.Sprintf("engine cuda: product %d×%d×%d: %v", m, n, k, err))
 	}
 }
 
-func (p products) try(nt bool, m, n, k int, a, b, c []float32) (err error) {
-	if m*n*k == 0 {
+func (p product) try(a, b, c []float32) (err error) {
+	if p.m*p.n*p.k == 0 {
 		clear(c)
 		return nil
 	}
@@ -290,7 +298,7 @@ func (p products) try(nt bool, m, n, k int, a, b, c []float32) (err error) {
 	for _, step := range []func() error{
 		func() error { return p.e.work.Upload(pa, a) },
 		func() error { return p.e.work.Upload(pb, b) },
-		func() error { return p.e.blas.Product(m, n, k, pa, false, pb, nt, pc) },
+		func() error { return p.e.blas.Product(p.m, p.n, p.k, pa, false, pb, p.nt, pc) },
 		func() error { return p.e.work.Download(c, pc) },
 		p.e.work.Synchronize,
 	} {

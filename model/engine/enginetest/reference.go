@@ -220,7 +220,7 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 				dx[xi] += dy[yi] * r.param(n, 0)[wi]
 			})
 		case network.OpBatchNorm:
-			r.backwardBatchNorm(n, in, x, dy, dx, grad(0), grad(1))
+			r.backwardBatchNorm(n, in, x, dy, normGradients{dx, grad(0), grad(1)})
 		case network.OpAdd:
 			copy(dx, dy)
 			arrive(i, n.Inputs[1], slices.Clone(dy))
@@ -272,22 +272,26 @@ func (r *reference) backward(dEmbeddings []float64) []float64 {
 	return grads
 }
 
+// normGradients are what BatchNorm's backward adds to: [like x], [channels] and
+// [channels].
+type normGradients struct{ x, gamma, beta []float64 }
+
 // backwardBatchNorm differentiates y = γ·x̂ + β, x̂ = (x−μ)/σ, through μ and σ
 // (Ioffe and Szegedy 2015, section 3).
-func (r *reference) backwardBatchNorm(n *network.Node, in []int, x, dy, dx, dGamma, dBeta []float64) {
+func (r *reference) backwardBatchNorm(n *network.Node, in []int, x, dy []float64, d normGradients) {
 	mean, variance := r.moments(n, in, x)
 	sigma := make([]float64, len(mean))
 	for c, v := range variance {
 		sigma[c] = math.Sqrt(v + network.BatchNormEpsilon)
 	}
 	each(r.batch, in, func(c, at int) {
-		dGamma[c] += dy[at] * (x[at] - mean[c]) / sigma[c]
-		dBeta[c] += dy[at]
+		d.gamma[c] += dy[at] * (x[at] - mean[c]) / sigma[c]
+		d.beta[c] += dy[at]
 	})
 	count := float64(r.batch * in[1] * in[2])
 	each(r.batch, in, func(c, at int) {
 		hat := (x[at] - mean[c]) / sigma[c]
-		dx[at] += r.param(n, 0)[c] / sigma[c] * (dy[at] - dBeta[c]/count - hat*dGamma[c]/count)
+		d.x[at] += r.param(n, 0)[c] / sigma[c] * (dy[at] - d.beta[c]/count - hat*d.gamma[c]/count)
 	})
 }
 
