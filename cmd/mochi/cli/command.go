@@ -83,8 +83,9 @@ func (c *Command) Complete(flag string, words ...string) { c.complete[flag] = wo
 // Given says whether a flag was set, on the command line or by --config.
 func (c *Command) Given(name string) bool { return c.Changed(name) }
 
-// into makes the command of package cobra, whose output is out and errs.
-func (c *Command) into(out, errs io.Writer) *cobra.Command {
+// into makes the command of package cobra, whose output is out and errs. words
+// are those that settings may be.
+func (c *Command) into(out, errs io.Writer, words map[string][]string) *cobra.Command {
 	c.cobra = &cobra.Command{
 		Use: c.words[len(c.words)-1], Short: c.short,
 		Args: func(_ *cobra.Command, args []string) error { return c.count(args) },
@@ -104,16 +105,16 @@ func (c *Command) into(out, errs io.Writer) *cobra.Command {
 	c.cobra.SetHelpFunc(func(*cobra.Command, []string) { c.help(out) })
 	c.VisitAll(func(f *pflag.Flag) {
 		unquote(f)
-		words, known := c.complete[f.Name]
+		values, known := c.complete[f.Name]
 		if !known {
-			words = settingWords(f.Name)
+			values = words[f.Name]
 		}
 		directive := cobra.ShellCompDirectiveNoFileComp
 		if slices.Contains([]string{"FILE", "DIR", "PATH", "RUN"}, kind(f)) {
 			directive = cobra.ShellCompDirectiveDefault // file names too
 		}
 		// It fails only for a flag that is not there.
-		_ = c.cobra.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(words, directive))
+		_ = c.cobra.RegisterFlagCompletionFunc(f.Name, cobra.FixedCompletions(values, directive))
 	})
 	return c.cobra
 }

@@ -59,6 +59,7 @@ func (p Program) tree(out, errs io.Writer) *cobra.Command {
 		}
 		return Usagef("unknown command %q%s (mochi --help lists them)", args[0], suggestion(root, args[0]))
 	}
+	words := settingWords()
 	groups := map[string]*cobra.Command{}
 	for _, c := range p.Commands() {
 		parent := root
@@ -69,7 +70,7 @@ func (p Program) tree(out, errs io.Writer) *cobra.Command {
 			}
 			parent = groups[c.words[0]]
 		}
-		parent.AddCommand(c.into(out, errs))
+		parent.AddCommand(c.into(out, errs, words))
 	}
 	return root
 }

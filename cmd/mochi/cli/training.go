@@ -47,15 +47,15 @@ func AddTraining(c *Command, use func(name string) bool) *Training {
 }
 
 // Words lists what the setting of that name may be, for help: "linear, mlp".
-func Words(setting string) string { return strings.Join(settingWords(setting), ", ") }
+func Words(setting string) string { return strings.Join(settingWords()[setting], ", ") }
 
-func settingWords(name string) []string {
+// settingWords are the words that settings may be, by name.
+func settingWords() map[string][]string {
+	words := map[string][]string{}
 	for _, s := range config.Settings() {
-		if s.Name == name {
-			return s.Values
-		}
+		words[s.Name] = s.Values
 	}
-	return nil
+	return words
 }
 
 // settingValue notes the text of a setting's flag, for Training.Job to read with
