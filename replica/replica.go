@@ -95,7 +95,9 @@ const farewell = 5 * time.Second
 // returns nil. It returns at once.
 func (r *Replica) Leave(reason string) {
 	if r.leave.CompareAndSwap(false, true) {
-		r.sayLeaving(context.Background(), reason)
+		if err := r.sayLeaving(context.Background(), reason); err != nil {
+			r.log.Warn("the coordinator could not be told of the leave; it will be with the next greeting", "error", err)
+		}
 		r.inbox.poke()
 	}
 }

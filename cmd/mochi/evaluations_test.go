@@ -59,7 +59,7 @@ func TestEvaluationsOfARun(t *testing.T) {
 			t.Errorf("mochi eval geometry: %s %v, the run's %v", name, got[name], want)
 		}
 	}
-	if got["oracle"] != true || got["mochi"] != "12,16,6" || len(got["spread_per_dim"].([]any)) != 16 {
+	if oracle, ok := got["oracle"].(bool); !ok || !oracle || got["mochi"] != "12,16,6" || len(got["spread_per_dim"].([]any)) != 16 {
 		t.Errorf("mochi eval geometry: %v", got)
 	}
 	for feature, want := range map[string]float64{"backbone": knn[3].Top1, "embedding": knn[3].Top1Embedding} {

@@ -153,7 +153,7 @@ func TestSumsSayWhichRowsChanged(t *testing.T) {
 				if storage == BF16 {
 					s.BF16[rng.IntN(len(s.BF16))] ^= 1
 				} else {
-					s.Keys[rng.IntN(len(s.Keys))] += 1
+					s.Keys[rng.IntN(len(s.Keys))]++
 				}
 				for i, c := range copied {
 					if !slices.Equal(c.hashes, q.Held()[i].Sums()) {
