@@ -4,7 +4,6 @@ package onednn
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -214,39 +213,6 @@ func TestUnsupportedPrecisionSaysWhatIsMissing(t *testing.T) {
 	if !errors.Is(err, engine.ErrUnsupported) {
 		t.Errorf("fp8: %v", err)
 	}
-}
-
-func Example() {
-	net, err := network.Build("resnet8", network.Options{Channels: 3, ImageSize: 16, Dim: 4, Head: network.HeadLinear})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	e, err := New(engine.Config{Threads: 2})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer e.Close()
-	state, err := e.NewState(net)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer state.Close()
-	params, _ := net.Init(1)
-	state.Set(engine.QueryParams, params)
-	key, err := state.Compile(engine.Spec{Batch: 2, Mode: engine.Forward})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	embeddings := make([]float32, 2*net.Dim)
-	if err := key.Forward(make([]float32, 2*3*16*16), embeddings); err != nil {
-		fmt.Println(err)
-	}
-	fmt.Println(e.Info().Name, len(embeddings))
-	// Output: onednn 8
 }
 
 // Below the level of bf16 dot products convolutions are computed in fp32.
