@@ -17,7 +17,7 @@ import (
 )
 
 // Version is the protocol's version; both ends must have the same.
-const Version = 1
+const Version = 2
 
 // CoordinatorSubject is where a job's coordinator listens (messages of
 // replicas; requests for status and checkpoints carry a reply subject).
