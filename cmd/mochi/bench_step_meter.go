@@ -16,16 +16,6 @@ import (
 	"mochi/replica/replicatest"
 )
 
-// kernelTimer is implemented by engines that can say how long their
-// convolutions and matrix products took, since they were made.
-type kernelTimer interface{ KernelTime() time.Duration }
-
-// deviceTimer is implemented by engines that time their device by its own clock,
-// by phase, since they were made.
-type deviceTimer interface {
-	DeviceTime() map[string]time.Duration
-}
-
 // benchSamples is the length of the data set that a benchmark pretends to have.
 const benchSamples = 1 << 16
 
@@ -97,10 +87,10 @@ func (m *stepMeter) read() reading {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	r.mallocs = memory.Mallocs
-	if timer, ok := m.eng.(kernelTimer); ok {
+	if timer, ok := m.eng.(engine.KernelTimer); ok {
 		r.kernel = timer.KernelTime()
 	}
-	if timer, ok := m.eng.(deviceTimer); ok {
+	if timer, ok := m.eng.(engine.DeviceTimer); ok {
 		r.device = timer.DeviceTime()
 	}
 	r.at = time.Now()
