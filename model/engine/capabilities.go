@@ -28,6 +28,14 @@ import "time"
 // A group's result depends on that group and on n alone. Its bits are those of
 // a program of one group where convolutions and products are the same for
 // every batch size; libraries choose among several.
+//
+// Hence --groups-at-once is a setting of the job and not of a machine: a member's
+// bits must not depend on how many groups it was dealt, so whole units of n
+// groups are dealt, and a program always computes n. The best n follows from a
+// GPU's memory, which differs between members and is not known when groups are
+// dealt; a default that followed it would make results do so too. For the same
+// reason algorithms come from the library's ranking, or with --tune from a
+// measurement that all members must have in common.
 type Grouped interface {
 	State
 	// CompileGroups fails with ErrUnsupported where Compile would do.
