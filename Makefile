@@ -19,8 +19,11 @@ export GOFLAGS     := -trimpath -buildvcs=false
 
 # Where several goroutines meet; the race detector costs 5 to 25 times.
 RACE := ./allreduce/... ./coordinator/... ./replica/...
-# Of the whole-program tests, those in which most happens at once.
-RACE_PROGRAM := ReplicasAgree|KilledMemberAndJoiner|CoordinatorRestarts|RoundsLeaveNothingBehind
+# Of those, what is about bits rather than goroutines and takes longest.
+RACE_SKIP := ^TestGroupsAtOnceAgree$$
+# Of the whole-program tests, those in which most happens at once. All of them
+# run under the race detector in test-long.
+RACE_PROGRAM := KilledMemberAndJoiner|CoordinatorRestarts
 
 # Of the whole-program tests, those with an engine of this machine.
 ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
@@ -55,14 +58,14 @@ test-pure:
 	CGO_ENABLED=0 go test -timeout 10m ./...
 
 test-race:
-	CGO_ENABLED=1 go test -race -timeout 10m $(RACE)
+	CGO_ENABLED=1 go test -race -timeout 10m -skip '$(RACE_SKIP)' $(RACE)
 	CGO_ENABLED=1 go test -race -timeout 10m -run '$(RACE_PROGRAM)' ./cmd/...
 
 # With the tags of this machine: the packages that hold C, then the programs in
 # which they meet.
 test-engines:
 ifneq ($(ENGINES),)
-	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES) testhooks' ./model/engine/... ./replica/data/... ./replica/augment/...
+	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES) testhooks' ./model/engine/onednn/... ./model/loss ./replica/data/... ./replica/augment/...
 	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
 endif
 
@@ -109,7 +112,8 @@ ptx:
 .PHONY: test-gpu-only
 test-gpu-only: ptx
 	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./model/loss ./cmd/... ./tools/ptx
-	$(GPU) go test -timeout 10m -tags gpu ./model/engine/cuda/... ./model/loss
+	$(GPU) go test -timeout 10m -tags gpu $$(go list ./model/engine/cuda/... | grep -v '/cuda/kernel$$') ./model/loss
+	$(GPU) go test -timeout 10m -tags gpu -run '^TestNVRTC$$' ./model/engine/cuda/kernel # the others run on the CPU, in test-pure
 	$(GPU) go test -timeout 10m -tags gpu -run '^TestGPU$$' ./cmd/mochi
 	@$(MAKE) --no-print-directory gpucheck-only
 	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz

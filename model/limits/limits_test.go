@@ -27,8 +27,8 @@ func TestRange(t *testing.T) {
 		{"at least 0 and below 1", 1, "x: 1 must be at least 0 and below 1"},
 		{"at least 0 and below 1", -0.1, "x: -0.1 must be at least 0 and below 1"},
 		{"above 0", 1e-300, ""}, {"above 0", 0, "x: 0 must be above 0"},
-		{"above 0", math.Inf(1), "x: +Inf must be above 0"}, {"above 0", math.NaN(), "x: NaN must be above 0"},
-		{"at most 2", 2, ""}, {"at most 2", 2.5, "x: 2.5 must be at most 2"}, {"at most 2", math.Inf(-1), "x: -Inf must be at most 2"},
+		{"above 0", math.Inf(1), "x: +Inf must be finite and above 0"}, {"above 0", math.NaN(), "x: NaN must be above 0"},
+		{"at most 2", 2, ""}, {"at most 2", 2.5, "x: 2.5 must be at most 2"}, {"at most 2", math.Inf(-1), "x: -Inf must be finite and at most 2"},
 	} {
 		var want []string
 		if c.want != "" {

@@ -31,7 +31,10 @@ func (r Range) Whole(setting string, value int64, fault Report) {
 
 // Number checks a real number; one that is infinite or none is in no range.
 func (r Range) Number(setting string, value float64, fault Report) {
-	if !r.holds(value) || math.IsInf(value, 0) {
+	switch {
+	case math.IsInf(value, 0) && r.holds(value):
+		fault(setting, "%v must be finite and %s", value, string(r))
+	case !r.holds(value):
 		fault(setting, "%v must be %s", value, string(r))
 	}
 }

@@ -10,7 +10,7 @@ import (
 func NewCompletion() *Command {
 	shells := []string{"bash", "zsh", "fish"}
 	c := NewCommand("completion SHELL", Text{
-		Short: "print the completion of commands, flags and their values for a shell: " + strings.Join(shells, ", "),
+		Short: "print the completion of commands, flags and their values for a shell: " + strings.Join(shells, ", ") + " (bash needs the package bash-completion)",
 		Example: "mochi completion bash > /etc/bash_completion.d/mochi\n" +
 			"mochi completion zsh > \"${fpath[1]}/_mochi\"\n" +
 			"mochi completion fish > ~/.config/fish/completions/mochi.fish",

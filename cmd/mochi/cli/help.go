@@ -20,8 +20,12 @@ func (p Program) help(out io.Writer) {
 
 // list prints a line a command; prefix stands before its name.
 func list(out io.Writer, prefix string, commands []*Command) {
+	width := 16
 	for _, c := range commands {
-		fmt.Fprintf(out, "  %-16s %s\n", prefix+c.Name(), c.short)
+		width = max(width, len(prefix+c.Name()))
+	}
+	for _, c := range commands {
+		fmt.Fprintf(out, "  %-*s %s\n", width, prefix+c.Name(), c.short)
 	}
 }
 

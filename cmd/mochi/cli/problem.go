@@ -19,7 +19,7 @@ func (c *Command) problem(err error) string {
 	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		if all := unknown.GetSpecifiedShortnames(); all != "" { // -bogus
-			name = all
+			name, _, _ = strings.Cut(all, "=")
 		}
 		return "unknown flag --" + name + c.similar(name)
 	case errors.As(err, &bare):

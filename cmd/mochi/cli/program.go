@@ -34,8 +34,20 @@ func (p Program) Commands() (all []*Command) {
 // also what help ends with.
 func (p Program) Execute(args []string, out, errs io.Writer) error {
 	root := p.tree(out, errs)
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") && !asksForHelp(args[0]) {
+		return Usagef("unknown command %q: flags follow the command (mochi --help lists the commands)", args[0])
+	}
 	if found, _, err := root.Find(args); err == nil && found.HasParent() {
-		args = longFlags(found.Flags(), args)
+		words := strings.Fields(found.CommandPath())[1:]
+		if !slices.Equal(args[:len(words)], words) { // eval --k 5 knn
+			return Usagef("%s: its flags follow it (mochi %s --help lists them)", strings.Join(words, " "), strings.Join(words, " "))
+		}
+		var help bool
+		if args, help = longFlags(found.Flags(), args); help {
+			args = append(words, "--help")
+		}
+	} else if len(args) > 0 && asksForHelp(args[0]) {
+		args = []string{"--help"}
 	}
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -48,10 +60,13 @@ func (p Program) Execute(args []string, out, errs io.Writer) error {
 func (p Program) tree(out, errs io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use: "mochi", Short: p.About, SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
-		CompletionOptions:  cobra.CompletionOptions{DisableDefaultCmd: true},
-		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetHelpFunc(func(*cobra.Command, []string) { p.help(out) })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Usagef("%s: %v (mochi --help lists the commands)", c.CommandPath(), err)
+	})
+	root.SetHelpCommand(p.helpCommand(root))
 	root.RunE = func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			p.help(errs)
@@ -86,7 +101,7 @@ func (p Program) group(word string, out io.Writer) *cobra.Command {
 	}
 	g := &cobra.Command{
 		Use: word, Short: strings.Join(last, ", "), Args: cobra.ArbitraryArgs,
-		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // what is wrong is the word
 	}
 	g.RunE = func(_ *cobra.Command, args []string) error {
 		hint := ""
@@ -102,8 +117,26 @@ func (p Program) group(word string, out io.Writer) *cobra.Command {
 	return g
 }
 
+// helpCommand is "mochi help COMMAND", another way to say mochi COMMAND --help.
+func (p Program) helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "help", Hidden: true, DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			words := slices.DeleteFunc(slices.Clone(args), func(w string) bool { return strings.HasPrefix(w, "-") })
+			found, rest, err := root.Find(words)
+			if err != nil || len(rest) > 0 {
+				return Usagef("help: unknown command %q (mochi --help lists them)", strings.Join(words, " "))
+			}
+			return found.Help()
+		},
+	}
+}
+
 // suggestion proposes a command for a misspelt one.
 func suggestion(parent *cobra.Command, word string) string {
+	if word == "" {
+		return ""
+	}
 	if parent.SuggestionsMinimumDistance <= 0 {
 		parent.SuggestionsMinimumDistance = 2
 	}

@@ -72,7 +72,7 @@ func TestUsageErrors(t *testing.T) {
 		"":                        "which command?",
 		"gp home":                 `unknown command "gp"; did you mean mochi go?`,
 		"zzz":                     `unknown command "zzz" (mochi --help`,
-		"--fast":                  "which command?",
+		"--fast":                  `unknown command "--fast"`,
 		"data":                    "data needs one of: mochi data look",
 		"data loko --x 3":         "did you mean mochi data look?",
 		"go":                      "go: PLACE is missing",
@@ -165,5 +165,31 @@ func TestSettingsAreTheKeys(t *testing.T) {
 		if c.Lookup(s.Name) == nil {
 			t.Errorf("no flag --%s", s.Name)
 		}
+	}
+}
+
+// Help is asked for in any of the usual ways, before anything is wrong; words
+// that are no command, and flags before one, are wrong usage.
+func TestHelpAndWrongWords(t *testing.T) {
+	for _, args := range []string{
+		"go --help", "go -help", "go -h", "go --h", "go home -help --bogus", "go --help=false", "data look -help", "help go", "help --json", "help",
+	} {
+		if out, _, err := execute(strings.Fields(args)...); err != nil || !strings.Contains(out, "mochi") {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
+	}
+	for args, want := range map[string]string{
+		"go --bogus --help": "unknown flag --bogus", "go -bo=3 home": "unknown flag --bo", "go -n 3": "unknown flag --n",
+		"--version": `unknown command "--version"`, "--json data look": `unknown command "--json"`, "-hx": `unknown command "-hx"`,
+		"data --arch x look": "flags follow", "data --bogus": "needs one of", "help nowhere": `unknown command "nowhere"`,
+	} {
+		_, _, err := execute(strings.Fields(args)...)
+		var usage UsageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "mean --k?") {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+	if _, _, err := execute(""); err == nil || strings.Contains(err.Error(), "did you mean") {
+		t.Errorf("an empty word: %v", err)
 	}
 }

@@ -513,6 +513,14 @@ func TestSet(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+	// What is no value must not leave a setting as it is.
+	for _, s := range Settings() {
+		for _, none := range []string{"", "null", "~"} {
+			if err := c.Set(s.Name, none); err == nil || !strings.Contains(err.Error(), s.Name+": has no value") {
+				t.Errorf("%s %q: %v", s.Name, none, err)
+			}
+		}
+	}
 }
 
 func TestParseMoCHi(t *testing.T) {

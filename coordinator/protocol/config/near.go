@@ -17,11 +17,11 @@ func didYouMean(name string, names []string) string {
 // Nearest is the one of names that name is most likely a misspelling of, "" when
 // none is near.
 func Nearest(name string, names []string) string {
-	if name == "" {
-		return ""
-	}
 	plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
 	best, distance := "", max(2, len(name)/3)+1
+	if len(name) < 4 { // of a short one little must be left
+		distance = (len(name) + 1) / 2
+	}
 	for _, n := range names {
 		if d := editDistance(plain, n); d < distance {
 			best, distance = n, d

@@ -80,7 +80,10 @@ func (c *Job) Set(name, text string) error {
 		if f.name != name {
 			continue
 		}
-		if problem := f.decode(&yaml.Node{Kind: yaml.ScalarNode, Value: text}); problem != "" {
+		value := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
+		if value.ShortTag() == "!!null" { // it would leave the setting as it is
+			fs.add(name, "has no value")
+		} else if problem := f.decode(value); problem != "" {
 			fs.add(name, "%s", problem)
 		}
 		return fs.err()
