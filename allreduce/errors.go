@@ -29,10 +29,11 @@ var ErrClosed = errors.New("allreduce: group is closed")
 // PeerError says which rank a round failed on. Every rank of the round gets
 // one, and all name the same rank unless two failed at once.
 type PeerError struct {
-	Rank  int    // the suspect
-	Round int64  //
-	Op    string // what was going on: "connect", "all-reduce sum step 7 bucket 2"
-	Err   error  // wraps one of the Err values above or the transport's error
+	Rank   int    // the suspect
+	Origin int    // the rank that found it: this one, or the one that told it
+	Round  int64  //
+	Op     string // what was going on: "connect", "all-reduce sum step 7 bucket 2"
+	Err    error  // wraps one of the Err values above or the transport's error
 }
 
 // Error names the rank, the round, the cause and what to do.

@@ -193,7 +193,7 @@ func (g *Group) failPeer(rank int, cause error) {
 			notice.cause = uint8(i)
 		}
 	}
-	g.fail(&PeerError{Rank: rank, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
+	g.fail(&PeerError{Rank: rank, Origin: g.id.Rank, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
 }
 
 // fail ends the Group; the first caller's error counts.

@@ -168,7 +168,7 @@ func (g *Group) aborted(payload []byte) {
 		return
 	}
 	cause := &reported{notice.origin, notice.text, abortCauses[notice.cause]}
-	g.fail(&PeerError{Rank: notice.suspect, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
+	g.fail(&PeerError{Rank: notice.suspect, Origin: notice.origin, Round: g.id.Round, Op: g.current.String(), Err: cause}, notice)
 }
 
 // down is the transport's word that a neighbour is gone. After an orderly

@@ -36,18 +36,22 @@ func (c *Core) lost(id, why string) {
 // failed takes the report that a member could not finish a step.
 func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 	c.upload.FailedBy(m.ID(), f.Unsaved, c.now)
+	if f.Leaves {
+		c.leavesFailed(m, f)
+		return
+	}
 	r, member := c.course.Round(), c.isMember(m)
 	if member && f.Round < r.Number() {
 		return // of an older round; what is truly fatal will happen again
-	}
-	if f.Fatal {
-		c.fail(fmt.Sprintf("replica %s, step %d: %s", m, f.Step, f.Error))
-		return
 	}
 	if f.NoState {
 		m.Forget()
 	}
 	if !member || f.Round != r.Number() {
+		return
+	}
+	if f.Fatal {
+		c.fail(fmt.Sprintf("replica %s, step %d: %s", m, f.Step, f.Error))
 		return
 	}
 	c.report(event.StepFailed{Replica: about(m), Round: f.Round, Step: f.Step, Suspect: f.Suspect, Error: f.Error})
@@ -66,6 +70,19 @@ func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 	r.End(fmt.Sprintf("step %d failed on %s: %s", f.Step, m, f.Error))
 	if n, enough := c.patience.StepFailed(c.now); enough {
 		c.fail(fmt.Sprintf("step %d failed %d times in a row, last on %s: %s", f.Step, n, m, f.Error))
+	}
+}
+
+// leavesFailed lets a replica go that has trouble of its own: that costs the
+// others a step, and not the job.
+func (c *Core) leavesFailed(m *roster.Replica, f protocol.Failed) {
+	c.report(event.ReplicaFailed{Replica: about(m), Round: f.Round, Step: f.Step, Error: f.Error})
+	c.upload.LostBy(m.ID(), c.now)
+	c.roster.Remove(m)
+	c.patience.Forgive()
+	if c.isMember(m) {
+		c.course.Round().Remove(m)
+		c.course.Round().End(fmt.Sprintf("%s failed: %s", m, f.Error))
 	}
 }
 

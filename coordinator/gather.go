@@ -16,7 +16,7 @@ import (
 // gather begins the next round as soon as that is right, and says why not
 // otherwise.
 func (c *Core) gather() bool {
-	candidates := c.roster.Staying()
+	candidates := c.roster.Ready()
 	holders, gone := c.holders(candidates)
 	if len(holders) > 0 && holders[0].Step() > c.history.At() {
 		c.history.StandAt(holders[0].Step(), "") // they were only away
@@ -240,7 +240,7 @@ func (c *Core) boundary(r *round.Round) string {
 	if i := slices.IndexFunc(members, (*roster.Replica).Leaving); i >= 0 {
 		return members[i].String() + " leaves"
 	}
-	for _, m := range c.roster.Staying() {
+	for _, m := range c.roster.Ready() {
 		if !r.Has(m) && len(members) < c.maxMembers() {
 			return m.String() + " joins"
 		}

@@ -497,7 +497,7 @@ func (m *model) send(msg protocol.Message) {
 }
 
 func (m *model) hello() {
-	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
+	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Config: "c", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
 	if m.holds {
 		h.State = &protocol.Position{Step: m.step, Digest: state(m.step), Shards: m.digests()}
 		for v, bad := range m.bad {

@@ -209,7 +209,7 @@ func (s *scenario) command(line string) {
 		round, step := s.current()
 		s.from(who, protocol.Message{Failed: &protocol.Failed{
 			Round: s.num("round", round), Step: s.num("step", step), Suspect: s.str("suspect", ""),
-			Fatal: s.num("fatal", 0) > 0, NoState: s.num("nostate", 0) > 0, Error: s.str("error", "timeout"),
+			Fatal: s.num("fatal", 0) > 0, NoState: s.num("nostate", 0) > 0, Leaves: s.num("leaves", 0) > 0, Error: s.str("error", "timeout"),
 		}})
 	case "leave":
 		s.from(who, protocol.Message{Leaving: &protocol.Leaving{}})
@@ -312,7 +312,7 @@ func (s *scenario) restart() {
 // hello: step=n holds the state after n; pending=n voted for n, too.
 func (s *scenario) hello(id string) {
 	h := protocol.Hello{
-		ID: id, Name: strings.ToUpper(id), Binary: s.str("binary", "build"), Config: s.str("config", ""),
+		ID: id, Name: strings.ToUpper(id), Binary: s.str("binary", "build"), Config: s.str("config", "cfg"),
 		Numerics: s.str("numerics", ""),
 		Data:     protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
 	}

@@ -261,7 +261,7 @@ func (f *fake) send(m protocol.Message) {
 
 func (f *fake) hello() {
 	h := &protocol.Hello{
-		ID: f.id, Name: f.id, Binary: "build", Data: protocol.Data{Kind: "idx", Train: 1 << 20, Digest: "d"}, Pending: f.pending,
+		ID: f.id, Name: f.id, Binary: "build", Config: "cfg", Data: protocol.Data{Kind: "idx", Train: 1 << 20, Digest: "d"}, Pending: f.pending,
 	}
 	if f.holds {
 		h.State = &protocol.Position{Step: f.step, Digest: f.state()}
@@ -539,7 +539,7 @@ func TestLatecomerIsSentHome(t *testing.T) {
 		}
 	}
 	hello := func(id string) protocol.Message {
-		return protocol.Message{Hello: &protocol.Hello{ID: id, Binary: "build", Data: protocol.Data{Kind: "fake", Train: 80}}}
+		return protocol.Message{Hello: &protocol.Hello{ID: id, Binary: "build", Config: "cfg", Data: protocol.Data{Kind: "fake", Train: 80}}}
 	}
 	fromLate, late := connect("late")
 	fromFirst, first := connect("first")           // ends the job, and stays connected: the coordinator lingers

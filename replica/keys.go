@@ -34,6 +34,7 @@ func (s *session) encodeKeys(ctx context.Context, p *party, batch *input.Step, t
 			return fmt.Errorf("key forward of %s at step %d: %w", s.model.unit(first), s.at.step+1, err)
 		}
 		at += size
+		p.did()
 	}
 	return nil
 }

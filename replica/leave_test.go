@@ -3,11 +3,13 @@ package replica_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mochi/coordinator/protocol"
+	"mochi/model/engine"
 	"mochi/replica"
 	"mochi/replica/data"
 	"mochi/replica/replicatest"
@@ -77,4 +79,49 @@ func TestNoWelcome(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// A replica says that it is ready only once it has an engine: until then nobody
+// waits for it.
+func TestReadyOnceBuilt(t *testing.T) {
+	s := replicatest.NewScript(testConfig(), 1)
+	var said []string
+	s.Heard = func(m protocol.Message) bool {
+		if m.Hello != nil {
+			said = append(said, "hello "+m.Hello.Config)
+		}
+		return false
+	}
+	open := func(p engine.Precision) (engine.Engine, error) {
+		said = append(said, "engine")
+		return openTestEngine(p)
+	}
+	r := replica.New(replica.Config{ID: "r", Engine: open, Link: s, Ring: alone, Data: replicatest.Pictures{N: 30, Size: 12}.Set()})
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"hello ", "engine", "hello " + testConfig().Digest()}; !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
+	}
+}
+
+// One that cannot build says why, and ends with that error.
+func TestCannotBuild(t *testing.T) {
+	s := replicatest.NewScript(testConfig(), 1)
+	var failed *protocol.Failed
+	s.Heard = func(m protocol.Message) bool {
+		if m.Failed != nil {
+			failed = m.Failed
+		}
+		return m.Failed != nil
+	}
+	none := errors.New("no such device")
+	r := replica.New(replica.Config{ID: "r", Link: s, Ring: alone, Data: replicatest.Pictures{N: 30, Size: 12}.Set(),
+		Engine: func(engine.Precision) (engine.Engine, error) { return nil, none }})
+	if err := r.Run(t.Context()); !errors.Is(err, none) {
+		t.Errorf("ended with %v", err)
+	}
+	if failed == nil || !failed.Leaves || failed.Fatal {
+		t.Errorf("reported %+v", failed)
+	}
 }

@@ -64,11 +64,7 @@ type Replica struct {
 	instance string   // of the coordinator
 	session  *session // nil before the first Welcome
 
-	// Shown in heartbeats.
-	status struct {
-		sync.Mutex
-		protocol.Heartbeat
-	}
+	progress progress // shown in heartbeats
 }
 
 // New makes a replica; it does nothing until Run.
@@ -139,6 +135,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		if done || err != nil {
 			return err
 		}
+		if r.session != nil {
+			r.progress.idle()
+		}
 	}
 }
 
@@ -170,7 +169,7 @@ func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
 func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, err error) {
 	switch r.state().on(m) {
 	case join:
-		return false, r.welcome(*m.Welcome)
+		return false, r.welcome(ctx, *m.Welcome)
 	case adopt:
 		r.setInstance(m.Welcome.Instance)
 	case fail:
@@ -234,18 +233,25 @@ func (r *Replica) hello(ctx context.Context) error {
 	return r.sayLeaving(ctx, "leaving") // to a coordinator that may not have heard it
 }
 
-// welcome builds the session, on the first Welcome.
-func (r *Replica) welcome(w protocol.Welcome) error {
+// welcome builds the session, on the first Welcome, which may take minutes (an
+// engine that compiles), and says then that this replica is ready: until then it
+// is no member of a round, and nobody waits for it.
+func (r *Replica) welcome(ctx context.Context, w protocol.Welcome) error {
 	r.setInstance(w.Instance)
+	r.progress.phase(0, 0, protocol.PhaseBuilding)
 	s, err := newSession(r.cfg, w.Config)
 	if err != nil {
+		f := protocol.Failed{Leaves: true, Error: err.Error()}
+		if serr := r.send(ctx, protocol.Message{Failed: &f}); serr != nil {
+			r.log.Warn("the coordinator could not be told", "error", serr)
+		}
 		return err
 	}
 	r.session = s
 	if r.cfg.Joined != nil {
 		r.cfg.Joined(w)
 	}
-	return nil
+	return r.hello(ctx)
 }
 
 func (r *Replica) send(ctx context.Context, m protocol.Message) error {
@@ -280,9 +286,7 @@ func (r *Replica) heartbeats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			r.status.Lock()
-			h := r.status.Heartbeat
-			r.status.Unlock()
+			h := r.progress.now()
 			if err := r.send(ctx, protocol.Message{Heartbeat: &h}); err != nil && ctx.Err() == nil {
 				r.log.Debug("heartbeat not sent", "err", err)
 			}
@@ -292,13 +296,5 @@ func (r *Replica) heartbeats(ctx context.Context) {
 
 func (r *Replica) setInstance(id string) {
 	r.instance = id
-	r.status.Lock()
-	r.status.Instance = id
-	r.status.Unlock()
-}
-
-func (r *Replica) setPhase(round, step int64, phase string) {
-	r.status.Lock()
-	r.status.Round, r.status.Step, r.status.Phase = round, step, phase
-	r.status.Unlock()
+	r.progress.believe(id)
 }

@@ -273,10 +273,22 @@ func TestReplicaEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	// Its own trouble ends the replica, not the job.
 	t.Run("no image can be decoded", func(t *testing.T) {
-		err := run(replicatest.NewScript(testConfig(), 2), replicatest.Pictures{N: 30, Size: 12, Bad: 1})
-		if !errors.Is(err, replica.ErrJobFailed) || !strings.Contains(err.Error(), "picture") {
+		s := replicatest.NewScript(testConfig(), 2)
+		var failed *protocol.Failed
+		s.Heard = func(m protocol.Message) bool {
+			if m.Failed != nil {
+				failed = m.Failed
+			}
+			return m.Failed != nil
+		}
+		err := run(s, replicatest.Pictures{N: 30, Size: 12, Bad: 1})
+		if err == nil || errors.Is(err, replica.ErrJobFailed) || !strings.Contains(err.Error(), "picture") {
 			t.Errorf("got %v", err)
+		}
+		if failed == nil || !failed.Leaves || failed.Fatal || !strings.Contains(failed.Error, "picture") {
+			t.Errorf("reported %+v", failed)
 		}
 	})
 	t.Run("some images cannot", func(t *testing.T) {

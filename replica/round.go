@@ -7,7 +7,9 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/model/loss"
 	"mochi/replica/criterion"
+	"mochi/replica/reduction"
 )
 
 // errSuperseded ends a round because a newer message is in the inbox.
@@ -17,7 +19,8 @@ var errSuperseded = errors.New("superseded by a newer message")
 // between them, and the loss against the queue as they hold it.
 type party struct {
 	*membership
-	ring Ring
+	*progress
+	ring *watchedRing
 	loss criterion.Criterion
 }
 
@@ -34,7 +37,7 @@ func (p *party) wave(model *encoders, wave int) string {
 func (r *Replica) round(ctx context.Context, round protocol.Round) error {
 	m := newMembership(round, r.cfg.ID, r.session.job)
 	if m.rank < 0 {
-		r.setPhase(round.Round, round.Step, "standby")
+		r.progress.phase(round.Round, round.Step, protocol.PhaseWaiting)
 		return nil
 	}
 	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.self().Groups, "reason", round.Reason)
@@ -56,9 +59,9 @@ func (r *Replica) takePart(ctx context.Context, m *membership) error {
 	defer end()
 	s := r.session
 	if err := m.splitUnits(s.model.atOnce); err != nil {
-		return err
+		return &dealError{err}
 	}
-	p := &party{membership: m}
+	p := &party{membership: m, progress: &r.progress}
 	defer func() {
 		if p.ring != nil {
 			p.ring.Close()
@@ -68,7 +71,6 @@ func (r *Replica) takePart(ctx context.Context, m *membership) error {
 		return superseded(attempt, err)
 	}
 	if m.Save {
-		r.setPhase(m.Round.Round, m.Step, "saving")
 		return r.save(ctx, attempt, p)
 	}
 	first := make([]int, len(m.own())) // samples of this member's units
@@ -107,7 +109,7 @@ func superseded(attempt context.Context, err error) error {
 // what the steps of the round need.
 func (r *Replica) prepare(ctx context.Context, p *party) error {
 	s, m := r.session, p.membership
-	r.setPhase(m.Round.Round, m.Step, "preparing")
+	p.phase(m.Round.Round, m.Step, protocol.PhasePreparing)
 	if m.self().State != protocol.FromSelf {
 		s.at.ready = false // until it has all of it
 	}
@@ -118,18 +120,22 @@ func (r *Replica) prepare(ctx context.Context, p *party) error {
 	case protocol.FromCheckpoint:
 		blob, err := r.cfg.Link.Download(ctx, m.Checkpoint)
 		if err != nil {
-			return fmt.Errorf("download checkpoint %s from the coordinator: %w", m.Checkpoint, err)
+			return &givenError{fmt.Errorf("download checkpoint %s from the coordinator: %w", m.Checkpoint, err)}
 		}
+		p.did()
 		if err := s.load(blob); err != nil {
-			return fmt.Errorf("restore checkpoint %s: %w", m.Checkpoint, err)
+			return &givenError{fmt.Errorf("restore checkpoint %s: %w", m.Checkpoint, err)}
 		}
+		p.did()
 	case protocol.FromSelf:
 		s.vote = nil // one that was not followed by its commit is void in a new round
 	}
-	var err error
-	if p.ring, err = r.cfg.Ring(ctx, m.Round, m.rank, s.job.Wire); err != nil {
+	ring, err := r.cfg.Ring(ctx, m.Round, m.rank, s.job.Wire)
+	if err != nil {
 		return &ringError{err}
 	}
+	p.ring = p.progress.ring(ring)
+	p.did()
 	if err := s.queue.transfer(ctx, m, p.ring); err != nil {
 		return err
 	}
@@ -160,33 +166,56 @@ func (s *session) newCriterion(p *party) criterion.Criterion {
 	return criterion.NewLocal(l, s.queue.Queue, p.rows(p.rank, g, n), shape)
 }
 
-// report tells the coordinator why a round failed here. What to do about it
-// is the coordinator's decision: a new round, or the end of the job.
+// report tells the coordinator why a round failed here. What to do about it is
+// the coordinator's decision: a new round, without this replica if it keeps
+// failing, or the end of the job. What is this replica's own trouble ends it,
+// with that error: the others go on.
 func (r *Replica) report(ctx context.Context, m *membership, err error) error {
-	f := protocol.Failed{Round: m.Round.Round, Step: r.session.at.step + 1, Fatal: true, Error: err.Error()}
-	var peer *allreduce.PeerError
-	if errors.As(err, &peer) {
-		f.Fatal = false
+	f := failure(m, err)
+	f.Step = r.session.at.step + 1
+	f.NoState = !r.session.at.ready && !f.Leaves
+	r.log.Warn("step not finished", "round", f.Round, "step", f.Step, "err", err)
+	r.progress.phase(f.Round, f.Step, protocol.PhaseWaiting)
+	if serr := r.send(ctx, protocol.Message{Failed: f}); serr != nil || !f.Leaves {
+		return serr
+	}
+	return fmt.Errorf("this replica leaves the job, which goes on without it: %w", err)
+}
+
+// failure says whose fault an error is: that of the training, of another
+// member, of what the replica was given, or, if nothing else is known, its own.
+func failure(m *membership, err error) *protocol.Failed {
+	f := &protocol.Failed{Round: m.Round.Round, Error: err.Error()}
+	var (
+		peer    *allreduce.PeerError
+		damaged *damagedError
+	)
+	switch {
+	case errors.As(err, new(*reduction.DivergedError)), errors.Is(err, loss.ErrNotFinite), errors.As(err, new(*dealError)):
+		f.Fatal = true
+	case errors.As(err, &peer):
+		f.Follows = peer.Origin != m.rank || errors.Is(err, allreduce.ErrAborted)
 		alive := errors.Is(err, allreduce.ErrAborted) // it gave up for a reason of its own, and reports that itself
 		if !alive && peer.Rank >= 0 && peer.Rank < len(m.Members) {
 			f.Suspect = m.Members[peer.Rank].ID
 		}
+	case errors.As(err, &damaged):
+		f.Damaged = []int{damaged.shard}
+	case errors.As(err, new(*ringError)), errors.As(err, new(*stateError)), errors.As(err, new(*givenError)):
+	default:
+		f.Leaves = true
 	}
-	if errors.As(err, new(*ringError)) {
-		f.Fatal = false
-	}
-	var damaged *damagedError
-	if errors.As(err, &damaged) {
-		f.Fatal, f.Damaged = false, []int{damaged.shard}
-	}
-	var transient *stateError
-	if errors.As(err, &transient) {
-		f.Fatal, f.NoState = false, !r.session.at.ready
-	}
-	r.log.Warn("step not finished", "round", f.Round, "step", f.Step, "err", err)
-	r.setPhase(f.Round, f.Step, protocol.PhaseWaiting)
-	return r.send(ctx, protocol.Message{Failed: &f})
+	return f
 }
+
+// dealError is a deal of groups that does not fit what the engines compute.
+type dealError struct{ error }
+
+// givenError is a state that could not be had from where the round said: the way
+// to it, or the state itself, may be better next time, or elsewhere.
+type givenError struct{ error }
+
+func (e *givenError) Unwrap() error { return e.error }
 
 // ringError is a ring that could not be opened, whatever the reason: members
 // that die meanwhile close connections at any point of it. A new round, with

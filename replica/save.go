@@ -17,6 +17,7 @@ import (
 // tries again later. The attempt ends the gathering, not the upload.
 func (r *Replica) save(ctx, attempt context.Context, p *party) error {
 	s := r.session
+	p.phase(p.Round.Round, s.at.step, protocol.PhaseSaving)
 	keys, labels, err := s.queue.gather(attempt, p.membership, p.ring, s.at.step)
 	if err != nil {
 		if p.rank == 0 {

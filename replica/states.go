@@ -101,11 +101,11 @@ var table = [states][kinds]action{
 	},
 	busy: {
 		nothing: keep, welcome: keep, refused: interrupt, round: interrupt,
-		commit: keep, stop: interrupt, again: keep, snapshot: keep,
+		commit: keep, stop: interrupt, again: keep, snapshot: interrupt,
 	},
 	voted: {
 		nothing: drop, welcome: adopt, refused: interrupt, round: interrupt,
-		commit: apply, stop: interrupt, again: introduce, snapshot: drop,
+		commit: apply, stop: interrupt, again: introduce, snapshot: interrupt,
 	},
 }
 

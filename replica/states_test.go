@@ -151,7 +151,7 @@ func handled(t *testing.T, s state, m protocol.Message) action {
 		return end
 	case s == joining && r.session != nil:
 		return join
-	case r.status.Phase == "standby":
+	case r.progress.now().Phase == protocol.PhaseWaiting:
 		return takePart
 	case len(script.Uploads[4]) > 0:
 		return upload

@@ -33,7 +33,7 @@ func (p *phases) end(name string) {
 func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit, error) {
 	s := r.session
 	t := newPhases()
-	r.setPhase(p.Round.Round, s.at.step+1, "computing")
+	p.phase(p.Round.Round, s.at.step+1, protocol.PhaseComputing)
 	groups, err := s.compute(attempt, p, t)
 	if err != nil {
 		return protocol.Commit{}, err
@@ -42,7 +42,7 @@ func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit,
 		Round: s.vote.round, Step: s.vote.step, Digest: s.vote.digest, Groups: groups,
 		BusyMS: t.ms["key_forward"] + t.ms["query"], Phases: t.ms,
 	}
-	r.setPhase(ready.Round, ready.Step, protocol.PhaseReady)
+	p.phase(ready.Round, ready.Step, protocol.PhaseReady)
 	if err := r.send(ctx, protocol.Message{Ready: &ready}); err != nil {
 		return protocol.Commit{}, err
 	}
@@ -72,6 +72,7 @@ func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.
 		return nil, fmt.Errorf("load the batch of step %d: %w", step, err)
 	}
 	defer s.input.Release()
+	p.did()
 	t.end("load")
 
 	terms := s.sums.Begin(len(p.own()))
@@ -85,7 +86,10 @@ func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.
 	t.end("gather")
 	reports, err := s.encodeQueries(ctx, p, batch, terms)
 	t.end("query")
-	if werr := s.sums.Wait(); err == nil {
+	p.peers(true)
+	werr := s.sums.Wait()
+	p.peers(false)
+	if err == nil {
 		err = werr
 	}
 	t.end("reduce")
@@ -124,6 +128,7 @@ func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step
 			if err := s.model.moco.Forward(batch.Query[wave], q, terms[wave].Query); err != nil {
 				return nil, fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
 			}
+			p.did()
 			if err := s.input.StageQueries(wave + 1); err != nil {
 				return nil, err
 			}
@@ -133,7 +138,7 @@ func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step
 			return nil, fmt.Errorf("the loss of %s at step %d: %w", p.wave(s.model, wave), step, err)
 		}
 		if wave == waves-1 {
-			s.sums.Start(ctx, p.ring, step, p.alone())
+			s.sums.Start(ctx, p.ring.background(), step, p.alone())
 		}
 		if q == nil {
 			continue
@@ -144,9 +149,10 @@ func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step
 		if err := s.backward(losses.DQ, terms[wave].Grads, wave == len(units)-1); err != nil {
 			return nil, fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
 		}
+		p.did()
 	}
 	if waves == 0 { // it has no unit, and nobody asks it for losses
-		s.sums.Start(ctx, p.ring, step, p.alone())
+		s.sums.Start(ctx, p.ring.background(), step, p.alone())
 	}
 	s.sums.Complete()
 	return reports, nil
@@ -198,6 +204,7 @@ func (r *Replica) finish(ctx context.Context, c protocol.Commit) error {
 		s.forget()
 		return &stateError{fmt.Sprintf("step %d was committed with gradients %s, this replica holds others; it needs the state of a peer", c.Step, c.Digest)}
 	}
+	r.progress.phase(c.Round, c.Step, protocol.PhaseApplying)
 	start := time.Now()
 	if err := s.apply(c); err != nil {
 		return err

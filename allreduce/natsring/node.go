@@ -134,7 +134,7 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (a
 			return nil, context.Cause(ctx)
 		}
 		return nil, &allreduce.PeerError{
-			Rank: id.Predecessor(), Round: round, Op: "connect to " + describe(pred),
+			Rank: id.Predecessor(), Origin: id.Rank, Round: round, Op: "connect to " + describe(pred),
 			Err: fmt.Errorf("%w: %v", allreduce.ErrDown, err),
 		}
 	}

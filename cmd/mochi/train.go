@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -195,11 +196,18 @@ func (l *local) train() error {
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(gctx) })
+	var left atomic.Int64
+	left.Store(int64(l.replicas))
 	for i := range l.replicas {
 		group.Go(func() error {
 			select {
 			case <-srv.serving:
-				return l.replica(gctx, nats, i)
+				err := l.replica(gctx, nats, i)
+				if last := left.Add(-1) == 0; err != nil && !last && gctx.Err() == nil && !errors.Is(err, replica.ErrJobFailed) {
+					l.progress.Say("%v; the others go on", err)
+					return nil
+				}
+				return err
 			case <-gctx.Done():
 				return nil // srv says why
 			}

@@ -63,6 +63,19 @@ type Lost struct {
 // EventName implements Event.
 func (Lost) EventName() string { return "replica lost" }
 
+// ReplicaFailed is reported when a replica ends with trouble of its own: memory,
+// files, a device. Its round ends, and the others run the step again.
+type ReplicaFailed struct {
+	Warning
+	Replica
+	Round int64  `json:"round"` // that it was in, 0 when it was none
+	Step  int64  `json:"step"`  // that it could not finish
+	Error string `json:"error"` // what went wrong, in its words
+}
+
+// EventName implements Event.
+func (ReplicaFailed) EventName() string { return "replica failed" }
+
 // AheadOfLog is reported when a replica holds a state whose commit is not in
 // the log. It gets another state.
 type AheadOfLog struct {

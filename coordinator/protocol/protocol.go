@@ -17,7 +17,7 @@ import (
 )
 
 // Version is the protocol's version; both ends must have the same.
-const Version = 2
+const Version = 3
 
 // CoordinatorSubject is where a job's coordinator listens (messages of
 // replicas; requests for status and checkpoints carry a reply subject).
@@ -47,6 +47,10 @@ type Message struct {
 	Leaving   *Leaving   `json:"leaving,omitempty"`
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
 
+	// Of anybody to the coordinator, and its answer.
+	Drain   *Drain   `json:"drain,omitempty"`
+	Drained *Drained `json:"drained,omitempty"`
+
 	// Coordinator to replica.
 	Welcome  *Welcome  `json:"welcome,omitempty"`
 	Refused  *Refused  `json:"refused,omitempty"`
@@ -64,6 +68,10 @@ type Data struct {
 	Train   int    `json:"train"`   // training samples
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
+
+	// Numerics of the engines that computed the job's first step: all later ones
+	// must have the same. Only the coordinator's copy has it; "" before that step.
+	Numerics string `json:"numerics,omitempty"`
 }
 
 // Position is where a state stands: after how many commits, and what it is.
@@ -83,13 +91,15 @@ type Pending struct {
 	Digest string `json:"digest"`
 }
 
-// Hello asks for admission. It is sent on start and again whenever the
-// coordinator answers Again (it has restarted or had given the replica up).
+// Hello asks for admission. It is sent on start; once more, with Config set, when
+// all is built that a round needs (engine, network, data): only then the replica
+// becomes a member; and again whenever the coordinator answers Again (it has
+// restarted or had given the replica up).
 type Hello struct {
 	ID       string    `json:"id"`              // unique to this process
 	Name     string    `json:"name"`            // --name, for people
 	Binary   string    `json:"binary"`          // build identity; must equal the coordinator's
-	Config   string    `json:"config"`          // digest of the Config it runs, "" before the first Welcome
+	Config   string    `json:"config"`          // digest of the Config it is ready to run, "" until it is
 	Data     Data      `json:"data"`            // Kind "" before the first Welcome
 	Engine   string    `json:"engine"`          // engine.Info.Name
 	Numerics string    `json:"numerics"`        // engine.Info.Numerics; the same for all replicas of a job
@@ -103,8 +113,8 @@ type Hello struct {
 	Versions map[string]string `json:"versions,omitempty"` // engine.Info.Versions
 }
 
-// Welcome admits a replica: it becomes a member at the next step boundary,
-// with the next Round.
+// Welcome admits a replica: once it has said that it is ready (Hello.Config) it
+// becomes a member at the next step boundary, with the next Round.
 type Welcome struct {
 	Instance string     `json:"instance"` // this run of the coordinator
 	Config   config.Job `json:"config"`   // everything a replica needs to know
@@ -225,7 +235,9 @@ type Failed struct {
 	Round   int64  `json:"round"`
 	Step    int64  `json:"step"`
 	Suspect string `json:"suspect,omitempty"`  // id of the peer that did not answer, if one is known
-	Fatal   bool   `json:"fatal"`              // trying again would not help (divergence, data, a bug)
+	Fatal   bool   `json:"fatal"`              // trying again would not help anybody: the training diverged, the deal does not fit
+	Leaves  bool   `json:"leaves,omitempty"`   // trouble of this replica's own (memory, files, a device): it ends with the error, the others go on
+	Follows bool   `json:"follows,omitempty"`  // another member found the failure and reports it itself
 	NoState bool   `json:"no_state,omitempty"` // it holds no usable state any more: the next round must bring one
 	Error   string `json:"error"`
 
@@ -242,25 +254,54 @@ type Failed struct {
 // with EndRound, then goes.
 type Leaving struct {
 	Reason string `json:"reason"`
+	// GraceMS is how long it can wait for that, in ms; 0: as long as it takes. A
+	// step that would take longer is given up, and run again without it.
+	GraceMS int64 `json:"grace_ms,omitempty"`
+}
+
+// Drain asks the coordinator to let replicas go as if each had said Leaving. It
+// is answered with Drained, at once; whoever wants to know when they have gone
+// asks again.
+type Drain struct {
+	Replica string `json:"replica"` // name or id
+	GraceMS int64  `json:"grace_ms,omitempty"`
+}
+
+// Drained answers a Drain.
+type Drained struct {
+	Leaving []string `json:"leaving"`         // ids of those of that name that are still here
+	Others  []string `json:"others"`          // names of all others, for people
+	Error   string   `json:"error,omitempty"` // why nobody was asked to leave
 }
 
 // HeartbeatEvery is how often a replica shows life.
 const HeartbeatEvery = 200 * time.Millisecond
 
-// Phases of a replica that is waiting for the coordinator, as heartbeats name
-// them. A member that stays in one of them although the coordinator waits for
-// it has lost a message.
+// Phases of a replica, as heartbeats name them. In the first two it waits for
+// the coordinator: a member that stays in one of them although the coordinator
+// waits for it has lost a message. In all others it is at work.
 const (
 	PhaseReady   = "ready"   // it voted
-	PhaseWaiting = "waiting" // it reported Failed
+	PhaseWaiting = "waiting" // it has nothing to do: it is ready for a round, or reported Failed
+
+	PhaseBuilding  = "building"  // engine, network and data for the job, after the first Welcome
+	PhasePreparing = "preparing" // the state, the ring and the shards of a round
+	PhaseComputing = "computing" // a step, up to its vote
+	PhaseApplying  = "applying"  // a commit
+	PhaseSaving    = "saving"    // a checkpoint is put together
+	PhaseUploading = "uploading" // a checkpoint that the step loop waits for travels
 )
 
-// Heartbeat shows life, at an interval of HeartbeatEvery.
+// Heartbeat shows life, at an interval of HeartbeatEvery, and progress: Done is
+// raised whenever a piece of work is finished, however small. A replica whose
+// heartbeat stays the same while it is at work and not waiting for Peers hangs.
 type Heartbeat struct {
 	Instance string `json:"instance"` // the coordinator it believes in
 	Round    int64  `json:"round"`
 	Step     int64  `json:"step"`
 	Phase    string `json:"phase"`
+	Done     int64  `json:"done,omitempty"`  // pieces of work finished since it started: units, collectives, broadcasts
+	Peers    bool   `json:"peers,omitempty"` // it waits for other members, in a collective
 }
 
 // Again answers a message of a replica that the coordinator does not know.
@@ -286,6 +327,7 @@ type Status struct {
 	Job       string         `json:"job"`
 	Phase     string         `json:"phase"` // waiting, running, stopping, done, failed
 	Reason    string         `json:"reason"`
+	Since     string         `json:"since,omitempty"` // RFC 3339: since when Reason has been so
 	Step      int64          `json:"step"`
 	Steps     int64          `json:"steps"` // of the whole job
 	Epoch     int            `json:"epoch"`
@@ -318,8 +360,13 @@ type ReplicaState struct {
 	ID     string  `json:"id"`
 	Name   string  `json:"name"`
 	Engine string  `json:"engine"`
-	State  string  `json:"state"` // joining, member, leaving, standby
-	Rank   int     `json:"rank"`  // −1 when not in the round
+	State  string  `json:"state"`            // building, joining, waiting, excluded, member, leaving, standby
+	Why    string  `json:"why,omitempty"`    // it is excluded, or waits; in words
+	Until  string  `json:"until,omitempty"`  // RFC 3339: how long it is excluded or waits
+	Faults int     `json:"faults,omitempty"` // rounds that failed because of it, or of a peer and it, lately
+	Phase  string  `json:"phase,omitempty"`  // what it does, by its last heartbeat
+	Since  string  `json:"since,omitempty"`  // RFC 3339: its last progress
+	Rank   int     `json:"rank"`             // −1 when not in the round
 	Groups int     `json:"groups"`
 	StepMS float64 `json:"step_ms"` // its own computation, smoothed
 

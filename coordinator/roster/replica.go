@@ -46,6 +46,9 @@ func (r *Replica) String() string { return fmt.Sprintf("%s (%s)", r.hello.Name, 
 // Hello is the last Hello it said.
 func (r *Replica) Hello() protocol.Hello { return r.hello }
 
+// Ready says whether it has built what a round needs.
+func (r *Replica) Ready() bool { return r.hello.Config != "" }
+
 // Rank is that in the current or its last round, −1 before any.
 func (r *Replica) Rank() int { return r.rank }
 

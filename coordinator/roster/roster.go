@@ -55,6 +55,12 @@ func (s *Roster) Staying() []*Replica {
 	return slices.DeleteFunc(s.All(), (*Replica).Leaving)
 }
 
+// Ready lists those that can be members of a round: they have built what it
+// needs and did not ask to leave. Ordered as All.
+func (s *Roster) Ready() []*Replica {
+	return slices.DeleteFunc(s.Staying(), func(r *Replica) bool { return !r.Ready() })
+}
+
 // NewRanks gives the members of a new round their ranks, and nobody else one.
 func (s *Roster) NewRanks(members []*Replica) {
 	for _, r := range s.replicas {

@@ -62,8 +62,9 @@ func (s *Script) Send(_ context.Context, m protocol.Message) error {
 		return nil
 	}
 	switch {
-	case m.Hello != nil:
+	case m.Hello != nil && m.Hello.Config == "":
 		s.Say(protocol.Message{Welcome: &protocol.Welcome{Instance: "script", Config: s.Job}})
+	case m.Hello != nil: // it is ready
 		s.Say(protocol.Message{Round: s.Round(m.Hello.ID)})
 	case m.Ready != nil:
 		c := s.Commit(*m.Ready)
