@@ -27,7 +27,8 @@ const module = "mochi"
 var rooms = map[string][]string{
 	"cmd": {"coordinator/...", "replica/...", "allreduce/...", "model/..."},
 
-	"coordinator":                 {"coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"coordinator":                 {"coordinator/blame", "coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"coordinator/blame":           {},
 	"coordinator/copies":          {"coordinator/event", "coordinator/place", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config"},
 	"coordinator/deal":            {},
 	"coordinator/event":           {},

@@ -24,7 +24,8 @@
 // with the parts it concerns; then advance does what has become possible. What
 // a Core knows is in those parts, a package each: who is here (roster), what is
 // committed (history), the copies of the queue (copies), the round in hand and
-// the course of the job (round), and how long to wait (patience). Each keeps
+// the course of the job (round), how long to wait (patience), and whose fault it
+// is that rounds fail (blame). Each keeps
 // its fields to itself; only Core knows them all, and no part another's state.
 // Package place and package deal compute who holds and who does what, package
 // event lists what is told to people.
@@ -41,6 +42,7 @@ import (
 	"fmt"
 	"time"
 
+	"mochi/coordinator/blame"
 	"mochi/coordinator/copies"
 	"mochi/coordinator/event"
 	"mochi/coordinator/history"
@@ -89,8 +91,15 @@ type Core struct {
 	copies   *copies.Copies
 	course   *round.Course
 	patience *patience.Patience
+	blame    *blame.Blame
+
+	tried   []string // members of a round that failed, the oldest first: one of them may be left out of the next
+	split   split    // members that could not agree
+	trouble string   // what the last replica died of, if it said so, since the last step
 
 	latest CommitRecord // for Status
+	since  time.Time    // since when what is awaited is
+	awaits string       // what is
 }
 
 // NewCore makes the core of a job that begins, or goes on from what the log
@@ -106,7 +115,7 @@ func NewCore(cfg CoreConfig) *Core {
 	}
 	return &Core{
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
-		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits),
+		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(),
 	}
 }
 
@@ -124,6 +133,9 @@ func (c *Core) Step(now time.Time, in Input) Plan {
 		}
 	}
 	for c.advance() {
+	}
+	if awaits := c.course.Explain(); awaits != c.awaits {
+		c.awaits, c.since = awaits, now
 	}
 	return Plan{Actions: c.plan, Reason: c.course.Explain()}
 }

@@ -34,7 +34,11 @@ func (c *Core) storeFailed(e StoreFailed) {
 	switch {
 	case !c.upload.Of(e.Step):
 	case c.course.Finishing():
-		c.fail(fmt.Sprintf("the checkpoint of step %d could not be stored: %s", e.Step, e.Error))
+		reason := fmt.Sprintf("the checkpoint of step %d could not be stored: %s", e.Step, e.Error)
+		if why := c.course.Failing(); why != "" {
+			reason = why + "; besides, " + reason
+		}
+		c.finish(true, reason)
 	default:
 		c.upload.Drop()
 	}
@@ -58,6 +62,10 @@ func (c *Core) conclude() bool {
 	u := &c.upload
 	switch {
 	case !u.Wanted():
+		if why := c.course.Failing(); why != "" {
+			c.finish(true, why)
+			return false
+		}
 		reason := fmt.Sprintf("stopped after step %d: %s", c.history.At(), c.course.Stopping())
 		if total := c.Total(); total > 0 && c.history.At() >= total {
 			reason = fmt.Sprintf("all %d steps are done", total)
@@ -110,16 +118,30 @@ func (c *Core) unsaved() bool {
 	if saved := c.history.Checkpoint(); saved != nil {
 		last = fmt.Sprintf("step %d", saved.Step)
 	}
+	if why := c.course.Failing(); why != "" {
+		c.finish(true, fmt.Sprintf("%s; besides, the state after step %d was lost before it was stored", why, c.upload.Step()))
+		return false
+	}
 	c.finish(false, fmt.Sprintf("stopped (%s), but the state after step %d was lost before it was stored; started again, the job goes on from %s", c.course.Stopping(), c.upload.Step(), last))
 	return false
 }
 
-// fail ends the job as failed.
+// fail ends the job as failed, once the state after the last commit is stored
+// if somebody holds it: what was trained until then is not to blame.
 func (c *Core) fail(reason string) {
-	if r := c.course.Round(); r != nil && r.Open() {
+	r := c.course.Round()
+	if r != nil && r.Open() {
 		c.do(Record{r.CloseStep().Record}) // it is committed whatever happens now
 	}
-	c.finish(true, reason)
+	if c.course.Failing() != "" || c.history.Restorable(c.history.At()) || c.cover(c.roster.All()) < c.history.At() {
+		c.finish(true, reason)
+		return
+	}
+	c.course.Fail(reason)
+	c.report(event.Failing{Reason: reason, Step: c.history.At()})
+	if r != nil {
+		r.End(reason)
+	}
 }
 
 // finish ends the job and sends the replicas home.

@@ -18,7 +18,7 @@ func (c *Core) lost(id, why string) {
 	if m == nil {
 		return
 	}
-	c.roster.Remove(m)
+	c.dies(m)
 	reason := fmt.Sprintf("%s lost: %s", m, why)
 	if m.Leaving() {
 		reason = m.String() + " left"
@@ -40,6 +40,7 @@ func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 		c.leavesFailed(m, f)
 		return
 	}
+	c.charge(m, f)
 	r, member := c.course.Round(), c.isMember(m)
 	if member && f.Round < r.Number() {
 		return // of an older round; what is truly fatal will happen again
@@ -68,8 +69,10 @@ func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 		return // it only shares the fate of the round
 	}
 	r.End(fmt.Sprintf("step %d failed on %s: %s", f.Step, m, f.Error))
-	if n, enough := c.patience.StepFailed(c.now); enough {
-		c.fail(fmt.Sprintf("step %d failed %d times in a row, last on %s: %s", f.Step, n, m, f.Error))
+	c.patience.StepFailed(c.now)
+	c.tried = oldestFirst(r.Members())
+	if r.World() == 1 {
+		c.failsAlone(m, f)
 	}
 }
 
@@ -78,11 +81,16 @@ func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 func (c *Core) leavesFailed(m *roster.Replica, f protocol.Failed) {
 	c.report(event.ReplicaFailed{Replica: about(m), Round: f.Round, Step: f.Step, Error: f.Error})
 	c.upload.LostBy(m.ID(), c.now)
-	c.roster.Remove(m)
+	c.trouble = f.Error
+	c.dies(m)
 	c.patience.Forgive()
-	if c.isMember(m) {
-		c.course.Round().Remove(m)
-		c.course.Round().End(fmt.Sprintf("%s failed: %s", m, f.Error))
+	if r := c.course.Round(); c.isMember(m) {
+		first := r.Ending() == ""
+		r.Remove(m)
+		r.End(fmt.Sprintf("%s failed: %s", m, f.Error))
+		if first {
+			c.failsAlone(m, f)
+		}
 	}
 }
 

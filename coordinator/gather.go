@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"mochi/coordinator/copies"
 	"mochi/coordinator/deal"
@@ -16,7 +17,10 @@ import (
 // gather begins the next round as soon as that is right, and says why not
 // otherwise.
 func (c *Core) gather() bool {
-	candidates := c.roster.Ready()
+	if c.tried != nil && !c.patience.Pausing(c.now) { // all reports of it are in
+		c.leaveOut()
+	}
+	candidates := c.candidates()
 	holders, gone := c.holders(candidates)
 	if len(holders) > 0 && holders[0].Step() > c.history.At() {
 		c.history.StandAt(holders[0].Step(), "") // they were only away
@@ -25,6 +29,10 @@ func (c *Core) gather() bool {
 	total := c.Total()
 	if c.course.Stopping() != "" || total > 0 && at >= total && (len(holders) > 0 || c.safe(at)) {
 		return c.beginFinish()
+	}
+	if since, giveUp := c.patience.Nobody(c.now, len(c.roster.All()) == 0); giveUp {
+		c.fail(fmt.Sprintf("there has been no replica since %s (--give-up)%s", since.UTC().Format(time.RFC3339), c.lastTrouble()))
+		return false
 	}
 	if c.patience.Pausing(c.now) {
 		return c.wait("pausing after a failed step")
@@ -51,7 +59,7 @@ func (c *Core) gather() bool {
 		}
 	}
 	if len(candidates) < need {
-		return c.wait("waiting for replicas: %d of %d are here", len(candidates), need)
+		return c.wait("waiting for replicas: %d of %d are here%s", len(candidates), need, c.absent())
 	}
 	c.begin(candidates, holders, false)
 	return true
@@ -173,6 +181,9 @@ func (c *Core) begin(candidates, holders []*roster.Replica, save bool) {
 	}, c.now)
 	c.do(Reserve{r.Number()})
 	c.roster.NewRanks(members)
+	for _, m := range members {
+		m.Enters(c.now)
+	}
 	msg := c.announcement(r, holders, save)
 	for _, m := range ordered { // those on standby too: their old round is over
 		c.send(m.ID(), protocol.Message{Round: msg})
@@ -241,7 +252,7 @@ func (c *Core) boundary(r *round.Round) string {
 		return members[i].String() + " leaves"
 	}
 	for _, m := range c.roster.Ready() {
-		if !r.Has(m) && len(members) < c.maxMembers() {
+		if _, _, held := c.heldBack(m); !held && !r.Has(m) && len(members) < c.maxMembers() {
 			return m.String() + " joins"
 		}
 	}

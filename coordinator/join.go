@@ -37,6 +37,7 @@ func (c *Core) hello(version int, h protocol.Hello) {
 		r = c.roster.Admit(h, c.now)
 		c.report(event.Joined{Replica: about(r), Engine: h.Engine, Threads: h.Threads})
 	}
+	c.blame.Returned(r.Name(), r.ID())
 	if !r.Says(h, c.now) {
 		c.welcome(h.ID)
 		return

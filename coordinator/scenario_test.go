@@ -249,7 +249,14 @@ func (s *scenario) command(line string) {
 			s.out = append(s.out, fmt.Sprintf("  %d repaired", q.Repairs))
 		}
 		for _, r := range st.Replicas {
-			s.out = append(s.out, fmt.Sprintf("  %s %s rank=%d groups=%d", r.ID, r.State, r.Rank, r.Groups))
+			line := fmt.Sprintf("  %s %s rank=%d groups=%d", r.ID, r.State, r.Rank, r.Groups)
+			if r.Faults > 0 {
+				line += fmt.Sprintf(" faults=%d", r.Faults)
+			}
+			if until, err := time.Parse(time.RFC3339, r.Until); err == nil {
+				line += fmt.Sprintf(" for=%v (%s)", until.Sub(s.now).Round(time.Second), r.Why)
+			}
+			s.out = append(s.out, line)
 		}
 	default:
 		s.t.Fatalf("unknown command %q", line)
@@ -289,6 +296,7 @@ func (s *scenario) job() {
 		s.cfg.Head = &s.cfg.Tail[n-1]
 	}
 	s.cfg.Limits.RebalanceMin = int(s.num("rebalance", 0))
+	s.cfg.Limits.GiveUp = time.Duration(s.num("give-up", 0)) * time.Second
 	if s.num("cold", 0) > 0 {
 		s.cfg.Limits.Grace = -1
 	}
@@ -312,7 +320,7 @@ func (s *scenario) restart() {
 // hello: step=n holds the state after n; pending=n voted for n, too.
 func (s *scenario) hello(id string) {
 	h := protocol.Hello{
-		ID: id, Name: strings.ToUpper(id), Binary: s.str("binary", "build"), Config: s.str("config", "cfg"),
+		ID: id, Name: s.str("name", strings.ToUpper(id)), Binary: s.str("binary", "build"), Config: s.str("config", "cfg"),
 		Numerics: s.str("numerics", ""),
 		Data:     protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
 	}

@@ -451,7 +451,7 @@ func TestDisagreementFailsTheJob(t *testing.T) {
 	}
 	for _, f := range []*fake{a, b} {
 		<-f.done
-		if f.err == nil || !strings.Contains(f.err.Error(), "gradients of b (b) differ") {
+		if f.err == nil || !strings.Contains(f.err.Error(), "gradients of a (a), b (b) differ") {
 			t.Errorf("replica %s heard %v", f.id, f.err)
 		}
 	}

@@ -1,6 +1,8 @@
 package coordinator
 
 import (
+	"time"
+
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/roster"
 )
@@ -10,6 +12,9 @@ func (c *Core) Status() protocol.Status {
 	s := protocol.Status{
 		Phase: c.course.Phase(), Reason: c.course.Explain(), Step: c.history.At(), Steps: c.Total(), Round: c.course.Last(),
 		Loss: c.latest.Loss, ImagesPS: c.latest.ImagesPS, Data: c.data,
+	}
+	if !c.since.IsZero() {
+		s.Since = stamp(c.since)
 	}
 	if cursor, ok := c.history.CursorAfter(c.history.At()); ok && c.data.Train > 0 {
 		s.Epoch = int(cursor / int64(c.data.Train))
@@ -24,20 +29,30 @@ func (c *Core) Status() protocol.Status {
 	return s
 }
 
+// stamp is a time as a Status has it.
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
 func (c *Core) replicaState(m *roster.Replica) protocol.ReplicaState {
 	h := m.Hello()
 	s := protocol.ReplicaState{
 		ID: m.ID(), Name: m.Name(), Engine: h.Engine, State: "joining", Rank: -1, StepMS: m.MSPerGroup(),
 		Device: h.Device, Versions: h.Versions,
 	}
+	until, why, held := c.heldBack(m)
 	switch r := c.course.Round(); {
-	case r == nil:
-	case r.Has(m):
+	case !m.Ready():
+		s.State = "building"
+	case r != nil && r.Has(m):
 		s.State, s.Rank, s.Groups = "member", m.Rank(), len(r.Groups(m))
 		s.StepMS = m.MSPerGroup() * float64(s.Groups)
-	case len(r.Members()) >= c.maxMembers():
+	case held && c.blame.Faults(m.ID()) > 0:
+		s.State, s.Why, s.Until = "excluded", why, stamp(until)
+	case held:
+		s.State, s.Why, s.Until = "waiting", why, stamp(until)
+	case r != nil && len(r.Members()) >= c.maxMembers():
 		s.State = "standby"
 	}
+	s.Faults = c.blame.Faults(m.ID())
 	if m.Leaving() {
 		s.State = "leaving"
 	}

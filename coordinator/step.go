@@ -32,7 +32,10 @@ func (c *Core) ready(m *roster.Replica, v *protocol.Ready) {
 // decide compares the votes once all are in and asks for the append.
 func (c *Core) decide() bool {
 	r := c.course.Round()
-	if majority, others := r.CompareVotes(); len(others) > 0 {
+	if majority, others := r.CompareVotes(); len(others) >= len(majority) {
+		c.undecided(r, len(majority))
+		return true
+	} else if len(others) > 0 {
 		c.disagree(r, "gradients", r.Step(), others, len(majority))
 		return true
 	}
@@ -70,7 +73,7 @@ func (c *Core) appendFailed(e AppendFailed) {
 		c.do(Finish{Failed: true, Fenced: true, Reason: e.Error})
 		return
 	}
-	c.fail(fmt.Sprintf("step %d could not be logged: %s", e.Step, e.Error))
+	c.finish(true, fmt.Sprintf("step %d could not be logged: %s", e.Step, e.Error))
 }
 
 // publish makes a step final for the members. What ends the round or stores a
@@ -101,6 +104,7 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	}
 	c.history.StandAt(commit.Step, "")
 	c.patience.Committed()
+	c.trouble = ""
 	c.sendAgain()
 }
 
@@ -134,9 +138,13 @@ func (c *Core) closeStep() bool {
 	record := reports.Record
 	step := record.Commit.Step
 	majority, others := reports.Compare()
+	worked := make([]string, 0, len(majority))
 	for _, m := range majority {
 		m.Holds(step, reports.Of(m).StateDigest, reports.Of(m).Shards)
+		m.Worked()
+		worked = append(worked, m.ID())
 	}
+	c.blame.Worked(worked)
 	record.Digest, record.StateDigest = reports.Digests(majority)
 	c.do(Record{record})
 	if len(majority) > 0 {
@@ -167,6 +175,43 @@ func (c *Core) closeStep() bool {
 		}
 	}
 	return true
+}
+
+// split is a vote without a majority: what each member said of a step.
+type split struct {
+	step    int64
+	digests map[string]string // by id
+}
+
+// undecided ends a round in which no majority of the members computed the same.
+// The step is run again: who then says something else than it did before is the
+// one with the fault. Nothing is applied meanwhile, so nobody needs a state.
+func (c *Core) undecided(r *round.Round, agree int) {
+	before := c.split
+	c.split = split{r.Step(), map[string]string{}}
+	var changed []*roster.Replica
+	var names []string
+	for _, m := range r.Members() {
+		digest := r.VoteOf(m).Digest
+		c.split.digests[m.ID()] = digest
+		names = append(names, m.String())
+		if was := before.digests[m.ID()]; before.step == r.Step() && was != "" && was != digest {
+			changed = append(changed, m)
+		}
+	}
+	if 0 < len(changed) && len(changed) < len(r.Members()) {
+		c.disagree(r, "gradients", r.Step(), changed, len(r.Members())-len(changed))
+		return
+	}
+	for _, m := range r.Members() {
+		c.report(event.DigestMismatch{Replica: about(m), Step: r.Step(), What: "gradients", Majority: agree})
+	}
+	who := strings.Join(names, ", ")
+	if n, enough := c.patience.Mismatch(); enough {
+		c.fail(fmt.Sprintf("step %d: the gradients of %s differ, %d times in a row, and none of them changes: look for faulty memory or different processors there, and let a third replica decide", r.Step(), who, n))
+		return
+	}
+	r.End(fmt.Sprintf("gradients of %s differ at step %d: it is run again", who, r.Step()))
 }
 
 // disagree ends a round in which some members hold other values than the

@@ -54,6 +54,17 @@ type Done struct {
 // EventName implements Event.
 func (Done) EventName() string { return "done" }
 
+// Failing is reported when the job is about to fail. Its last state is stored
+// first.
+type Failing struct {
+	Warning
+	Reason string `json:"reason"` // in words
+	Step   int64  `json:"step"`   // the last one committed, whose state is stored
+}
+
+// EventName implements Event.
+func (Failing) EventName() string { return "failing" }
+
 // Failed is reported when the job has failed.
 type Failed struct {
 	Error

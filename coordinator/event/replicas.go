@@ -76,6 +76,19 @@ type ReplicaFailed struct {
 // EventName implements Event.
 func (ReplicaFailed) EventName() string { return "replica failed" }
 
+// LeftOut is reported when a replica is left out of the next rounds because
+// rounds with it failed. It is taken in again after a while.
+type LeftOut struct {
+	Warning
+	Replica
+	Reason  string  `json:"reason"`  // what it did, and with whom
+	Seconds float64 `json:"seconds"` // how long, at least
+	Step    int64   `json:"step"`    // where the job stands
+}
+
+// EventName implements Event.
+func (LeftOut) EventName() string { return "replica left out" }
+
 // AheadOfLog is reported when a replica holds a state whose commit is not in
 // the log. It gets another state.
 type AheadOfLog struct {

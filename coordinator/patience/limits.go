@@ -11,7 +11,8 @@ type Limits struct {
 	Stuck        time.Duration // a member waiting for a message that was lost; default 10 s
 	Upload       time.Duration // for a checkpoint that something waits for; default 60 s
 	Backoff      time.Duration // after a failed step, doubled each time, at most 2 s; default 100 ms
-	Failures     int           // consecutive failures of one step that fail the job; default 8
+	Failures     int           // rounds in a row that fail alike, on one replica each, and then the job; default 8
+	GiveUp       time.Duration // without a replica: the job fails; default 0: never
 	Mismatches   int           // consecutive digest mismatches that fail the job; default 3
 	Rebalance    float64       // predicted gain of the step time worth a new round; default 0.15
 	RebalanceMin int           // steps between rebalances; default 20

@@ -15,6 +15,7 @@ package patience
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -29,8 +30,11 @@ type Patience struct {
 	helloAt time.Time // the last Hello
 	missing time.Time // since when nobody holds the state where the job stands; zero: somebody does
 	retryAt time.Time // no new round before
+	nobody  time.Time // since when there is no replica; zero: there is one
 
-	failures   int // of the step in hand, in a row
+	failures   int // of rounds, in a row
+	trouble    string
+	alike      int // rounds in a row that failed with that trouble
 	mismatches int // of digests, in a row
 }
 
@@ -65,6 +69,18 @@ func (p *Patience) AwaitsState(now time.Time) bool {
 	return now.Before(p.missing.Add(p.limits.Grace))
 }
 
+// Nobody notes whether there is a replica at all, and says since when there is
+// none, and whether that is so long that the job is given up.
+func (p *Patience) Nobody(now time.Time, none bool) (since time.Time, giveUp bool) {
+	switch {
+	case !none:
+		p.nobody = time.Time{}
+	case p.nobody.IsZero():
+		p.nobody = now
+	}
+	return p.nobody, none && p.limits.GiveUp > 0 && now.Sub(p.nobody) >= p.limits.GiveUp
+}
+
 // AwaitsSender says the same of a checkpoint that has had no sender since then.
 func (p *Patience) AwaitsSender(now, since time.Time) bool {
 	return now.Before(since.Add(max(p.limits.Grace, 0)))
@@ -91,19 +107,34 @@ func (p *Patience) Forgive() { p.retryAt = time.Time{} }
 // BeginRound notes that a round begins.
 func (p *Patience) BeginRound() { p.missing, p.retryAt = time.Time{}, time.Time{} }
 
-// StepFailed counts a failure and begins a pause. It says how many there were
-// in a row, and whether that is enough to fail the job.
-func (p *Patience) StepFailed(now time.Time) (failures int, enough bool) {
+// StepFailed counts a failed round and begins a pause.
+func (p *Patience) StepFailed(now time.Time) {
 	p.failures++
-	if p.failures >= p.limits.Failures {
-		return p.failures, true
+	p.retryAt = now.Add(min(p.limits.Backoff<<min(p.failures-1, 16), longestPause))
+}
+
+// Insisting says whether it is still worth to try with all that hold the state,
+// although rounds with some of them fail.
+func (p *Patience) Insisting() bool { return p.failures < p.limits.Failures }
+
+// FailedAlike counts rounds in a row that failed on one replica with the same
+// error, but for numbers in it, without a step between. It says how many there
+// were, and whether that is enough to fail the job: then the error is the job's.
+func (p *Patience) FailedAlike(text string) (failures int, enough bool) {
+	text = strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+	if p.alike = p.alike + 1; text != p.trouble {
+		p.trouble, p.alike = text, 1
 	}
-	p.retryAt = now.Add(min(p.limits.Backoff<<(p.failures-1), longestPause))
-	return p.failures, false
+	return p.alike, p.alike >= p.limits.Failures
 }
 
 // Committed forgets failures: a step is committed.
-func (p *Patience) Committed() { p.failures = 0 }
+func (p *Patience) Committed() { p.failures, p.trouble, p.alike = 0, "", 0 }
 
 // Mismatch counts digests that differ, likewise.
 func (p *Patience) Mismatch() (mismatches int, enough bool) {

@@ -28,17 +28,23 @@ func ExamplePatience_Silent() {
 func TestPauses(t *testing.T) {
 	p := patience.New(patience.Limits{Failures: 7})
 	for i, pause := range []time.Duration{100, 200, 400, 800, 1600, 2000} {
-		n, enough := p.StepFailed(start)
-		if pause *= time.Millisecond; n != i+1 || enough || !p.Pausing(after(pause-1)) || p.Pausing(after(pause)) {
-			t.Errorf("after failure %d (%v) the pause is not %v", n, enough, pause)
+		p.StepFailed(start)
+		if pause *= time.Millisecond; !p.Insisting() || !p.Pausing(after(pause-1)) || p.Pausing(after(pause)) {
+			t.Errorf("after failure %d (%v) the pause is not %v", i+1, p.Insisting(), pause)
 		}
 	}
-	if n, enough := p.StepFailed(start); n != 7 || !enough {
-		t.Errorf("failure %d: %v", n, enough)
+	if p.StepFailed(start); p.Insisting() {
+		t.Error("it insists after seven failures")
+	}
+	for range 100 {
+		p.StepFailed(start)
+	}
+	if !p.Pausing(after(2*time.Second-1)) || p.Pausing(after(2*time.Second)) {
+		t.Error("after a hundred failures the pause is not 2 s")
 	}
 	p.Committed()
-	if n, enough := p.StepFailed(start); n != 1 || enough {
-		t.Errorf("after a commit, failure %d: %v", n, enough)
+	if p.StepFailed(start); !p.Insisting() || p.Pausing(after(100*time.Millisecond)) {
+		t.Error("after a commit it remembers failures")
 	}
 	if p.Forgive(); p.Pausing(start) {
 		t.Error("forgiven")
@@ -46,6 +52,28 @@ func TestPauses(t *testing.T) {
 	p.StepFailed(start)
 	if p.BeginRound(); p.Pausing(start) {
 		t.Error("a round has begun")
+	}
+}
+
+// Only failures alike, but for numbers, and without a step between are the job's.
+func TestFailedAlike(t *testing.T) {
+	p := patience.New(patience.Limits{Failures: 3})
+	for i, c := range []struct {
+		text      string
+		committed bool
+		n         int
+		enough    bool
+	}{
+		{"port 41", false, 1, false}, {"port 7", false, 2, false}, {"memory", false, 1, false},
+		{"port 1", false, 1, false}, {"port 2", true, 2, false}, {"port 3", false, 1, false},
+		{"port 4", false, 2, false}, {"port 55", false, 3, true},
+	} {
+		if n, enough := p.FailedAlike(c.text); n != c.n || enough != c.enough {
+			t.Errorf("failure %d (%s): %d, %v", i, c.text, n, enough)
+		}
+		if c.committed {
+			p.Committed()
+		}
 	}
 }
 

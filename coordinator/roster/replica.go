@@ -16,6 +16,9 @@ type Replica struct {
 	leaving bool
 	ms      float64 // per group, smoothed; 0 = unknown
 
+	steps int       // that it applied as a member
+	since time.Time // its first round; zero before
+
 	// What it holds.
 	state   *protocol.Position // what it is known to hold, nil: nothing to rely on
 	shards  []string           // digests of the queue shards it holds with that state, "" for the others
@@ -76,6 +79,31 @@ func (r *Replica) Measured(busyMS float64, groups int) {
 	}
 	r.ms = ms
 }
+
+// Enters notes that it becomes a member of a round.
+func (r *Replica) Enters(now time.Time) {
+	if r.since.IsZero() {
+		r.since = now
+	}
+}
+
+// Worked notes that it applied a step as a member.
+func (r *Replica) Worked() { r.steps++ }
+
+// Steps is how many it applied as a member.
+func (r *Replica) Steps() int { return r.steps }
+
+// Lived is for how long it has been a member of rounds, or between them; false
+// when it never was.
+func (r *Replica) Lived(now time.Time) (lived time.Duration, ever bool) {
+	if r.since.IsZero() {
+		return 0, false
+	}
+	return now.Sub(r.since), true
+}
+
+// Arrival is its place in the order of admission.
+func (r *Replica) Arrival() int { return r.arrival }
 
 // enter makes it a member of a round that begins.
 func (r *Replica) enter(rank int) {

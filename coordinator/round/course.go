@@ -11,6 +11,7 @@ type Course struct {
 	waiting string // what is awaited while there is no round; at the end, why it ended
 
 	stop      string // why an orderly stop was asked for, "" if not
+	failing   string // why the job fails once its state is stored, "" if it does not
 	finishing bool   // the last commit is applied; its checkpoint is awaited
 	over      bool
 	failed    bool
@@ -81,6 +82,15 @@ func (c *Course) Stop(reason string) bool {
 
 // Stopping is why an orderly stop was asked for, "" if not.
 func (c *Course) Stopping() string { return c.stop }
+
+// Fail stops the job in order, and makes it a failed one.
+func (c *Course) Fail(reason string) {
+	c.failing = reason
+	c.Stop(reason)
+}
+
+// Failing is why the job fails once its state is stored, "" if it does not.
+func (c *Course) Failing() string { return c.failing }
 
 // Finishing says whether the last commit is applied.
 func (c *Course) Finishing() bool { return c.finishing }
