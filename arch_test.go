@@ -39,6 +39,8 @@ var rooms = map[string][]string{
 	"coordinator/round":           {"coordinator/copies", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
 	"coordinator/gossip":          {"coordinator/protocol"},
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
+	"coordinator/wal":             {},
+	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
 	"coordinator/protocol/config": {"model/network", "model/limits"},
