@@ -153,6 +153,7 @@ func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	}
 	from = c.roster.Get(m.Message.From)
 	if from == nil {
+		c.patience.Calls(c.now, m.Message.From)
 		c.send(m.Message.From, protocol.Message{Again: &protocol.Again{Instance: c.cfg.Instance}})
 		return nil, false
 	}

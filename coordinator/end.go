@@ -91,6 +91,9 @@ func (c *Core) findSender() bool {
 			return false
 		}
 	}
+	if !c.patience.Insisting() {
+		return c.unsaved()
+	}
 	if c.patience.Pausing(c.now) {
 		return c.wait("pausing before the checkpoint is tried again")
 	}

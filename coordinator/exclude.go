@@ -87,7 +87,7 @@ func (c *Core) heldBack(r *roster.Replica) (until time.Time, why string, held bo
 // the one with the fewest faults that has it comes too, or all, as long as it
 // takes to see that this is no way either.
 func (c *Core) candidates() []*roster.Replica {
-	ready := c.roster.Ready()
+	ready := slices.DeleteFunc(c.roster.Ready(), c.bringsParts)
 	free := slices.DeleteFunc(slices.Clone(ready), func(r *roster.Replica) bool {
 		_, _, held := c.heldBack(r)
 		return held
@@ -114,6 +114,14 @@ func (c *Core) candidates() []*roster.Replica {
 	return held[:1]
 }
 
+// bringsParts says whether a replica holds a part of a state that the job has
+// given up, for want of the other parts. As a member it would lose it, so it is
+// none as long as the others may follow.
+func (c *Core) bringsParts(r *roster.Replica) bool {
+	step := r.Step()
+	return step > c.history.At() && c.history.Has(step) && c.cover(c.roster.Ready()) < step && c.patience.AwaitsParts(c.now, r.Said())
+}
+
 // absent says why replicas that are connected are not here yet, and of what the
 // last one died when none is.
 func (c *Core) absent() string {
@@ -127,6 +135,8 @@ func (c *Core) absent() string {
 			words = append(words, fmt.Sprintf("%s is left out until %s (%s)", r.Name(), until.UTC().Format(time.TimeOnly), why))
 		} else if !r.Ready() {
 			words = append(words, r.Name()+" starts its engine")
+		} else if c.bringsParts(r) {
+			words = append(words, fmt.Sprintf("%s holds a part of the state after step %d", r.Name(), r.Step()))
 		}
 	}
 	if len(words) == 0 {

@@ -14,6 +14,7 @@ import (
 // first.
 func (c *Core) lost(id, why string) {
 	c.upload.LostBy(id, c.now)
+	c.patience.Came(id)
 	m := c.roster.Get(id)
 	if m == nil {
 		return
@@ -97,8 +98,9 @@ func (c *Core) leavesFailed(m *roster.Replica, f protocol.Failed) {
 // heartbeat notices a member that waits for something although the round
 // waits for it: a message was lost. It is given up, and told so (Again).
 func (c *Core) heartbeat(m *roster.Replica, h protocol.Heartbeat) {
+	m.Beats(h, c.now)
 	waits := h.Phase == protocol.PhaseReady || h.Phase == protocol.PhaseWaiting
-	if !waits || !c.course.Round().Awaits(m) {
+	if r := c.course.Round(); !waits || r == nil || !r.Awaits(m) {
 		m.Busy()
 		return
 	}
@@ -115,4 +117,5 @@ func (c *Core) tick(stood time.Duration) {
 			c.lost(m.ID(), why)
 		}
 	}
+	c.watch()
 }

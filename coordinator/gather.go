@@ -47,7 +47,7 @@ func (c *Core) gather() bool {
 	}
 	need := 1
 	if len(holders) == 0 {
-		if why := c.awaited(gone); why != "" {
+		if why := c.awaited(gone, len(candidates) > 0); why != "" {
 			return c.wait("%s", why)
 		}
 		if !c.history.Restorable(at) {
@@ -77,12 +77,7 @@ func (c *Core) wait(format string, args ...any) bool {
 // lowest ranks in a tie. None when they do not hold all of the queue between
 // them: gone is what is missing.
 func (c *Core) holders(candidates []*roster.Replica) (holders []*roster.Replica, gone []int) {
-	best := c.history.At()
-	for _, r := range candidates {
-		if r.Step() > best && c.history.Has(r.Step()) {
-			best = r.Step()
-		}
-	}
+	best := max(c.history.At(), c.cover(candidates))
 	there := slices.DeleteFunc(slices.Clone(candidates), func(r *roster.Replica) bool { return r.Step() != best })
 	majority, others := roster.Majority(there, (*roster.Replica).StateDigest)
 	for _, r := range others {
@@ -117,20 +112,32 @@ func (c *Core) dropOddCopies(step int64, there []*roster.Replica, damaged func(r
 
 // awaited says what is worth waiting for when no replica holds the state where
 // the job stands: its checkpoint, or a replica that comes back with it. "":
-// nothing, or there is no need to.
-func (c *Core) awaited(gone []int) string {
+// nothing, or there is no need to. could: a round could begin without it.
+func (c *Core) awaited(gone []int, could bool) string {
 	at := c.history.At()
 	switch {
 	case c.history.Restorable(at):
 		return ""
 	case c.upload.OnItsWay(at) && c.patience.AwaitsUpload(c.now, c.upload.Since()):
 		return fmt.Sprintf("waiting for the checkpoint of step %d", at)
-	case !c.patience.AwaitsState(c.now):
+	case c.patience.AwaitsCallers(c.now):
+		return "waiting for replicas that are in a step to say what they hold"
+	case !c.patience.AwaitsState(c.now, could, len(gone) > 0, at-c.restorable()):
 		return ""
+	case !could:
+		return fmt.Sprintf("waiting for replicas, of which those that hold the state after step %d are best%s", at, c.absent())
 	case len(gone) > 0:
 		return fmt.Sprintf("waiting for replicas that hold %s of the queue after step %d", copies.Words(gone), at)
 	}
 	return fmt.Sprintf("waiting for replicas that hold the state after step %d", at)
+}
+
+// restorable is the last step whose state can be had without a replica.
+func (c *Core) restorable() int64 {
+	if saved := c.history.Checkpoint(); saved != nil {
+		return saved.Step
+	}
+	return 0
 }
 
 // rollBack takes the job back to the latest state that can still be had: a
@@ -252,7 +259,7 @@ func (c *Core) boundary(r *round.Round) string {
 		return members[i].String() + " leaves"
 	}
 	for _, m := range c.roster.Ready() {
-		if _, _, held := c.heldBack(m); !held && !r.Has(m) && len(members) < c.maxMembers() {
+		if _, _, held := c.heldBack(m); !held && !r.Has(m) && !c.bringsParts(m) && len(members) < c.maxMembers() {
 			return m.String() + " joins"
 		}
 	}

@@ -13,12 +13,14 @@ import (
 func (c *Core) hello(version int, h protocol.Hello) {
 	if refused := c.differs(version, h); refused != nil {
 		c.send(h.ID, protocol.Message{Refused: refused})
+		c.patience.Came(h.ID)
 		c.report(event.Refused{
 			Replica: event.Replica{Name: h.Name, ID: h.ID}, Field: refused.Field, Want: refused.Want, Got: refused.Got,
 		})
 		return
 	}
 	c.patience.Greeted(c.now)
+	c.patience.Came(h.ID)
 	if h.Data.Kind == "" {
 		c.welcome(h.ID) // it will say Hello again once it knows what to load
 		return

@@ -84,6 +84,8 @@ type scenario struct {
 	now  time.Time
 	out  []string
 	args map[string]string
+
+	beats int64
 }
 
 func newScenario(t *testing.T) *scenario {
@@ -166,7 +168,7 @@ func (s *scenario) command(line string) {
 			who = f
 		}
 	}
-	if name != "tick" {
+	if name != "tick" && name != "pass" {
 		s.now = s.now.Add(10 * time.Millisecond)
 	}
 	switch name {
@@ -218,7 +220,18 @@ func (s *scenario) command(line string) {
 		for _, id := range s.members(who) {
 			s.from(id, protocol.Message{Heartbeat: &protocol.Heartbeat{
 				Round: s.num("round", round), Step: s.num("step", step), Phase: s.str("phase", "computing"),
+				Done: s.num("done", 0), Peers: s.num("peers", 0) > 0,
 			}})
+		}
+	case "pass": // time, with everybody alive and getting on
+		d := must(time.ParseDuration(who))
+		for ; d > 0; d -= min(d, time.Second) {
+			s.now = s.now.Add(min(d, time.Second))
+			for _, m := range s.core.roster.All() {
+				s.beats++
+				s.from(m.ID(), protocol.Message{Heartbeat: &protocol.Heartbeat{Phase: "computing", Done: s.beats}})
+			}
+			s.step(Tick{})
 		}
 	case "tick":
 		d, err := time.ParseDuration(who)

@@ -45,13 +45,15 @@ func (c *Core) replicaState(m *roster.Replica) protocol.ReplicaState {
 	case r != nil && r.Has(m):
 		s.State, s.Rank, s.Groups = "member", m.Rank(), len(r.Groups(m))
 		s.StepMS = m.MSPerGroup() * float64(s.Groups)
-	case held && c.blame.Faults(m.ID()) > 0:
-		s.State, s.Why, s.Until = "excluded", why, stamp(until)
 	case held:
 		s.State, s.Why, s.Until = "waiting", why, stamp(until)
+		if _, _, out := c.blame.Excluded(c.now, m.ID()); out {
+			s.State = "excluded"
+		}
 	case r != nil && len(r.Members()) >= c.maxMembers():
 		s.State = "standby"
 	}
+	s.Phase, s.Since = m.Beat().Phase, stamp(m.Moved())
 	s.Faults = c.blame.Faults(m.ID())
 	if m.Leaving() {
 		s.State = "leaving"

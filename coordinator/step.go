@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
@@ -98,8 +99,10 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 		c.upload.Ask(commit.Step, from, c.now)
 	}
 	c.latest = r.Measure(out, replayed, c.now)
+	c.patience.Stepped(time.Duration(c.latest.StepMS * float64(time.Millisecond)))
 	r.Publish(c.latest, c.now)
 	for _, m := range r.Members() {
+		m.Moves(c.now)
 		c.send(m.ID(), protocol.Message{Commit: &out})
 	}
 	c.history.StandAt(commit.Step, "")

@@ -71,8 +71,8 @@ const (
 //     checkpoint could not be put together, counts in every state.
 //   - leaving, lost: before an append a lost member ends the round at once,
 //     during it after the commit; one that leaves ends it after a commit.
-//   - heartbeat tells when a member waits for a message that was lost; that is
-//     worth a look only while the round waits for members as well.
+//   - heartbeat tells how a replica gets on. That one waits for a message that
+//     was lost is worth a look only while the round waits for it as well.
 //   - nothing is what a later version of the protocol may say.
 //   - appended and append-failed answer the one Append that there can be. An
 //     answer twice is dropped; a failure that nobody caused cannot be.
@@ -90,7 +90,7 @@ ready           drop       take    drop       take      take     drop    drop
 applied         take       take    take       take      take     take    take
 failed          take       take    take       take      take     take    take
 leaving         take       take    take       take      take     take    take
-heartbeat       drop       take    drop       take      take     drop    drop
+heartbeat       take       take    take       take      take     take    take
 nothing         drop       drop    drop       drop      drop     drop    drop
 lost            take       take    take       take      take     take    take
 hint            take       take    take       take      take     take    take

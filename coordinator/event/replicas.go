@@ -76,6 +76,20 @@ type ReplicaFailed struct {
 // EventName implements Event.
 func (ReplicaFailed) EventName() string { return "replica failed" }
 
+// Stalled is reported when a member that the others wait for has made no
+// progress for 30 s, or three times as long as the slowest of the last steps took.
+// If that lasts it is given up (--step-timeout).
+type Stalled struct {
+	Warning
+	Replica
+	Step    int64   `json:"step"`    // that it is at
+	Phase   string  `json:"phase"`   // what it does, or hangs in
+	Seconds float64 `json:"seconds"` // without progress
+}
+
+// EventName implements Event.
+func (Stalled) EventName() string { return "stalled" }
+
 // LeftOut is reported when a replica is left out of the next rounds because
 // rounds with it failed. It is taken in again after a while.
 type LeftOut struct {

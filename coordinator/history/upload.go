@@ -43,6 +43,9 @@ func (u *Upload) Of(step int64) bool { return u.wanted && u.step == step }
 // OnItsWay says whether somebody sends the state after a step.
 func (u *Upload) OnItsWay(step int64) bool { return u.Of(step) && u.from != "" }
 
+// Lose says that whoever sends it does not get on with it.
+func (u *Upload) Lose(now time.Time) { u.from, u.since = "", now }
+
 // LostBy says that a replica is gone, and with it what it was sending.
 func (u *Upload) LostBy(id string, now time.Time) {
 	if u.wanted && u.from == id {

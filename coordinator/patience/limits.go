@@ -5,10 +5,13 @@ import "time"
 // Limits are the times and counts by which a coordinator loses patience.
 type Limits struct {
 	Grace        time.Duration // for replicas that hold the state to come back before going back to a checkpoint; default 3 s, negative: none
+	Parts        time.Duration // the same while those that are here hold a part of it, or as long as running it again would take; default 30 s
+	Callers      time.Duration // for replicas that speak and have not introduced themselves yet: they are in a long step; default 10 min
 	Settle       time.Duration // after the last Hello before a restarted coordinator begins its first round; default 500 ms
 	Silent       time.Duration // without any message: lost; default 5 s
-	SilentHinted time.Duration // the same for a replica that others call dead; default 1 s
+	SilentHinted time.Duration // the same for a replica that others call dead; default 3 s
 	Stuck        time.Duration // a member waiting for a message that was lost; default 10 s
+	Step         time.Duration // without progress in a step: it hangs; default 0: 1 min, or ten times the slowest of the last 20 steps; 30 min in a replica's first one
 	Upload       time.Duration // for a checkpoint that something waits for; default 60 s
 	Backoff      time.Duration // after a failed step, doubled each time, at most 2 s; default 100 ms
 	Failures     int           // rounds in a row that fail alike, on one replica each, and then the job; default 8
@@ -21,8 +24,8 @@ type Limits struct {
 // DefaultLimits are the defaults named at each field.
 func DefaultLimits() Limits {
 	return Limits{
-		Grace: 3 * time.Second, Settle: 500 * time.Millisecond,
-		Silent: 5 * time.Second, SilentHinted: time.Second, Stuck: 10 * time.Second,
+		Grace: 3 * time.Second, Parts: 30 * time.Second, Callers: 10 * time.Minute, Settle: 500 * time.Millisecond,
+		Silent: 5 * time.Second, SilentHinted: 3 * time.Second, Stuck: 10 * time.Second,
 		Upload: 60 * time.Second, Backoff: 100 * time.Millisecond,
 		Failures: 8, Mismatches: 3, Rebalance: 0.15, RebalanceMin: 20,
 	}
@@ -32,6 +35,8 @@ func DefaultLimits() Limits {
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
 	orDefault(&l.Grace, d.Grace)
+	orDefault(&l.Parts, d.Parts)
+	orDefault(&l.Callers, d.Callers)
 	orDefault(&l.Settle, d.Settle)
 	orDefault(&l.Silent, d.Silent)
 	orDefault(&l.SilentHinted, d.SilentHinted)

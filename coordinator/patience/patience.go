@@ -22,25 +22,37 @@ import (
 // longestPause is the most that a failed step is put off.
 const longestPause = 2 * time.Second
 
+// longestParts is how long the rest of a state is waited for at most, however
+// long it would take to run the steps again.
+const longestParts = 30 * time.Minute
+
 // Patience is the clocks and counters of one coordinator.
 type Patience struct {
 	limits Limits
 
-	started time.Time // the first input
-	helloAt time.Time // the last Hello
-	missing time.Time // since when nobody holds the state where the job stands; zero: somebody does
-	retryAt time.Time // no new round before
-	nobody  time.Time // since when there is no replica; zero: there is one
+	started time.Time         // the first input
+	helloAt time.Time         // the last Hello
+	missing time.Time         // since when nobody holds the state where the job stands; zero: somebody does
+	retryAt time.Time         // no new round before
+	callers map[string]caller // by id: they speak and are not admitted
+	nobody  time.Time         // since when there is no replica; zero: there is one
 
 	failures   int // of rounds, in a row
 	trouble    string
 	alike      int // rounds in a row that failed with that trouble
 	mismatches int // of digests, in a row
+
+	pace pace // of the last steps
 }
 
 // New is a patience that has not been tried yet. Limits that are zero take
 // their default.
-func New(limits Limits) *Patience { return &Patience{limits: limits.withDefaults()} }
+func New(limits Limits) *Patience {
+	return &Patience{limits: limits.withDefaults(), callers: map[string]caller{}}
+}
+
+// caller is a replica that speaks and is not admitted.
+type caller struct{ since, last time.Time }
 
 // Starts notes when the coordinator began; later calls change nothing.
 func (p *Patience) Starts(now time.Time) {
@@ -59,14 +71,59 @@ func (p *Patience) Returning(now time.Time) bool {
 	return p.limits.Grace > 0 && now.Before(p.started.Add(p.limits.Grace)) && now.Before(p.helloAt.Add(p.limits.Settle))
 }
 
-// AwaitsState says whether it is worth waiting for a replica that holds the
-// state where the job stands. The first call starts the clock, BeginRound stops
-// it.
-func (p *Patience) AwaitsState(now time.Time) bool {
-	if p.missing.IsZero() {
+// AwaitsState says whether it is worth waiting for replicas that hold the state
+// where the job stands. The clock starts when a round could begin without it
+// (could), which it cannot while nobody is here, and BeginRound stops it. When
+// those that are here hold a part of it (parts), the others are waited for
+// longer: steps would have to be run again, so many.
+func (p *Patience) AwaitsState(now time.Time, could, parts bool, steps int64) bool {
+	switch {
+	case !could:
+		p.missing = time.Time{}
+		return true
+	case p.missing.IsZero():
 		p.missing = now
 	}
-	return now.Before(p.missing.Add(p.limits.Grace))
+	limit := p.limits.Grace
+	if parts && limit > 0 {
+		limit = max(p.limits.Parts, min(time.Duration(steps)*p.pace.mean(), longestParts))
+	}
+	return now.Before(p.missing.Add(limit))
+}
+
+// AwaitsParts says whether a replica that said Hello then may still be the first
+// of several that bring back between them a state which the job has given up.
+func (p *Patience) AwaitsParts(now, said time.Time) bool {
+	return p.limits.Grace > 0 && now.Before(said.Add(p.limits.Parts))
+}
+
+// Calls notes that a replica that is not admitted speaks, and was asked for a
+// Hello.
+func (p *Patience) Calls(now time.Time, id string) {
+	c, known := p.callers[id]
+	if !known {
+		c.since = now
+	}
+	c.last = now
+	p.callers[id] = c
+}
+
+// Came notes that it has said Hello, or is gone.
+func (p *Patience) Came(id string) { delete(p.callers, id) }
+
+// AwaitsCallers says whether a replica that speaks still has to say Hello: it is
+// in a long step, at the end of which it will.
+func (p *Patience) AwaitsCallers(now time.Time) bool {
+	for id, c := range p.callers {
+		if now.Sub(c.last) >= p.limits.Silent || now.Sub(c.since) >= p.limits.Callers {
+			if now.Sub(c.last) >= p.limits.Callers {
+				delete(p.callers, id) // long gone
+			}
+			continue
+		}
+		return true
+	}
+	return false
 }
 
 // Nobody notes whether there is a replica at all, and says since when there is

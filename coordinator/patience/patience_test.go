@@ -15,11 +15,11 @@ func after(d time.Duration) time.Time { return start.Add(d) }
 func ExamplePatience_Silent() {
 	p := patience.New(patience.DefaultLimits())
 	fmt.Printf("%q\n", p.Silent(2*time.Second, false))
-	fmt.Printf("%q\n", p.Silent(2*time.Second, true))
+	fmt.Printf("%q\n", p.Silent(3*time.Second, true))
 	fmt.Printf("%q\n", p.Silent(5*time.Second, false))
 	// Output:
 	// ""
-	// "others call it dead, silent for 2s"
+	// "others call it dead, silent for 3s"
 	// "silent for 5s"
 }
 
@@ -95,18 +95,99 @@ func TestMismatches(t *testing.T) {
 // The wait for a state begins when it is first missed, and anew in the next
 // round.
 func TestAwaitsState(t *testing.T) {
-	p := patience.New(patience.Limits{Grace: time.Second})
-	if !p.AwaitsState(after(time.Hour)) || !p.AwaitsState(after(time.Hour+999*time.Millisecond)) || p.AwaitsState(after(time.Hour+time.Second)) {
+	p := patience.New(patience.Limits{Grace: time.Second, Parts: 20 * time.Second})
+	whole := func(at time.Duration) bool { return p.AwaitsState(after(at), true, false, 5) }
+	parts := func(at time.Duration, steps int64) bool { return p.AwaitsState(after(at), true, true, steps) }
+	if !whole(time.Hour) || !whole(time.Hour+999*time.Millisecond) || whole(time.Hour+time.Second) {
 		t.Error("it is one second")
 	}
 	p.BeginRound()
-	if !p.AwaitsState(after(2 * time.Hour)) {
+	if !whole(2 * time.Hour) {
 		t.Error("a round was begun since")
 	}
+	// While nobody is here, the clock stands.
+	if !p.AwaitsState(after(3*time.Hour), false, false, 0) || !whole(3*time.Hour) || whole(3*time.Hour+time.Second) {
+		t.Error("the clock ran while no round could begin")
+	}
+	// For the rest of a state that is here in part it is longer: 20 s, or what
+	// running the steps again takes.
+	p.BeginRound()
+	if !parts(4*time.Hour, 5) || !parts(4*time.Hour+19*time.Second, 5) || parts(4*time.Hour+20*time.Second, 5) {
+		t.Error("it is 20 seconds")
+	}
+	for range 100 {
+		p.Stepped(time.Second)
+	}
+	if !parts(4*time.Hour+299*time.Second, 300) || parts(4*time.Hour+300*time.Second, 300) || parts(5*time.Hour, 1<<40) {
+		t.Error("300 steps of a second are 300 seconds")
+	}
+	if !p.AwaitsParts(after(19*time.Second), start) || p.AwaitsParts(after(20*time.Second), start) {
+		t.Error("the first of several waits 20 seconds for the others")
+	}
 	cold := patience.New(patience.Limits{Grace: -1})
-	if cold.AwaitsState(start) || cold.AwaitsSender(start, start) {
+	if cold.AwaitsState(start, true, true, 1e9) || cold.AwaitsParts(start, start) || cold.AwaitsSender(start, start) {
 		t.Error("a negative grace is none")
 	}
+}
+
+// A replica that speaks without having introduced itself is in a long step: what
+// it holds is worth waiting for while it goes on to speak, but not for ever.
+func TestAwaitsCallers(t *testing.T) {
+	p := patience.New(patience.Limits{Silent: 5 * time.Second, Callers: time.Minute})
+	if p.AwaitsCallers(start) {
+		t.Error("nobody calls")
+	}
+	for s := range 60 {
+		p.Calls(after(time.Duration(s)*time.Second), "a")
+		if !p.AwaitsCallers(after(time.Duration(s) * time.Second)) {
+			t.Fatalf("not waited for after %d s", s)
+		}
+	}
+	if p.Calls(after(time.Minute), "a"); p.AwaitsCallers(after(time.Minute)) {
+		t.Error("a minute is over")
+	}
+	p = patience.New(patience.Limits{Silent: 5 * time.Second})
+	p.Calls(start, "b")
+	if !p.AwaitsCallers(after(5*time.Second-1)) || p.AwaitsCallers(after(5*time.Second)) {
+		t.Error("b is silent since 5 s")
+	}
+	p = patience.New(patience.Limits{})
+	p.Calls(start, "c")
+	if p.Came("c"); p.AwaitsCallers(start) {
+		t.Error("c has come")
+	}
+}
+
+// A member hangs when it makes no progress for a minute, for ten times as long
+// as the slowest of the last steps, or for as long as people say; before its
+// first step an engine may compile.
+func TestHangs(t *testing.T) {
+	p := patience.New(patience.Limits{})
+	at := func(p *patience.Patience, fresh bool, limit time.Duration) {
+		t.Helper()
+		if p.Hangs(limit-1, fresh) || !p.Hangs(limit, fresh) {
+			t.Errorf("not after %v", limit)
+		}
+	}
+	at(p, true, 30*time.Minute)
+	at(p, false, time.Minute)
+	if p.Stalls(30*time.Second-1) || !p.Stalls(30*time.Second) {
+		t.Error("people hear of it after 30 s")
+	}
+	p.Stepped(7 * time.Minute)
+	at(p, false, 70*time.Minute)
+	at(p, true, 70*time.Minute)
+	if p.Stalls(21*time.Minute-1) || !p.Stalls(21*time.Minute) {
+		t.Error("of steps of 7 min people hear after 21 min")
+	}
+	for range 20 {
+		p.Stepped(30 * time.Second)
+	}
+	at(p, false, 5*time.Minute)
+	flag := patience.New(patience.Limits{Step: 4 * time.Second})
+	flag.Stepped(time.Hour)
+	at(flag, true, 4*time.Second)
+	at(flag, false, 4*time.Second)
 }
 
 // A restarted coordinator waits until replicas cease to come, but not for ever.

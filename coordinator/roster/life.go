@@ -1,6 +1,10 @@
 package roster
 
-import "time"
+import (
+	"time"
+
+	"mochi/coordinator/protocol"
+)
 
 // Seen notes that a message of the replica arrived: whoever speaks is not dead.
 func (r *Replica) Seen(now time.Time) { r.seen, r.hinted = now, false }
@@ -15,10 +19,40 @@ func (r *Replica) Hinted() bool { return r.hinted }
 // coordinator itself stood still since the last call: in that time it heard
 // nothing from anybody, so it does not count.
 func (r *Replica) Silence(now time.Time, stood time.Duration) time.Duration {
-	if r.seen = r.seen.Add(stood); r.seen.After(now) {
-		r.seen = now
-	}
+	r.seen = notAfter(r.seen.Add(stood), now)
+	r.moved = notAfter(r.moved.Add(stood), now)
 	return now.Sub(r.seen)
+}
+
+func notAfter(t, now time.Time) time.Time {
+	if t.After(now) {
+		return now
+	}
+	return t
+}
+
+// Beats takes a heartbeat. One that differs from the last one is progress.
+func (r *Replica) Beats(h protocol.Heartbeat, now time.Time) {
+	if h != r.beat {
+		r.beat = h
+		r.Moves(now)
+	}
+}
+
+// Moves notes that it makes progress, or only now has anything to do.
+func (r *Replica) Moves(now time.Time) { r.moved, r.stalled = now, false }
+
+// Beat is its last heartbeat.
+func (r *Replica) Beat() protocol.Heartbeat { return r.beat }
+
+// Moved is when it last made progress.
+func (r *Replica) Moved() time.Time { return r.moved }
+
+// Stalls notes that it has made none for long; false when that was noted.
+func (r *Replica) Stalls() bool {
+	first := !r.stalled
+	r.stalled = true
+	return first
 }
 
 // Waits notes that it waits for a message while others wait for it, and says

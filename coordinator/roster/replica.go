@@ -29,6 +29,12 @@ type Replica struct {
 	seen   time.Time
 	hinted bool      // others call it dead
 	idle   time.Time // since when it waits although the round waits for it
+
+	beat    protocol.Heartbeat // the last
+	moved   time.Time          // since when that has been so, or since when it has had anything to do
+	stalled bool               // people know that it has been so for long
+
+	said time.Time // the last Hello
 }
 
 // resent is a commit that was sent again to a replica outside the round.
@@ -80,8 +86,12 @@ func (r *Replica) Measured(busyMS float64, groups int) {
 	r.ms = ms
 }
 
+// Said is when it said Hello last.
+func (r *Replica) Said() time.Time { return r.said }
+
 // Enters notes that it becomes a member of a round.
 func (r *Replica) Enters(now time.Time) {
+	r.Moves(now)
 	if r.since.IsZero() {
 		r.since = now
 	}
@@ -114,7 +124,7 @@ func (r *Replica) enter(rank int) {
 // was known. False: that Hello crossed with a commit that was sent again, which
 // the replica is about to apply, so what it says is about to be wrong.
 func (r *Replica) Says(h protocol.Hello, now time.Time) bool {
-	r.hello = h
+	r.hello, r.said = h, now
 	r.Seen(now)
 	if r.again != nil && h.Pending != nil && h.Pending.Step == r.again.step {
 		return false

@@ -28,7 +28,7 @@ func (s *Roster) Get(id string) *Replica { return s.replicas[id] }
 
 // Admit adds a replica that nothing is known of but its Hello.
 func (s *Roster) Admit(h protocol.Hello, now time.Time) *Replica {
-	r := &Replica{arrival: s.admitted, rank: -1, hello: h, seen: now}
+	r := &Replica{arrival: s.admitted, rank: -1, hello: h, seen: now, moved: now, said: now}
 	s.admitted++
 	s.replicas[h.ID] = r
 	return r
