@@ -27,12 +27,13 @@ const module = "mochi"
 var rooms = map[string][]string{
 	"cmd": {"coordinator/...", "replica/...", "allreduce/...", "model/..."},
 
-	"coordinator":                 {"coordinator/blame", "coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
+	"coordinator":                 {"coordinator/blame", "coordinator/copies", "coordinator/deal", "coordinator/event", "coordinator/history", "coordinator/jury", "coordinator/patience", "coordinator/roster", "coordinator/round", "coordinator/protocol", "coordinator/protocol/audit", "coordinator/protocol/config", "model/figures"},
 	"coordinator/blame":           {},
 	"coordinator/copies":          {"coordinator/event", "coordinator/place", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config"},
 	"coordinator/deal":            {},
 	"coordinator/event":           {},
 	"coordinator/history":         {"coordinator/protocol", "coordinator/protocol/config"},
+	"coordinator/jury":            {"coordinator/protocol"},
 	"coordinator/patience":        {},
 	"coordinator/place":           {},
 	"coordinator/roster":          {"coordinator/protocol"},
@@ -43,10 +44,11 @@ var rooms = map[string][]string{
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
+	"coordinator/protocol/audit":  {"coordinator/protocol", "coordinator/protocol/config"},
 	"coordinator/protocol/config": {"model/network", "model/limits"},
 
 	"replica": {"replica/augment", "replica/checkpoint", "replica/criterion", "replica/data", "replica/input", "replica/queue", "replica/reduction",
-		"coordinator/protocol", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
+		"coordinator/protocol", "coordinator/protocol/audit", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
 		"model", "model/engine", "model/figures", "model/loss", "model/network"},
 	"replica/augment":             {"model/splitmix"},
 	"replica/checkpoint":          {"replica/queue", "model/network"},

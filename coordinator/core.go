@@ -24,8 +24,8 @@
 // with the parts it concerns; then advance does what has become possible. What
 // a Core knows is in those parts, a package each: who is here (roster), what is
 // committed (history), the copies of the queue (copies), the round in hand and
-// the course of the job (round), how long to wait (patience), and whose fault it
-// is that rounds fail (blame). Each keeps
+// the course of the job (round), how long to wait (patience), whose fault it is
+// that rounds fail (blame), and who computed wrongly (jury). Each keeps
 // its fields to itself; only Core knows them all, and no part another's state.
 // Package place and package deal compute who holds and who does what, package
 // event lists what is told to people.
@@ -46,8 +46,10 @@ import (
 	"mochi/coordinator/copies"
 	"mochi/coordinator/event"
 	"mochi/coordinator/history"
+	"mochi/coordinator/jury"
 	"mochi/coordinator/patience"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/audit"
 	"mochi/coordinator/protocol/config"
 	"mochi/coordinator/roster"
 	"mochi/coordinator/round"
@@ -92,6 +94,8 @@ type Core struct {
 	course   *round.Course
 	patience *patience.Patience
 	blame    *blame.Blame
+	audits   audit.Rule
+	jury     *jury.Jury
 
 	tried   []string // members of a round that failed, the oldest first: one of them may be left out of the next
 	split   split    // members that could not agree
@@ -116,6 +120,7 @@ func NewCore(cfg CoreConfig) *Core {
 	return &Core{
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
 		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(),
+		audits: audit.RuleOf(cfg.Training), jury: jury.New(),
 	}
 }
 

@@ -61,6 +61,9 @@ func (c *Core) gather() bool {
 	if len(candidates) < need {
 		return c.wait("waiting for replicas: %d of %d are here%s", len(candidates), need, c.absent())
 	}
+	if why := c.awaitsThird(candidates); why != "" {
+		return c.wait("%s", why)
+	}
 	c.begin(candidates, holders, false)
 	return true
 }
@@ -182,9 +185,13 @@ func (c *Core) begin(candidates, holders []*roster.Replica, save bool) {
 	if !ok {
 		panic(fmt.Sprintf("coordinator: step %d is not in the history", at))
 	}
+	var trial []int
+	if !save {
+		trial = c.jury.Trial(at + 1)
+	}
 	r := round.New(round.Plan{
 		Number: c.course.NextNumber(), Members: members, Deal: c.deal(speeds(members)),
-		Step: at + 1, Cursor: cursor, Copies: c.copies.Arrange(members, holders), Save: save,
+		Step: at + 1, Cursor: cursor, Copies: c.copies.Arrange(members, holders), Save: save, Trial: trial,
 	}, c.now)
 	c.do(Reserve{r.Number()})
 	c.roster.NewRanks(members)
@@ -214,7 +221,7 @@ func (c *Core) begin(candidates, holders []*roster.Replica, save bool) {
 func (c *Core) announcement(r *round.Round, holders []*roster.Replica, save bool) *protocol.Round {
 	p := r.Plan()
 	msg := &protocol.Round{
-		Round: p.Number, Step: p.Step, Cursor: p.Cursor, Donor: -1, Reason: c.course.Why(), Save: save,
+		Round: p.Number, Step: p.Step, Cursor: p.Cursor, Donor: -1, Reason: c.course.Why(), Save: save, Trial: p.Trial,
 		Holders: p.Copies.Holders, Transfers: p.Copies.Transfers,
 	}
 	for rank, m := range p.Members {

@@ -19,6 +19,13 @@ func (c *Core) hello(version int, h protocol.Hello) {
 		})
 		return
 	}
+	if why := c.jury.Banned(h.ID, h.Name); why != "" {
+		c.send(h.ID, protocol.Message{Refused: wrongArithmetic(h, why)})
+		c.report(event.Refused{
+			Replica: event.Replica{Name: h.Name, ID: h.ID}, Field: fieldResults, Want: "those of the others", Got: "wrong ones",
+		})
+		return
+	}
 	c.patience.Greeted(c.now)
 	c.patience.Came(h.ID)
 	if h.Data.Kind == "" {

@@ -258,6 +258,9 @@ func (s *scenario) command(line string) {
 		for v, shard := range st.Queue.Shards {
 			s.out = append(s.out, fmt.Sprintf("  shard %d: %s %v", v, shard.Owner, shard.Copies))
 		}
+		if a := st.Audits; a.Every > 0 {
+			s.out = append(s.out, fmt.Sprintf("  audits every %d steps: %d done, %d failed, left out %v", a.Every, a.Done, a.Failed, a.LeftOut))
+		}
 		if q := st.Queue; q.Repairs > 0 {
 			s.out = append(s.out, fmt.Sprintf("  %d repaired", q.Repairs))
 		}
@@ -292,6 +295,9 @@ func (s *scenario) job() {
 	t.Batch, t.GroupsAtOnce = int(s.num("groups", 4)), int(s.num("at-once", 1))
 	t.Steps = s.num("steps", 1000)
 	t.CheckpointEvery = s.num("every", 0)
+	if every := s.num("audit", 0); every > 0 { // each member in one step of so many
+		t.Audit = 1 / float64(every)
+	}
 	t.QueueCopies, t.QueueShards = s.str("copies", "all"), int(s.num("shards", 1))
 	if n := s.num("train", 0); n > 0 {
 		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data"}
@@ -366,6 +372,7 @@ func (s *scenario) ready(id string) {
 			v.Groups = append(v.Groups, protocol.GroupReport{Group: g, Figures: figures.Figures{Loss: loss, Proxy: 1}})
 		}
 	}
+	v.Recounts, v.Keys = s.recounts(id)
 	v.BusyMS = float64(s.num("ms", 10)) * float64(len(v.Groups))
 	s.from(id, protocol.Message{Ready: &v})
 }
@@ -390,21 +397,6 @@ func (s *scenario) applied(id string) {
 		}
 	}
 	s.from(id, protocol.Message{Applied: a})
-}
-
-// shards are the digests of what a member holds in its round.
-func (s *scenario) shards(id string, step int64) []string {
-	list := make([]string, s.cfg.Training.QueueShards)
-	if r := s.core.course.Round(); r != nil {
-		for v, ranks := range r.Plan().Copies.Holders {
-			for _, rank := range ranks {
-				if r.Plan().Members[rank].ID() == id {
-					list[v] = fmt.Sprintf("v%d.%d", v, step)
-				}
-			}
-		}
-	}
-	return list
 }
 
 // show prints an action as the scenario files have it.
@@ -469,6 +461,9 @@ func showMessage(m protocol.Message) string {
 		}
 		if r.Save {
 			text += " save"
+		}
+		if len(r.Trial) > 0 {
+			text += fmt.Sprintf(" trial%v", r.Trial)
 		}
 		return text
 	case m.Commit != nil:

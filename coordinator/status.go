@@ -20,6 +20,8 @@ func (c *Core) Status() protocol.Status {
 		s.Epoch = int(cursor / int64(c.data.Train))
 	}
 	s.Queue = protocol.QueueState{Copies: c.cfg.Training.QueueCopies, Repairs: c.copies.Repairs(), Moved: c.copies.Moved()}
+	s.Audits = protocol.AuditState{Every: c.audits.Every, LeftOut: c.jury.BannedNames()}
+	s.Audits.Done, s.Audits.Failed = c.jury.Counts()
 	if r := c.course.Round(); r != nil {
 		s.World, s.Queue.Shards = len(r.Members()), r.Shards()
 	}

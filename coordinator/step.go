@@ -33,11 +33,18 @@ func (c *Core) ready(m *roster.Replica, v *protocol.Ready) {
 // decide compares the votes once all are in and asks for the append.
 func (c *Core) decide() bool {
 	r := c.course.Round()
+	if len(r.Plan().Trial) > 0 {
+		c.judge(r)
+		return true
+	}
 	if majority, others := r.CompareVotes(); len(others) >= len(majority) {
 		c.undecided(r, len(majority))
 		return true
 	} else if len(others) > 0 {
 		c.disagree(r, "gradients", r.Step(), others, len(majority))
+		return true
+	}
+	if !c.audited(r) {
 		return true
 	}
 	commit, err := r.Commit(c.cfg.Training, c.data.Train, c.cfg.LR)

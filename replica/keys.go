@@ -21,10 +21,7 @@ func newKeys(batch, dim int) keys {
 
 // encodeKeys encodes the key views of this member's units.
 func (s *session) encodeKeys(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms) error {
-	at := 0
-	for _, n := range p.counts[:p.rank] {
-		at += n
-	}
+	at := p.keysAt()
 	size := s.model.atOnce * s.job.BNGroup * s.job.Dim
 	for i, first := range p.own() {
 		if err := ctx.Err(); err != nil {

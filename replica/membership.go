@@ -53,21 +53,40 @@ func (m *membership) saves() bool { return m.rank == 0 || m.Spread() }
 // consecutive groups each, and records where they begin: this member's, and the
 // others', which the loss of a spread queue must know.
 func (m *membership) splitUnits(atOnce int) error {
-	m.units = make([][]int, len(m.Members))
+	dealt := make([][]int, len(m.Members))
 	for rank, member := range m.Members {
-		if len(member.Groups)%atOnce != 0 {
-			return fmt.Errorf("round %d deals groups %v to %s, not in units of %d", m.Round.Round, member.Groups, member.Name, atOnce)
+		dealt[rank] = member.Groups
+	}
+	return m.deals(dealt, atOnce)
+}
+
+// deals is splitUnits of another deal of groups, by rank: what is computed again
+// in an audit.
+func (m *membership) deals(dealt [][]int, atOnce int) error {
+	m.units = make([][]int, len(m.Members))
+	for rank, groups := range dealt {
+		name := m.Members[rank].Name
+		if len(groups)%atOnce != 0 {
+			return fmt.Errorf("round %d deals groups %v to %s, not in units of %d", m.Round.Round, groups, name, atOnce)
 		}
-		for i, group := range member.Groups {
-			if first := member.Groups[i-i%atOnce]; group != first+i%atOnce {
-				return fmt.Errorf("round %d deals groups %v to %s, not in units of %d consecutive ones", m.Round.Round, member.Groups, member.Name, atOnce)
+		for i, group := range groups {
+			if first := groups[i-i%atOnce]; group != first+i%atOnce {
+				return fmt.Errorf("round %d deals groups %v to %s, not in units of %d consecutive ones", m.Round.Round, groups, name, atOnce)
 			}
 		}
-		for i := 0; i < len(member.Groups); i += atOnce {
-			m.units[rank] = append(m.units[rank], member.Groups[i])
+		for i := 0; i < len(groups); i += atOnce {
+			m.units[rank] = append(m.units[rank], groups[i])
 		}
 	}
 	return nil
+}
+
+// keysAt is where this member's keys begin among those of all ranks.
+func (m *membership) keysAt() (at int) {
+	for _, n := range m.counts[:m.rank] {
+		at += n
+	}
+	return at
 }
 
 // rows are the samples of a rank's units in the global batch, with groups of g.
@@ -80,8 +99,8 @@ func (m *membership) rows(rank, g, atOnce int) []criterion.Rows {
 }
 
 // deal is who computes and who holds what, for the loss of a spread queue.
-func (m *membership) deal(g, atOnce int) criterion.Deal {
-	d := criterion.Deal{Rank: m.rank, Holders: m.Holders}
+func (m *membership) deal(g, atOnce, after int) criterion.Deal {
+	d := criterion.Deal{Rank: m.rank, Holders: m.Holders, After: after}
 	for rank, member := range m.Members {
 		d.Names = append(d.Names, member.Name)
 		d.Units = append(d.Units, m.rows(rank, g, atOnce))

@@ -7,6 +7,7 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/audit"
 	"mochi/model/loss"
 	"mochi/replica/criterion"
 	"mochi/replica/reduction"
@@ -22,6 +23,10 @@ type party struct {
 	*progress
 	ring *watchedRing
 	loss criterion.Criterion
+
+	// Of the step in hand.
+	audited audit.Deal // what is computed twice
+	waves   int        // of its losses
 }
 
 // wave names what this member computes in a wave, for messages.
@@ -77,8 +82,12 @@ func (r *Replica) takePart(ctx context.Context, m *membership) error {
 	for i, group := range m.own() {
 		first[i] = group * s.job.BNGroup
 	}
-	if err := s.input.Start(s.at.step, s.at.cursor, first); err != nil {
+	besides := func(step int64) []int { return s.besides(p, step) }
+	if err := s.input.Start(s.at.step, s.at.cursor, first, besides); err != nil {
 		return err
+	}
+	if len(m.Trial) > 0 {
+		return superseded(attempt, r.trial(ctx, attempt, p))
 	}
 	for {
 		commit, err := r.step(ctx, attempt, p)
@@ -152,16 +161,17 @@ func (r *Replica) prepare(ctx context.Context, p *party) error {
 		s.at.ready = false
 		return &stateError{fmt.Sprintf("round %d starts after step %d, this replica has %s", m.Round.Round, m.Step-1, have)}
 	}
-	p.loss = s.newCriterion(p)
+	p.loss = s.newCriterion(p, 0)
 	return nil
 }
 
-// newCriterion is the loss against the queue as a round's members hold it.
-func (s *session) newCriterion(p *party) criterion.Criterion {
+// newCriterion is the loss against the queue as a round's members hold it, of
+// units that are computed after so many waves of the same step.
+func (s *session) newCriterion(p *party, after int) criterion.Criterion {
 	l, g, n := s.model.moco.Loss(), s.job.BNGroup, s.model.atOnce
 	shape := criterion.Shape{Batch: s.job.Batch, Dim: s.job.Dim, Groups: n}
 	if p.Spread() {
-		return criterion.NewSpread(l, s.queue.Queue, p.ring, p.deal(g, n), s.job.MoCHi.N, shape)
+		return criterion.NewSpread(l, s.queue.Queue, p.ring, p.deal(g, n, after), s.job.MoCHi.N, shape)
 	}
 	return criterion.NewLocal(l, s.queue.Queue, p.rows(p.rank, g, n), shape)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/audit"
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/augment"
 	"mochi/replica/checkpoint"
@@ -27,6 +28,7 @@ type session struct {
 	keys  keys
 	at    position
 	vote  *vote // nil: none that waits for its commit
+	audit audit.Rule
 
 	applyMS float64 // how long the last commit took to apply
 }
@@ -84,7 +86,8 @@ func newSession(rc Config, job config.Job) (*session, error) {
 		sums: reduction.New(model.net, reduction.Config{
 			Exact: job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
 		}),
-		keys: newKeys(job.Batch, job.Dim),
+		keys:  newKeys(job.Batch, job.Dim),
+		audit: audit.RuleOf(job),
 	}, nil
 }
 

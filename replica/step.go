@@ -34,14 +34,12 @@ func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit,
 	s := r.session
 	t := newPhases()
 	p.phase(p.Round.Round, s.at.step+1, protocol.PhaseComputing)
-	groups, err := s.compute(attempt, p, t)
-	if err != nil {
+	ready := protocol.Ready{Phases: t.ms}
+	if err := s.compute(attempt, p, t, &ready); err != nil {
 		return protocol.Commit{}, err
 	}
-	ready := protocol.Ready{
-		Round: s.vote.round, Step: s.vote.step, Digest: s.vote.digest, Groups: groups,
-		BusyMS: t.ms["key_forward"] + t.ms["query"], Phases: t.ms,
-	}
+	ready.Round, ready.Step, ready.Digest = s.vote.round, s.vote.step, s.vote.digest
+	ready.BusyMS = t.ms["key_forward"] + t.ms["query"]
 	p.phase(ready.Round, ready.Step, protocol.PhaseReady)
 	if err := r.send(ctx, protocol.Message{Ready: &ready}); err != nil {
 		return protocol.Commit{}, err
@@ -60,8 +58,9 @@ func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit,
 }
 
 // compute is a step up to the vote: keys, loss, gradients, their sums. It
-// changes nothing but scratch; the result is s.vote.
-func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.GroupReport, error) {
+// changes nothing but scratch; the result is s.vote, and what ready says of the
+// groups.
+func (s *session) compute(ctx context.Context, p *party, t *phases, ready *protocol.Ready) error {
 	s.vote = nil
 	step := s.at.step + 1
 	if s.applyMS > 0 {
@@ -69,7 +68,7 @@ func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.
 	}
 	batch, err := s.input.Next(ctx, s.at.step, s.at.cursor)
 	if err != nil {
-		return nil, fmt.Errorf("load the batch of step %d: %w", step, err)
+		return fmt.Errorf("load the batch of step %d: %w", step, err)
 	}
 	defer s.input.Release()
 	p.did()
@@ -77,14 +76,15 @@ func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.
 
 	terms := s.sums.Begin(len(p.own()))
 	if err := s.encodeKeys(ctx, p, batch, terms); err != nil {
-		return nil, err
+		return err
 	}
 	t.end("key_forward")
 	if err := s.keys.gather(ctx, p, step, s.job.BNGroup, batch.Shuffle); err != nil {
-		return nil, err
+		return err
 	}
 	t.end("gather")
-	reports, err := s.encodeQueries(ctx, p, batch, terms)
+	p.audited = p.audits(s.audit, step)
+	err = s.encodeQueries(ctx, p, batch, terms, ready)
 	t.end("query")
 	p.peers(true)
 	werr := s.sums.Wait()
@@ -94,11 +94,23 @@ func (s *session) compute(ctx context.Context, p *party, t *phases) ([]protocol.
 	}
 	t.end("reduce")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.vote = &vote{round: p.Round.Round, step: step, digest: s.computed(), classes: batch.Classes}
 	t.end("digest")
-	return reports, nil
+	if p.audited.Empty() {
+		return nil
+	}
+	if len(p.audited.Own[p.rank]) > 0 && !s.sums.InPlace() {
+		ready.Recounts = s.own(p, terms, ready.Groups)
+	}
+	besides, err := s.again(ctx, p, batch, p.audited, p.waves)
+	if err != nil {
+		return err
+	}
+	ready.Recounts, ready.Keys = append(ready.Recounts, besides...), checkpoint.Digest(s.keys.ordered)
+	t.end("audit")
+	return nil
 }
 
 // computed is the digest of what a step computed, before it is applied.
@@ -111,61 +123,75 @@ func (s *session) computed() string {
 // encodeQueries runs query forward, loss and backward of this member's units,
 // wave by wave (package criterion), and starts the sums before the last
 // backward, during which parameters become final and leave.
-func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms) ([]protocol.GroupReport, error) {
+func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms, ready *protocol.Ready) error {
 	step := s.at.step + 1
 	units := p.own()
-	waves := p.loss.Begin(criterion.Step{
-		Number: step, Mix: s.input.Epoch(s.at.cursor) >= s.job.MoCHiWarmup,
-		Keys: s.keys.ordered, Samples: batch.Samples, Labels: batch.Labels,
-	})
-	reports := make([]protocol.GroupReport, 0, len(units)*s.model.atOnce)
-	for wave := range waves {
+	start := func() { s.sums.Start(ctx, p.ring.background(), step, p.alone()) }
+	// Where the sums take the place of the only group, its result is compared as it
+	// was before.
+	early := s.sums.InPlace() && len(p.audited.Own[p.rank]) > 0
+	p.waves = p.loss.Begin(s.losses(batch))
+	for wave := range p.waves {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
 		}
 		q := p.loss.Queries(wave)
 		if q != nil {
 			if err := s.model.moco.Forward(batch.Query[wave], q, terms[wave].Query); err != nil {
-				return nil, fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
+				return fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
 			}
 			p.did()
 			if err := s.input.StageQueries(wave + 1); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		losses, err := p.loss.Evaluate(ctx, wave)
 		if err != nil {
-			return nil, fmt.Errorf("the loss of %s at step %d: %w", p.wave(s.model, wave), step, err)
+			return fmt.Errorf("the loss of %s at step %d: %w", p.wave(s.model, wave), step, err)
 		}
-		if wave == waves-1 {
-			s.sums.Start(ctx, p.ring.background(), step, p.alone())
+		if wave == p.waves-1 && !early {
+			start()
 		}
 		if q == nil {
 			continue
 		}
 		for j, out := range losses.Groups {
-			reports = append(reports, protocol.GroupReport{Group: units[wave] + j, Figures: out.Figures})
+			ready.Groups = append(ready.Groups, protocol.GroupReport{Group: units[wave] + j, Figures: out.Figures})
 		}
-		if err := s.backward(losses.DQ, terms[wave].Grads, wave == len(units)-1); err != nil {
-			return nil, fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
+		if err := s.backward(losses.DQ, terms[wave].Grads, wave == len(units)-1, len(p.audited.Again[p.rank]) == 0); err != nil {
+			return fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
 		}
 		p.did()
 	}
-	if waves == 0 { // it has no unit, and nobody asks it for losses
-		s.sums.Start(ctx, p.ring.background(), step, p.alone())
+	if early {
+		ready.Recounts = s.own(p, terms, ready.Groups)
+	}
+	if p.waves == 0 || early { // without a unit, nobody asks it for losses
+		start()
 	}
 	s.sums.Complete()
-	return reports, nil
+	return nil
+}
+
+// losses is what the losses of the step in hand have in common.
+func (s *session) losses(batch *input.Step) criterion.Step {
+	return criterion.Step{
+		Number: s.at.step + 1, Mix: s.input.Epoch(s.at.cursor) >= s.job.MoCHiWarmup,
+		Keys: s.keys.ordered, Samples: batch.Samples, Labels: batch.Labels,
+	}
 }
 
 // backward takes the gradients of a unit's queries backward. During the last
-// one, parameters become final.
-func (s *session) backward(dq, grads []float32, last bool) error {
+// one, parameters become final; if no more of this step's images follow, the
+// next step's first are on their way by then.
+func (s *session) backward(dq, grads []float32, last, ahead bool) error {
 	if !last {
 		return s.model.moco.Backward(dq, grads, nil)
 	}
-	if err := s.input.StageAhead(); err != nil {
-		return err
+	if ahead {
+		if err := s.input.StageAhead(); err != nil {
+			return err
+		}
 	}
 	return s.model.moco.Backward(dq, grads, s.sums.Final)
 }

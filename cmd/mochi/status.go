@@ -45,6 +45,12 @@ func statusCommand() *cli.Command {
 		if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {
 			fmt.Fprintf(out, "queue: copies %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, len(q.Shards), q.Moved, q.Repairs)
 		}
+		if a := s.Audits; a.Every > 0 {
+			fmt.Fprintf(out, "audits: each replica once in %d steps, %d groups computed twice, %d differed\n", a.Every, a.Done, a.Failed)
+			for _, name := range a.LeftOut {
+				fmt.Fprintf(out, "  %s computed wrongly and is left out\n", name)
+			}
+		}
 		if len(s.Replicas) > 0 {
 			fmt.Fprintf(out, "\n%-24s %-10s %-8s %5s %7s %10s\n", "REPLICA", "ENGINE", "STATE", "RANK", "GROUPS", "STEP MS")
 		}

@@ -63,3 +63,45 @@ type RolledBack struct {
 
 // EventName implements Event.
 func (RolledBack) EventName() string { return "rolled back" }
+
+// AuditDiffers is reported when two members computed a group and their results
+// differ. The step is not committed; all members compute the group again.
+type AuditDiffers struct {
+	Warning
+	Step   int64  `json:"step"`    // that is audited
+	Groups []int  `json:"groups"`  // whose results differ
+	By     string `json:"members"` // their names, with blanks between them
+}
+
+// EventName implements Event.
+func (AuditDiffers) EventName() string { return "audit_differs" }
+
+// AuditFailed is reported of a replica that computed wrong gradients: its
+// processor, GPU or memory is faulty. It is left out and not admitted again; the
+// step is run again without it. Its part of the steps since the last audit that it
+// passed may have been wrong. A replica that is alone stays, and repeats the step.
+type AuditFailed struct {
+	Warning
+	Replica
+	Step  int64  `json:"step"`  // that was audited
+	Group int    `json:"group"` // whose result was wrong
+	Got   string `json:"got"`   // digest of its result
+	Want  string `json:"want"`  // digest of that of the others; "" when it contradicts itself and nobody else is there
+	Agree int    `json:"agree"` // members that agree on that one
+	Sound int64  `json:"sound"` // the last step in which its results were compared and right; 0: none since the coordinator started
+}
+
+// EventName implements Event.
+func (AuditFailed) EventName() string { return "audit_failed" }
+
+// AuditUndecided is reported when members stick to different results, so that
+// it cannot be said who is wrong. Two members wait for a third, which decides.
+type AuditUndecided struct {
+	Warning
+	Step   int64  `json:"step"`    // that is audited
+	Groups []int  `json:"groups"`  // whose results differ
+	By     string `json:"members"` // their names, with blanks between them
+}
+
+// EventName implements Event.
+func (AuditUndecided) EventName() string { return "audit_undecided" }

@@ -171,6 +171,10 @@ type Round struct {
 	// Save: there is no step; the members store their state as the checkpoint
 	// of Step−1 and wait for another message.
 	Save bool `json:"save,omitempty"`
+	// Trial: there is no step; every member computes these groups of Step, in whole
+	// units, answers with a Ready that has its results of them, and waits for
+	// another message.
+	Trial []int `json:"trial,omitempty"`
 }
 
 // Spread says whether the queue's shards are spread over the members, as
@@ -192,6 +196,18 @@ type GroupReport struct {
 	figures.Figures
 }
 
+// NotFinite is a Recount's digest of numbers of which one is NaN or infinite.
+const NotFinite = "not finite"
+
+// Recount is one member's result of a group that another computes too, or it
+// itself twice (package audit). It has two parts, since the second follows from
+// the keys of the whole batch, and thus from what other members computed.
+type Recount struct {
+	Group int    `json:"group"`
+	Key   string `json:"key"`   // digest of the group's keys and their statistics; NotFinite
+	Query string `json:"query"` // digest of gradients, statistics and figures, which follow from Ready.Keys; NotFinite
+}
+
 // Ready is a member's vote: it holds the reduced gradients of a step.
 type Ready struct {
 	Round  int64              `json:"round"`
@@ -200,6 +216,13 @@ type Ready struct {
 	Groups []GroupReport      `json:"groups"`
 	BusyMS float64            `json:"busy_ms"` // time spent computing its groups; what groups are dealt by
 	Phases map[string]float64 `json:"phases"`  // ms by name
+
+	// Recounts are its results of the groups that are computed twice, those dealt
+	// to it and those that it computed besides; Keys is the digest of the keys of
+	// the batch that they follow from. In a trial (Round.Trial) they are all that a
+	// vote has.
+	Recounts []Recount `json:"recounts,omitempty"`
+	Keys     string    `json:"keys,omitempty"`
 }
 
 // Commit makes a step final. It carries the momentum-encoder update (Momentum
@@ -338,6 +361,7 @@ type Status struct {
 	Data      Data           `json:"data"`
 	Replicas  []ReplicaState `json:"replicas"`
 	Queue     QueueState     `json:"queue"`
+	Audits    AuditState     `json:"audits"`
 	StartedAt string         `json:"started_at"` // RFC 3339
 }
 
@@ -347,6 +371,15 @@ type QueueState struct {
 	Shards  []ShardState `json:"shards,omitempty"` // by shard; none when every member holds all, or between rounds
 	Repairs int          `json:"repairs"`          // copies that differed and were replaced, since this coordinator started
 	Moved   int          `json:"moved"`            // copies sent because members came and went, likewise
+}
+
+// AuditState is how often groups were computed twice in a Status, since this
+// coordinator started.
+type AuditState struct {
+	Every   int64    `json:"every"`              // every member is audited once in so many steps; 0: never
+	Done    int      `json:"done"`               // groups computed twice and compared
+	Failed  int      `json:"failed"`             // of those, that differed
+	LeftOut []string `json:"left_out,omitempty"` // replicas left out for wrong results: name (id)
 }
 
 // ShardState is who holds a shard of the queue, by id.

@@ -29,7 +29,8 @@ type Plan struct {
 	Step    int64             // to be committed first
 	Cursor  int64             // samples committed before it
 	Copies  copies.Arrangement
-	Save    bool // without a step: the members store their state
+	Save    bool  // without a step: the members store their state
+	Trial   []int // without a step: groups that all compute again, to see who is wrong
 }
 
 // Round is one membership at work.

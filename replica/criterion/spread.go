@@ -20,6 +20,7 @@ type Deal struct {
 	Names   []string // of the members, by rank, for messages
 	Units   [][]Rows // by rank; all of the same size
 	Holders [][]int  // ranks by shard, the owner first (protocol.Round.Holders)
+	After   int      // waves of the same step that another criterion has had before
 }
 
 // Spread is the loss against a queue whose shards are spread over the members of
@@ -142,7 +143,7 @@ func (c *Spread) Evaluate(ctx context.Context, wave int) (Losses, error) {
 
 // evaluate leaves the parts of all shards in views, each [queries, PartialFloats].
 func (c *Spread) evaluate(ctx context.Context, wave int) error {
-	tag := allreduce.Tag{Step: uint64(c.step.Number), Bucket: uint32(firstTag + 3*wave)}
+	tag := allreduce.Tag{Step: uint64(c.step.Number), Bucket: uint32(firstTag + 3*(c.deal.After+wave))}
 	if err := c.ring.AllGather(ctx, tag, c.queries, c.counts); err != nil {
 		return fmt.Errorf("gather the queries: %w", err)
 	}

@@ -17,6 +17,7 @@ package input
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mochi/replica/data"
@@ -66,10 +67,11 @@ type Input struct {
 	source  Source
 	stager  Stager
 
-	units  []int       // first samples in the global batch of the units of this round
-	step   Step        // in hand
-	staged *data.Batch // of the next step, whose first keys are on their way to a device; nil: none
-	fault  error       // of a Release, for the next Next
+	units   []int                  // first samples in the global batch of the units of this round
+	besides func(step int64) []int // those of units that this member computes besides in a step; nil: none
+	step    Step                   // in hand
+	staged  *data.Batch            // of the next step, whose first keys are on their way to a device; nil: none
+	fault   error                  // of a Release, for the next Next
 }
 
 // New makes the input of a job on a data set. It closes source in the end.
@@ -85,7 +87,8 @@ type Step struct {
 	Labels  []int32 // [B] those classes with the class oracle, else nil
 	Shuffle []int   // [B] position i of the permuted batch is sample Shuffle[i] of the batch
 
-	Query, Key [][]float32 // by unit, [n·g, 3, S, S]
+	Query, Key           [][]float32 // by unit, [n·g, 3, S, S]
+	QueryAgain, KeyAgain [][]float32 // those of the units that are computed besides
 
 	images *data.Batch
 }
@@ -94,14 +97,15 @@ type Step struct {
 func (in *Input) Epoch(cursor int64) int { return in.sampler.Epoch(cursor) }
 
 // Start begins a round after so many steps and samples, in which this member
-// computes units, given by the first of their samples in the global batch. What
-// was asked for in another round is dropped.
-func (in *Input) Start(step, cursor int64, units []int) error {
+// computes units, given by the first of their samples in the global batch, and
+// those that besides lists for a step (nil: none). What was asked for in another
+// round is dropped.
+func (in *Input) Start(step, cursor int64, units []int, besides func(step int64) []int) error {
 	if err := in.unstage(); err != nil {
 		return err
 	}
 	in.source.Reset()
-	in.units = units
+	in.units, in.besides = units, besides
 	for ahead := range Prefetch {
 		if err := in.submit(step, cursor, ahead); err != nil {
 			return err
@@ -121,7 +125,9 @@ func (in *Input) Next(ctx context.Context, step, cursor int64) (*Step, error) {
 		return nil, err
 	}
 	s := &in.step
-	s.images, s.Query, s.Key = images, images.Query, images.Key
+	n := len(in.units)
+	s.images, s.Query, s.Key = images, images.Query[:n], images.Key[:n]
+	s.QueryAgain, s.KeyAgain = images.Query[n:], images.Key[n:]
 	if err := in.begin(images, step, cursor); err != nil {
 		in.Release()
 		return nil, err
@@ -209,7 +215,11 @@ func (in *Input) submit(step, cursor int64, ahead int) error {
 	refs := in.sampler.Batch(cursor, in.cfg.Batch)
 	shuffle := in.sampler.Shuffle(cursor, in.cfg.Batch)
 	request := data.Request{Step: step + 1 + int64(ahead)}
-	for _, first := range in.units {
+	units := in.units
+	if in.besides != nil {
+		units = slices.Concat(units, in.besides(request.Step))
+	}
+	for _, first := range units {
 		end := first + in.cfg.Unit
 		request.Query = append(request.Query, refs[first:end])
 		keys := make([]sampler.Ref, in.cfg.Unit)

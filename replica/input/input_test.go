@@ -56,7 +56,7 @@ func newInput(oracle bool) (*input.Input, *source, *stager) {
 func TestSamplesOfAStep(t *testing.T) {
 	for _, oracle := range []bool{false, true} {
 		in, src, _ := newInput(oracle)
-		if err := in.Start(4, 24, []int{4, 0}); err != nil {
+		if err := in.Start(4, 24, []int{4, 0}, nil); err != nil {
 			t.Fatal(err)
 		}
 		want := sampler.New(10, 3)
@@ -97,7 +97,7 @@ func TestSamplesOfAStep(t *testing.T) {
 // What is on its way to a device belongs to the step in hand or the next one.
 func TestStaging(t *testing.T) {
 	in, _, way := newInput(false)
-	if err := in.Start(0, 0, []int{0, 2}); err != nil {
+	if err := in.Start(0, 0, []int{0, 2}, nil); err != nil {
 		t.Fatal(err)
 	}
 	s, err := in.Next(t.Context(), 0, 0)
@@ -131,7 +131,7 @@ func TestStaging(t *testing.T) {
 	if err := in.StageAhead(); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Start(1, 6, nil); err != nil {
+	if err := in.Start(1, 6, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	staged("in a new round", nil, nil)

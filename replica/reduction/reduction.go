@@ -117,12 +117,33 @@ func (r *Reduction) KeyStatistics() []float32 {
 	return r.sum[p+b : p+2*b]
 }
 
+// InPlace says whether the sums take the place of the only group's terms, which
+// are then lost with Start.
+func (r *Reduction) InPlace() bool { return r.cfg.Groups == 1 }
+
+// Scratch is room for one unit's terms beside the sums. It may be used after a
+// Wait until the next Begin, and overwrites the terms of the first unit.
+func (r *Reduction) Scratch() Terms {
+	if r.InPlace() {
+		return r.room()
+	}
+	if len(r.terms) == 0 {
+		r.terms = append(r.terms, r.room())
+	}
+	return r.terms[0]
+}
+
+// room makes the terms of a unit.
+func (r *Reduction) room() Terms {
+	p, b := r.cfg.AtOnce*r.net.NumParams(), r.cfg.AtOnce*r.net.NumBuffers()
+	return Terms{make([]float32, p), make([]float32, b), make([]float32, b)}
+}
+
 // Begin starts a step with so many units on this member and returns where they
 // leave their terms; their contents are those of earlier steps.
 func (r *Reduction) Begin(units int) []Terms {
 	for len(r.terms) < units {
-		p, b := r.cfg.AtOnce*r.net.NumParams(), r.cfg.AtOnce*r.net.NumBuffers()
-		r.terms = append(r.terms, Terms{make([]float32, p), make([]float32, b), make([]float32, b)})
+		r.terms = append(r.terms, r.room())
 	}
 	r.local = r.terms[:units]
 	r.final, r.done = make(chan int, len(r.layout.buckets)), nil

@@ -42,6 +42,7 @@ func Default() Job {
 		KNNEvery:        10,
 		CheckpointEvery: 500,
 		Keep:            3,
+		Audit:           0.002,
 		MinReplicas:     1,
 	}
 }

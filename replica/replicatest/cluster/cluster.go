@@ -29,10 +29,13 @@ import (
 // Cluster is a job in memory: the coordinator's core, replicas, rings. Its
 // fields are for reading when Run has returned.
 type Cluster struct {
-	Core   *coordinator.Core
-	Links  map[string]*Link // by replica: r0, r1, …
-	Events []string         // of the coordinator, in order: the name, and of a faulty shard "shard=… replica=…"
-	Losses []float64        // of the steps
+	Core    *coordinator.Core
+	Links   map[string]*Link     // by replica: r0, r1, …
+	Events  []string             // of the coordinator, in order: the name, and of a faulty shard "shard=… replica=…"
+	Losses  []float64            // of the steps
+	Failed  []event.AuditFailed  // in order
+	Phases  []map[string]float64 // of the steps, ms
+	Refused map[string]error     // by replica: those that the coordinator refused
 
 	t      *testing.T
 	cfg    config.Job
@@ -67,10 +70,21 @@ var errKilled = errors.New("killed")
 // over. applied may be nil.
 func Run(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied Applied) *Cluster {
 	t.Helper()
+	c := RunEngines(t, slices.Repeat([]replica.OpenEngine{open}, n), cfg, applied)
+	for id, err := range c.Refused {
+		t.Errorf("%s: %v", id, err)
+	}
+	return c
+}
+
+// RunEngines is Run with a replica for each engine, some of which may be refused.
+func RunEngines(t *testing.T, open []replica.OpenEngine, cfg config.Job, applied Applied) *Cluster {
+	t.Helper()
+	n := len(open)
 	set := replicatest.Pictures{N: 30, Size: 12}.Set()
 	cfg.MinReplicas = n
 	c := &Cluster{
-		t: t, cfg: cfg, Links: map[string]*Link{}, rings: map[int64][]allreduce.Transport{},
+		t: t, cfg: cfg, Links: map[string]*Link{}, Refused: map[string]error{}, rings: map[int64][]allreduce.Transport{},
 		saved: map[int64][]byte{}, over: make(chan struct{}),
 		Core: coordinator.NewCore(coordinator.CoreConfig{
 			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(float64) float64 { return cfg.LR },
@@ -85,7 +99,7 @@ func Run(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied A
 	for i := range n {
 		l := c.Links[fmt.Sprintf("r%d", i)]
 		l.replica = replica.New(replica.Config{
-			ID: l.ID, Name: l.ID, Engine: open, Data: set, Link: listener{l, applied}, Ring: c.ring,
+			ID: l.ID, Name: l.ID, Engine: open[i], Data: set, Link: listener{l, applied}, Ring: c.ring,
 		})
 		var ctx context.Context
 		ctx, l.kill = context.WithCancelCause(t.Context())
@@ -93,6 +107,10 @@ func Run(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied A
 			err := l.replica.Run(ctx)
 			if errors.Is(context.Cause(ctx), errKilled) {
 				c.step(coordinator.Lost{ID: l.ID, Why: "killed"})
+			} else if errors.Is(err, replica.ErrRefused) {
+				c.mu.Lock()
+				c.Refused[l.ID] = err
+				c.mu.Unlock()
 			} else if err != nil {
 				t.Errorf("%s: %v", l.ID, err)
 			}
@@ -130,7 +148,7 @@ func (c *Cluster) step(in coordinator.Input) {
 			case coordinator.Append:
 				inputs = append(inputs, coordinator.Appended{Step: a.Commit.Step})
 			case coordinator.Record:
-				c.Losses = append(c.Losses, a.Loss)
+				c.Losses, c.Phases = append(c.Losses, a.Loss), append(c.Phases, a.Phases)
 			case coordinator.Report:
 				text := a.Event.EventName() + " "
 				switch e := a.Event.(type) {
@@ -138,6 +156,9 @@ func (c *Cluster) step(in coordinator.Input) {
 					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
 				case event.ShardDamaged:
 					text += fmt.Sprintf("shard=%d replica=%s", e.Shard, e.Name)
+				case event.AuditFailed:
+					text += "replica=" + e.Name
+					c.Failed = append(c.Failed, e)
 				}
 				c.Events = append(c.Events, text)
 			case coordinator.Finish:
