@@ -22,12 +22,16 @@ type encoders struct {
 	atOnce int // groups that one of its programs computes: those of a unit
 }
 
-func newEncoders(job config.Job, open OpenEngine) (*encoders, error) {
-	net, err := job.Network()
+func newEncoders(job config.Job, rc Config) (*encoders, error) {
+	build := config.Job.Network
+	if rc.Network != nil {
+		build = rc.Network
+	}
+	net, err := build(job)
 	if err != nil {
 		return nil, fmt.Errorf("build the network: %w", err)
 	}
-	eng, err := open(engine.Precision(job.Precision))
+	eng, err := rc.Engine(engine.Precision(job.Precision))
 	if err != nil {
 		return nil, fmt.Errorf("start the engine: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
+	"mochi/model/network"
 	"mochi/replica/data"
 	"mochi/replica/input"
 )
@@ -38,6 +39,9 @@ type Config struct {
 	Wait time.Duration
 
 	Joined func(protocol.Welcome) // optional: told once, after the first Welcome
+
+	// Network makes the encoder of a job; nil: config.Job.Network.
+	Network func(config.Job) (*network.Network, error)
 
 	// Images makes the source of a job's images; nil: a data.Loader over Data.
 	Images func(config.Job) input.Source

@@ -63,7 +63,7 @@ func newSession(rc Config, job config.Job) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := newEncoders(job, rc.Engine)
+	model, err := newEncoders(job, rc)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,437 @@
+package clustertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"mochi/coordinator/protocol"
+)
+
+// What NATS does, as far as it matters (package bustest compares the two):
+//
+//   - a connection delivers in order, or not at all when it breaks before;
+//   - a client that is disconnected keeps what is published, up to clientBuffer,
+//     and sends it when it is connected again;
+//   - the server tells the coordinator of each connection that ends, by the
+//     client's name, when it notices: at once when the other side closes it, late
+//     when the network swallows everything;
+//   - what is sent to a replica without a connection is gone;
+//   - a message above maxPayload is refused.
+const (
+	clientBuffer = 1 << 20
+	maxPayload   = 1 << 20
+
+	reconnectLow, reconnectHigh = 100 * time.Millisecond, 150 * time.Millisecond
+	clientNotices               = 6 * time.Second // three pings of 2 s without an answer; up to one more
+	serverNotices               = 4 * time.Minute // two pings of 2 min, likewise
+	endNotice                   = time.Millisecond
+)
+
+// errTooLarge is what a client says of a message above maxPayload.
+var errTooLarge = errors.New("maximum payload exceeded")
+
+// server is the message server inside a running coordinator, and the
+// coordinator's end of the bus (a coordinator.Bus).
+type server struct {
+	p        *Process
+	conns    []*conn // those that it holds open
+	messages *mailbox[protocol.Message]
+	lost     *mailbox[string]
+	serving  bool
+	saving   *upload
+	status   func() protocol.Status
+	save     func(ctx context.Context, from string, step int64, r io.Reader) error
+	open     func(name string) (io.ReadSeekCloser, error)
+}
+
+// conn is one connection of a client to a server. Each side closes its own end.
+type conn struct {
+	server                 *server
+	client                 *client
+	up, down               *stream
+	clientOpen, serverOpen bool
+}
+
+// client is a replica's end of the bus (a replica.Link).
+type client struct {
+	p        *Process
+	id       string
+	conn     *conn // nil while it is disconnected
+	kept     [][]byte
+	bytes    int // of kept
+	messages *mailbox[protocol.Message]
+	wake     chan struct{} // capacity 1: conn has become nil
+}
+
+// startServer makes a server; the process before is gone. The lock is held.
+func (w *World) startServer(p *Process) *server {
+	s := &server{p: p, messages: newMailbox[protocol.Message](p, 256), lost: newMailbox[string](p, 64)}
+	w.server = s
+	return s
+}
+
+func (s *server) Serve(
+	status func() protocol.Status,
+	save func(ctx context.Context, from string, step int64, r io.Reader) error,
+	open func(name string) (io.ReadSeekCloser, error),
+) error {
+	s.p.w.mu.Lock()
+	defer s.p.w.mu.Unlock()
+	s.status, s.save, s.open, s.serving = status, save, open, true
+	return nil
+}
+
+// Messages is asked for whenever the coordinator looks for something to do, so
+// here it stands still while it is suspended.
+func (s *server) Messages() <-chan protocol.Message {
+	_ = s.p.gate() // one that was killed hears of it by its context
+	return s.messages.out
+}
+
+func (s *server) Lost() <-chan string         { return s.lost.out }
+func (s *server) Flush(context.Context) error { return s.p.gate() }
+
+// Send encodes a message and sends it to whoever is connected by that name.
+func (s *server) Send(to string, m protocol.Message) error {
+	w := s.p.w
+	if err := s.p.pass("send "+what(m), w.hostOf(to)); err != nil {
+		return err
+	}
+	m.Version = protocol.Version
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxPayload {
+		return errTooLarge
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.checkSent(to, m)
+	for _, c := range s.conns {
+		if c.client.id == to {
+			c.down.put(func() { c.deliverDown(data) })
+		}
+	}
+	return nil
+}
+
+func (c *conn) deliverDown(data []byte) {
+	w := c.client.p.w
+	var m protocol.Message
+	if err := json.Unmarshal(data, &m); err != nil {
+		panic(err)
+	}
+	w.mu.Lock()
+	err := c.client.p.touch("get "+what(m), Coordinator)
+	open := c.clientOpen && err == nil
+	w.mu.Unlock()
+	if open {
+		c.client.messages.put(m)
+	}
+}
+
+func (c *conn) deliverUp(data []byte) {
+	w := c.server.p.w
+	var m protocol.Message
+	if err := json.Unmarshal(data, &m); err != nil {
+		panic(err)
+	}
+	w.mu.Lock()
+	err := error(nil)
+	if m.Heartbeat == nil {
+		err = c.server.p.touch("get "+what(m), c.client.p.name)
+	}
+	open := c.serverOpen && c.server.serving && err == nil
+	w.mu.Unlock()
+	if open {
+		c.server.messages.put(m)
+	}
+}
+
+// Send sends a message of a replica, or keeps it while there is no connection.
+func (c *client) Send(ctx context.Context, m protocol.Message) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if m.Heartbeat == nil {
+		if err := c.p.pass("send "+what(m), Coordinator); err != nil {
+			return err
+		}
+	} else if err := c.p.gate(); err != nil {
+		return err
+	}
+	m.Version, m.From = protocol.Version, c.id
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if len(data) > maxPayload {
+		return errTooLarge
+	}
+	w := c.p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.checkSaid(c.p, m)
+	if c.conn != nil {
+		c.conn.send(data)
+		return nil
+	}
+	if c.bytes+len(data) > clientBuffer {
+		return errors.New("outbound buffer limit exceeded")
+	}
+	c.kept, c.bytes = append(c.kept, data), c.bytes+len(data)
+	return nil
+}
+
+func (c *conn) send(data []byte) { c.up.put(func() { c.deliverUp(data) }) }
+
+func (c *client) Messages() <-chan protocol.Message { return c.messages.out }
+
+// connect makes a client, which connects and reconnects until its process ends.
+// The lock is held.
+func (w *World) connect(p *Process) *client {
+	c := &client{p: p, id: p.id, messages: newMailbox[protocol.Message](p, 64), wake: make(chan struct{}, 1)}
+	p.client = c
+	w.links.watches = append(w.links.watches, c.look)
+	go c.reconnect()
+	return c
+}
+
+func (c *client) reconnect() {
+	w := c.p.w
+	for c.p.gate() == nil {
+		w.mu.Lock()
+		switch {
+		case c.p.dead:
+			w.mu.Unlock()
+			return
+		case c.conn == nil && c.reachable():
+			c.connected()
+		}
+		connected := c.conn != nil
+		pause := w.draw(c.p.name+" reconnect", reconnectLow, reconnectHigh)
+		w.mu.Unlock()
+		if connected {
+			select {
+			case <-c.wake:
+			case <-c.p.ctx.Done():
+				return
+			}
+		}
+		if c.p.wait(context.Background(), pause) != nil {
+			return
+		}
+	}
+}
+
+// reachable says whether the server would answer. The lock is held.
+func (c *client) reachable() bool {
+	s := c.p.w.server
+	return s != nil && !s.p.dead && s.p.paused == nil && s.serving && c.p.w.links.both(c.p.name, s.p.name)
+}
+
+// connected opens a connection and sends what was kept. The lock is held.
+func (c *client) connected() {
+	w := c.p.w
+	s := w.server
+	n := &conn{server: s, client: c, clientOpen: true, serverOpen: true}
+	n.up = w.stream(c.p.name+" up", c.p.name, s.p, s.p.name)
+	n.down = w.stream(c.p.name+" down", s.p.name, c.p, c.p.name)
+	s.conns = append(s.conns, n)
+	c.conn = n
+	w.note(c.p, "connected", int64(len(c.kept)))
+	for _, data := range c.kept {
+		n.send(data)
+	}
+	c.kept, c.bytes = nil, 0
+	after(0, c.look)
+}
+
+// look notices, some time after, that the server no longer answers, and so does
+// the server.
+func (c *client) look() {
+	w := c.p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := c.conn
+	if n == nil || c.p.dead || c.reachable() {
+		return
+	}
+	// Whether it was so all the while does not matter: a network that flickers
+	// loses pings too.
+	after(w.draw(c.p.name+" notices", clientNotices, clientNotices+2*time.Second), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if c.conn == n && !c.reachable() && c.p.paused == nil {
+			w.note(c.p, "finds its connection dead", 0)
+			n.closeClient()
+		}
+	})
+	after(w.draw(c.p.name+" is noticed", serverNotices, serverNotices+2*time.Minute), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if n.serverOpen && !w.links.both(c.p.name, n.server.p.name) {
+			n.closeServer()
+		}
+	})
+}
+
+// closeClient ends the client's side; the server hears of it when the network
+// lets it. The lock is held.
+func (n *conn) closeClient() {
+	if !n.clientOpen {
+		return
+	}
+	n.clientOpen = false
+	n.down.close()
+	if n.client.conn == n {
+		n.client.conn = nil
+		select {
+		case n.client.wake <- struct{}{}:
+		default:
+		}
+	}
+	n.up.close() // what was on its way is lost with it
+	w := n.client.p.w
+	end := w.stream(n.client.p.name+" end", n.client.p.name, n.server.p, n.server.p.name)
+	w.links.slow[end.way] += w.lateEnds
+	defer func() { w.links.slow[end.way] -= w.lateEnds }()
+	end.put(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		n.closeServer()
+		end.close()
+	})
+}
+
+// LateEnds makes the server notice so much later from now on that a client has
+// given up a connection, as when the packet that says so is lost.
+func (w *World) LateEnds(by time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lateEnds = by
+}
+
+// closeServer ends the server's side, and tells the coordinator. The lock is
+// held.
+func (n *conn) closeServer() {
+	if !n.serverOpen {
+		return
+	}
+	n.serverOpen = false
+	n.up.close()
+	n.server.conns = slices.DeleteFunc(n.server.conns, func(c *conn) bool { return c == n })
+	if !n.server.p.dead {
+		n.client.p.w.note(n.server.p, "told of the end of "+n.client.p.name, 0)
+		n.server.lost.put(n.client.id)
+	}
+}
+
+// BreakConnection resets the connection of a replica to the coordinator: both
+// sides notice at once, and what was on its way is lost.
+func (w *World) BreakConnection(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.running(name) {
+		if p.client != nil {
+			p.client.broken()
+		}
+	}
+}
+
+// broken is a reset. The lock is held.
+func (c *client) broken() {
+	if n := c.conn; n != nil {
+		c.p.w.note(c.p, "connection reset", 0)
+		n.down.close()
+		n.closeClient()
+		after(endNotice, func() {
+			c.p.w.mu.Lock()
+			defer c.p.w.mu.Unlock()
+			n.closeServer()
+		})
+	}
+}
+
+// leave ends the client's side in order: what was sent arrives first. The lock
+// is held.
+func (n *conn) leave() {
+	w := n.client.p.w
+	n.clientOpen, n.client.conn = false, nil
+	n.down.close()
+	n.up.put(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		n.closeServer()
+	})
+	n.up.finish()
+}
+
+// connectionsOf ends the connections of a process that has ended, by itself
+// (orderly) or not: the other side's system is told. The lock is held.
+func (w *World) connectionsOf(p *Process, orderly bool) {
+	if p.client != nil && p.client.conn != nil {
+		if orderly {
+			p.client.conn.leave()
+		} else {
+			p.client.conn.closeClient()
+		}
+	}
+	if s := w.server; s != nil && s.p == p {
+		w.server = nil
+		for _, n := range slices.Clone(s.conns) {
+			n.serverOpen = false
+			if n.clientOpen {
+				after(endNotice, func() {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					n.closeClient()
+				})
+			}
+		}
+	}
+	for _, e := range w.ends {
+		if e.p == p {
+			e.gone()
+		}
+	}
+}
+
+// what a message says, for points and traces.
+func what(m protocol.Message) string {
+	switch {
+	case m.Hello != nil:
+		return "hello"
+	case m.Ready != nil:
+		return "ready"
+	case m.Applied != nil:
+		return "applied"
+	case m.Failed != nil:
+		return "failed"
+	case m.Leaving != nil:
+		return "leaving"
+	case m.Heartbeat != nil:
+		return "heartbeat"
+	case m.Welcome != nil:
+		return "welcome"
+	case m.Refused != nil:
+		return "refused"
+	case m.Round != nil:
+		return "round"
+	case m.Commit != nil:
+		return "commit"
+	case m.Snapshot != nil:
+		return "snapshot"
+	case m.Stop != nil:
+		return "stop"
+	case m.Again != nil:
+		return "again"
+	}
+	return fmt.Sprintf("a message that says nothing known: %+v", m)
+}

@@ -1,0 +1,162 @@
+package clustertest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"mochi/coordinator"
+	"mochi/coordinator/protocol/config"
+	"mochi/model/engine"
+	"mochi/replica"
+	"mochi/replica/data"
+	"mochi/replica/input"
+	"mochi/replica/replicatest"
+)
+
+// Engine is how a replica computes. The zero value computes at Config.Pace.
+type Engine struct {
+	Start time.Duration // what its start takes
+	Pace  time.Duration // what a program takes; 0: Config.Pace
+	Hang  string        // from now on this program (keys, query, backward, update) computes for ever
+	Fail  error         // from now on every program fails
+	Evil  bool          // from now on gradients have a wrong bit
+}
+
+// StartCoordinator starts a coordinator on its host. change may change what it
+// is given; nil: nothing.
+func (w *World) StartCoordinator(change func(*coordinator.Config)) *Process {
+	w.apart()
+	w.mu.Lock()
+	p := w.process(Coordinator, fmt.Sprintf("coordinator-%d", len(w.processes)))
+	bus := w.startServer(p)
+	cfg := coordinator.Config{
+		Job: "sim", Instance: p.id, Binary: "b", Training: w.job, ConfigDigest: w.job.Digest(),
+		LR:  func(float64) float64 { return w.job.LR },
+		Bus: bus, Log: &log{p: p}, Checkpoints: &store{p}, Observer: observer{p},
+		Recorded: w.disk.recorded, Logger: slog.New(slog.DiscardHandler),
+	}
+	w.note(p, "starts", 0)
+	w.mu.Unlock()
+	if change != nil {
+		change(&cfg)
+	}
+	server := coordinator.New(cfg)
+	p.stop = server.Stop
+	p.run(func(ctx context.Context) error {
+		err := server.Run(ctx)
+		if p.Dead() {
+			return errDead
+		}
+		return err
+	})
+	return p
+}
+
+// apart lets a moment pass, so that no two processes start, and tick, at the same
+// instants.
+func (w *World) apart() {
+	w.mu.Lock()
+	d := w.draw("starts", time.Microsecond, time.Millisecond)
+	w.mu.Unlock()
+	time.Sleep(d)
+}
+
+// Start starts a replica on the host of that name, with the engine e. A history
+// may change what e says while it runs, with Tune.
+func (w *World) Start(name string, e Engine) *Process {
+	w.apart()
+	w.mu.Lock()
+	p := w.process(name, fmt.Sprintf("%s-%d", name, len(w.processes)))
+	p.engine = &e
+	c := w.connect(p)
+	w.note(p, "starts", 0)
+	w.mu.Unlock()
+	set := replicatest.Pictures{N: samples, Size: 4}.Set()
+	set.Info = dataInfo()
+	r := replica.New(replica.Config{
+		ID: p.id, Name: name, Binary: "b",
+		Engine: p.openEngine, Info: fakeInfo(), Data: (*data.Set)(set), Link: c, Ring: p.openRing,
+		Network: tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
+	})
+	p.leave = r.Leave
+	p.run(func(ctx context.Context) error {
+		err := r.Run(ctx)
+		if p.Dead() {
+			return errDead
+		}
+		return err
+	})
+	return p
+}
+
+// Tune changes how the replica of a host computes.
+func (w *World) Tune(name string, change func(*Engine)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.running(name) {
+		if p.engine != nil {
+			change(p.engine)
+			if p.engine.Evil {
+				w.check.evil[name] = true
+			}
+		}
+	}
+}
+
+// Leave asks the replica of a host to leave in order, as Ctrl-C does.
+func (w *World) Leave(name string) {
+	if p := w.Of(name); p != nil && p.leave != nil {
+		w.Log("%s is asked to leave", name)
+		p.leave("asked to")
+	}
+}
+
+// Stop asks the coordinator for an orderly stop, as Ctrl-C does.
+func (w *World) Stop() {
+	if p := w.Of(Coordinator); p != nil {
+		w.Log("the job is asked to stop")
+		p.stop("asked to")
+	}
+}
+
+func (p *Process) openEngine(engine.Precision) (engine.Engine, error) {
+	if err := p.pass("engine", ""); err != nil {
+		return nil, err
+	}
+	if err := p.wait(p.ctx, p.engine.Start); err != nil {
+		return nil, err
+	}
+	return &fakeEngine{p}, nil
+}
+
+// compute lets the time of a program pass.
+func (p *Process) compute(what string) error {
+	if err := p.pass(what, ""); err != nil {
+		return err
+	}
+	w := p.w
+	w.mu.Lock()
+	e := *p.engine
+	pace := e.Pace
+	if pace == 0 {
+		pace = w.cfg.Pace
+	}
+	took := w.draw(p.name+" computes", pace/2, pace*3/2)
+	w.mu.Unlock()
+	switch {
+	case e.Fail != nil:
+		return e.Fail
+	case e.Hang == what:
+		<-p.ctx.Done()
+		return errDead
+	}
+	return p.wait(p.ctx, took)
+}
+
+func (p *Process) wrong() bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.engine.Evil
+}
