@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,10 +53,18 @@ func (c *Core) judge(r *round.Round) {
 	said := testimony(r, audit.Trial(groups, r.World()))
 	verdict := c.jury.Judge(said)
 	for _, odd := range verdict.Odd {
+		if r.World() == 1 {
+			c.contradictsItself(r, r.Members()[0], odd.Group)
+			return
+		}
 		c.banish(r, odd)
 	}
 	what := groupsInWords(groups)
 	switch {
+	case verdict.NotFinite:
+		text := cmp.Or(c.infinite.text, "the result of "+what+" is not finite: training diverged")
+		c.fail(fmt.Sprintf("step %d: %s (so say all that computed it: %s)", r.Step(), text, names(r.Members())))
+		return
 	case verdict.Enough:
 		c.fail(fmt.Sprintf("step %d: %s computed different results of %s, again and again: their engine does not compute the same twice, or most of them are faulty; --audit 0 turns the comparison off",
 			r.Step(), names(r.Members()), groupsInWords(verdict.Undecided)))
@@ -64,6 +73,54 @@ func (c *Core) judge(r *round.Round) {
 		c.report(event.AuditUndecided{Step: r.Step(), Groups: verdict.Undecided, By: concerned(r, said, verdict.Undecided)})
 	}
 	r.End(fmt.Sprintf("all have computed %s of step %d again", what, r.Step()))
+}
+
+// infinite is a step that came to a NaN or an infinity.
+type infinite struct {
+	step  int64
+	times int
+	text  string
+}
+
+// maxInfinite is how often a step may come to no number, with nobody being wrong
+// by a trial, until it is taken for what it is.
+const maxInfinite = 3
+
+// notFinite takes the report that a step came to no number. The training may
+// have diverged, which ends the job; or one member computed wrongly. So those of
+// its groups that a member says are not finite are tried first.
+func (c *Core) notFinite(m *roster.Replica, f protocol.Failed) {
+	step := c.history.At() + 1
+	if f.Step != step || f.Round < 1 || f.Round > c.course.Last() {
+		return
+	}
+	if len(f.Recounts) > 0 {
+		s := jury.Said{ID: m.ID(), Name: m.Name(), Keys: f.Keys, Recounts: f.Recounts, Partial: true}
+		for _, r := range f.Recounts {
+			if r.Group >= 0 && r.Group < c.cfg.Training.Groups() {
+				s.Expected = append(s.Expected, r.Group)
+			}
+		}
+		if len(s.Expected) > 0 {
+			c.jury.Accuse(step, c.units(s.Expected[:1]), s) // one unit shows as much as all
+		}
+	}
+	r := c.course.Round()
+	if !c.isMember(m) || f.Round != r.Number() || r.Ending() != "" {
+		return // the first report has ended the round
+	}
+	if c.infinite.step != step {
+		c.infinite = infinite{step: step}
+	}
+	c.infinite.times++
+	c.infinite.text = f.Error
+	if c.infinite.times > maxInfinite {
+		c.fail(fmt.Sprintf("replica %s, step %d: %s", m, f.Step, f.Error))
+		return
+	}
+	c.report(event.StepFailed{Replica: about(m), Round: f.Round, Step: f.Step, Error: f.Error})
+	r.End(fmt.Sprintf("step %d failed on %s: %s", f.Step, m, f.Error))
+	c.patience.StepFailed(c.now) // a pause, in which the others' reports come
 }
 
 // banish removes a member that computed wrongly, for good.

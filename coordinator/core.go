@@ -96,6 +96,7 @@ type Core struct {
 	blame    *blame.Blame
 	audits   audit.Rule
 	jury     *jury.Jury
+	infinite infinite // the step in hand came to a NaN or an infinity
 
 	tried   []string // members of a round that failed, the oldest first: one of them may be left out of the next
 	split   split    // members that could not agree

@@ -41,6 +41,10 @@ func (c *Core) failed(m *roster.Replica, f protocol.Failed) {
 		c.leavesFailed(m, f)
 		return
 	}
+	if f.NotFinite && c.audits.Every > 0 {
+		c.notFinite(m, f)
+		return
+	}
 	c.charge(m, f)
 	r, member := c.course.Round(), c.isMember(m)
 	if member && f.Round < r.Number() {

@@ -31,6 +31,9 @@ func (s *scenario) recounts(id string) (list []protocol.Recount, keys string) {
 		digest := fmt.Sprintf("r%d", g)
 		if among("wrong") {
 			digest = s.str("own", "of-"+id)
+			if digest == "infinite" {
+				digest = protocol.NotFinite
+			}
 		}
 		if among("wavers") { // another each time it computes it
 			digest += fmt.Sprintf("-%d", len(list))
@@ -40,6 +43,22 @@ func (s *scenario) recounts(id string) (list []protocol.Recount, keys string) {
 		}
 	}
 	return list, s.str("keys", "keys")
+}
+
+// infinite reports that the step came to no number.
+func (s *scenario) infinite(id string) {
+	round, step := s.current()
+	f := protocol.Failed{Round: s.num("round", round), Step: s.num("step", step), Fatal: true, NotFinite: true, Keys: "keys", Error: "training diverged"}
+	for g := range strings.SplitSeq(s.str("groups", ""), ",") {
+		if g != "" {
+			r := protocol.Recount{Group: must(strconv.Atoi(g)), Query: protocol.NotFinite}
+			if s.num("key", 0) > 0 {
+				r.Key, r.Query, f.Keys = protocol.NotFinite, "", ""
+			}
+			f.Recounts = append(f.Recounts, r)
+		}
+	}
+	s.from(id, protocol.Message{Failed: &f})
 }
 
 // shards are the digests of what a member holds in its round.

@@ -213,6 +213,8 @@ func (s *scenario) command(line string) {
 			Round: s.num("round", round), Step: s.num("step", step), Suspect: s.str("suspect", ""),
 			Fatal: s.num("fatal", 0) > 0, NoState: s.num("nostate", 0) > 0, Leaves: s.num("leaves", 0) > 0, Error: s.str("error", "timeout"),
 		}})
+	case "infinite": // groups=0,1: these of its own came to no number; key=1: so did their keys
+		s.infinite(who)
 	case "leave":
 		s.from(who, protocol.Message{Leaving: &protocol.Leaving{}})
 	case "beat":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
@@ -133,6 +134,65 @@ func (s *session) again(ctx context.Context, p *party, batch *input.Step, deal a
 	return list, nil
 }
 
+// notFiniteError is a step that came to a NaN or an infinity: the training
+// diverged, or one member computes wrongly, which the coordinator finds out by own:
+// what of this member's groups is not finite, given these keys of the batch.
+type notFiniteError struct {
+	error
+	own  []protocol.Recount
+	keys string
+}
+
+func (e *notFiniteError) Unwrap() error { return e.error }
+
+// soundKeys says whether the keys that this member has encoded are numbers: if
+// they are not, nobody's losses are, once they are gathered.
+func (s *session) soundKeys(p *party, terms []reduction.Terms) error {
+	at, n := p.keysAt(), s.model.atOnce
+	size := n * s.job.BNGroup * s.job.Dim
+	for i, first := range p.own() {
+		if keys := s.keys.shuffled[at : at+size]; !finite(keys, terms[i].Key) {
+			reports := make([]protocol.GroupReport, n)
+			for j := range reports {
+				reports[j].Group = first + j
+			}
+			var own []protocol.Recount
+			for _, r := range results(terms[i], keys, reports, true) {
+				if r.Key == protocol.NotFinite {
+					own = append(own, protocol.Recount{Group: r.Group, Key: r.Key})
+				}
+			}
+			return &notFiniteError{fmt.Errorf("the keys of %s are not finite: training diverged; lower --lr, or check the data", s.model.unit(first)), own, ""}
+		}
+		at += size
+	}
+	return nil
+}
+
+// unsound is err, with those of this member's groups that are not finite where
+// that is what it is about. reports are those of the units whose loss was computed.
+func (s *session) unsound(p *party, terms []reduction.Terms, reports []protocol.GroupReport, err error) error {
+	if !errors.As(err, new(*reduction.DivergedError)) && !errors.Is(err, loss.ErrNotFinite) || errors.As(err, new(*notFiniteError)) {
+		return err
+	}
+	e := &notFiniteError{err, nil, checkpoint.Digest(s.keys.ordered)}
+	n := s.model.atOnce
+	if errors.Is(err, loss.ErrNotFinite) { // of the unit after those
+		if i := len(reports) / n; i < len(p.own()) {
+			for j := range n {
+				e.own = append(e.own, protocol.Recount{Group: p.own()[i] + j, Query: protocol.NotFinite})
+			}
+		}
+		return e
+	}
+	for _, r := range s.own(p, terms, reports) {
+		if r.Query == protocol.NotFinite {
+			e.own = append(e.own, r)
+		}
+	}
+	return e
+}
+
 // own are the results of this member's groups, of a step that it has computed.
 func (s *session) own(p *party, terms []reduction.Terms, reports []protocol.GroupReport) (list []protocol.Recount) {
 	at, n := p.keysAt(), s.model.atOnce
@@ -166,10 +226,13 @@ func results(terms reduction.Terms, keys []float32, reports []protocol.GroupRepo
 // digestOf is the digest of figures, in words, and vectors; protocol.NotFinite if
 // not all of their values are finite.
 func digestOf(figures string, vectors ...[]float32) string {
-	for _, v := range vectors {
-		if !(allreduce.MaxAbs(v) <= math.MaxFloat32) {
-			return protocol.NotFinite
-		}
+	if !finite(vectors...) {
+		return protocol.NotFinite
 	}
 	return checkpoint.DigestString(figures + checkpoint.Digest(vectors...))
+}
+
+// finite says whether all values are.
+func finite(vectors ...[]float32) bool {
+	return !slices.ContainsFunc(vectors, func(v []float32) bool { return !(allreduce.MaxAbs(v) <= math.MaxFloat32) })
 }

@@ -3,6 +3,7 @@ package replica_test
 import (
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -20,9 +21,11 @@ type fault struct {
 	part  string        // gradient, statistic, key, query
 	from  int64         // the first call of that kind that is wrong, from 0
 	once  bool          // and the only one
-	bad   uint32        // bits that flip in one value
+	bad   uint32        // bits that flip in one value; infinite: it becomes +Inf
 	calls *atomic.Int64 // of that kind
 }
+
+const infinite = math.MaxUint32
 
 // liar is an engine that computes wrongly: finite numbers, all but right.
 type liar struct {
@@ -84,6 +87,10 @@ func (p liarProgram) lie(part string, x []float32) {
 	at := len(x) / 2
 	for x[at] == 0 { // a bit of 0 is too small to count
 		at = (at + 1) % len(x)
+	}
+	if p.fault.bad == infinite {
+		x[at] = float32(math.Inf(1))
+		return
 	}
 	x[at] = math.Float32frombits(math.Float32bits(x[at]) ^ p.fault.bad)
 }
@@ -252,6 +259,57 @@ func TestAloneItRepeatsTheStep(t *testing.T) {
 		t.Errorf("%+v; refused %v", got.Failed, got.Refused)
 	}
 	equalStates(t, got.Last(), calm.Last())
+}
+
+// A member whose engine comes to an infinity is not taken for divergence: it is
+// named, and the others go on as if nothing had been; be it always or once, in
+// what it sums or in the keys of all, alone or among three. Audits as such are too
+// rare here to find it.
+func TestInfinityOfOneMember(t *testing.T) {
+	for _, copies := range []string{"all", "2"} {
+		cfg := auditConfig(copies, 1e-6)
+		calm := runCluster(t, cfg, 3, nil)
+		for _, part := range []string{"gradient", "statistic", "key", "query"} {
+			for _, once := range []bool{true, false} {
+				bad := openLiar(openTestEngine, fault{part: part, from: 5, once: once, bad: infinite})
+				got := cluster.RunEngines(t, []replica.OpenEngine{bad, openTestEngine, openTestEngine}, cfg, nil)
+				if len(got.Failed) != 1 || got.Failed[0].Name != "r0" || got.Refused["r0"] == nil || got.Failure != "" {
+					t.Errorf("copies %s, %s, once %v: %s; named are %+v; %q", copies, part, once, got.Failure, got.Failed, got.Events)
+					continue
+				}
+				if !slices.Equal(got.Losses, calm.Losses) {
+					t.Errorf("copies %s, %s, once %v: losses %v, want %v", copies, part, once, got.Losses, calm.Losses)
+				}
+				equalStates(t, got.Last(), calm.Last())
+			}
+		}
+	}
+	cfg := auditConfig("all", 1e-6)
+	calm := runCluster(t, cfg, 1, nil)
+	two := cluster.RunEngines(t, []replica.OpenEngine{openTestEngine, openLiar(openTestEngine, fault{part: "gradient", from: 5, bad: infinite})}, cfg, nil)
+	if two.Failure != "" || len(two.Failed) != 1 || two.Refused["r1"] == nil {
+		t.Fatalf("one of two: %q; %+v; %q", two.Failure, two.Failed, two.Events)
+	}
+	equalStates(t, two.Last(), calm.Last())
+	got := cluster.RunEngines(t, []replica.OpenEngine{openLiar(openTestEngine, fault{part: "gradient", from: 5, once: true, bad: infinite})}, cfg, nil)
+	if got.Failure != "" || len(got.Failed) != 1 || len(got.Refused) > 0 {
+		t.Fatalf("alone: %q; %+v; %q", got.Failure, got.Failed, got.Events)
+	}
+	equalStates(t, got.Last(), calm.Last())
+}
+
+// Divergence is still divergence: the job ends with it, and nobody is blamed.
+func TestDivergenceEndsTheJob(t *testing.T) {
+	for _, world := range []int{1, 2} {
+		for _, x := range []float64{0, 0.5} {
+			cfg := auditConfig("all", x)
+			cfg.LR = 1e30
+			got := cluster.RunEngines(t, slices.Repeat([]replica.OpenEngine{openTestEngine}, world), cfg, nil)
+			if !strings.Contains(got.Failure, "finite") || len(got.Failed) > 0 || len(got.Refused) > 0 {
+				t.Errorf("%d replicas, audit %v: %q; named are %+v", world, x, got.Failure, got.Failed)
+			}
+		}
+	}
 }
 
 // What audits cost: the programs that run besides are the share of groups that

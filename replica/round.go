@@ -8,9 +8,7 @@ import (
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/audit"
-	"mochi/model/loss"
 	"mochi/replica/criterion"
-	"mochi/replica/reduction"
 )
 
 // errSuperseded ends a round because a newer message is in the inbox.
@@ -199,9 +197,13 @@ func failure(m *membership, err error) *protocol.Failed {
 	var (
 		peer    *allreduce.PeerError
 		damaged *damagedError
+
+		noNumber *notFiniteError
 	)
 	switch {
-	case errors.As(err, new(*reduction.DivergedError)), errors.Is(err, loss.ErrNotFinite), errors.As(err, new(*dealError)):
+	case errors.As(err, &noNumber):
+		f.Fatal, f.NotFinite, f.Recounts, f.Keys = true, true, noNumber.own, noNumber.keys
+	case errors.As(err, new(*dealError)):
 		f.Fatal = true
 	case errors.As(err, &peer):
 		f.Follows = peer.Origin != m.rank || errors.Is(err, allreduce.ErrAborted)

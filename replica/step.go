@@ -78,6 +78,9 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	if err := s.encodeKeys(ctx, p, batch, terms); err != nil {
 		return err
 	}
+	if err := s.soundKeys(p, terms); err != nil {
+		return err
+	}
 	t.end("key_forward")
 	if err := s.keys.gather(ctx, p, step, s.job.BNGroup, batch.Shuffle); err != nil {
 		return err
@@ -94,7 +97,7 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	}
 	t.end("reduce")
 	if err != nil {
-		return err
+		return s.unsound(p, terms, ready.Groups, err)
 	}
 	s.vote = &vote{round: p.Round.Round, step: step, digest: s.computed(), classes: batch.Classes}
 	t.end("digest")

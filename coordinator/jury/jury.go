@@ -14,6 +14,9 @@
 //   - Of the others, those are wrong whose result is not that of most; most are at
 //     least two. All may be of one mind in the trial: then the fault was a passing
 //     one, and who said otherwise before the trial had it.
+//   - Where as many say that a result is a number as say that it is infinite or NaN,
+//     it is the number: a sound member does not find one where there is none.
+//   - Of a trial with one member nothing follows but that it contradicts itself.
 //   - When that leaves nobody, nobody is named: an engine that does not compute the
 //     same twice looks like that.
 //   - Two members that stick to different results cannot be told apart. A third
@@ -44,6 +47,7 @@ type Said struct {
 	Keys     string // digest of the keys of the whole batch
 	Recounts []protocol.Recount
 	Expected []int // groups that it was to compute; one that it says nothing of differs from all
+	Partial  bool  // but for this word, which need not be of all parts
 }
 
 // Jury keeps what is known from step to step. Nothing of it survives the
@@ -124,18 +128,20 @@ type part struct {
 // they follow from. One is "" where something should have been said and was not.
 func (s Said) by() map[part][]string {
 	by := map[part][]string{}
-	say := func(group int, key, query string) {
-		by[part{group, true}] = append(by[part{group, true}], " "+key)
-		by[part{group, false}] = append(by[part{group, false}], s.Keys+" "+query)
-	}
-	for _, r := range s.Recounts {
-		if slices.Contains(s.Expected, r.Group) { // what nobody asked for counts for nothing
-			say(r.Group, r.Key, r.Query)
+	say := func(p part, from, digest string) {
+		if digest != "" && slices.Contains(s.Expected, p.group) { // what nobody asked for counts for nothing
+			by[p] = append(by[p], from+" "+digest)
 		}
 	}
+	for _, r := range s.Recounts {
+		say(part{r.Group, true}, "", r.Key)
+		say(part{r.Group, false}, s.Keys, r.Query)
+	}
 	for _, g := range s.Expected {
-		if by[part{g, true}] == nil {
-			say(g, "", "")
+		for _, p := range []part{{g, true}, {g, false}} {
+			if by[p] == nil && !s.Partial {
+				by[p] = []string{" "}
+			}
 		}
 	}
 	return by
@@ -145,6 +151,21 @@ func (s Said) by() map[part][]string {
 // said of them so far.
 func (j *Jury) Open(step int64, groups []int, said []Said) {
 	j.caseOf = &inquiry{step: step, groups: groups, before: said}
+}
+
+// Accuse opens a case, or adds to that of the step, about groups of a member that
+// says itself that its results are not finite.
+func (j *Jury) Accuse(step int64, groups []int, s Said) {
+	if j.Trial(step) == nil {
+		j.Open(step, nil, nil)
+	}
+	for _, g := range groups {
+		if !slices.Contains(j.caseOf.groups, g) {
+			j.caseOf.groups = append(j.caseOf.groups, g)
+		}
+	}
+	slices.Sort(j.caseOf.groups)
+	j.caseOf.before = append(j.caseOf.before, s)
 }
 
 // Close ends the case, if there is one.
@@ -165,14 +186,9 @@ func (j *Jury) Trial(step int64) []int {
 }
 
 // Awaits says whether a trial of these members would settle nothing: they are the
-// two that the last one could not tell apart. When one of them has gone there is
-// nobody to compare the other with, and the case is closed.
+// two that the last one could not tell apart.
 func (j *Jury) Awaits(step int64, ids []string) bool {
 	if j.Trial(step) == nil {
-		return false
-	}
-	if len(ids) == 1 {
-		j.Close()
 		return false
 	}
 	two := j.caseOf.undecided
@@ -224,7 +240,7 @@ func (j *Jury) Judge(trial []Said) (v Verdict) {
 			v.Undecided = append(v.Undecided, group)
 		}
 	}
-	if len(v.Odd) >= len(trial) { // nobody is left to be right: the engine is not exact, or nearly all are broken
+	if len(v.Odd) >= len(trial) && len(trial) > 1 { // nobody is left to be right: the engine is not exact, or nearly all are broken
 		v.Odd, v.Undecided = nil, slices.Clone(j.caseOf.groups)
 	}
 	v.NotFinite = notFinite && len(v.Odd) == 0 && len(v.Undecided) == 0
@@ -271,6 +287,17 @@ func verdict(p part, trial, before []Said) (odd []Odd, truth string, decided boo
 		}
 	}
 	decided = len(votes) <= 1 || best >= 2 && best > second
+	enough := 2
+	if !decided && len(votes) == 2 {
+		for value := range votes {
+			if digest(value) == NotFinite { // of two, the other one
+				delete(votes, value)
+				truth = slices.Collect(maps.Keys(votes))[0]
+				decided, best, enough = true, votes[truth], 1
+				break
+			}
+		}
+	}
 	for id, values := range said {
 		o := Odd{ID: id, Name: names[id], Group: p.group, Got: digest(values[0]), Want: digest(truth), Agree: best}
 		switch {
@@ -280,7 +307,7 @@ func verdict(p part, trial, before []Said) (odd []Odd, truth string, decided boo
 					o.Got = digest(value)
 				}
 			}
-		case !decided || values[0] == truth:
+		case !decided || best < enough || values[0] == truth:
 			continue
 		}
 		odd = append(odd, o)

@@ -69,6 +69,9 @@ func TestVerdicts(t *testing.T) {
 		{"a machine that came back under a new id has no two votes", []jury.Said{said("a", "x"), said("b", "y")}, []jury.Said{said("a", "x"), said("b2", "y")}, nil, true, false},
 		{"a passing fault in a key", []jury.Said{key(other(said("a", "v"))), other(said("b", "v"))}, []jury.Said{said("a", "w"), said("b", "w")}, []string{"a"}, false, false},
 		{"a fault in a key that stays", []jury.Said{key(said("a", "v")), said("b", "v")}, []jury.Said{key(said("a", "v")), said("b", "v"), said("c", "v")}, []string{"a"}, false, false},
+		{"alone, and of two minds", []jury.Said{said("a", jury.NotFinite)}, []jury.Said{said("a", "x")}, []string{"a"}, false, false},
+		{"alone, and of one mind", []jury.Said{said("a", jury.NotFinite)}, []jury.Said{said("a", jury.NotFinite)}, nil, false, true},
+		{"of two, one finds no number", []jury.Said{said("a", jury.NotFinite)}, []jury.Said{said("a", jury.NotFinite), said("b", "x")}, []string{"a"}, false, false},
 		{"all find no number", nil, []jury.Said{said("a", jury.NotFinite), said("b", jury.NotFinite)}, nil, false, true},
 		{"one finds no number", nil, []jury.Said{said("a", jury.NotFinite), said("b", "x"), said("c", "x")}, []string{"a"}, false, false},
 		{"keys that only one has", []jury.Said{said("a", "x"), said("b", "y")}, []jury.Said{said("a", "x"), said("c", "x"), other(said("b", "x"))}, []string{"b"}, false, false},
@@ -141,8 +144,11 @@ func TestAwaitsAThird(t *testing.T) {
 	if !j.Awaits(3, []string{"b", "a"}) || j.Awaits(3, []string{"a", "c"}) || j.Awaits(3, []string{"a", "b", "c"}) || j.Trial(3) == nil {
 		t.Error("they wait for a third, and it is tried again")
 	}
-	if j.Awaits(3, []string{"b"}) || j.Trial(3) != nil {
-		t.Error("one that is left goes on")
+	if j.Awaits(3, []string{"b"}) {
+		t.Error("one that is left does not wait")
+	}
+	if v := j.Judge([]jury.Said{said("b", "y")}); len(v.Odd)+len(v.Undecided) > 0 || j.Trial(3) != nil {
+		t.Errorf("it goes on, and nobody is named: %+v", v)
 	}
 	if j = open(); j.Awaits(2, []string{"a", "b"}) || j.Trial(3) != nil {
 		t.Error("the job has gone back")

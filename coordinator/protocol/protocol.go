@@ -264,6 +264,13 @@ type Failed struct {
 	NoState bool   `json:"no_state,omitempty"` // it holds no usable state any more: the next round must bring one
 	Error   string `json:"error"`
 
+	// NotFinite: the step came to a NaN or an infinity, by divergence or by wrong
+	// arithmetic (Fatal as well). Recounts are those of its own groups that have one,
+	// with Keys as in Ready; "" where the keys were not gathered.
+	NotFinite bool      `json:"not_finite,omitempty"`
+	Recounts  []Recount `json:"recounts,omitempty"`
+	Keys      string    `json:"keys,omitempty"`
+
 	// Damaged are queue shards that it was to send and that no longer match
 	// their own checksums.
 	Damaged []int `json:"damaged,omitempty"`

@@ -35,15 +35,15 @@ type Cluster struct {
 	Losses  []float64            // of the steps
 	Failed  []event.AuditFailed  // in order
 	Phases  []map[string]float64 // of the steps, ms
+	Failure string               // why the job failed, "" if it did not
 	Refused map[string]error     // by replica: those that the coordinator refused
 
-	t      *testing.T
-	cfg    config.Job
-	mu     sync.Mutex
-	rings  map[int64][]allreduce.Transport
-	saved  map[int64][]byte
-	failed string
-	over   chan struct{}
+	t     *testing.T
+	cfg   config.Job
+	mu    sync.Mutex
+	rings map[int64][]allreduce.Transport
+	saved map[int64][]byte
+	over  chan struct{}
 }
 
 // Link is one replica's way to the core.
@@ -74,10 +74,14 @@ func Run(t *testing.T, open replica.OpenEngine, cfg config.Job, n int, applied A
 	for id, err := range c.Refused {
 		t.Errorf("%s: %v", id, err)
 	}
+	if c.Failure != "" {
+		t.Fatal(c.Failure)
+	}
 	return c
 }
 
-// RunEngines is Run with a replica for each engine, some of which may be refused.
+// RunEngines is Run with a replica for each engine, some of which may be refused,
+// of a job that may fail.
 func RunEngines(t *testing.T, open []replica.OpenEngine, cfg config.Job, applied Applied) *Cluster {
 	t.Helper()
 	n := len(open)
@@ -111,7 +115,7 @@ func RunEngines(t *testing.T, open []replica.OpenEngine, cfg config.Job, applied
 				c.mu.Lock()
 				c.Refused[l.ID] = err
 				c.mu.Unlock()
-			} else if err != nil {
+			} else if err != nil && !errors.Is(err, replica.ErrJobFailed) {
 				t.Errorf("%s: %v", l.ID, err)
 			}
 		})
@@ -127,9 +131,6 @@ func RunEngines(t *testing.T, open []replica.OpenEngine, cfg config.Job, applied
 		}
 	}
 	running.Wait()
-	if c.failed != "" {
-		t.Fatal(c.failed)
-	}
 	return c
 }
 
@@ -163,7 +164,7 @@ func (c *Cluster) step(in coordinator.Input) {
 				c.Events = append(c.Events, text)
 			case coordinator.Finish:
 				if a.Failed {
-					c.failed = a.Reason
+					c.Failure = a.Reason
 				}
 				close(c.over)
 			}
@@ -182,7 +183,49 @@ func (c *Cluster) ring(ctx context.Context, round protocol.Round, rank int, _ st
 	if err != nil {
 		return nil, err
 	}
-	return g, g.Connect(ctx)
+	return &onceRing{Ring: g, t: c.t, used: map[allreduce.Tag]bool{}}, g.Connect(ctx)
+}
+
+// onceRing checks that no two collectives of a round have the same tag: a frame of
+// one that comes late would be taken for the other's.
+type onceRing struct {
+	replica.Ring
+	t    *testing.T
+	mu   sync.Mutex
+	used map[allreduce.Tag]bool
+}
+
+func (r *onceRing) once(tag allreduce.Tag) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.used[tag] {
+		r.t.Errorf("two collectives have the tag %+v", tag)
+	}
+	r.used[tag] = true
+}
+
+// AllReduceSum implements replica.Ring.
+func (r *onceRing) AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error {
+	r.once(tag)
+	return r.Ring.AllReduceSum(ctx, tag, data)
+}
+
+// AllReduceMax implements replica.Ring.
+func (r *onceRing) AllReduceMax(ctx context.Context, tag allreduce.Tag, data []float32) error {
+	r.once(tag)
+	return r.Ring.AllReduceMax(ctx, tag, data)
+}
+
+// AllGather implements replica.Ring.
+func (r *onceRing) AllGather(ctx context.Context, tag allreduce.Tag, data []float32, counts []int) error {
+	r.once(tag)
+	return r.Ring.AllGather(ctx, tag, data, counts)
+}
+
+// Broadcast implements replica.Ring.
+func (r *onceRing) Broadcast(ctx context.Context, tag allreduce.Tag, root int, data []byte) error {
+	r.once(tag)
+	return r.Ring.Broadcast(ctx, tag, root, data)
 }
 
 // Count is how many events of a name there were.
