@@ -112,7 +112,7 @@ func (e *end) dial(ctx context.Context) error {
 		}
 		if w.now() > limit {
 			return &allreduce.PeerError{
-				Rank: e.id.Predecessor(), Round: e.id.Round, Op: "connect to " + host,
+				Rank: e.id.Predecessor(), Round: e.id.Round, Origin: e.id.Rank, Op: "connect to " + host,
 				Err: fmt.Errorf("%w: no way to %s", allreduce.ErrDown, host),
 			}
 		}
