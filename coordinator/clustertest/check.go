@@ -239,12 +239,7 @@ func (w *World) Ends(limit time.Duration) {
 	if !w.Must(limit, "the end of the job", over) {
 		return
 	}
-	w.mu.Lock()
-	steps, head, recorded := w.cfg.Steps, w.disk.head(), w.disk.recorded
-	w.mu.Unlock()
-	if head != steps || recorded != steps || w.LatestCheckpoint() != steps {
-		w.violated("the job of %d steps ended with %d in the log, %d recorded, and a checkpoint of %d", steps, head, recorded, w.LatestCheckpoint())
-	}
+	w.Done()
 	w.AllGone(time.Minute)
 }
 
@@ -313,4 +308,25 @@ func (w *World) Stopped(limit time.Duration) {
 		w.violated("the job stopped after step %d with the checkpoint of step %d", head, latest)
 	}
 	w.AllGone(time.Minute)
+}
+
+// Unfinished says whether the job is to go on: its last step is not committed or
+// not stored yet.
+func (w *World) Unfinished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.disk.head() < w.cfg.Steps || w.disk.latest == nil || w.disk.latest.Step < w.cfg.Steps
+}
+
+// Done says that a job must have come to its end.
+func (w *World) Done() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	latest := int64(0)
+	if l := w.disk.latest; l != nil {
+		latest = l.Step
+	}
+	if d := w.disk; d.head() != w.cfg.Steps || d.recorded != w.cfg.Steps || latest != w.cfg.Steps {
+		w.violatedLocked("the job of %d steps ended with %d in the log, %d recorded, and a checkpoint of %d", w.cfg.Steps, d.head(), d.recorded, latest)
+	}
 }

@@ -94,7 +94,7 @@ func (w *World) LatestCheckpoint() int64 {
 // write does one thing to the disk, under the world's lock, as soon as that is
 // possible. When ctx ends before, nobody knows: it may still happen.
 func (p *Process) write(ctx context.Context, what string, do func() error) error {
-	if err := p.pass(what, ""); err != nil {
+	if err := p.pass(what, diskHost); err != nil {
 		return err
 	}
 	w := p.w

@@ -52,6 +52,10 @@ func (f Fault) String() string {
 // errFault is what fails because the plan says so.
 var errFault = errors.New("it fails, as planned")
 
+// diskHost is whom it concerns when the disk is written to: then Slow is a disk
+// that stands still.
+const diskHost = "disk"
+
 // pass is done before a process does what others can see: the plan may stop it
 // there. host is whom it concerns.
 func (p *Process) pass(what, host string) error {
@@ -109,7 +113,10 @@ func (p *Process) meet(what, host string) (Fault, error) {
 			}
 		}
 	case Slow:
-		if host != "" {
+		switch {
+		case host == diskHost:
+			w.disk.stalled = w.now() + f.For
+		case host != "":
 			w.stallLocked(p.name, host, f.For)
 		}
 	case Fail:

@@ -68,7 +68,6 @@ func simulate(t *testing.T, cfg Config, job job, reference []truth, lines int, h
 		w.mu.Lock()
 		r = Result{Violations: slices.Clone(w.failed), Trace: w.trace.String(), Sum: w.trace.sum(), Took: w.now(), Steps: w.disk.head()}
 		w.mu.Unlock()
-		r.Points = w.Points()
 		w.close()
 		learned = w.reference
 	})
@@ -96,7 +95,7 @@ var references struct {
 // unbroken is what a run of one replica comes to, in which nothing happens.
 func unbroken(t *testing.T, cfg Config, job job) []truth {
 	t.Helper()
-	job.CheckpointEvery, job.QueueCopies = 1, "all"
+	job.CheckpointEvery, job.QueueCopies, job.MinReplicas = 1, "all", 1
 	key := fmt.Sprint(cfg.Steps, job)
 	references.Lock()
 	defer references.Unlock()

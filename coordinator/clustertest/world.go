@@ -342,3 +342,6 @@ func Spread(copies string) func(*config.Job) {
 
 // ManyGroups makes the batch one of 24 groups, for up to 24 members.
 func ManyGroups(j *config.Job) { j.Batch, j.BNGroup = 48, 2; j.Queue = 60 }
+
+// EveryStep stores a checkpoint after every step.
+func EveryStep(j *config.Job) { j.CheckpointEvery = 1 }

@@ -1,0 +1,65 @@
+package clustertest_test
+
+import (
+	"flag"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mochi/coordinator/clustertest"
+)
+
+var (
+	seeds = flag.Uint64("clustertest.seeds", 0, "how many random histories; 0: 200, with MOCHI_LONG 10000")
+	first = flag.Uint64("clustertest.seed", 1, "the first of them")
+	trace = flag.String("clustertest.trace", "", "FILE for the whole trace of the last one")
+)
+
+// openTroubles are kinds of trouble that the program does not survive yet.
+var openTroubles = []string{"disk stall", "disk full"}
+
+// Whatever happens, nothing is lost, and when it is over the job goes on. A
+// failure is seen again with -clustertest.seed=N -clustertest.seeds=1.
+func TestChance(t *testing.T) {
+	n := *seeds
+	switch {
+	case n > 0:
+	case os.Getenv("MOCHI_LONG") != "":
+		n = 10_000
+	case testing.Short():
+		n = 25
+	default:
+		n = 200
+	}
+	failed := 0
+	var took time.Duration
+	for seed := *first; seed < *first+n && failed < 10; seed++ {
+		lines := 60
+		if *trace != "" {
+			lines = 1 << 20
+		}
+		play := func() clustertest.Result {
+			c := &clustertest.Chance{Without: openTroubles, Orphans: orphans}
+			return clustertest.Simulate(t, clustertest.ChanceConfig(seed), lines, c.Play)
+		}
+		r := play()
+		took += r.Took
+		if len(r.Violations) > 0 {
+			failed++
+			t.Errorf("seed %d: %s\n%s", seed, strings.Join(r.Violations, "\n"), r.Trace)
+		}
+		if seed%50 == 0 { // what is said of seeds is true
+			if again := play(); again.Sum != r.Sum || !slices.Equal(again.Violations, r.Violations) {
+				t.Errorf("seed %d gave two histories: %x and %x", seed, r.Sum, again.Sum)
+			}
+		}
+		if *trace != "" {
+			if err := os.WriteFile(*trace, []byte(r.Trace), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Logf("%d histories of %v", n, took)
+}
