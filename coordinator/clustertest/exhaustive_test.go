@@ -42,7 +42,7 @@ var kinds = []clustertest.Fault{
 // wrong once; the job comes to its end without loss. A failure is seen again with
 // -run 'Exhaustive/scene/host_what_#n/kind'.
 func TestExhaustive(t *testing.T) {
-	runs := 0
+	runs, failed := 0, map[string]bool{}
 	for _, s := range scenes {
 		var points []clustertest.Point
 		quiet := clustertest.Simulate(t, s.cfg, 0, func(w *clustertest.World) {
@@ -70,12 +70,22 @@ func TestExhaustive(t *testing.T) {
 						s.run(w)
 						recovers(w, p.Host)
 					})
+					key := p.Host + " " + p.What + " " + f.Kind.String()
+					if len(r.Violations) > 0 && openFaults[key] {
+						failed[key] = true
+						continue
+					}
 					if len(r.Violations) > 0 {
 						t.Errorf("%v, %v: %s\n%s", p, f, strings.Join(r.Violations, "\n"), r.Trace)
 					}
 				}
 			}
 		})
+	}
+	for key := range openFaults {
+		if !failed[key] {
+			t.Errorf("%s passes: take it off openFaults", key)
+		}
 	}
 	t.Logf("%d histories", runs)
 }
@@ -110,6 +120,3 @@ func recovers(w *clustertest.World, host string) {
 	w.Must(2*time.Hour, "the end of every process", func() bool { return w.Of(clustertest.Coordinator) == nil && (orphans || len(w.Replicas()) == 0) })
 	w.Done()
 }
-
-// orphans: replicas that do not hear of the end stay for ever.
-const orphans = true

@@ -17,22 +17,6 @@ type history struct {
 	run  func(w *clustertest.World)
 }
 
-// knownOpen are histories that the program does not survive yet. One that begins
-// to pass must be taken off the list: the test says so.
-var knownOpen = map[string]bool{
-	"the end of the log is lost, the replicas hold it":      true,
-	"a new host without the state folder":                   true,
-	"the coordinator is away for a minute":                  true,
-	"checkpoints are due faster than the uplink takes them": true,
-	"a stop while the last upload is slow":                  true,
-	"the disk stands still for ten seconds":                 true,
-	"the disk stands still for five minutes":                true,
-	"the disk is full for a while":                          true,
-	"a replica sleeps through the end of the job":           true,
-	"the end of an old connection is noticed late":          true,
-	"ten replicas join one after another":                   true,
-}
-
 func TestHistories(t *testing.T) {
 	for _, h := range histories() {
 		t.Run(h.name, func(t *testing.T) {
