@@ -178,6 +178,7 @@ func (c *Chance) calm() {
 	w.mu.Lock()
 	w.cfg.Plan = nil
 	clear(w.links.cut)
+	clear(w.links.away)
 	clear(w.links.slow)
 	clear(w.links.uplinks)
 	w.lateEnds = 0
