@@ -12,6 +12,7 @@ type links struct {
 	slow    map[way]time.Duration
 	stalled map[way]time.Duration    // until then nothing arrives
 	uplinks map[string]time.Duration // of a piece of a checkpoint, by host
+	flips   map[string]bool          // hosts whose next checkpoint is damaged
 	away    map[string]span          // when a host could last not talk to the coordinator
 	streams []*stream
 	watches []func() // called when a way was cut or restored
