@@ -232,6 +232,8 @@ func backlog(f Fixture) error {
 			return err
 		}
 	}
+	wait := time.NewTimer(2 * time.Second) // as long as it may take all of them to be on this side
+	<-wait.C
 	for i := range int64(n) {
 		if step, _, err := up(bus); err != nil || step != i {
 			return fmt.Errorf("message %d of %d that waited is %d: %w", i, n, step, err)
