@@ -178,7 +178,7 @@ func (w *world) boot() {
 		Instance: fmt.Sprint(w.incarnation), Binary: "b", ConfigDigest: "c",
 		Training: config.Job{
 			Batch: 6, BNGroup: 1, Queue: 16, Steps: worldSteps, Epochs: 9, CheckpointEvery: 5, MinReplicas: 1,
-			MaxReplicas: 4, GroupsAtOnce: w.atOnce, QueueShards: worldShards, QueueCopies: w.copies,
+			MaxReplicas: 4, GroupsAtOnce: w.atOnce, QueueShards: worldShards, QueueCopies: w.copies, Pairs: "shard",
 		},
 		LR:         func(float64) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,

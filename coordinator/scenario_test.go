@@ -300,7 +300,7 @@ func (s *scenario) job() {
 	if every := s.num("audit", 0); every > 0 { // each member in one step of so many
 		t.Audit = 1 / float64(every)
 	}
-	t.QueueCopies, t.QueueShards = s.str("copies", "all"), int(s.num("shards", 1))
+	t.QueueCopies, t.Pairs, t.QueueShards = s.str("copies", "all"), "shard", int(s.num("shards", 1))
 	if n := s.num("train", 0); n > 0 {
 		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data"}
 	}

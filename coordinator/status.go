@@ -19,7 +19,7 @@ func (c *Core) Status() protocol.Status {
 	if cursor, ok := c.history.CursorAfter(c.history.At()); ok && c.data.Train > 0 {
 		s.Epoch = int(cursor / int64(c.data.Train))
 	}
-	s.Queue = protocol.QueueState{Copies: c.cfg.Training.QueueCopies, Repairs: c.copies.Repairs(), Moved: c.copies.Moved()}
+	s.Queue = protocol.QueueState{Copies: c.cfg.Training.QueueCopies, Pairs: c.cfg.Training.Drawn(), Repairs: c.copies.Repairs(), Moved: c.copies.Moved()}
 	s.Audits = protocol.AuditState{Every: c.audits.Every, LeftOut: c.jury.BannedNames()}
 	s.Audits.Done, s.Audits.Failed = c.jury.Counts()
 	if r := c.course.Round(); r != nil {

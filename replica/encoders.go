@@ -49,7 +49,7 @@ func modelConfig(c config.Job) model.Config {
 		Queue: c.Queue, LossBatch: c.Batch,
 		Loss: loss.Config{
 			N: c.MoCHi.N, S: c.MoCHi.S, S2: c.MoCHi.S2,
-			Temperature: c.Temperature, Shards: c.QueueShards, Seed: c.Seed,
+			PairsInShard: c.PairsInShard(), Temperature: c.Temperature, Shards: c.Shards(), Seed: c.Seed,
 		},
 		Momentum:    c.Momentum,
 		SGDMomentum: c.SGDMomentum,

@@ -28,7 +28,7 @@ type negatives struct {
 }
 
 func newNegatives(job config.Job) *negatives {
-	return &negatives{Queue: queue.NewEmpty(job.Queue, job.Dim, job.QueueShards, queueStorage(job))}
+	return &negatives{Queue: queue.NewEmpty(job.Queue, job.Dim, job.Shards(), queueStorage(job))}
 }
 
 // queueStorage is how a job's queue keeps its keys.

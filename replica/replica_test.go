@@ -84,7 +84,7 @@ func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *che
 		t.Fatal(err)
 	}
 	worker := augment.NewWorker(recipe)
-	start := queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)
+	start := queue.New(cfg.Queue, cfg.Dim, cfg.Shards())
 	start.Init(cfg.Seed)
 	slots := make([][]float32, cfg.Queue)
 	for i := range slots {
@@ -131,7 +131,7 @@ func simulation(t *testing.T, cfg config.Job, ds data.Dataset, steps int64) *che
 		}
 		for j := range vectors {
 			in := model.StepInput{
-				Images: view(refs[j*g:(j+1)*g], 0), Shards: loss.Split(negatives, nil, d, cfg.QueueShards), Step: step, BatchSize: cfg.Batch,
+				Images: view(refs[j*g:(j+1)*g], 0), Shards: loss.Split(negatives, nil, d, cfg.Shards()), Step: step, BatchSize: cfg.Batch,
 				Mix: samples.Epoch(cursor) >= cfg.MoCHiWarmup,
 			}
 			for i, ref := range refs[j*g : (j+1)*g] {

@@ -23,7 +23,7 @@ func runCluster(t *testing.T, cfg config.Job, n int, applied cluster.Applied) *c
 func spreadConfig(copies string) config.Job {
 	cfg := testConfig()
 	cfg.Batch, cfg.BNGroup = 12, 2
-	cfg.QueueShards, cfg.QueueCopies, cfg.MoCHiWarmup = 6, copies, 0
+	cfg.QueueShards, cfg.QueueCopies, cfg.Pairs, cfg.MoCHiWarmup = 6, copies, "shard", 0
 	cfg.Steps, cfg.CheckpointEvery, cfg.KNNEvery = 12, 5, 0
 	return cfg
 }

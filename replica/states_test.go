@@ -17,7 +17,7 @@ import (
 func smallJob() config.Job {
 	c := config.Default()
 	c.Arch, c.Head, c.ImageSize, c.Recipe = "resnet8", "linear", 12, "none"
-	c.Batch, c.BNGroup, c.Queue, c.QueueShards, c.Dim = 4, 4, 8, 2, 4
+	c.Batch, c.BNGroup, c.Queue, c.QueueShards, c.Pairs, c.Dim = 4, 4, 8, 2, "shard", 4
 	c.MoCHi = config.MoCHi{}
 	return c
 }

@@ -81,6 +81,7 @@ func coordinatorCommand() *cli.Command {
 			return err
 		}
 		defer j.Close()
+		cfg = j.Config
 		j.Recorder.Know(info)
 		if set != nil {
 			j.Recorder.Watch(set, cfg.StrictData)

@@ -59,7 +59,7 @@ func evalGeometryCommand() *cli.Command {
 		}
 		cfg := e.config(net)
 		if st.Config != "" {
-			if cfg, err = config.Parse([]byte(st.Config)); err != nil {
+			if cfg, err = config.Recorded([]byte(st.Config)); err != nil {
 				return fmt.Errorf("%s: its config: %w", e.path, err)
 			}
 		}

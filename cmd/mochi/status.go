@@ -43,7 +43,7 @@ func statusCommand() *cli.Command {
 			fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
 		}
 		if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {
-			fmt.Fprintf(out, "queue: copies %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, len(q.Shards), q.Moved, q.Repairs)
+			fmt.Fprintf(out, "queue: copies %s, pairs of %s, %d shards spread, %d copies sent to members that came or took over, %d repaired\n", q.Copies, q.Pairs, len(q.Shards), q.Moved, q.Repairs)
 		}
 		if a := s.Audits; a.Every > 0 {
 			fmt.Fprintf(out, "audits: each replica once in %d steps, %d groups computed twice, %d differed\n", a.Every, a.Done, a.Failed)

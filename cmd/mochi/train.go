@@ -158,6 +158,7 @@ func (l *local) train() error {
 		return err
 	}
 	defer j.Close()
+	l.cfg = j.Config
 	j.Recorder.Know(l.set.Info)
 	var step, cursor int64
 	if j.From != nil {

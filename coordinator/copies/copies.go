@@ -34,7 +34,7 @@ type Copies struct {
 
 // New is for a job's queue.
 func New(job config.Job) *Copies {
-	return &Copies{shards: max(job.QueueShards, 1), each: job.Copies()}
+	return &Copies{shards: max(job.Shards(), 1), each: job.Copies()}
 }
 
 // Shards is V.

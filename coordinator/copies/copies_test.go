@@ -29,7 +29,7 @@ func holding(shards ...[]string) []*roster.Replica {
 func none(*roster.Replica, int) bool { return false }
 
 func ExampleCopies_DropOddCopies() {
-	c := copies.New(config.Job{QueueShards: 2, QueueCopies: "all"})
+	c := copies.New(config.Job{QueueShards: 2, QueueCopies: "all", Pairs: "shard"})
 	all := holding([]string{"x", "y"}, []string{"x", "?"}, []string{"x", "y"})
 	for _, e := range c.DropOddCopies(1, func(int) []*roster.Replica { return all }, none) {
 		fmt.Printf("%s, shard %d: %d agree, repaired from %s\n", e.Name, e.Shard, e.Majority, e.RepairedFrom)
@@ -42,7 +42,7 @@ func ExampleCopies_DropOddCopies() {
 
 // Of two copies that differ, the one is wrong whose holder says so.
 func TestDamagedCopy(t *testing.T) {
-	c := copies.New(config.Job{QueueShards: 1, QueueCopies: "all"})
+	c := copies.New(config.Job{QueueShards: 1, QueueCopies: "all", Pairs: "shard"})
 	all := holding([]string{"x"}, []string{"y"})
 	dropped := c.DropOddCopies(1, func(int) []*roster.Replica { return all }, func(r *roster.Replica, _ int) bool { return r == all[0] })
 	if len(dropped) != 1 || dropped[0].ID != "r0" || all[1].Shard(0) != "y" {
@@ -84,7 +84,7 @@ func TestChooseCovering(t *testing.T) {
 func TestArrange(t *testing.T) {
 	all := holding([]string{"a", "b"}, []string{"a", ""}, nil)
 	holders := all[:2]
-	a := copies.New(config.Job{QueueShards: 2, QueueCopies: "all"}).Arrange(all, holders)
+	a := copies.New(config.Job{QueueShards: 2, QueueCopies: "all", Pairs: "shard"}).Arrange(all, holders)
 	if a.Spread() || len(a.Transfers) != 1 || a.Transfers[0].Shard != 1 || !slices.Equal(a.Transfers[0].To, []int{1}) || a.Transfers[0].Digest != "b" {
 		t.Errorf("%+v", a)
 	}

@@ -375,6 +375,7 @@ type Status struct {
 // QueueState is the negative queue in a Status.
 type QueueState struct {
 	Copies  string       `json:"copies"`           // all, or R
+	Pairs   string       `json:"pairs"`            // all, or shard: what pairs of hard negatives are drawn from
 	Shards  []ShardState `json:"shards,omitempty"` // by shard; none when every member holds all, or between rounds
 	Repairs int          `json:"repairs"`          // copies that differed and were replaced, since this coordinator started
 	Moved   int          `json:"moved"`            // copies sent because members came and went, likewise

@@ -73,34 +73,32 @@ type Panel interface {
 
 	// Widen turns bfloat16 into float32, exactly.
 	Widen(dst []float32, src []uint16)
-	// Mix adds one query's synthetic points to a part.
+	// Mix adds one query's synthetic points to a part. Of a mixture without any,
+	// only its hard negatives are counted.
 	Mix(m *Mixture)
 }
 
-// Mixture is the synthetic negatives of one query from one virtual shard, with
-// n hard negatives there. Either Keys or BF16 holds the shard's rows.
+// Mixture is the synthetic negatives of one query from n hard negatives.
 type Mixture struct {
-	Query  []float32 // [dim]
-	Keys   []float32 // row r at r·Stride·dim
-	BF16   []uint16
-	Stride int
+	Query []float32 // [dim]
+	From  []Picked  // where the hard negatives lie, in their order: n rows in all
+	Sims  []float32 // [n] q·n
 
-	Rows []int32   // [n] rows of the hard negatives
-	Sims []float32 // [n] q·n
-
-	First, Second []int32   // [s] indices into Rows: n_i and n_j
+	First, Second []int32   // [s] numbers of hard negatives, 0 ≤ i < n: n_i and n_j
 	Alpha         []float32 // [s] weight of n_i
-	Partner       []int32   // [s′] index into Rows
+	Partner       []int32   // [s′] number of a hard negative
 	Beta          []float32 // [s′] weight of the query
-
-	// The shard and rows that the next call will mix, if known: they may be
-	// fetched meanwhile.
-	NextKeys []float32
-	NextBF16 []uint16
-	NextRows []int32
 
 	InvT float32   // 1/τ
 	Part []float32 // [dim+PartScalars], updated: every scalar but PartReal, PartSim and PartRows
+}
+
+// Picked is some rows of a virtual shard. Either Keys or BF16 holds the shard.
+type Picked struct {
+	Keys   []float32 // row r at r·Stride·dim
+	BF16   []uint16
+	Stride int // at least 1
+	Rows   []int32
 }
 
 // Guards against a mixture whose parts nearly cancel. Below Cancels, ρ² from

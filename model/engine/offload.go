@@ -24,7 +24,11 @@ type LossShape struct {
 	Queue, Shards int // K, V
 	Hard          int // N
 	Pairs, Points int // s, s′
-	Temperature   float64
+	// PairsInShard: both members of a pair are from one shard, and never the same
+	// key. Else they are any two of the hardest, and all shards are in every Scan
+	// that a Mix follows.
+	PairsInShard bool
+	Temperature  float64
 }
 
 // Offload computes the parts of one loss (see Panel for what a part is): Scan,

@@ -30,7 +30,7 @@ func newDevice(l *Loss, contrast engine.Contrast) (*device, error) {
 	}
 	c := l.cfg
 	offload, err := offloader.NewOffload(engine.LossShape{Dim: l.dim, Batch: l.maxBatch, Queue: l.k, Shards: c.Shards,
-		Hard: c.N, Pairs: c.S, Points: c.S2, Temperature: c.Temperature})
+		Hard: c.N, Pairs: c.S, Points: c.S2, PairsInShard: c.PairsInShard, Temperature: c.Temperature})
 	if errors.Is(err, engine.ErrUnsupported) {
 		return nil, nil
 	}

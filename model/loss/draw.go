@@ -6,14 +6,20 @@ import (
 	"mochi/model/splitmix"
 )
 
-// drawer draws for one query: of pair t the first hard negative uniformly among
-// all N (by virtual shard, then row), the second uniformly among those of the
-// same shard, so that a holder of a shard can mix on its own (they may
-// coincide), α ~ U(0,1); of point t mixed with the query its partner among all
-// N and β ~ U(0,½). Every draw is a pure function of
-// (seed, step, sample, kind, number of the synthetic point, part): a
-// counter-based generator, so a draw costs the same wherever and in whatever
-// order it is made.
+// drawer draws for one query: of pair t both hard negatives uniformly and
+// independently among all N (by virtual shard, then row; they coincide once in
+// N), α ~ U(0,1); of point t mixed with the query its partner among all N and
+// β ~ U(0,½).
+//
+// Where pairs stay inside a shard, so that a holder of a shard can mix on its
+// own, the first is uniform among those that are not alone in their shard, the
+// second among the others of the same shard. (Were they allowed to coincide,
+// they would do so V times as often as among all N: a copy of a real negative.)
+// Where every hard negative is alone in its shard there are no pairs.
+//
+// Every draw is a pure function of (seed, step, sample, kind, number of the
+// synthetic point, part): a counter-based generator, so a draw costs the same
+// wherever and in whatever order it is made.
 type drawer struct{ h uint64 }
 
 func newDrawer(seed uint64, step int64, sample int) drawer {

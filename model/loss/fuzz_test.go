@@ -7,13 +7,14 @@ import "testing"
 func FuzzLoss(f *testing.F) {
 	f.Add(uint64(1), uint8(4), uint8(8), uint16(20), uint8(5), uint8(9), uint8(3), uint8(4), uint8(0), false)
 	f.Add(uint64(2), uint8(1), uint8(1), uint16(1), uint8(1), uint8(9), uint8(3), uint8(1), uint8(1), true)
-	f.Add(uint64(3), uint8(7), uint8(3), uint16(63), uint8(63), uint8(200), uint8(200), uint8(16), uint8(2), false)
+	f.Add(uint64(3), uint8(7), uint8(3), uint16(63), uint8(63), uint8(200), uint8(200), uint8(16), uint8(18), false)
 	f.Add(uint64(4), uint8(2), uint8(5), uint16(17), uint8(4), uint8(0), uint8(8), uint8(3), uint8(7), true)
 	f.Add(uint64(5), uint8(3), uint8(2), uint16(40), uint8(0), uint8(0), uint8(0), uint8(0), uint8(3), false)
 	f.Fuzz(func(t *testing.T, seed uint64, b, d uint8, k uint16, n, s, s2, v, shape uint8, oracle bool) {
 		batch, dim, length := int(b)%9+1, int(d)%17+1, int(k)%150+1
 		cfg := Config{N: int(n) % (length + 1), S: int(s), S2: int(s2), Shards: int(v), Seed: seed,
 			Temperature: []float64{0.2, 0.07, 0.01, 1}[shape%4], Threads: int(shape)%3 + 1}
+		cfg.PairsInShard = shape&16 != 0
 		if cfg.N == 0 {
 			cfg.S, cfg.S2 = 0, 0
 		}

@@ -135,7 +135,7 @@ func TestLossOnGPUKeepsKeys(t *testing.T) {
 // other, and beside another Loss, has the parts of a new one.
 func TestLossOnGPUFollowsShards(t *testing.T) {
 	const d, k, v = 9, 260, 7
-	cfg := Config{N: 30, S: 20, S2: 10, Temperature: 0.1, Shards: v, Threads: 1}
+	cfg := Config{N: 30, S: 20, S2: 10, PairsInShard: true, Temperature: 0.1, Shards: v, Threads: 1}
 	r := rand.New(rand.NewPCG(3, 4))
 	base := example(9, 90, d, k)
 	labels, classes := make([]int32, k), make([]int32, 90)
@@ -228,7 +228,7 @@ func TestLossOnGPUFollowsShards(t *testing.T) {
 // nothing of it.
 func TestLossOnGPUForgetsKeys(t *testing.T) {
 	const b, d, k, v = 3, 8, 41, 4
-	cfg := Config{N: 5, S: 4, S2: 3, Temperature: 0.2, Shards: v, Threads: 1}
+	cfg := Config{N: 5, S: 4, S2: 3, PairsInShard: true, Temperature: 0.2, Shards: v, Threads: 1}
 	in := example(5, b, d, k)
 	in.Queue[40*d] = float32(math.NaN()) // row 10 of shard 0
 	shards := Split(in.Queue, nil, d, v)

@@ -19,7 +19,7 @@ func TestIndependentOfReplicas(t *testing.T) {
 	for i := range 24 {
 		r := rand.New(rand.NewPCG(5, uint64(i)))
 		b, d, k := 2+r.IntN(8), 1+r.IntN(40), 10+r.IntN(600)
-		cfg := Config{N: 1 + r.IntN(k), S: r.IntN(60), S2: r.IntN(60), Temperature: []float64{0.2, 0.01}[i%2], Shards: 2 + r.IntN(17), Seed: 4, Threads: 1 + i%2}
+		cfg := Config{N: 1 + r.IntN(k), S: r.IntN(60), S2: r.IntN(60), PairsInShard: true, Temperature: []float64{0.2, 0.01}[i%2], Shards: 2 + r.IntN(17), Seed: 4, Threads: 1 + i%2}
 		if i%8 == 7 {
 			b, k = 70+r.IntN(10), 1500
 			cfg.N = 40

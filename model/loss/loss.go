@@ -19,12 +19,16 @@
 // The queue is cut into V virtual shards: slot i belongs to shard i mod V, and
 // lies there in row i/V. The loss is computed shard by shard, in one pass over
 // the keys: similarities of a block of them, Σ e and Σ e·n relative to a
-// running maximum, candidates for the N hardest; then, since pairs are drawn
-// inside a shard, each shard's synthetic points. What is left of a shard is a
-// part (engine.Part…), d+9 numbers a query; the parts, folded in the order of
-// the shards, are the loss and its gradient. So shards may be evaluated
-// anywhere: Scan, Hardest, Threshold, Mix, Partials and Fold are the exchange
-// between holders, and Compute is all of them in one process, to the bit.
+// running maximum, candidates for the N hardest; then the synthetic points, whose pairs
+// are any two of the N hardest, added to what the first shard has left. What is
+// left of a shard is a part (engine.Part…), d+9 numbers a query; the parts,
+// folded in the order of the shards, are the loss and its gradient.
+//
+// With Config.PairsInShard both members of a pair come from one shard, which is
+// not what the paper does (docs/method.md), so that each shard has points of its
+// own. Then shards may be evaluated anywhere: Scan, Hardest, Threshold, Mix,
+// Partials and Fold are the exchange between holders, and Compute is all of them
+// in one process, to the bit.
 //
 // Cost for b queries: two b×K×d products, b·K exponentials, a selection of N
 // among K, and b·s dot products of length d. Memory: V·b·(d+9)·4 bytes of
@@ -71,8 +75,13 @@ type Config struct {
 	S  int // s, synthetic negatives from pairs of hard ones; may exceed N
 	S2 int // s′, synthetic negatives from the query and a hard one; may exceed N
 
+	// PairsInShard: both members of a pair are from one virtual shard, and never
+	// the same key, so that shards may be evaluated apart. Default false: both are
+	// any of the N hardest, as in the paper.
+	PairsInShard bool
+
 	Temperature float64 // τ; default 0.2
-	Shards      int     // V, virtual queue shards inside which pairs are drawn; default 16, 0 = 1
+	Shards      int     // V, virtual queue shards; default 16, 0 = 1. Sums are by shard: another V rounds otherwise
 	Seed        uint64  // of the draws
 	Threads     int     // 0 = all cores; the result does not depend on it
 }
@@ -131,7 +140,7 @@ type Queries struct {
 	// ranking, mixing and the loss. −1 is unknown and never dropped.
 	Labels []int32 // [b]
 
-	Draws *Draws // explicit draws instead of the seeded ones, for tests; one shard only
+	Draws *Draws // explicit draws instead of the seeded ones, for tests; not with PairsInShard
 }
 
 // Input is all that Compute needs.

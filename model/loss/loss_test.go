@@ -126,10 +126,10 @@ func TestAgainstMaterialisedSynthetics(t *testing.T) {
 		{4, 8, 20, 0, 0, 0, 3},      // MoCo-v2
 		{7, 32, 501, 20, 50, 10, 16},
 	} {
-		for _, tau := range []float64{0.2, 0.07, 0.01} {
-			t.Run(fmt.Sprintf("%+v/τ=%v", c, tau), func(t *testing.T) {
+		for i, tau := range []float64{0.2, 0.07, 0.01, 0.2, 0.01} {
+			t.Run(fmt.Sprintf("%+v/τ=%v/%d", c, tau, i), func(t *testing.T) {
 				in := example(uint64(c.k), c.b, c.d, c.k)
-				cfg := Config{N: c.n, S: c.s, S2: c.s2, Temperature: tau, Shards: c.v, Seed: 3, Threads: 2}
+				cfg := Config{N: c.n, S: c.s, S2: c.s2, PairsInShard: i > 2, Temperature: tau, Shards: c.v, Seed: 3, Threads: 2}
 				checkAgainstPlain(t, cfg, c.d, in)
 				out := mustCompute(t, mustNew(t, cfg, c.d, c.b, c.k), in)
 				want, _, _ := plainLoss{cfg, c.d, similarities(t, best, in, c.d, c.v)}.compute(in)
@@ -363,5 +363,38 @@ func TestRefusals(t *testing.T) {
 		}
 		in.Labels, in.QueueLabels = []int32{1, 1, 1, 1}, make([]int32, 20) // the same beside dropped ones
 		in.QueueLabels[7] = 1
+	}
+}
+
+// At the temperature of the paper, against a reference in float64 that builds
+// every synthetic vector: the loss to 1e-6 relative, and the gradient of every
+// query to 1e-6 of its length.
+func TestAgainstMaterialisedSyntheticsTo1e6(t *testing.T) {
+	const b, d, k = 6, 128, 3000
+	for _, c := range []struct{ n, s, s2 int }{{0, 0, 0}, {256, 256, 32}, {128, 1024, 512}, {1024, 1024, 128}} {
+		for _, v := range []int{1, 16} {
+			for _, inShard := range []bool{false, true} {
+				in := example(uint64(c.n), b, d, k)
+				cfg := Config{N: c.n, S: c.s, S2: c.s2, PairsInShard: inShard, Temperature: 0.2, Shards: v, Seed: 3, Threads: 2}
+				for name, contrast := range contrasts {
+					got := mustCompute(t, mustNewOn(t, contrast, cfg, d, b, k), in)
+					in.Shards = nil
+					want, dq, _ := plainLoss{cfg, d, similarities(t, contrast, in, d, v)}.compute(in)
+					if off := math.Abs(got.Loss-want.Loss) / want.Loss; !(off <= 1e-6) {
+						t.Errorf("%s, %+v, V = %d, in a shard %v: loss %.9g, plain %.9g: off by %.1e", name, c, v, inShard, got.Loss, want.Loss, off)
+					}
+					for i := range b {
+						var squares, off float64
+						for x := i * d; x < (i+1)*d; x++ {
+							squares += dq[x] * dq[x]
+							off += (float64(got.DQ[x]) - dq[x]) * (float64(got.DQ[x]) - dq[x])
+						}
+						if off := math.Sqrt(off / squares); !(off <= 1e-6) {
+							t.Errorf("%s, %+v, V = %d, in a shard %v: gradient of query %d is off by %.1e", name, c, v, inShard, i, off)
+						}
+					}
+				}
+			}
+		}
 	}
 }

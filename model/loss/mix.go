@@ -18,13 +18,21 @@ type worker struct {
 
 	keys, scratch []nearest.Key
 
-	// One query's draws.
+	// One query's draws, where pairs are any two of its hard negatives.
+	first, second []int32   // [s]
+	alpha         []float32 // [s]
+	partner       []int32   // [s′]
+	beta          []float32 // [s′]
+
+	// One query's draws, where pairs stay inside a shard.
 	shardOf     []int32  // [N] place in the scan of each hard negative's shard, −1 when it is not there
-	begin, size []int32  // [shards] the first of them, by number, and how many
+	pairable    []int32  // [≤ N] hard negatives that are not alone in their shard
+	begin, size []int32  // [shards] the first of a shard's hard negatives, by number, and how many
 	numbers     []int32  // [s or s′] the first hard negative of each point
 	rests       []uint64 // [s or s′] what is left of its draw
 	cursor      []int32  // [shards+1]
-	mixture     engine.Mixture
+
+	mixture engine.Mixture
 
 	acc []float32 // [d]
 }
@@ -52,8 +60,14 @@ func newWorker(l *Loss, contrast engine.Contrast) (w *worker, err error) {
 	}
 	w.keys = make([]nearest.Key, 0, c.N*c.Threads)
 	w.scratch = make([]nearest.Key, 0, c.N*c.Threads)
+	w.mixture.From = make([]engine.Picked, 0, c.Shards)
+	if !c.PairsInShard {
+		w.first, w.second, w.alpha = make([]int32, c.S), make([]int32, c.S), make([]float32, c.S)
+		w.partner, w.beta = make([]int32, c.S2), make([]float32, c.S2)
+		return w, nil
+	}
 	w.cursor = make([]int32, 0, c.Shards+1)
-	w.shardOf = make([]int32, c.N)
+	w.shardOf, w.pairable = make([]int32, c.N), make([]int32, 0, c.N)
 	w.begin, w.size = make([]int32, c.Shards), make([]int32, c.Shards)
 	w.numbers, w.rests = make([]int32, max(c.S, c.S2)), make([]uint64, max(c.S, c.S2))
 	return w, nil
@@ -62,7 +76,8 @@ func newWorker(l *Loss, contrast engine.Contrast) (w *worker, err error) {
 // bytes estimates the scratch: a panel's lanes and candidates.
 func (w *worker) bytes() int {
 	panel := engine.PanelQueries * (8*w.l.dim + 4*engine.PanelRows + 16*w.l.cfg.N)
-	return panel*len(w.panels) + 8*(cap(w.keys)+cap(w.scratch)+cap(w.rests)) + 4*(cap(w.rows)+cap(w.shardOf)+cap(w.numbers))
+	return panel*len(w.panels) + 8*(cap(w.keys)+cap(w.scratch)+cap(w.rests)) +
+		4*(cap(w.rows)+3*cap(w.first)+2*cap(w.partner)+cap(w.shardOf)+cap(w.pairable)+cap(w.numbers))
 }
 
 // Hardest is what other holders need to know of this scan's hard negatives:
@@ -137,6 +152,8 @@ func (l *Loss) ownStarts() []int32 {
 
 // Mix adds the synthetic points to the parts of the scan's shards. starts is
 // Threshold's result for the same queries; it is not read without mixing.
+// Unless pairs stay inside a shard, all shards must have been scanned, and the
+// points are in the part of the first.
 func (l *Loss) Mix(starts []int32) error {
 	defer func() { l.q, l.shards = Queries{}, nil }() // keep no caller's slice
 	if !l.mixing() {
@@ -153,6 +170,10 @@ func (l *Loss) Mix(starts []int32) error {
 		if err := l.device.mix(); err != nil {
 			return fmt.Errorf("loss: %w", err)
 		}
+		return nil
+	}
+	if !l.cfg.PairsInShard {
+		l.run.do(l.b, (*worker).mixAny)
 		return nil
 	}
 	l.drawn.resize(l.b, l.cfg.S, l.cfg.S2, len(l.shards))
@@ -196,6 +217,9 @@ func (d *drawn) bytes() int {
 // draws of hard negatives that there are.
 func (l *Loss) checkMix() error {
 	v := l.cfg.Shards
+	if all := min(v, l.k); !l.cfg.PairsInShard && len(l.shards) != all {
+		return fmt.Errorf("%d of %d shards were scanned: pairs of any two hard negatives need all shards in one place", len(l.shards), all)
+	}
 	for i := range l.b {
 		starts := l.starts[i*(v+1) : (i+1)*(v+1)]
 		for s := range l.shards {
@@ -236,125 +260,18 @@ func (w *worker) mix(item int) {
 		m := &w.mixture
 		*m = engine.Mixture{
 			Query: l.q.Q[i*l.dim : (i+1)*l.dim],
-			Keys:  shard.Keys, BF16: shard.BF16, Stride: max(shard.Stride, 1),
-			Rows: l.hard.rows[from:to], Sims: l.hard.values[from:to],
+			From:  append(m.From[:0], picked(shard, l.hard.rows[from:to])), Sims: l.hard.values[from:to],
 			First: d.first[p0:p1], Second: d.second[p0:p1], Alpha: d.alpha[p0:p1],
 			Partner: d.partner[q0:q1], Beta: d.beta[q0:q1],
 			InvT: float32(1 / l.cfg.Temperature), Part: l.part(s, i),
 		}
-		if i+1 < hi {
-			from, to := rows(i + 1)
-			m.NextKeys, m.NextBF16, m.NextRows = shard.Keys, shard.BF16, l.hard.rows[from:to]
-		}
-		if len(m.Rows) > 0 {
+		if len(m.Sims) > 0 {
 			w.mixer.Mix(m)
 		}
 	}
 }
 
-// drawAll draws the points of query i that lie in this scan's shards and sorts
-// them by shard.
-func (w *worker) drawAll(i int) {
-	l := w.l
-	shards, parts := len(l.shards), len(l.shards)+1
-	starts := l.starts[i*(l.cfg.Shards+1) : (i+1)*(l.cfg.Shards+1)]
-	resize(&w.shardOf, int(starts[l.cfg.Shards]))
-	for v := range l.cfg.Shards {
-		for at := starts[v]; at < starts[v+1]; at++ {
-			w.shardOf[at] = int32(l.held[v])
-		}
-	}
-	resize(&w.begin, shards)
-	resize(&w.size, shards)
-	at := l.hard.starts[i]
-	for s := range shards {
-		v, found := l.shards[s].Index, l.hard.counts[i*shards+s]
-		w.begin[s], w.size[s] = starts[v], starts[v+1]-starts[v]
-		w.keepHardest(at, found, w.size[s])
-		l.drawn.hardAt[i*shards+s] = at
-		at += found
-	}
-
-	d, explicit := newDrawer(l.cfg.Seed, l.q.Step, l.q.Samples[i]), l.q.Draws
-	from, to := i*l.cfg.S, (i+1)*l.cfg.S
-	var given []int32
-	if explicit != nil {
-		given = explicit.First[from:to]
-	}
-	cursor := w.draw(d, drawPair, l.cfg.S, given, l.drawn.pairsAt[i*parts:(i+1)*parts])
-	first, second, alpha := l.drawn.first[from:to], l.drawn.second[from:to], l.drawn.alpha[from:to]
-	for t, number := range w.numbers {
-		s := w.shardOf[number]
-		if s < 0 {
-			continue
-		}
-		at := cursor[s]
-		cursor[s]++
-		j, rest := below(w.rests[t], w.size[s])
-		first[at], second[at], alpha[at] = number-w.begin[s], j, unit(rest)
-		if explicit != nil {
-			second[at], alpha[at] = explicit.Second[from+t], explicit.Alpha[from+t]
-		}
-	}
-
-	from, to = i*l.cfg.S2, (i+1)*l.cfg.S2
-	if explicit != nil {
-		given = explicit.Partner[from:to]
-	}
-	cursor = w.draw(d, drawQuery, l.cfg.S2, given, l.drawn.pointsAt[i*parts:(i+1)*parts])
-	partner, beta := l.drawn.partner[from:to], l.drawn.beta[from:to]
-	for t, number := range w.numbers {
-		s := w.shardOf[number]
-		if s < 0 {
-			continue
-		}
-		at := cursor[s]
-		cursor[s]++
-		partner[at], beta[at] = number-w.begin[s], unit(w.rests[t])/2
-		if explicit != nil {
-			beta[at] = explicit.Beta[from+t]
-		}
-	}
-}
-
-// draw makes the worker's numbers and rests: of each of so many points its
-// first hard negative (or the given ones), and what is left of its draw. It
-// says in starting [shards+1] where each shard's begin, and returns a copy to
-// count with, the worker's own. Without hard negatives there are no points.
-func (w *worker) draw(d drawer, kind, points int, given, starting []int32) (cursor []int32) {
-	n := int32(len(w.shardOf))
-	if n == 0 {
-		points = 0
-	}
-	resize(&w.numbers, points)
-	resize(&w.rests, points)
-	rests := w.rests[:len(w.numbers)]
-	for t := range w.numbers {
-		w.numbers[t], rests[t] = below(d.uniform64(kind, t), n)
-	}
-	if given != nil {
-		copy(w.numbers, given)
-	}
-	clear(starting)
-	for _, number := range w.numbers {
-		starting[w.shardOf[number]+1]++ // another holder's are counted in front
-	}
-	starting[0] = 0
-	for s := range len(starting) - 1 {
-		starting[s+1] += starting[s]
-	}
-	w.cursor = append(w.cursor[:0], starting...)
-	return w.cursor
-}
-
-// keepHardest moves those hard negatives of a shard to its front that are among
-// the hardest of all shards, in their order.
-func (w *worker) keepHardest(at, found, among int32) {
-	if among == found || among == 0 {
-		return
-	}
-	w.reorder(at, found, func(keys []nearest.Key) []nearest.Key {
-		keys, w.scratch, _ = nearest.SelectInOrder(keys, int(among), w.scratch)
-		return keys
-	})
+// picked is some rows of a shard.
+func picked(s *Shard, rows []int32) engine.Picked {
+	return engine.Picked{Keys: s.Keys, BF16: s.BF16, Stride: max(s.Stride, 1), Rows: rows}
 }

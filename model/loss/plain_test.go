@@ -153,9 +153,31 @@ func (p plainLoss) query(in problem, b int) plainQuery {
 		at, rest := below(u, int32(len(from)))
 		return from[at], rest
 	}
-	for t := range p.cfg.S {
-		i, rest := pick(ordered, dr.uniform64(drawPair, t))
-		j, rest := pick(shards[i%v], rest)
+	// Of which the first may be any, and then the second.
+	firsts, seconds := ordered, func(int) []int { return ordered }
+	if p.cfg.PairsInShard {
+		firsts = nil
+		for _, i := range ordered {
+			if len(shards[i%v]) > 1 {
+				firsts = append(firsts, i)
+			}
+		}
+		seconds = func(i int) (others []int) {
+			for _, j := range shards[i%v] {
+				if j != i {
+					others = append(others, j)
+				}
+			}
+			return others
+		}
+	}
+	pairs := p.cfg.S
+	if len(firsts) == 0 {
+		pairs = 0
+	}
+	for t := range pairs {
+		i, rest := pick(firsts, dr.uniform64(drawPair, t))
+		j, rest := pick(seconds(i), rest)
 		alpha := float64(unit(rest))
 		if in.Draws != nil {
 			at := b*p.cfg.S + t

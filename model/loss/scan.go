@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -123,8 +122,8 @@ func (l *Loss) checkScan(q Queries, shards []Shard) error {
 		return fmt.Errorf("the queries Q have %d values, want %d queries × %d", len(q.Q), b, l.dim)
 	case q.Labels != nil && len(q.Labels) != b:
 		return fmt.Errorf("%d labels of %d queries", len(q.Labels), b)
-	case q.Draws != nil && q.Mix && l.cfg.Shards != 1:
-		return fmt.Errorf("explicit draws are by rank over the whole queue: they need 1 shard, not %d", l.cfg.Shards)
+	case q.Draws != nil && q.Mix && l.cfg.PairsInShard:
+		return errors.New("explicit draws are by rank over the whole queue, and pairs stay inside a shard")
 	}
 	last := -1
 	for _, s := range shards {
@@ -277,12 +276,6 @@ func (w *worker) list(i int) {
 			values[j], rows[j] = key.Similarity(), key.Index()-first
 		}
 		counts[s], at, keys = int32(n), at+int32(n), keys[n:]
-	}
-	if l.q.Draws != nil { // by rank: the hardest first, in the only shard
-		w.reorder(l.hard.starts[i], l.hard.starts[i+1]-l.hard.starts[i], func(keys []nearest.Key) []nearest.Key {
-			slices.Sort(keys)
-			return keys
-		})
 	}
 }
 

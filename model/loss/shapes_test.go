@@ -30,6 +30,7 @@ func TestRandomShapes(t *testing.T) {
 		}
 		cfg := Config{N: 1 + r.IntN(length), S: r.IntN(200), S2: r.IntN(200), Shards: r.IntN(18), Seed: r.Uint64(),
 			Temperature: []float64{0.2, 0.07, 0.01, 1}[r.IntN(4)], Threads: 1 + r.IntN(3)}
+		cfg.PairsInShard = i%3 == 1
 		switch r.IntN(6) {
 		case 0:
 			cfg.N = length

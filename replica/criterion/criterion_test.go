@@ -23,7 +23,7 @@ func TestSpreadIsLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer eng.Close()
-	cfg := loss.Config{N: hard, S: 12, S2: 5, Temperature: 0.2, Shards: v, Seed: 1, Threads: 1}
+	cfg := loss.Config{N: hard, S: 12, S2: 5, PairsInShard: true, Temperature: 0.2, Shards: v, Seed: 1, Threads: 1}
 	q := queue.New(k, d, v)
 	q.Init(3)
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -18,7 +18,7 @@ func LoadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg, err := config.Parse([]byte(st.Config))
+	cfg, err := config.Recorded([]byte(st.Config))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
 	}
@@ -37,7 +37,7 @@ func InitialState(cfg config.Job, net *network.Network) *checkpoint.State {
 	st := &checkpoint.State{Arch: net.Arch, Net: net, Seed: cfg.Seed, K: cfg.Queue, Dim: cfg.Dim}
 	st.QueryParams, st.QueryBuffers = net.Init(cfg.Seed)
 	st.KeyParams, st.KeyBuffers = st.QueryParams, st.QueryBuffers
-	q := queue.New(cfg.Queue, cfg.Dim, cfg.QueueShards)
+	q := queue.New(cfg.Queue, cfg.Dim, cfg.Shards())
 	q.Init(cfg.Seed)
 	st.Queue, st.QueueLabels = q.Keys(), q.Labels()
 	return st

@@ -114,7 +114,7 @@ func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOption
 func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images data.Dataset, x, k []float32, o GeometryOptions) error {
 	const most = 256
 	l, err := loss.New(loss.Config{
-		N: o.MoCHi.N, S: o.MoCHi.S, S2: o.MoCHi.S2, Temperature: o.Job.Temperature, Shards: o.Job.QueueShards,
+		N: o.MoCHi.N, S: o.MoCHi.S, S2: o.MoCHi.S2, Temperature: o.Job.Temperature, Shards: o.Job.Shards(), PairsInShard: o.Job.PairsInShard(),
 		Seed: o.Seed, Threads: eng.Info().Threads,
 	}, st.Dim, min(most, r.Images), st.K, eng.Contrast())
 	if err != nil {
@@ -125,7 +125,7 @@ func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images d
 	if o.Oracle {
 		labels = st.QueueLabels
 	}
-	shards := loss.Split(st.Queue, labels, st.Dim, o.Job.QueueShards)
+	shards := loss.Split(st.Queue, labels, st.Dim, o.Job.Shards())
 	var out loss.Output
 	var sum figures.Figures
 	for first := 0; first < r.Images; first += most {

@@ -55,7 +55,8 @@ func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
 	return st
 }
 
-// Open opens or makes the RUN folder at path. resume is --resume, and start
+// Open opens or makes the RUN folder at path; the job's configuration is then
+// Config, which has of a checkpoint what cfg leaves open. resume is --resume, and start
 // the checkpoint it names, nil for auto and never. Nothing is changed in a
 // folder that another process trains in.
 func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p *Progress) (_ *Job, err error) {
@@ -91,6 +92,7 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err != nil {
 		return nil, err
 	}
+	cfg = j.Config
 	text, err := cfg.YAML()
 	if err != nil {
 		return nil, err
@@ -124,9 +126,12 @@ func (j *Job) takeUp(path string, p *Progress) (cut int64, err error) {
 	j.From = found.State
 	j.Store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.From.Step, Cursor: j.From.Cursor}
 	p.Say("resuming from %s: step %d, epoch %d", found.Path, j.From.Step, j.From.Epoch+1)
-	old, err := config.Parse([]byte(j.From.Config))
+	old, err := config.Recorded([]byte(j.From.Config))
 	if err != nil {
 		return 0, fmt.Errorf("%s: its configuration: %w", found.Path, err)
+	}
+	if j.Config.Pairs == "" && j.Config.Copies() == 0 { // not asked for: what it had
+		j.Config.Pairs = old.Pairs
 	}
 	diff := config.Differences(old, j.Config)
 	if len(diff) == 0 {
@@ -154,7 +159,7 @@ func (j *Job) Recorded() int64 {
 
 // fits says whether training can go on from a checkpoint.
 func fits(st *checkpoint.State, cfg config.Job, path string) error {
-	old, err := config.Parse([]byte(st.Config))
+	old, err := config.Recorded([]byte(st.Config))
 	if err != nil {
 		return fmt.Errorf("%s: its configuration: %w", path, err)
 	}

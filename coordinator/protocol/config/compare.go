@@ -12,9 +12,11 @@ const (
 	keepsTensors = "tensors"
 )
 
-// effective is c with what auto stands for.
+// effective is c with what auto stands for, and without what changes nothing.
 func (c Job) effective() Job {
 	c.QueueStorage = c.Storage()
+	c.Pairs = c.Drawn()
+	c.QueueShards = c.Shards()
 	return c
 }
 
@@ -24,6 +26,9 @@ func (c Job) effective() Job {
 func (c Job) Digest() string {
 	h := xxhash.New()
 	c = c.effective()
+	if c.Pairs == "shard" {
+		c.Pairs = "" // what jobs did before there was the setting
+	}
 	for _, f := range fieldsOf(&c) {
 		if f.keeps != keepsResult && !(f.later && f.value.IsZero()) {
 			fmt.Fprintf(h, "%s: %v\n", f.name, f.value.Interface())

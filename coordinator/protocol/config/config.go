@@ -52,7 +52,7 @@ type Job struct {
 	// library may round a group's results by how many it computes at once.
 	GroupsAtOnce int    `yaml:"groups-at-once" json:"groups_at_once" arg:"n" range:"at least 1 and at most 16777216" help:"BatchNorm groups dealt and computed together, the unit of work. GPU: raise until its memory is full (batch 256, bn-group 32: 8); CPU engines compute one at a time"`
 	Queue        int    `yaml:"queue" json:"queue" arg:"K" help:"length of the negative queue, keys"`
-	QueueShards  int    `yaml:"queue-shards" json:"queue_shards" arg:"V" range:"at least 1 and at most 65536" help:"virtual shards of the queue"`
+	QueueShards  int    `yaml:"queue-shards" json:"queue_shards" arg:"V" range:"at least 1 and at most 65536" help:"virtual shards of the queue, for --pairs shard; a whole queue is cut as it is best"`
 	QueueCopies  string `yaml:"queue-copies" json:"queue_copies" arg:"R" keeps:"result" help:"copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"`
 	QueueStorage string `yaml:"queue-storage" json:"queue_storage" arg:"S" oneof:"auto,fp32,bf16" help:"format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to 128 MiB, then bf16)"`
 
@@ -60,8 +60,12 @@ type Job struct {
 	Temperature float64 `yaml:"temperature" json:"temperature" arg:"T" help:"softmax temperature"`
 	Momentum    float64 `yaml:"momentum" json:"momentum" arg:"m" help:"momentum of the key encoder"`
 	MoCHi       MoCHi   `yaml:"mochi" json:"mochi" arg:"N,s,s2" help:"hard negatives to mix from, synthetic ones from pairs, synthetic ones from the query; 0,0,0 is MoCo-v2"`
-	MoCHiWarmup int     `yaml:"mochi-warmup" json:"mochi_warmup" arg:"EPOCHS" range:"at least 0 and at most 2147483647" help:"epochs without synthetic negatives"`
-	Oracle      bool    `yaml:"oracle" json:"oracle" help:"class oracle: drop same-class negatives (needs labels)"`
+	// Pairs says of which hard negatives the two of a pair are: of all N, as in the
+	// paper, or of one shard (loss.Config.PairsInShard). "" is what the queue
+	// allows (PairsInShard); YAML writes the word that it stands for.
+	Pairs       string `yaml:"pairs" json:"pairs" digest:"nonzero" arg:"P" oneof:"all,shard" help:"what a pair is drawn from: all N hardest, as published, or one shard, without a key twice; shard where the queue is spread (--queue-copies R)"`
+	MoCHiWarmup int    `yaml:"mochi-warmup" json:"mochi_warmup" arg:"EPOCHS" range:"at least 0 and at most 2147483647" help:"epochs without synthetic negatives"`
+	Oracle      bool   `yaml:"oracle" json:"oracle" help:"class oracle: drop same-class negatives (needs labels)"`
 
 	Epochs      int     `yaml:"epochs" json:"epochs" arg:"n" range:"at least 1 and at most 2147483647" group:"Optimisation" help:"epochs; the horizon of the schedule"`
 	Steps       int64   `yaml:"steps" json:"steps" arg:"n" range:"at least 0" keeps:"result" help:"stop after this many commits in all; 0 = all epochs"`
@@ -103,6 +107,33 @@ func (c Job) Copies() int {
 		return 0
 	}
 	return r
+}
+
+// PairsInShard says whether both members of a pair come from one shard of the
+// queue: where it is asked for, and where nothing is and the queue is spread.
+func (c Job) PairsInShard() bool {
+	return c.Pairs == "shard" || c.Pairs == "" && c.Copies() > 0
+}
+
+// Drawn is what pairs are drawn from, the word that Pairs is or stands for.
+func (c Job) Drawn() string {
+	if c.PairsInShard() {
+		return "shard"
+	}
+	return "all"
+}
+
+// wholeShards is how many shards a queue is cut into whose pairs are of all: sums
+// are by shard, so it is one number, and no setting, for all.
+const wholeShards = 16
+
+// Shards is V, how many virtual shards the queue is cut into: QueueShards where
+// pairs stay inside one.
+func (c Job) Shards() int {
+	if c.PairsInShard() {
+		return c.QueueShards
+	}
+	return max(1, min(wholeShards, c.Queue))
 }
 
 // ExactQueueBytes is up to which size, in bytes of float32, --queue-storage

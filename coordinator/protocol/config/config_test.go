@@ -59,7 +59,7 @@ func TestPresetsAreValidAndSurviveYAML(t *testing.T) {
 		}
 		// Every field away from its preset, so that none is lost on the way.
 		c.Seed, c.Steps, c.Oracle, c.SampleLog, c.MaxReplicas = math.MaxUint64, 77, true, true, 4
-		c.LR, c.Temperature = 1.0/3, 0.07
+		c.LR, c.Temperature, c.Pairs = 1.0/3, 0.07, "shard"
 		text, err := c.YAML()
 		if err != nil {
 			t.Fatal(err)
@@ -201,6 +201,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"precision", func(c *Job) { c.Precision = "fp16" }, "did you mean fp32?"},
 		{"wire", func(c *Job) { c.Wire = "int8" }, "fp32, bf16"},
 		{"queue-copies", func(c *Job) { c.QueueCopies = "1" }, "at least 2"},
+		{"pairs", func(c *Job) { c.QueueCopies, c.Pairs = "2", "all" }, "queue-copies 2 spreads the queue over replicas; use pairs shard"},
+		{"pairs", func(c *Job) { c.Pairs = "shards" }, "did you mean shard?"},
 		{"queue-storage", func(c *Job) { c.QueueStorage = "fp16" }, "auto, fp32, bf16"},
 		{"queue-copies", func(c *Job) { c.QueueCopies = "some" }, "nor a number"},
 		{"queue-copies", func(c *Job) { c.QueueCopies = "-2" }, "nor a number"},
@@ -216,7 +218,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"queue", func(c *Job) { c.Queue, c.MoCHi = 0, MoCHi{} }, "at least 1"},
 		{"queue", func(c *Job) { c.Queue = math.MaxInt }, "too large"},
 		{"queue-shards", func(c *Job) { c.QueueShards = 0 }, "at least 1"},
-		{"queue-shards", func(c *Job) { c.QueueShards = 16385 }, "at most one shard a slot"},
+		{"queue-shards", func(c *Job) { c.QueueShards, c.Pairs = 16385, "shard" }, "at most one shard a slot"},
 		{"dim", func(c *Job) { c.Dim = 0 }, "at least 1"},
 		{"temperature", func(c *Job) { c.Temperature = 0 }, "above 0"},
 		{"temperature", func(c *Job) { c.Temperature = math.NaN() }, "above 0"},
@@ -441,10 +443,10 @@ func TestArchitecturesAgree(t *testing.T) {
 // settings that exist must stay.
 func TestDigestsStay(t *testing.T) {
 	for name, want := range map[string][2]string{ // as it is, and changed
-		"imagenet100": {"c9f41a41b6d3a41b", "f07fac9bd4a436ec"},
-		"imagenet1k":  {"22d1af60c0757273", "cb22644c33575ecb"},
-		"cifar10":     {"f1c9a2070d0889f3", "d4b4320b9366d2ba"},
-		"demo":        {"5735e36a8caafd39", "00caff8a4a39c2d5"},
+		"imagenet100": {"7cbfa6d5b88ab519", "f07fac9bd4a436ec"},
+		"imagenet1k":  {"b95e4abe8f1efa67", "cb22644c33575ecb"},
+		"cifar10":     {"064c0e62fd2d426a", "d4b4320b9366d2ba"},
+		"demo":        {"20c6bf5c55e1c46f", "00caff8a4a39c2d5"},
 	} {
 		c, err := Preset(name)
 		if err != nil {
@@ -456,6 +458,64 @@ func TestDigestsStay(t *testing.T) {
 		if got := [2]string{before, c.Digest()}; got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+	// With pairs inside a shard a preset is what it was before there was --pairs.
+	c, err := Preset("imagenet100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Pairs = "shard"; c.Digest() != "c9f41a41b6d3a41b" {
+		t.Errorf("pairs inside a shard: %q", c.Digest())
+	}
+}
+
+// Pairs are of all N hardest unless the queue is spread; what a run recorded
+// before there was the setting had them inside a shard. Where they are of all,
+// --queue-shards changes nothing.
+func TestPairs(t *testing.T) {
+	read := func(parse func([]byte) (Job, error), text string) Job {
+		t.Helper()
+		c, err := parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Validate(); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		return c
+	}
+	for _, c := range []struct {
+		parse  func([]byte) (Job, error)
+		text   string
+		pairs  string
+		shards int
+	}{
+		{Parse, "queue-shards: 5", "all", 16},
+		{Parse, "queue: 200\nbatch: 64\nqueue-shards: 5\nmochi: 0,0,0", "all", 16},
+		{Parse, "queue: 7\nbatch: 4\nbn-group: 2\nqueue-shards: 5\nmochi: 0,0,0", "all", 7},
+		{Parse, "queue-shards: 5\npairs: shard", "shard", 5},
+		{Parse, "queue-shards: 5\nqueue-copies: 2", "shard", 5},
+		{Recorded, "queue-shards: 5", "shard", 5},
+		{Recorded, "queue-shards: 5\nqueue-copies: 3", "shard", 5},
+		{Recorded, "queue-shards: 5\npairs: all", "all", 16},
+	} {
+		job := read(c.parse, c.text)
+		if job.Drawn() != c.pairs || job.PairsInShard() != (c.pairs == "shard") || job.Shards() != c.shards {
+			t.Errorf("%q: pairs of %s, %d shards, want %s and %d", c.text, job.Drawn(), job.Shards(), c.pairs, c.shards)
+		}
+		text, err := job.YAML()
+		if err != nil || !strings.Contains(string(text), "\npairs: "+c.pairs+"\n") {
+			t.Errorf("%q: written as %s: %v", c.text, text, err)
+		}
+		other := job
+		other.QueueShards = 3
+		same := len(Differences(job, other)) == 0 && job.Digest() == other.Digest()
+		if same != (c.pairs == "all") {
+			t.Errorf("%q: another number of shards: %q", c.text, Differences(job, other))
+		}
+	}
+	if d := Differences(read(Recorded, ""), read(Parse, "")); !slices.Equal(d, []string{"pairs: shard ≠ all"}) {
+		t.Errorf("an old run and a new one differ in %q", d)
 	}
 }
 
@@ -476,7 +536,10 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		c := Default()
-		if err := c.Set(s.Name, s.Default); err != nil || c != Default() {
+		unset := Default()
+		unset.Pairs = unset.Drawn()
+		err := c.Set(s.Name, s.Default)
+		if c.Pairs = c.Drawn(); err != nil || c != unset {
 			t.Errorf("%s: its default %q cannot be set: %v", s.Name, s.Default, err)
 		}
 		for _, word := range s.Values {

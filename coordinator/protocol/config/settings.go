@@ -25,6 +25,7 @@ type Setting struct {
 func Settings() []Setting {
 	var list []Setting
 	c := Default()
+	c.Pairs = c.Drawn()
 	group := ""
 	for _, f := range fieldsOf(&c) {
 		if f.group != "" {

@@ -15,8 +15,8 @@ func (c Job) Validate() error {
 	var fs Faults
 	fields := fieldsOf(&c)
 	for _, f := range fields {
-		if f.name == "preset" && c.Preset == "" {
-			continue // made without one
+		if f.name == "preset" && c.Preset == "" || f.name == "pairs" && c.Pairs == "" {
+			continue // made without one; what the queue allows
 		}
 		f.check(&fs)
 	}
@@ -34,6 +34,8 @@ func (c Job) checkQueueCopies(fs *Faults) {
 		fs.add("queue-copies", "%q is neither \"all\" (every replica holds the whole queue) nor a number of copies, 2 or more", c.QueueCopies)
 	} else if err == nil && r < 2 {
 		fs.add("queue-copies", "%d: a replica that is lost would take its part of the queue with it; at least 2, or all", r)
+	} else if err == nil && c.Pairs == "all" {
+		fs.add("pairs", "all needs every key of a pair in one place, and queue-copies %d spreads the queue over replicas; use pairs shard, or queue-copies all", r)
 	}
 }
 
@@ -68,7 +70,7 @@ func (c Job) checkRelations(fs *Faults) {
 	if c.Queue >= 1 && c.Batch > c.Queue {
 		fs.add("batch", "%d keys do not fit a queue of %d; lower batch or raise queue", c.Batch, c.Queue)
 	}
-	if c.Queue >= 1 && c.QueueShards > c.Queue {
+	if c.Queue >= 1 && c.QueueShards > c.Queue && c.PairsInShard() {
 		fs.add("queue-shards", "%d shards of a queue of %d slots; at most one shard a slot", c.QueueShards, c.Queue)
 	}
 	if c.Epochs >= 1 && c.LRWarmup >= c.Epochs {
@@ -110,6 +112,9 @@ func (c Job) Warnings() []string {
 	}
 	if c.MoCHi.N > 0 && c.MoCHi.S+c.MoCHi.S2 == 0 {
 		ws = append(ws, fmt.Sprintf("mochi %s makes no synthetic negatives: this is MoCo-v2", c.MoCHi))
+	}
+	if c.MoCHi.S > 0 && c.PairsInShard() {
+		ws = append(ws, fmt.Sprintf("pairs of hard negatives are drawn inside one of %d shards of the queue, not from all %d as published (docs/method.md)", c.Shards(), c.MoCHi.N))
 	}
 	if c.QueueStorage == "auto" && c.Storage() == "bf16" {
 		ws = append(ws, fmt.Sprintf("the queue of %d keys is kept as bf16: as fp32 it would take %d MiB (--queue-storage fp32 keeps it exact)", c.Queue, int64(c.Queue)*int64(c.Dim)*4>>20))

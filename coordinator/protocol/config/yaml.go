@@ -12,6 +12,7 @@ import (
 
 // YAML writes the complete configuration; Parse reads it back.
 func (c Job) YAML() ([]byte, error) {
+	c.Pairs = c.Drawn()
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
@@ -36,6 +37,16 @@ func Parse(text []byte) (Job, error) {
 		}
 	}
 	return Overlay(base, text)
+}
+
+// Recorded is Parse of what a run has written down, in a checkpoint: what it
+// leaves out because there was no such setting then is as it was then.
+func Recorded(text []byte) (Job, error) {
+	c, err := Parse(text)
+	if c.Pairs == "" {
+		c.Pairs = "shard"
+	}
+	return c, err
 }
 
 // Overlay is Parse with base for what the file leaves out,

@@ -14,7 +14,7 @@ type point struct {
 
 // Mix implements engine.Panel.
 func (p *Panel) Mix(m *engine.Mixture) {
-	d, n := p.dim, len(m.Rows)
+	d, n := p.dim, len(m.Sims)
 	part := m.Part[d:]
 	for _, c := range m.Sims {
 		part[engine.PartHardSim] += c
@@ -78,13 +78,17 @@ func (p *Panel) Mix(m *engine.Mixture) {
 // gather copies the hard negatives' rows to where they lie together.
 func (p *Panel) gather(m *engine.Mixture) {
 	d := p.dim
-	grow(&p.gathered, len(m.Rows)*d)
-	for i, r := range m.Rows {
-		at := int(r) * m.Stride * d
-		if m.BF16 != nil {
-			p.Widen(p.gathered[i*d:(i+1)*d], m.BF16[at:at+d])
-		} else {
-			copy(p.gathered[i*d:(i+1)*d], m.Keys[at:at+d])
+	to := grow(&p.gathered, len(m.Sims)*d)
+	for s := range m.From {
+		from := &m.From[s]
+		for _, r := range from.Rows {
+			at := int(r) * from.Stride * d
+			if from.BF16 != nil {
+				p.Widen(to[:d], from.BF16[at:at+d])
+			} else {
+				copy(to[:d], from.Keys[at:at+d])
+			}
+			to = to[d:]
 		}
 	}
 }

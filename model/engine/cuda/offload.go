@@ -303,8 +303,10 @@ func (o *offload) mix(in engine.OffloadMix) error {
 		return errors.New("it must follow a scan for hard negatives, once")
 	case len(in.Starts) != b*(v+1) || len(in.Parts) != held*b*(o.dim+engine.PartScalars):
 		return fmt.Errorf("%d starts and %d values of parts, want %d and %d", len(in.Starts), len(in.Parts), b*(v+1), held*b*(o.dim+engine.PartScalars))
-	case !explicit && len(in.Drawers) != b || explicit && (v != 1 || len(in.First) != b*points || len(in.Second) != b*points || len(in.Weight) != b*points):
-		return fmt.Errorf("draws of %d queries from %d drawers or %d, %d and %d explicit ones in 1 shard", b, len(in.Drawers), len(in.First), len(in.Second), len(in.Weight))
+	case !o.shape.PairsInShard && held != min(v, o.shape.Queue):
+		return fmt.Errorf("%d of %d shards are here: pairs of any two hard negatives need all", held, min(v, o.shape.Queue))
+	case !explicit && len(in.Drawers) != b || explicit && (o.shape.PairsInShard || len(in.First) != b*points || len(in.Second) != b*points || len(in.Weight) != b*points):
+		return fmt.Errorf("draws of %d queries from %d drawers or %d, %d and %d explicit ones, which must not stay inside a shard", b, len(in.Drawers), len(in.First), len(in.Second), len(in.Weight))
 	}
 	if err := o.fillMix(in); err != nil {
 		return err
@@ -319,6 +321,10 @@ func (o *offload) mix(in engine.OffloadMix) error {
 	keep, dim := int32(o.shape.Hard), int32(o.dim)
 	perTwo := float32(1 / (o.shape.Temperature * math.Ln2))
 	weights := o.at(o.found[0]) // the lists are made
+	pairable, together := driver.Pointer(0), int32(1)
+	if o.shape.PairsInShard {
+		pairable, together = o.at(o.pairable), 0
+	}
 
 	if err := o.launch("contrast_thin", kernel.Points(b, held), keep, int32(v), first, local, int32(held), numbers, o.at(o.shardCounts), values, columns); err != nil {
 		return err
@@ -329,7 +335,7 @@ func (o *offload) mix(in engine.OffloadMix) error {
 		}
 	} else if points > 0 {
 		if err := o.launch("contrast_draw", kernel.PerQuery(b, points), int32(o.shape.Pairs), int32(o.shape.Points), o.at(o.drawers), int32(v),
-			first, local, o.at(o.places), shard, i, j, weight); err != nil {
+			first, local, pairable, o.at(o.places), shard, i, j, weight); err != nil {
 			return err
 		}
 	}
@@ -339,7 +345,7 @@ func (o *offload) mix(in engine.OffloadMix) error {
 			return err
 		}
 	}
-	if err := o.launch("contrast_mix", kernel.Mix(b, held), int32(points), shard, i, j, sim, wi, wj, perTwo, keep, values, int32(v), first, local,
+	if err := o.launch("contrast_mix", kernel.Mix(b, held), int32(points), together, shard, i, j, sim, wi, wj, perTwo, keep, values, int32(v), first, local,
 		int32(held), numbers, dim, int32(o.stride), o.part(0), o.at(o.low), weights); err != nil {
 		return err
 	}
@@ -355,26 +361,30 @@ func (o *offload) mix(in engine.OffloadMix) error {
 func (o *offload) fillMix(in engine.OffloadMix) error {
 	b, v, held, points := o.queries, o.shape.Shards, len(o.shards), o.shape.Pairs+o.shape.Points
 	first, local := driver.View[int32](o.host, o.first, b*(v+1)), driver.View[int32](o.host, o.local, b*(v+1))
+	pairable := driver.View[int32](o.host, o.pairable, b*(v+1))
 	copy(first, in.Starts)
 	for i := range b {
-		row, begin, next := in.Starts[i*(v+1):(i+1)*(v+1)], int32(0), 0
+		row, begin, next, pairs := in.Starts[i*(v+1):(i+1)*(v+1)], int32(0), 0, int32(0)
 		if row[0] != 0 || row[v] > int32(o.shape.Hard) {
 			return fmt.Errorf("the hard negatives of query %d begin at %d and end at %d of %d", i, row[0], row[v], o.shape.Hard)
 		}
 		for s := range v {
 			n := row[s+1] - row[s]
-			local[i*(v+1)+s] = begin
+			local[i*(v+1)+s], pairable[i*(v+1)+s] = begin, pairs
+			if n > 1 {
+				pairs += n
+			}
 			found := n
 			if next < held && o.shards[next] == s {
 				found = o.counts[i*held+next]
 				begin += found
 				next++
 			}
-			if n < 0 || n > found {
+			if n < 0 || n > found || !o.shape.PairsInShard && n != found {
 				return fmt.Errorf("%d hard negatives of query %d in shard %d, where %d were found", n, i, s, found)
 			}
 		}
-		local[i*(v+1)+v] = begin
+		local[i*(v+1)+v], pairable[i*(v+1)+v] = begin, pairs
 	}
 	if in.Drawers != nil {
 		copy(driver.View[uint64](o.host, o.drawers, b), in.Drawers)
@@ -382,7 +392,7 @@ func (o *offload) fillMix(in engine.OffloadMix) error {
 	}
 	clear(driver.View[int32](o.host, o.shard, b*points)) // the only one
 	for i := range in.First {
-		n := in.Starts[i/points*2+1]
+		n := in.Starts[i/points*(v+1)+v]
 		if in.First[i] < -1 || in.First[i] >= n || in.Second[i] < 0 || in.Second[i] >= n {
 			return fmt.Errorf("explicit draw %d is of places %d and %d among %d hard negatives", i, in.First[i], in.Second[i], n)
 		}

@@ -85,7 +85,8 @@ func TestOffloadInPassesAndRuns(t *testing.T) {
 	shape := engine.LossShape{Dim: dim, Batch: b, Queue: k, Shards: v, Hard: 40, Pairs: 20, Points: 9, Temperature: 0.5}
 	e := start(t, engine.Config{})
 	q := values(b*dim, 3)
-	for _, shards := range [][]engine.Shard{labelled(keysOf(k, dim, v), dim), bf16Of(keysOf(k, dim, v))} {
+	for i, shards := range [][]engine.Shard{labelled(keysOf(k, dim, v), dim), bf16Of(keysOf(k, dim, v)), labelled(keysOf(k, dim, v), dim), bf16Of(keysOf(k, dim, v))} {
+		shape.PairsInShard = i > 1
 		o := newLoss(t, e, shape).(*offload)
 		want := mixAll(t, o, shape, q, shards)
 		if o.lines != 192 || o.run != v {

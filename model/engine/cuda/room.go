@@ -19,7 +19,7 @@ type room struct {
 	lines, run int // queries of a pass, shards of a run
 
 	q, classes, rows, numbers, places, scanned int // what a Scan sends, and its end
-	first, local, drawers, mixed               int // what a Mix sends
+	first, local, pairable, drawers, mixed     int // what a Mix sends
 	shard, i, j, weight, explicit              int // what a Mix with explicit draws sends
 	shardCounts, values, parts                 int // what the host is given
 	shared                                     int
@@ -48,7 +48,7 @@ func (o *offload) roomFor(b, shards int, kind kernel.Type) (r room) {
 	}
 	r.q, r.classes, r.rows, r.numbers, r.places = take(4*n*shape.Dim), take(4*n), take(4*shards), take(4*shards), take(4*v)
 	r.scanned = r.bytes
-	r.first, r.local, r.drawers = take(4*n*(v+1)), take(4*n*(v+1)), take(8*n)
+	r.first, r.local, r.pairable, r.drawers = take(4*n*(v+1)), take(4*n*(v+1)), take(4*n*(v+1)), take(8*n)
 	r.mixed = r.bytes
 	r.shard, r.i, r.j, r.weight = take(4*n*points), take(4*n*points), take(4*n*points), take(4*n*points)
 	r.explicit = r.bytes

@@ -303,24 +303,38 @@ __device__ inline int below(u64 *draw, int n) {
 
 __device__ inline float unit(u64 u) { return ((float)(u >> 41) + 0.5f) / (1 << 23); }
 
-// Draws of query y: its pairs, then its points with the query.
+// Draws of query y: its pairs, then its points with the query. Where pairs are
+// of any two, pairable is null, and all points are the first shard's.
 KERNEL contrast_draw(int pairs, int points, const u64 *drawers, int shards, const int *first, const int *local,
-                     const int *held, int *shard, int *i, int *j, float *weight) {
+                     const int *pairable, const int *held, int *shard, int *i, int *j, float *weight) {
     const int q = blockIdx.y, t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= pairs + points) return;
     const long long at = (long long)q * (pairs + points) + t, row = (long long)q * (shards + 1);
-    const int n = first[row + shards];
-    shard[at] = -1;
-    if (n == 0) return;
     const bool pair = t < pairs;
     const int kind = pair ? 1 : 2, number = pair ? t : t - pairs;
+    const int *starts = pair && pairable ? pairable : first;
+    const int n = starts[row + shards];
+    shard[at] = -1;
+    if (n == 0) return;
     u64 rest = draw(drawers[q], kind, number);
-    const int r = below(&rest, n), v = holder(first + row, shards, r);
-    if (held[v] < 0) return;
-    const int begin = first[row + v], count = first[row + v + 1] - begin, base = local[row + v];
-    shard[at] = held[v];
-    i[at] = pair ? base + r - begin : -1;
-    j[at] = pair ? base + below(&rest, count) : base + r - begin;
+    int r = below(&rest, n);
+    if (!pairable) { // all shards are here: a rank is a place in the list
+        shard[at] = 0;
+        i[at] = pair ? r : -1;
+        j[at] = pair ? below(&rest, n) : r;
+    } else {
+        const int v = holder(starts + row, shards, r);
+        if (held[v] < 0) return;
+        const int base = local[row + v];
+        r -= starts[row + v];
+        shard[at] = held[v];
+        i[at] = pair ? base + r : -1;
+        if (pair) { // another one
+            const int other = below(&rest, first[row + v + 1] - first[row + v] - 1);
+            r = other < r ? other : other + 1;
+        }
+        j[at] = base + r;
+    }
     weight[at] = pair ? unit(rest) : unit(rest) / 2;
 }
 
@@ -388,8 +402,9 @@ struct of_shard {
     float now;      // the part's new top
 };
 
-// One block a query.
-KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, const float *sim, const float *wi,
+// One block a query. Where pairs are of any two (together), all points are the
+// first shard's, and weigh keys of all shards: then the parts have one top.
+KERNEL contrast_mix(int points, int together, const int *shard, const int *i, const int *j, const float *sim, const float *wi,
                     const float *wj, float per_two, int keep, const float *values, int all_shards, const int *first,
                     const int *local, int shards, const int *numbers, int dim, int stride, float *part,
                     float *lowered, u64 *weights) {
@@ -402,14 +417,21 @@ KERNEL contrast_mix(int points, const int *shard, const int *i, const int *j, co
     for (int t = threadIdx.x; t < points; t += blockDim.x)
         if (shard[at + t] >= 0) atomicMax(&of[shard[at + t]].top, ~ordered(sim[at + t]));
     __syncthreads();
+    float all_top = NO_SIMILARITY;
+    if (together && of[0].top) {
+        all_top = similarity(~of[0].top);
+        for (int s = 0; s < shards; s++)
+            all_top = fmaxf(all_top, part[((long long)s * stride + q) * (dim + PART_SCALARS) + dim + PART_TOP]);
+    }
+    __syncthreads();
     for (int s = threadIdx.x; s < shards; s += blockDim.x) {
         const long long p = (long long)s * stride + q;
         float *scalar = part + p * (dim + PART_SCALARS) + dim;
         const float old = scalar[PART_TOP];
-        float now = old;
+        float now = fmaxf(old, all_top);
         if (of[s].top) {
             scalar[PART_POINT] = similarity(~of[s].top);
-            now = fmaxf(old, scalar[PART_POINT]);
+            now = fmaxf(now, scalar[PART_POINT]);
         }
         of[s].now = scalar[PART_TOP] = now;
         lowered[p] = exp2f((old - now) * per_two);

@@ -103,6 +103,7 @@ type problem[T activation] struct {
 	starts               []int32 // [V+1] columns
 	labels, classes      []int32 // nil without class oracle
 	held                 []int   // numbers of the shards on the device
+	inShard              bool    // pairs stay inside one
 }
 
 func newProblem[T activation](b, d, k, v, n, s, s2 int, tau float64, oracle bool) *problem[T] {
@@ -195,6 +196,8 @@ func testContrast[T activation](t *testing.T) {
 		}
 		p.held = all
 		p.check(t, m)
+		p.inShard = true
+		p.check(t, m)
 		p.held = some
 		p.check(t, m)
 	}
@@ -202,7 +205,7 @@ func testContrast[T activation](t *testing.T) {
 
 func (p *problem[T]) check(t *testing.T, m *machine) {
 	t.Helper()
-	what := fmt.Sprintf("b=%d d=%d K=%d V=%d N=%d s=%d s′=%d held=%v", p.b, p.d, p.k, p.v, p.n, p.s, p.s2, p.held)
+	what := fmt.Sprintf("b=%d d=%d K=%d V=%d N=%d s=%d s′=%d held=%v in a shard=%v", p.b, p.d, p.k, p.v, p.n, p.s, p.s2, p.held, p.inShard)
 	const seed, step = 11, 12
 	samples := make([]int, p.b)
 	drawers := make([]uint64, p.b)
@@ -225,7 +228,7 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 		if len(shards) == 0 {
 			continue
 		}
-		l, err := loss.New(loss.Config{N: p.n, S: p.s, S2: p.s2, Temperature: p.tau, Shards: p.v, Seed: seed, Threads: 1}, p.d, p.b, p.k, reference.Contrast{})
+		l, err := loss.New(loss.Config{N: p.n, S: p.s, S2: p.s2, PairsInShard: p.inShard, Temperature: p.tau, Shards: p.v, Seed: seed, Threads: 1}, p.d, p.b, p.k, reference.Contrast{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,8 +247,43 @@ func (p *problem[T]) check(t *testing.T, m *machine) {
 		t.Fatal(err)
 	}
 
-	got := p.device(t, m, drawers, first, holders[0])
-	p.compare(t, what, got, here.Partials())
+	got, want := p.device(t, m, drawers, first, holders[0]), here.Partials()
+	if !p.inShard { // whose part has which point is the implementation's choice
+		got, want = p.together(got), p.together(want)
+	}
+	p.compare(t, what, got, want)
+}
+
+// together is the parts of all shards as one part of each query.
+func (p *problem[T]) together(parts []float32) (sums []float32) {
+	width := p.d + engine.PartScalars
+	for q := range p.b {
+		sum := make([]float64, width)
+		scalars := sum[p.d:]
+		scalars[engine.PartTop], scalars[engine.PartReal], scalars[engine.PartPoint] = engine.NoSimilarity, engine.NoSimilarity, engine.NoSimilarity
+		for s := range p.held {
+			part := parts[(s*p.b+q)*width:][p.d:width]
+			for _, at := range []int{engine.PartTop, engine.PartReal, engine.PartPoint} {
+				scalars[at] = max(scalars[at], float64(part[at]))
+			}
+			for _, at := range []int{engine.PartSim, engine.PartRows, engine.PartHard, engine.PartHardSim} {
+				scalars[at] += float64(part[at])
+			}
+		}
+		for s := range p.held {
+			part := parts[(s*p.b+q)*width:][:width]
+			scale := math.Exp((float64(part[p.d+engine.PartTop]) - scalars[engine.PartTop]) / p.tau)
+			scalars[engine.PartSum] += scale * float64(part[p.d+engine.PartSum])
+			scalars[engine.PartQuery] += scale * float64(part[p.d+engine.PartQuery])
+			for x, v := range part[:p.d] {
+				sum[x] += scale * float64(v)
+			}
+		}
+		for _, v := range sum {
+			sums = append(sums, float32(v))
+		}
+	}
+	return sums
 }
 
 // device runs the kernels on the shards held, in two runs, and checks the hard
@@ -309,7 +347,20 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 	if !slices.Equal(shardCounts, hard.Counts) {
 		t.Fatalf("hard negatives by shard: %v, want %v", shardCounts, hard.Counts)
 	}
-	local := make([]int32, p.b*(p.v+1))
+	local, pairable := make([]int32, p.b*(p.v+1)), make([]int32, p.b*(p.v+1))
+	for q := range p.b {
+		row := first[q*(p.v+1):][:p.v+1]
+		for v := range p.v {
+			pairable[q*(p.v+1)+v+1] = pairable[q*(p.v+1)+v]
+			if n := row[v+1] - row[v]; n > 1 {
+				pairable[q*(p.v+1)+v+1] += n
+			}
+		}
+	}
+	together := 0
+	if !p.inShard {
+		pairable, together = nil, 1
+	}
 	at := 0
 	for q := range p.b {
 		n := int(counts[q])
@@ -326,11 +377,11 @@ func (p *problem[T]) device(t *testing.T, m *machine, drawers []uint64, first []
 
 	points := p.s + p.s2
 	shard, i, j, weight := make([]int32, p.b*points), make([]int32, p.b*points), make([]int32, p.b*points), unwritten[float32](p.b*points)
-	m.run(t, "contrast_draw", PerQuery(p.b, points), p.s, p.s2, drawers, p.v, first, local, place, shard, i, j, weight)
+	m.run(t, "contrast_draw", PerQuery(p.b, points), p.s, p.s2, drawers, p.v, first, local, pairable, place, shard, i, j, weight)
 	sim, wi, wj := unwritten[float32](p.b*points), unwritten[float32](p.b*points), unwritten[float32](p.b*points)
 	m.run(t, Name("contrast_points", typ), Points(p.b, points), points, p.q, keys, p.d, p.n, values, columns, shard, i, j, weight, sim, wi, wj)
 	lowered, weights := unwritten[float32](held*stride), make([]uint64, p.b*p.n)
-	m.run(t, "contrast_mix", Mix(p.b, held), points, shard, i, j, sim, wi, wj, perTwo, p.n, values, p.v, first, local, held, numbers, p.d, stride, part, lowered, weights)
+	m.run(t, "contrast_mix", Mix(p.b, held), points, together, shard, i, j, sim, wi, wj, perTwo, p.n, values, p.v, first, local, held, numbers, p.d, stride, part, lowered, weights)
 	m.run(t, Name("contrast_gather", typ), Gather(typ, held, p.b, p.d), keys, p.d, p.n, columns, weights, lowered, p.v, first, local, numbers, stride, part)
 	var dense []float32
 	for h := range held {

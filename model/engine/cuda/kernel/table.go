@@ -246,7 +246,8 @@ var Table = []Kernel{
 	{"contrast_draw", false, "PerQuery(b, pairs+points)", "The draws of package loss, of points whose shard is held.", []Param{
 		{"pairs", Int, "s"}, {"points", Int, "s′"}, {"drawers", InKey, "[b] hash of seed, step and sample (loss.drawer)"}, {"shards", Int, "V"},
 		{"first", InI, "[b][V+1] where each shard begins among a query's N hardest (loss.Threshold)"},
-		{"local", InI, "[b][V+1] where it begins in this device's list; first itself when all are held"}, {"held", InI, "[V] position among those held, or −1"},
+		{"local", InI, "[b][V+1] where it begins in this device's list; first itself when all are held"},
+		{"pairable", InI, "[b][V+1] as first, of those not alone in their shard; null: pairs are of any two, and all shards are held"}, {"held", InI, "[V] position among those held, or −1"},
 		{"shard", OutI, "[b][s+s′] position of the point's shard, −1 elsewhere"}, {"i", OutI, "[b][s+s′] place in the list, −1 for the query"},
 		{"j", OutI, "[b][s+s′]"}, {"weight", OutF, "[b][s+s′] α or β"},
 	}},
@@ -256,7 +257,8 @@ var Table = []Kernel{
 		{"sim", OutF, "[b][s+s′]; untouched where shard is −1"}, {"wi", OutF, "α/ρ or β/ρ′"}, {"wj", OutF, ""},
 	}},
 	{"contrast_mix", false, "Mix(b, held)", "Scalars of the parts with their points, and weights of the hard negatives.", []Param{
-		{"points", Int, "s+s′"}, {"shard", InI, "[b][s+s′]"}, {"i", InI, ""}, {"j", InI, ""}, {"sim", InF, ""}, {"wi", InF, ""}, {"wj", InF, ""},
+		{"points", Int, "s+s′"}, {"together", Int, "0: a point's keys are of its shard; else of any, and all parts get one top"},
+		{"shard", InI, "[b][s+s′]"}, {"i", InI, ""}, {"j", InI, ""}, {"sim", InF, ""}, {"wi", InF, ""}, {"wj", InF, ""},
 		{"per_two", Float, ""}, {"keep", Int, "N"}, {"values", InF, "[b][N]"}, {"all_shards", Int, "V"}, {"first", InI, "[b][V+1]"}, {"local", InI, "[b][V+1]"},
 		{"shards", Int, "held"}, {"numbers", InI, "[held] v"}, {"dim", Int, ""}, {"stride", Int, ""}, {"part", OutF, "scalars only"},
 		{"lowered", OutF, "[held][stride] what the part's sums are scaled by"}, {"weights", OutKey, "[b][N] fixed point"},

@@ -32,11 +32,12 @@ void ct_end(const ct_panel *p, int i, float *dst);
 int ct_hardest(ct_panel *p, int i, uint64_t *dst, int room);
 void ct_widen(float *dst, const uint16_t *src, size_t n);
 
-// See engine.Mixture. One of f32 and bf16 is NULL; next are the keys, in the
-// same format, of the call that follows.
-void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride, const int32_t *rows,
-            const float *sims, int n, const void *next, const int32_t *next_rows, int next_n, const int32_t *first, const int32_t *second, const float *alpha, int s,
-            const int32_t *partner, const float *beta, int s2, float inv_t, float *part);
+// ct_pick copies n rows of a shard, the hard negatives from number `at` on of
+// the next ct_mix, to where it finds them. One of f32 and bf16 is NULL.
+void ct_pick(ct_panel *p, int at, const float *f32, const uint16_t *bf16, size_t stride, const int32_t *rows, int n);
+// See engine.Mixture: all n rows have been picked, unless there are no points.
+void ct_mix(ct_panel *p, const float *query, const float *sims, int n, const int32_t *first, const int32_t *second,
+            const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t, float *part);
 
 struct ct_panel {
     int dim, hard, b, wide, keep, by_class; // keep: hard negatives wanted now
@@ -55,8 +56,7 @@ struct ct_panel {
     int found[CT_LANES];
 
     // Scratch of ct_mix.
-    const float **row;     // [rows] where each hard negative lies
-    float *rows, *weights; // [rows][dim, in whole vectors], [rows]
+    float *rows, *weights; // [rows][dim, in whole vectors, zeros behind], [rows]
     float *wi, *wj, *dots; // [points]
     double *point;         // [points]
 };

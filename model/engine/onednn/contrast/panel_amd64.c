@@ -46,7 +46,7 @@ static int allocate(ct_panel *p, size_t rows, size_t points, size_t *wanted) {
     if (!NEW(q, dim * CT_LANES) || !NEW(sum, dim * CT_LANES) || !NEW(e, CT_ROWS * CT_LANES)) return -1;
     if (p->hard && (!NEW(candidates, CT_LANES * room) || !NEW(spare, 2 * room) || !NEW(picked, CT_ROWS * CT_LANES + 16)))
         return -1;
-    if (points && (!NEW(row, rows) || !NEW(rows, rows * width_of(p->dim)) || !NEW(weights, rows) || !NEW(point, points) ||
+    if (points && (!NEW(rows, rows * width_of(p->dim)) || !NEW(weights, rows) || !NEW(point, points) ||
                    !NEW(wi, points) || !NEW(wj, points) || !NEW(dots, points)))
         return -1;
 #undef NEW
@@ -67,8 +67,8 @@ ct_panel *ct_open(int dim, int hard, int rows, int points, size_t *wanted) {
 }
 
 void ct_close(ct_panel *p) {
-    free(p->q), free(p->sum), free(p->e), free(p->candidates), free(p->spare), free(p->picked), free(p->row);
-    free(p->rows), free(p->weights), free(p->wi), free(p->wj), free(p->dots), free(p->point);
+    free(p->q), free(p->sum), free(p->e), free(p->candidates), free(p->spare), free(p->picked), free(p->rows);
+    free(p->weights), free(p->wi), free(p->wj), free(p->dots), free(p->point);
     free(p);
 }
 
@@ -406,30 +406,24 @@ static void fetch(const char *at, size_t bytes) {
     for (size_t b = 0; b < bytes; b += 64) _mm_prefetch(at + b, _MM_HINT_T0);
 }
 
-// locate finds the hard negatives' rows: where they lie, if they are float32
-// and whole vectors, else copied to where they lie together, in float32, padded
-// with zeros to whole vectors.
-AVX512 static void locate(ct_panel *p, size_t width, const float *f32, const uint16_t *bf16, size_t stride,
-                          const int32_t *rows, int n) {
+// row is where hard negative i lies.
+static inline const float *row(const ct_panel *p, int32_t i) { return p->rows + (size_t)i * width_of(p->dim); }
+
+void ct_pick(ct_panel *p, int at, const float *f32, const uint16_t *bf16, size_t stride, const int32_t *rows, int n) {
     enum { AHEAD = 6 };
-    const size_t dim = p->dim, bytes = dim * (bf16 ? 2 : 4);
-    if (!bf16 && width == dim) {
-        for (int i = 0; i < n; i++) p->row[i] = f32 + (size_t)rows[i] * stride * dim;
-        return;
-    }
-    float *to = p->rows;
+    const size_t dim = p->dim, width = width_of(p->dim), bytes = dim * (bf16 ? 2 : 4);
+    float *to = p->rows + at * width;
     for (int i = 0; i < n; i++, to += width) {
         if (i + AHEAD < n) {
-            size_t at = (size_t)rows[i + AHEAD] * stride * dim;
-            fetch(bf16 ? (const char *)(bf16 + at) : (const char *)(f32 + at), bytes);
+            const size_t ahead = (size_t)rows[i + AHEAD] * stride * dim;
+            fetch(bf16 ? (const char *)(bf16 + ahead) : (const char *)(f32 + ahead), bytes);
         }
-        size_t at = (size_t)rows[i] * stride * dim;
+        const size_t from = (size_t)rows[i] * stride * dim;
         if (bf16)
-            ct_widen(to, bf16 + at, dim);
+            ct_widen(to, bf16 + from, dim);
         else
-            memcpy(to, f32 + at, sizeof(float) * dim);
+            memcpy(to, f32 + from, sizeof(float) * dim);
         for (size_t x = dim; x < width; x++) to[x] = 0;
-        p->row[i] = to;
     }
 }
 
@@ -479,8 +473,8 @@ AVX512 static void points(ct_panel *p, const float *query, const float *sims, co
             _mm512_storeu_pd(r, rho2), _mm512_storeu_pd(c, sim);
             for (int l = 0; l < 8; l++)
                 if (cancels >> l & 1)
-                    cancelled(weight[t + l], query, first ? p->row[first[t + l]] : query,
-                              p->row[second[t + l]], p->dim, r + l, c + l);
+                    cancelled(weight[t + l], query, first ? row(p, first[t + l]) : query, row(p, second[t + l]), p->dim,
+                              r + l, c + l);
             rho2 = _mm512_loadu_pd(r), sim = _mm512_loadu_pd(c);
         }
         __m512d rho = _mm512_max_pd(_mm512_sqrt_pd(rho2), _mm512_set1_pd(1e-3)); // engine.MinNorm
@@ -495,12 +489,12 @@ AVX512 static void points(ct_panel *p, const float *query, const float *sims, co
 // last of which may be part of one.
 INLINE void add_rows(const int R, const ct_panel *p, int n, __m512 scale, float *part, size_t x) {
     __m512 v[8];
-    const size_t left = p->dim - x;
+    const size_t left = p->dim - x, width = width_of(p->dim);
     const __mmask16 m = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
 #pragma GCC unroll 8
     for (int c = 0; c < R; c++) v[c] = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, part + x + 16 * c), scale);
-    for (int i = 0; i < n; i++) {
-        const float *r = p->row[i] + x;
+    for (size_t i = 0; i < (size_t)n; i++) {
+        const float *r = p->rows + i * width + x;
         __m512 k = _mm512_set1_ps(p->weights[i]);
 #pragma GCC unroll 8
         for (int c = 0; c < R; c++) v[c] = _mm512_fmadd_ps(k, _mm512_loadu_ps(r + 16 * c), v[c]);
@@ -509,10 +503,8 @@ INLINE void add_rows(const int R, const ct_panel *p, int n, __m512 scale, float 
     for (int c = 0; c < R; c++) _mm512_mask_storeu_ps(part + x + 16 * c, m, v[c]);
 }
 
-AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint16_t *bf16, size_t stride,
-                   const int32_t *rows, const float *sims, int n, const void *next, const int32_t *next_rows, int next_n,
-                   const int32_t *first, const int32_t *second, const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t,
-                   float *part) {
+AVX512 void ct_mix(ct_panel *p, const float *query, const float *sims, int n, const int32_t *first, const int32_t *second,
+                   const float *alpha, int s, const int32_t *partner, const float *beta, int s2, float inv_t, float *part) {
     const int dim = p->dim, all = s + s2;
     const size_t width = width_of(dim);
     float *scalar = part + dim, hard = 0;
@@ -520,15 +512,7 @@ AVX512 void ct_mix(ct_panel *p, const float *query, const float *f32, const uint
     scalar[CT_HARD_SIM] += hard;
     scalar[CT_HARD] += (float)n;
     if (all == 0) return;
-    locate(p, width, f32, bf16, stride, rows, n);
-    const size_t row_bytes = (size_t)dim * (bf16 ? 2 : 4);
-    int fetched = 0;
-    for (int t = 0; t < s; t++) {
-        // A row of the next mixture a pair: they come while this one is computed.
-        if (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
-        p->dots[t] = dot(p->row[first[t]], p->row[second[t]], width);
-    }
-    while (fetched < next_n) fetch((const char *)next + next_rows[fetched++] * stride * row_bytes, row_bytes);
+    for (int t = 0; t < s; t++) p->dots[t] = dot(row(p, first[t]), row(p, second[t]), width);
     points(p, query, sims, first, second, alpha, p->dots, s, 0);
     points(p, query, sims, NULL, partner, beta, NULL, s2, s);
 

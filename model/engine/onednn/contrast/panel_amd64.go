@@ -5,6 +5,8 @@ package contrast
 /*
 #cgo noescape ct_scan
 #cgo nocallback ct_scan
+#cgo noescape ct_pick
+#cgo nocallback ct_pick
 #cgo noescape ct_mix
 #cgo nocallback ct_mix
 #cgo noescape ct_end
@@ -125,18 +127,28 @@ func (p *panel) Widen(dst []float32, src []uint16) {
 }
 
 func (p *panel) Mix(m *engine.Mixture) {
-	n, s, s2 := len(m.Rows), len(m.First), len(m.Partner)
-	if len(m.Sims) != n || len(m.Second) != s || len(m.Alpha) != s || len(m.Beta) != s2 || len(m.Part) != p.dim+engine.PartScalars {
+	n, s, s2 := len(m.Sims), len(m.First), len(m.Partner)
+	if len(m.Second) != s || len(m.Alpha) != s || len(m.Beta) != s2 || len(m.Part) != p.dim+engine.PartScalars {
 		panic("onednn: panel: a mixture's lengths do not match")
 	}
 	if n > p.shape.Rows && s+s2 > 0 || s+s2 > p.shape.Points {
 		panic(fmt.Sprintf("onednn: panel: a mixture of %d hard negatives and %d points, made for %d and %d", n, s+s2, p.shape.Rows, p.shape.Points))
 	}
-	next := unsafe.Pointer(unsafe.SliceData(m.NextKeys))
-	if m.BF16 != nil {
-		next = unsafe.Pointer(unsafe.SliceData(m.NextBF16))
+	if s+s2 > 0 {
+		at := 0
+		for i := range m.From {
+			from := &m.From[i]
+			if at+len(from.Rows) > n {
+				break
+			}
+			C.ct_pick(p.c, C.int(at), floats(from.Keys), halves(from.BF16), C.size_t(from.Stride), ints(from.Rows), C.int(len(from.Rows)))
+			at += len(from.Rows)
+		}
+		if at != n {
+			panic(fmt.Sprintf("onednn: panel: rows and similarities of a mixture differ in number: %d similarities", n))
+		}
 	}
-	C.ct_mix(p.c, floats(m.Query), floats(m.Keys), halves(m.BF16), C.size_t(m.Stride), ints(m.Rows), floats(m.Sims), C.int(n), next, ints(m.NextRows), C.int(len(m.NextRows)),
+	C.ct_mix(p.c, floats(m.Query), floats(m.Sims), C.int(n),
 		ints(m.First), ints(m.Second), floats(m.Alpha), C.int(s), ints(m.Partner), floats(m.Beta), C.int(s2),
 		C.float(m.InvT), floats(m.Part))
 	runtime.KeepAlive(p)
