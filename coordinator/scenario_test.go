@@ -94,7 +94,7 @@ func newScenario(t *testing.T) *scenario {
 		cfg: CoreConfig{
 			Instance: "one", Binary: "build", ConfigDigest: "cfg",
 			Training: config.Job{
-				Batch: 4, BNGroup: 1, Queue: 10, Epochs: 2, Steps: 1000, Momentum: 0.99, MinReplicas: 1,
+				Batch: 4, BNGroup: 1, Queue: 10, Pairs: "shard", Epochs: 2, Steps: 1000, Momentum: 0.99, MinReplicas: 1,
 			},
 			LR: func(epoch float64) float64 { return 0.1 / (math.Floor(epoch) + 1) }, // constant inside an epoch
 		},

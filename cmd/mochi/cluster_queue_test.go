@@ -21,7 +21,7 @@ func TestSpreadQueueAgrees(t *testing.T) {
 	root := t.TempDir()
 	train := func(out, copies string, replicas, n int, extra ...string) string {
 		args := append([]string{"train", "--data", data, "--out", out, "--replicas", fmt.Sprint(replicas), "--steps", fmt.Sprint(n)}, tiny...)
-		mochi(t, append(append(args, "--queue-shards", "7", "--queue-copies", copies), extra...)...)
+		mochi(t, append(append(args, "--queue-shards", "7", "--pairs", "shard", "--queue-copies", copies), extra...)...)
 		return out
 	}
 	whole := train(filepath.Join(root, "whole"), "all", 1, 20)

@@ -86,14 +86,15 @@ func replicasTakeGPUs(t *testing.T, record string) {
 	}
 	one := ends("one", "0")
 	mustEqual(t, one, ends("two", "01", "--replicas", "2"))
-	mustEqual(t, one, ends("spread", "01", "--replicas", "2", "--queue-copies", "2")) // shards apart, queries together
+	inShard := ends("shard", "0", "--pairs", "shard")
+	mustEqual(t, inShard, ends("spread", "01", "--replicas", "2", "--queue-copies", "2")) // shards apart, queries together
 	mustEqual(t, one, ends("second", "1", "--device", "1"))
 	mustEqual(t, one, ends("shared", "1", "--device", "1,1"))
 	// Several groups in one program give the same bits, since the emulator's
 	// convolutions do not depend on how many samples there are.
 	mustEqual(t, one, ends("together", "0", "--groups-at-once", "2"))
 	mustEqual(t, one, ends("together-two", "01", "--groups-at-once", "2", "--replicas", "2"))
-	mustEqual(t, one, ends("together-spread", "01", "--groups-at-once", "2", "--replicas", "2", "--queue-copies", "2"))
+	mustEqual(t, inShard, ends("together-spread", "01", "--groups-at-once", "2", "--replicas", "2", "--queue-copies", "2"))
 	mustEqual(t, one, ends("together-all", "0", "--groups-at-once", "4"))
 
 	refuse := func(args []string, says ...string) {

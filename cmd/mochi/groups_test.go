@@ -16,7 +16,7 @@ func TestGroupsAtOnce(t *testing.T) {
 	train := func(name string, args ...string) (out, said string) {
 		t.Helper()
 		out = filepath.Join(root, name)
-		p := start(t, slices.Concat([]string{"train", "--data", data, "--out", out, "--engine", "gorgonia", "--steps", "12"}, tiny, args)...)
+		p := start(t, slices.Concat([]string{"train", "--data", data, "--out", out, "--engine", "gorgonia", "--pairs", "shard", "--steps", "12"}, tiny, args)...)
 		p.mustEnd(0)
 		return out, p.errs.String()
 	}

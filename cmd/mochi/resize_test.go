@@ -24,7 +24,7 @@ func TestResumeWithAnotherQueueAndBatch(t *testing.T) {
 	// 16 a step: 32 keys in a queue of 50.
 	train(first, "--epochs", "3", "--steps", "2")
 	// 300 samples less 32, 12 a step: 23 steps more.
-	longer := []string{"--epochs", "3", "--batch", "12", "--bn-group", "6", "--queue", "131", "--queue-shards", "7", "--queue-storage", "bf16", "--resume", latest(first)}
+	longer := []string{"--epochs", "3", "--batch", "12", "--bn-group", "6", "--queue", "131", "--queue-shards", "7", "--pairs", "shard", "--queue-storage", "bf16", "--resume", latest(first)}
 	one, two := filepath.Join(root, "one"), filepath.Join(root, "two")
 	train(one, longer...)
 	train(two, append(longer, "--replicas", "2", "--queue-copies", "2")...)

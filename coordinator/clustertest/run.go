@@ -100,6 +100,7 @@ var references struct {
 // unbroken is what a run of one replica comes to, in which nothing happens.
 func unbroken(t *testing.T, cfg Config, job job) []truth {
 	t.Helper()
+	job.Pairs = job.Drawn() // which would follow QueueCopies
 	job.CheckpointEvery, job.QueueCopies, job.MinReplicas = 1, "all", 1
 	key := fmt.Sprint(cfg.Steps, job)
 	references.Lock()

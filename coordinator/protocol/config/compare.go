@@ -54,6 +54,9 @@ func CompatibleResume(old, new Job) []string {
 func differences(a, b Job, compared func(f field) bool) []string {
 	var list []string
 	a, b = a.effective(), b.effective()
+	if a.Pairs != b.Pairs {
+		b.QueueShards = a.QueueShards // follows from that
+	}
 	fb := fieldsOf(&b)
 	for i, fa := range fieldsOf(&a) {
 		va, vb := fa.value.Interface(), fb[i].value.Interface()
