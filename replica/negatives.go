@@ -62,6 +62,19 @@ func (n *negatives) seat(m *membership) {
 	n.Hold(keep)
 }
 
+// lacking is a shard that this member is to hold and has no sound copy of, if
+// there is any: the coordinator was wrong about it, or the copy changed by itself.
+// A step must not begin with it.
+func (n *negatives) lacking() (shard int, lacks bool) {
+	damaged := n.Damaged()
+	for _, v := range n.hold {
+		if !n.Holds(v) || slices.Contains(damaged, v) {
+			return v, true
+		}
+	}
+	return 0, false
+}
+
 // release drops what seat kept.
 func (n *negatives) release() {
 	if len(n.Held()) != len(n.hold) {

@@ -159,6 +159,9 @@ func (r *Replica) prepare(ctx context.Context, p *party) error {
 		s.at.ready = false
 		return &stateError{fmt.Sprintf("round %d starts after step %d, this replica has %s", m.Round.Round, m.Step-1, have)}
 	}
+	if v, lacks := s.queue.lacking(); lacks {
+		return &damagedError{v}
+	}
 	p.loss = s.newCriterion(p, 0)
 	return nil
 }

@@ -111,8 +111,8 @@ func (h *History) Has(step int64) bool {
 // Logged is the digest of a step's gradients in the log, false when it is not
 // remembered.
 func (h *History) Logged(step int64) (digest string, ok bool) {
-	e, ok := h.steps[step]
-	return e.digest, ok
+	e := h.steps[step]
+	return e.digest, e.digest != ""
 }
 
 // Append takes a commit that is now in the log.
@@ -132,6 +132,11 @@ func (h *History) Store(name string, step int64) bool {
 	cursor, ok := h.CursorAfter(step)
 	if !ok || h.checkpoint != nil && step < h.checkpoint.Step {
 		return false
+	}
+	if old := h.checkpoint; old != nil { // the job may stand there: it went back before this one was safe
+		if _, logged := h.steps[old.Step]; !logged {
+			h.steps[old.Step] = entry{cursor: old.Cursor}
+		}
 	}
 	h.checkpoint = &Checkpoint{Name: name, Step: step, Cursor: cursor}
 	// Steps that are being run again are still compared with the log.

@@ -99,3 +99,23 @@ func TestUpload(t *testing.T) {
 		t.Error("a later one does")
 	}
 }
+
+// A job that went back to a checkpoint stands at a known step although a later
+// checkpoint, which was on its way, becomes the newest.
+func TestStandsAtOlderCheckpoint(t *testing.T) {
+	commit := func(step int64) protocol.Commit {
+		return protocol.Commit{Step: step, Cursor: 10 * (step - 1), Batch: 10, Digest: "g"}
+	}
+	last := commit(7)
+	h := history.New(&history.Checkpoint{Name: "five", Step: 5, Cursor: 50}, &last, []protocol.Commit{commit(6), commit(7)})
+	h.StandAt(5, "")
+	if !h.Store("seven", 7) {
+		t.Fatal("the later one is of use")
+	}
+	if cursor, ok := h.CursorAfter(5); !ok || cursor != 50 {
+		t.Errorf("after step 5, where the job stands: %d samples, %v", cursor, ok)
+	}
+	if digest, ok := h.Logged(5); ok {
+		t.Errorf("nobody knows that the log has %q of step 5", digest)
+	}
+}
