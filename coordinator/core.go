@@ -98,9 +98,10 @@ type Core struct {
 	jury     *jury.Jury
 	infinite infinite // the step in hand came to a NaN or an infinity
 
-	tried   []string // members of a round that failed, the oldest first: one of them may be left out of the next
-	split   split    // members that could not agree
-	trouble string   // what the last replica died of, if it said so, since the last step
+	asleep  map[string]bool // ids that fell silent and were given up; they may only sleep
+	tried   []string        // members of a round that failed, the oldest first: one of them may be left out of the next
+	split   split           // members that could not agree
+	trouble string          // what the last replica died of, if it said so, since the last step
 
 	latest CommitRecord // for Status
 	since  time.Time    // since when what is awaited is
@@ -120,7 +121,7 @@ func NewCore(cfg CoreConfig) *Core {
 	}
 	return &Core{
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
-		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(),
+		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asleep: map[string]bool{},
 		audits: audit.RuleOf(cfg.Training), jury: jury.New(),
 	}
 }
@@ -147,12 +148,12 @@ func (c *Core) Step(now time.Time, in Input) Plan {
 }
 
 // sender is the replica that a message is from, which shows that it is alive;
-// nil for a Hello and for what is no message. False: the message is not for us,
+// nil for a Hello, for a Drain, which anybody may say, and for what is no message. False: the message is not for us,
 // or from a replica that is not admitted and is asked to say Hello.
 func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	m, isMessage := in.(Received)
 	switch {
-	case !isMessage, in.kind() == hello, c.course.State() == round.Finished:
+	case !isMessage, in.kind() == hello, in.kind() == drain, c.course.State() == round.Finished:
 		return nil, true
 	case m.Message.Version != protocol.Version, m.Message.From == "":
 		return nil, false
@@ -207,9 +208,11 @@ func (c *Core) receive(from *roster.Replica, m protocol.Message) {
 	case m.Failed != nil:
 		c.failed(from, *m.Failed)
 	case m.Leaving != nil:
-		c.leaving(from)
+		c.leaving(from, time.Duration(m.Leaving.GraceMS)*time.Millisecond)
 	case m.Heartbeat != nil:
 		c.heartbeat(from, *m.Heartbeat)
+	case m.Drain != nil:
+		c.drain(m.Version, m.From, *m.Drain)
 	}
 }
 

@@ -2,6 +2,8 @@ package coordinator
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
@@ -152,6 +154,9 @@ func (c *Core) finish(failed bool, reason string) {
 	c.course.Finish(failed, reason)
 	for _, m := range c.roster.All() {
 		c.send(m.ID(), protocol.Message{Stop: &protocol.Stop{Reason: reason, Failed: failed}})
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.asleep)) { // it reads that when it wakes
+		c.send(id, protocol.Message{Stop: &protocol.Stop{Reason: reason, Failed: failed}})
 	}
 	if failed {
 		c.report(event.Failed{Reason: reason, Step: c.history.At()})

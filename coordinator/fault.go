@@ -118,8 +118,10 @@ func (c *Core) heartbeat(m *roster.Replica, h protocol.Heartbeat) {
 func (c *Core) tick(stood time.Duration) {
 	for _, m := range c.roster.All() {
 		if why := c.patience.Silent(m.Silence(c.now, stood), m.Hinted()); why != "" {
+			c.asleep[m.ID()] = true
 			c.lost(m.ID(), why)
 		}
 	}
 	c.watch()
+	c.hurry()
 }

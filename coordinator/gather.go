@@ -108,6 +108,9 @@ func (c *Core) dropOddCopies(step int64, there []*roster.Replica, damaged func(r
 		return there
 	}, damaged)
 	for _, e := range dropped {
+		if r := c.course.Round(); r != nil {
+			c.blame.Own(c.now, r.Number(), e.ID)
+		}
 		c.report(e)
 	}
 	return len(dropped)
@@ -286,10 +289,13 @@ func (c *Core) boundary(r *round.Round) string {
 
 // endRound drops the round in hand and lets its leavers go.
 func (c *Core) endRound() bool {
-	for _, m := range c.course.EndRound().Members() {
-		if m.Leaving() {
-			c.dismiss(m)
-		}
+	members := c.course.EndRound().Members()
+	leavers := slices.DeleteFunc(slices.Clone(members), func(m *roster.Replica) bool { return !m.Leaving() })
+	if c.handOver(leavers) {
+		return true
+	}
+	for _, m := range leavers {
+		c.dismiss(m)
 	}
 	c.sendAgain()
 	return true

@@ -79,6 +79,8 @@ func (r Received) kind() kind {
 		return leaving
 	case m.Heartbeat != nil:
 		return heartbeat
+	case m.Drain != nil:
+		return drain
 	}
 	return nothing
 }

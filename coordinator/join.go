@@ -28,6 +28,7 @@ func (c *Core) hello(version int, h protocol.Hello) {
 	}
 	c.patience.Greeted(c.now)
 	c.patience.Came(h.ID)
+	delete(c.asleep, h.ID)
 	if h.Data.Kind == "" {
 		c.welcome(h.ID) // it will say Hello again once it knows what to load
 		return
@@ -119,39 +120,6 @@ func (c *Core) sendAgain() {
 		c.send(r.ID(), protocol.Message{Commit: &again})
 		c.report(event.SentAgain{Replica: about(r), Step: last.Step})
 	}
-}
-
-// leaving lets a replica go: a member after the next commit, others at once.
-func (c *Core) leaving(r *roster.Replica) {
-	if r.Leave() && !c.isMember(r) {
-		c.dismiss(r)
-	}
-}
-
-// dismiss says goodbye to a leaver. If it alone holds the job's state it
-// stores that first.
-func (c *Core) dismiss(r *roster.Replica) {
-	c.roster.Remove(r)
-	at := c.history.At()
-	if c.holdsAll(r) && !c.safe(at) && !c.heldByStaying() {
-		c.send(r.ID(), protocol.Message{Snapshot: &protocol.Snapshot{Step: at}})
-		c.upload.Ask(at, r.ID(), c.now)
-	}
-	c.send(r.ID(), protocol.Message{Stop: &protocol.Stop{Reason: "left the job as asked"}})
-	c.report(event.Left{Replica: about(r)})
-}
-
-// holdsAll says whether a replica is known to stand where the job stands, with
-// all of the queue.
-func (c *Core) holdsAll(r *roster.Replica) bool {
-	return r.Step() == c.history.At() && c.copies.Covered(r)
-}
-
-// heldByStaying says whether those who stay hold the job's state, and between
-// them the queue.
-func (c *Core) heldByStaying() bool {
-	there := slices.DeleteFunc(c.roster.Staying(), func(r *roster.Replica) bool { return r.Step() != c.history.At() })
-	return len(there) > 0 && c.copies.Covered(there...)
 }
 
 // safe says whether the state after a step needs no upload: it is a checkpoint,

@@ -17,7 +17,8 @@ import (
 )
 
 // TestRandomHistories throws random interleavings of deliveries, delays,
-// crashes, disconnects, joins, leaves and coordinator restarts at a core with
+// crashes, disconnects, joins, leaves, silences, hangs, members that do not reach
+// each other or have trouble of their own, and coordinator restarts at a core with
 // model replicas, and checks after every event what must never break:
 //
 //   - the log gets every step exactly once, in order, with a cursor without
@@ -53,7 +54,8 @@ func TestRandomHistories(t *testing.T) {
 		t.Errorf("the core was wrong about what replicas hold in %d of %d rounds", total.misjudged, total.rounds)
 	}
 	if total.restarts == 0 || total.crashes == 0 || total.replays == 0 || total.resent == 0 || total.peers == 0 ||
-		total.sent == 0 || total.shardsLost == 0 || total.repaired == 0 || total.saves == 0 {
+		total.sent == 0 || total.shardsLost == 0 || total.repaired == 0 || total.saves == 0 || total.silences == 0 ||
+		total.hung == 0 || total.stalled == 0 || total.troubles == 0 || total.leftOut == 0 {
 		t.Errorf("some faults never happened: %+v", total)
 	}
 	rare := 0
@@ -72,6 +74,7 @@ func TestRandomHistories(t *testing.T) {
 type totals struct {
 	steps, rounds, restarts, crashes, replays, resent, peers, misjudged int
 	sent, shardsLost, repaired, saves                                   int // of the queue's shards
+	silences, hangs, troubles, leftOut, hung, stalled                   int
 	taken                                                               seen
 }
 
@@ -88,6 +91,12 @@ func (a *totals) add(b totals) {
 	a.shardsLost += b.shardsLost
 	a.repaired += b.repaired
 	a.saves += b.saves
+	a.silences += b.silences
+	a.hangs += b.hangs
+	a.troubles += b.troubles
+	a.leftOut += b.leftOut
+	a.hung += b.hung
+	a.stalled += b.stalled
 	for k := range a.taken {
 		for s := range a.taken[k] {
 			a.taken[k][s] += b.taken[k][s]
@@ -126,6 +135,7 @@ type world struct {
 	atOnce  int             // --groups-at-once
 	world   int             // members at the last commit
 	missing map[string]bool // members lost since the last commit without them
+	mended  map[string]bool // of those copies that were replaced and not committed with
 }
 
 // model is a replica reduced to what the protocol sees.
@@ -146,12 +156,14 @@ type model struct {
 	pending *protocol.Pending
 	shards  [worldShards]bool // sound copies at step
 	bad     [worldShards]bool // copies with a flipped bit
-	fresh   bool              // the round has committed nothing yet: it keeps what it held before
+	hung    bool              // it computes for ever
+	beats   int64
+	fresh   bool // the round has committed nothing yet: it keeps what it held before
 }
 
 func newWorld(t *testing.T, seed uint64, copies string, atOnce int) *world {
 	w := &world{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), faults: true,
-		copies: copies, atOnce: atOnce, missing: map[string]bool{}}
+		copies: copies, atOnce: atOnce, missing: map[string]bool{}, mended: map[string]bool{}}
 	w.boot()
 	for range 1 + w.rng.IntN(3) {
 		w.join()
@@ -183,7 +195,7 @@ func (w *world) boot() {
 		LR:         func(float64) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,
 		Round:      w.lastRound,
-		Limits:     Limits{RebalanceMin: 6, Failures: 1 << 30, Mismatches: 1 << 30},
+		Limits:     Limits{RebalanceMin: 6, Step: time.Duration(w.seed%2) * 20 * time.Second},
 	}
 	for _, c := range w.log {
 		if w.checkpoint == nil || c.Step > w.checkpoint.Step {
@@ -204,6 +216,9 @@ func (w *world) run() {
 		if i == 1500 {
 			w.faults = false
 			w.note("the faults cease")
+			for _, m := range w.replicas {
+				m.hung = false
+			}
 		}
 		if i > 20000 {
 			w.fatalf("the job does not end: %s, %+v", w.core.course.Explain(), w.core.Status())
@@ -268,9 +283,27 @@ func (w *world) event() {
 			w.note("a bit of shard %d flips on %s", v, m.id)
 			m.bad[v] = true
 			w.missing["flip "+m.id] = true // one copy less
+			delete(w.mended, "flip "+m.id)
 		}
-	case n < 995:
+	case n < 994:
 		w.fullDisk()
+	case n < 995:
+		w.ownTrouble(m)
+	case n < 996:
+		w.silence()
+	case n < 997:
+		for _, m := range alive {
+			if m.next > 0 && m.connected {
+				w.hang(m)
+				break
+			}
+		}
+	case n < 998:
+		if m.round != nil && m.next > 0 && len(m.round.Members) > 1 {
+			suspect := m.round.Members[w.rng.IntN(len(m.round.Members))].ID
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: m.round.Round, Step: m.next, Suspect: suspect, Error: "no route"}})
+			m.next = 0
+		}
 	default:
 		if m.round != nil && m.next > 0 {
 			m.send(protocol.Message{Failed: &protocol.Failed{Round: m.round.Round, Step: m.next, Error: "ring"}})
@@ -310,6 +343,75 @@ func (w *world) rarity() {
 		w.fullDisk()
 	case n < 90:
 		w.leave(m)
+	case n < 97 && len(alive) > 1:
+		w.note("%s is drained", m.id)
+		w.missing[m.id] = true
+		w.step(Received{protocol.Message{Version: protocol.Version, From: "op", Drain: &protocol.Drain{Replica: m.id, GraceMS: w.rng.Int64N(1000)}}})
+	}
+}
+
+// ownTrouble is a replica that ends with an error of its own: it says so first.
+func (w *world) ownTrouble(m *model) {
+	if !m.connected || len(w.living()) < 2 {
+		return
+	}
+	w.note("%s has trouble of its own", m.id)
+	w.totals.troubles++
+	for len(m.out) > 0 {
+		w.deliverUp(m)
+	}
+	f := &protocol.Failed{Leaves: true, Error: strings.Repeat("x", w.rng.IntN(50))}
+	if m.round != nil {
+		f.Round, f.Step = m.round.Round, m.step+1
+	}
+	m.send(protocol.Message{Failed: f})
+	w.deliverUp(m)
+	w.missing[m.id] = true
+	m.alive, m.lostEvent = false, true
+}
+
+// hang makes a member compute for ever, and lets up to 90 s pass in which all go
+// on to show life.
+func (w *world) hang(m *model) {
+	w.note("%s hangs", m.id)
+	w.totals.hangs++
+	m.hung = true
+	for range w.rng.IntN(90) {
+		w.now = w.now.Add(time.Second)
+		for _, o := range w.living() {
+			if o.connected {
+				b := &protocol.Heartbeat{Phase: "computing", Step: o.next, Done: o.beats, Peers: !o.hung}
+				switch {
+				case o.pending != nil:
+					b.Phase, b.Step, b.Peers = protocol.PhaseReady, o.pending.Step, false
+				case o.next == 0:
+					b.Phase, b.Peers = protocol.PhaseWaiting, false
+				}
+				w.step(Received{protocol.Message{Version: protocol.Version, From: o.id, Heartbeat: b}})
+			}
+		}
+		w.step(Tick{})
+		if w.finished {
+			return
+		}
+	}
+}
+
+// silence is a network that is away for up to 40 s: nobody is heard, nobody dies.
+// What the coordinator says meanwhile may be lost.
+func (w *world) silence() {
+	w.note("nobody is heard")
+	w.totals.silences++
+	lose := w.rng.IntN(2) == 0
+	for range 1 + w.rng.IntN(40) {
+		w.now = w.now.Add(time.Second)
+		w.step(Tick{})
+	}
+	for _, m := range w.living() {
+		w.missing[m.id] = true
+		if lose {
+			m.in = nil
+		}
 	}
 }
 
@@ -392,6 +494,15 @@ func (w *world) act(a Action) {
 			w.replaying = e.To
 		case event.SentAgain:
 			w.totals.resent++
+		case event.LeftOut:
+			w.totals.leftOut++
+		case event.Stalled:
+			w.totals.stalled++
+		case event.Lost:
+			if strings.Contains(e.Reason, "hangs") {
+				w.totals.hung++
+				w.missing[e.ID] = true
+			}
 		case event.ShardsLost:
 			w.totals.shardsLost++
 			if r := w.core.cfg.Training.Copies(); r > 0 && len(w.missing) < min(r, w.world) {
@@ -431,6 +542,12 @@ func (w *world) checkAppend(c protocol.Commit) {
 	w.world = len(r.Members())
 	inRound := func(id string) bool {
 		return slices.ContainsFunc(r.Members(), func(m *roster.Replica) bool { return m.ID() == id })
+	}
+	for id := range w.mended {
+		if inRound(strings.TrimPrefix(id, "flip ")) {
+			delete(w.missing, id)
+			delete(w.mended, id)
+		}
 	}
 	for id := range w.missing {
 		if !strings.HasPrefix(id, "flip ") && !inRound(id) {
@@ -497,7 +614,10 @@ func (m *model) send(msg protocol.Message) {
 }
 
 func (m *model) hello() {
-	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Config: "c", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
+	h := &protocol.Hello{ID: m.id, Name: m.id, Binary: "b", Data: protocol.Data{Kind: "idx", Train: 100}, Pending: m.pending}
+	if m.known { // it has built what the job needs
+		h.Config = "c"
+	}
 	if m.holds {
 		h.State = &protocol.Position{Step: m.step, Digest: state(m.step), Shards: m.digests()}
 		for v, bad := range m.bad {
@@ -547,7 +667,10 @@ func (w *world) deliverDown(m *model) {
 	m.in = m.in[1:]
 	switch {
 	case msg.Welcome != nil:
-		m.known = true
+		if !m.known {
+			m.known = true
+			m.hello()
+		}
 	case msg.Again != nil:
 		m.hello()
 	case msg.Round != nil:
@@ -646,13 +769,16 @@ func (w *world) transfer(m *model, r *protocol.Round) bool {
 				}
 				m.shards[t.Shard], m.bad[t.Shard] = true, false
 				w.totals.sent++
-				delete(w.missing, "flip "+m.id)
+				w.mended["flip "+m.id] = true // the core knows once the step is voted for
 			}
 		}
 	}
 	for v := range worldShards {
-		if m.mustHold(v) && !m.shards[v] {
-			w.fatalf("%s lacks shard %d and nobody is to send it: %+v", m.id, v, r)
+		if m.mustHold(v) && !m.shards[v] { // misled as above; the replica looks before it computes
+			w.note("%s lacks shard %d and nobody is to send it", m.id, v)
+			w.totals.misjudged++
+			m.send(protocol.Message{Failed: &protocol.Failed{Round: r.Round, Step: r.Step, Damaged: []int{v}}})
+			return false
 		}
 	}
 	return true
@@ -697,7 +823,7 @@ func (m *model) digests() []string {
 }
 
 func (w *world) compute(m *model) {
-	if m.next == 0 || m.round == nil {
+	if m.next == 0 || m.round == nil || m.hung {
 		return
 	}
 	v := &protocol.Ready{Round: m.round.Round, Step: m.next, Digest: gradients(m.next), BusyMS: float64(1 + w.rng.IntN(50))}
@@ -790,12 +916,18 @@ func (w *world) beats() {
 			continue // busy links would fill up with heartbeats
 		}
 		if m.connected {
-			b := &protocol.Heartbeat{Phase: "computing"}
+			if !m.hung {
+				m.beats++
+			}
+			b := &protocol.Heartbeat{Phase: "computing", Done: m.beats}
 			if m.round != nil {
 				b.Round = m.round.Round
 			}
-			if m.pending != nil {
+			switch {
+			case m.pending != nil:
 				b.Phase, b.Step = protocol.PhaseReady, m.pending.Step
+			case m.next == 0:
+				b.Phase = protocol.PhaseWaiting
 			}
 			m.send(protocol.Message{Heartbeat: b})
 		} else if w.rng.IntN(3) == 0 {

@@ -216,7 +216,11 @@ func (s *scenario) command(line string) {
 	case "infinite": // groups=0,1: these of its own came to no number; key=1: so did their keys
 		s.infinite(who)
 	case "leave":
-		s.from(who, protocol.Message{Leaving: &protocol.Leaving{}})
+		grace := must(time.ParseDuration(s.str("grace", "0s")))
+		s.from(who, protocol.Message{Leaving: &protocol.Leaving{GraceMS: grace.Milliseconds()}})
+	case "drain":
+		grace := must(time.ParseDuration(s.str("grace", "0s")))
+		s.from("op", protocol.Message{Drain: &protocol.Drain{Replica: who, GraceMS: grace.Milliseconds()}})
 	case "beat":
 		round, step := s.current()
 		for _, id := range s.members(who) {
@@ -486,6 +490,8 @@ func showMessage(m protocol.Message) string {
 		return "again"
 	case m.Snapshot != nil:
 		return fmt.Sprintf("snapshot %d", m.Snapshot.Step)
+	case m.Drained != nil:
+		return fmt.Sprintf("leaving %v, left %v, others %v", m.Drained.Leaving, m.Drained.Left, m.Drained.Others)
 	}
 	return fmt.Sprintf("%+v", m)
 }

@@ -178,11 +178,8 @@ func (c *Core) closeStep() bool {
 	case wrong == 0:
 		c.patience.Agreed()
 	default:
-		if n, enough := c.patience.Mismatch(); enough {
-			c.fail(fmt.Sprintf("step %d: copies of queue shards differ, %d times in a row: look for faulty memory in the replicas reported", step, n))
-		} else {
-			r.End(fmt.Sprintf("%d copies of queue shards differ at step %d", wrong, step))
-		}
+		c.tried = oldestFirst(r.Members())
+		r.End(fmt.Sprintf("%d copies of queue shards differ at step %d", wrong, step))
 	}
 	return true
 }
@@ -225,7 +222,8 @@ func (c *Core) undecided(r *round.Round, agree int) {
 }
 
 // disagree ends a round in which some members hold other values than the
-// majority; they get its state.
+// majority; they get its state, and are left out when that happens again. Where
+// two differ nobody is right for sure, so that cannot go on for long.
 func (c *Core) disagree(r *round.Round, what string, step int64, others []*roster.Replica, majority int) {
 	var names []string
 	for _, m := range others {
@@ -234,7 +232,12 @@ func (c *Core) disagree(r *round.Round, what string, step int64, others []*roste
 		c.report(event.DigestMismatch{Replica: about(m), Step: step, What: what, Majority: majority})
 	}
 	who := strings.Join(names, ", ")
-	if n, enough := c.patience.Mismatch(); enough {
+	if len(others) < majority {
+		for _, m := range others {
+			c.blame.Own(c.now, r.Number(), m.ID())
+		}
+		c.tried = oldestFirst(r.Members())
+	} else if n, enough := c.patience.Mismatch(); enough {
 		c.fail(fmt.Sprintf("step %d: the %s of %s differ from the others', %d times in a row: look for faulty memory or different processors there", step, what, who, n))
 		return
 	}

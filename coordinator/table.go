@@ -19,6 +19,7 @@ const (
 	failed
 	leaving
 	heartbeat
+	drain
 	nothing // a message that says none of these
 
 	lost
@@ -36,7 +37,7 @@ const (
 // String is its name in the table.
 func (k kind) String() string {
 	return [kinds]string{
-		"hello", "ready", "applied", "failed", "leaving", "heartbeat", "nothing",
+		"hello", "ready", "applied", "failed", "leaving", "heartbeat", "drain", "nothing",
 		"lost", "hint", "appended", "append-failed", "stored", "store-failed", "tick", "stop-requested",
 	}[k]
 }
@@ -73,6 +74,7 @@ const (
 //     during it after the commit; one that leaves ends it after a commit.
 //   - heartbeat tells how a replica gets on. That one waits for a message that
 //     was lost is worth a look only while the round waits for it as well.
+//   - drain is what leaving is, said by somebody else.
 //   - nothing is what a later version of the protocol may say.
 //   - appended and append-failed answer the one Append that there can be. An
 //     answer twice is dropped; a failure that nobody caused cannot be.
@@ -91,6 +93,7 @@ applied         take       take    take       take      take     take    take
 failed          take       take    take       take      take     take    take
 leaving         take       take    take       take      take     take    take
 heartbeat       take       take    take       take      take     take    take
+drain           take       take    take       take      take     take    take
 nothing         drop       drop    drop       drop      drop     drop    drop
 lost            take       take    take       take      take     take    take
 hint            take       take    take       take      take     take    take

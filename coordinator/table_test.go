@@ -48,7 +48,7 @@ type seen [kinds][round.States]int
 
 // note counts an input that is about to be given to a core.
 func (n *seen) note(c *Core, in Input) {
-	if m, ok := in.(Received); ok && in.kind() != hello && c.roster.Get(m.Message.From) == nil {
+	if m, ok := in.(Received); ok && in.kind() != hello && in.kind() != drain && c.roster.Get(m.Message.From) == nil {
 		return // asked to say Hello
 	}
 	if s := c.course.State(); inputs[in.kind()][s] == take {

@@ -29,7 +29,7 @@ func TestLeaverGivesItsState(t *testing.T) {
 			c.EndRound = true
 			s.Say(protocol.Message{Commit: &c})
 		case m.Applied != nil && m.Applied.Step == last:
-			r.Leave("test")
+			r.Leave("test", 0)
 		case m.Leaving != nil:
 			s.Say(protocol.Message{Snapshot: &protocol.Snapshot{Step: last}})
 			s.Say(protocol.Message{Stop: &protocol.Stop{Reason: "left the job as asked"}})
@@ -61,7 +61,7 @@ func TestLeaverGoesWithoutCoordinator(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := replica.New(replica.Config{ID: "r", Link: mute{}, Ring: alone, Data: &data.Set{}})
 		start := time.Now()
-		r.Leave("test")
+		r.Leave("test", 0)
 		if err := r.Run(t.Context()); err != nil {
 			t.Error(err)
 		}

@@ -38,6 +38,11 @@ type Config struct {
 	// it may be started again.
 	Wait time.Duration
 
+	// Orphaned is how long a replica that once heard from the coordinator does
+	// without a connection to it; 0 = for ever. One that was suspended meanwhile,
+	// and so has slept through the end, waits only wakeful.
+	Orphaned time.Duration
+
 	Joined func(protocol.Welcome) // optional: told once, after the first Welcome
 
 	// Network makes the encoder of a job; nil: config.Job.Network.
@@ -63,6 +68,9 @@ type Replica struct {
 	inbox   inbox
 	uploads uploads
 	leave   atomic.Bool
+	grace   atomic.Int64  // of the leave, in ms; 0: as long as it takes
+	leaving chan struct{} // closed by the leave
+	heard   atomic.Int64  // messages of the coordinator
 
 	// Owned by Run's goroutine.
 	instance string   // of the coordinator
@@ -77,7 +85,7 @@ func New(cfg Config) *Replica {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Replica{cfg: cfg, log: cfg.Log.With("replica", cfg.Name)}
-	r.inbox.wake = make(chan struct{}, 1)
+	r.inbox.wake, r.leaving = make(chan struct{}, 1), make(chan struct{})
 	r.uploads.link, r.uploads.log = cfg.Link, r.log
 	return r
 }
@@ -91,10 +99,18 @@ var ErrNoWelcome = errors.New("the coordinator does not answer")
 // come for so long.
 const farewell = 5 * time.Second
 
-// Leave asks for an orderly leave: the step in hand is finished, then Run
-// returns nil. It returns at once.
-func (r *Replica) Leave(reason string) {
+// longFarewell is the same while there is a connection to the coordinator: a
+// checkpoint may be on its way.
+const longFarewell = time.Minute
+
+// Leave asks for an orderly leave: the step in hand is finished, or given up when
+// it would take longer than grace (0: it may take as long as it does), what only
+// this replica holds is handed over, then Run returns nil, at the latest when
+// grace is over. Leave returns at once.
+func (r *Replica) Leave(reason string, grace time.Duration) {
 	if r.leave.CompareAndSwap(false, true) {
+		r.grace.Store(grace.Milliseconds())
+		close(r.leaving)
 		if err := r.sayLeaving(context.Background(), reason); err != nil {
 			r.log.Warn("the coordinator could not be told of the leave; it will be with the next greeting", "error", err)
 		}
@@ -103,19 +119,36 @@ func (r *Replica) Leave(reason string) {
 }
 
 func (r *Replica) sayLeaving(ctx context.Context, reason string) error {
-	return r.send(ctx, protocol.Message{Leaving: &protocol.Leaving{Reason: reason}})
+	return r.send(ctx, protocol.Message{Leaving: &protocol.Leaving{Reason: reason, GraceMS: r.grace.Load()}})
 }
 
 // Run takes part in the job until it is over (nil), this replica leaves
-// (nil), it is refused or the job fails (ErrRefused, ErrJobFailed), or ctx is
+// (nil), it is refused or the job fails (ErrRefused, ErrJobFailed), it is alone
+// for too long (ErrOrphaned), it has trouble of its own (that error), or ctx is
 // cancelled (its error; the step in hand is dropped).
 func (r *Replica) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
+	err := r.run(ctx, cancel)
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, ErrOrphaned):
+		return cause
+	case errors.Is(cause, errGraceOver):
+		r.log.Warn("leaving without a word from the coordinator: the grace is over")
+		return nil
+	}
+	return err
+}
+
+func (r *Replica) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	var owned sync.WaitGroup
 	defer owned.Wait()
-	defer cancel()
+	defer cancel(nil)
 	owned.Go(func() { r.receive(ctx) })
 	owned.Go(func() { r.heartbeats(ctx) })
+	owned.Go(func() { r.endGrace(ctx, cancel) })
+	if link, tells := r.cfg.Link.(Presence); tells && r.cfg.Orphaned > 0 {
+		owned.Go(func() { r.watchAlone(ctx, link, cancel) })
+	}
 	defer func() {
 		r.uploads.running.Wait()
 		if r.session != nil {
@@ -153,6 +186,9 @@ func (r *Replica) next(ctx context.Context) (protocol.Message, error) {
 	switch {
 	case r.leave.Load():
 		wait, why = farewell, errNoFarewell
+		if link, tells := r.cfg.Link.(Presence); tells && link.Connected() {
+			wait = longFarewell
+		}
 	case r.session == nil && r.cfg.Wait > 0:
 		wait, why = r.cfg.Wait, fmt.Errorf("%w within %v: is the job over?", ErrNoWelcome, r.cfg.Wait)
 	}
@@ -277,6 +313,7 @@ func (r *Replica) receive(ctx context.Context) {
 				r.inbox.close(errors.New("the link to the coordinator was closed"))
 				return
 			}
+			r.heard.Add(1)
 			r.inbox.put(m)
 		}
 	}

@@ -121,7 +121,7 @@ func TestRoundsLeaveNothingBehind(t *testing.T) {
 	visit := func(name string) {
 		guest, over := member(name)
 		awaitRound("stayer " + name)
-		guest.Leave("test")
+		guest.Leave("test", 0)
 		awaitRound("stayer")
 		if err := <-over; err != nil {
 			t.Fatal(err)

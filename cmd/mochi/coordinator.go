@@ -36,6 +36,7 @@ func coordinatorCommand() *cli.Command {
 	c.Group("Cluster")
 	listen := c.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
 	jobName := c.String("job", defaultJob, "`NAME` of the job")
+	patience := addLimits(c, true)
 	c.Group("This machine")
 	engines.AddFlag(c, &engineName, ", for --knn-every")
 	knnImages := c.Int("knn-images", 0, knnImagesFlag)
@@ -56,6 +57,7 @@ func coordinatorCommand() *cli.Command {
 			engines.Check(&f, engineName, needs)
 		}
 		f.AtLeast(0, "knn-images", *knnImages)
+		limits := patience.limits(&f)
 		start := run.Resumed(&f, resume, cfg)
 		var set *data.Set
 		var info protocol.Data
@@ -101,7 +103,7 @@ func coordinatorCommand() *cli.Command {
 			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
 		})
 		j.Store.Saved = knn.Saved(ctx, j.From)
-		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, gossip: gossipAddress(*listen)})
+		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, limits: limits, gossip: gossipAddress(*listen)})
 		if err != nil {
 			return err
 		}

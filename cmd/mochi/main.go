@@ -3,8 +3,8 @@
 // one machine or on a cluster whose members come and go.
 //
 // One file a subcommand; this package is the only place that wires the parts
-// together. Exit status: 0 done, 1 failed, 2 wrong usage or configuration,
-// 130 interrupted after an orderly stop.
+// together. Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 75
+// alone for too long (a replica), 130 interrupted after an orderly stop.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/engines"
+	"mochi/replica"
 	"mochi/replica/data"
 )
 
@@ -28,7 +29,7 @@ func program() cli.Program {
 		About:   "mochi pre-trains image encoders with MoCHi on MoCo-v2.",
 		Example: "mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first",
 		Sections: []cli.Section{
-			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), statusCommand()}},
+			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), drainCommand(), statusCommand()}},
 			{Title: "Evaluation and checkpoints", Commands: []*cli.Command{evalKNNCommand(), evalGeometryCommand(), inspectCommand(), diffCommand()}},
 			{Title: "Data", Commands: []*cli.Command{dataInspectCommand(), dataPackCommand(), dataPreviewCommand()}},
 			{Title: "Benchmarks", Commands: []*cli.Command{benchStepCommand(), benchLossCommand(), benchAllreduceCommand(), benchInputCommand()}},
@@ -50,6 +51,9 @@ func execute(args []string, out, errs io.Writer) int {
 	case errors.As(err, &usage):
 		fmt.Fprintf(errs, "mochi: %v\n", err)
 		return 2
+	case errors.Is(err, replica.ErrOrphaned):
+		fmt.Fprintf(errs, "mochi: %v\n", err)
+		return 75 // EX_TEMPFAIL: it may be worth another try
 	}
 	fmt.Fprintf(errs, "mochi: %v\n", err)
 	return 1

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"mochi/allreduce/natsring"
@@ -35,6 +36,8 @@ func replicaCommand() *cli.Command {
 	name := c.String("name", "", "`NAME` for people (default the host's)")
 	advertise := c.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
 	wait := c.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
+	orphaned := c.Duration("orphaned", 30*time.Minute, "how long to go on without a connection to the coordinator before this replica ends with status 75; 0 = for ever")
+	grace := c.Duration("grace", 25*time.Second, "how long SIGTERM may take: a step that takes longer is given up, and run again by the others; 0 = as long as it takes")
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("This machine")
 	dataPath := c.String("data", "", "`PATH` of the data set, the same as the other replicas'")
@@ -56,6 +59,11 @@ func replicaCommand() *cli.Command {
 		f.AtLeast(0, "threads", *threads)
 		f.AtLeast(0, "workers", *workers)
 		f.AtLeast(0, "device", *device)
+		for name, d := range map[string]time.Duration{"orphaned": *orphaned, "grace": *grace, "wait": *wait} {
+			if d < 0 {
+				f.Add(name, "is %v, which is negative", d)
+			}
+		}
 		// In which precision to compute, the coordinator will say.
 		info := engines.Check(&f, engineName, engine.Config{Precision: engine.FP32, Threads: max(0, *threads), Device: *device, Tune: *tune})
 		if c.Given("device") {
@@ -109,7 +117,7 @@ func replicaCommand() *cli.Command {
 
 		r := replica.New(replica.Config{
 			ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
-			Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait,
+			Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait, Orphaned: *orphaned,
 			Joined: func(w protocol.Welcome) {
 				if err := hints.Join(w.Gossip); err != nil {
 					log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
@@ -117,7 +125,13 @@ func replicaCommand() *cli.Command {
 			},
 		})
 		stop, end := stopOnSignals(func(format string, args ...any) { fmt.Fprintf(errs, format+"\n", args...) },
-			"leaving after this step; once more to stop at once", func(s os.Signal) { r.Leave(s.String()) })
+			"leaving after this step; once more to stop at once", func(s os.Signal) {
+				if s == syscall.SIGTERM { // whoever sends that does not wait for ever
+					r.Leave(s.String(), *grace)
+				} else {
+					r.Leave(s.String(), 0)
+				}
+			})
 		defer end()
 		err = r.Run(ctx)
 		if n := len(train.Corrupt()); n > 0 {

@@ -30,6 +30,8 @@ type serverParts struct {
 	data protocol.Data // Kind "": the first replica's
 	log  *slog.Logger
 
+	limits coordinator.Limits // zero fields take their default
+
 	gossip string // IP address to listen on; "" = no gossip: all replicas are in this process
 }
 
@@ -72,7 +74,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log,
+		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log, Limits: p.limits,
 	}
 	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)
 	if err == nil {

@@ -18,6 +18,7 @@ import (
 	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/evaluate"
 	"mochi/cmd/mochi/run"
+	"mochi/coordinator"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
@@ -40,6 +41,7 @@ func trainCommand() *cli.Command {
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	run.AddResume(c, &l.resume)
 	verbose := c.Bool("verbose", false, "log more")
+	patience := addLimits(c, false)
 	c.Group("This machine")
 	c.IntVar(&l.replicas, "replicas", 1, "local replicas; of engine cuda, one on each of GPU 0 to n−1")
 	engines.AddFlag(c, &l.engine, "")
@@ -58,6 +60,7 @@ func trainCommand() *cli.Command {
 			l.replicas = n
 		}
 		l.check(&f)
+		l.limits = patience.limits(&f)
 		if err := f.Err(); err != nil {
 			return err
 		}
@@ -86,6 +89,7 @@ type local struct {
 	data, run, engine, resume  string
 	replicas, threads, workers int
 	knnImages                  int
+	limits                     coordinator.Limits
 	cfg                        config.Job
 
 	tune            bool
@@ -189,7 +193,7 @@ func (l *local) train() error {
 		return err
 	}
 	defer nats.Shutdown()
-	srv, err := newServer(ctx, serverParts{job: j, name: defaultJob, nats: nats, data: l.set.Info, log: l.log})
+	srv, err := newServer(ctx, serverParts{job: j, name: defaultJob, nats: nats, data: l.set.Info, log: l.log, limits: l.limits})
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (w *World) Start(name string, e Engine) *Process {
 		Engine: p.openEngine, Info: fakeInfo(), Data: (*data.Set)(set), Link: c, Ring: p.openRing,
 		Network: tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
 	})
-	p.leave = r.Leave
+	p.leave = func(reason string) { r.Leave(reason, 0) }
 	p.run(func(ctx context.Context) error {
 		err := r.Run(ctx)
 		if p.Dead() {

@@ -30,6 +30,16 @@ type Refused struct {
 // EventName implements Event.
 func (Refused) EventName() string { return "replica refused" }
 
+// Draining is reported when somebody asks that a replica be let go (mochi drain).
+type Draining struct {
+	Info
+	Replica
+	Step int64 `json:"step"` // where the job stands
+}
+
+// EventName implements Event.
+func (Draining) EventName() string { return "draining" }
+
 // Left is reported when a replica is let go that asked to leave.
 type Left struct {
 	Info

@@ -51,6 +51,9 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 // (collectives through the coordinator's server).
 func (r *Replica) Conn() *nats.Conn { return r.nc }
 
+// Connected says whether there is a connection to the server right now.
+func (r *Replica) Connected() bool { return r.nc.IsConnected() }
+
 // Send delivers a message to the coordinator, in order. While the connection
 // is being restored messages are kept, up to 1 MiB.
 func (r *Replica) Send(ctx context.Context, m protocol.Message) error {

@@ -43,6 +43,12 @@ func (p *pace) mean() time.Duration {
 // Stepped notes how long a step took.
 func (p *Patience) Stepped(d time.Duration) { p.pace.note(d) }
 
+// LongStep says whether a step that began then will probably take longer from now
+// on than somebody can wait.
+func (p *Patience) LongStep(began, now time.Time, wait time.Duration) bool {
+	return p.pace.mean()-now.Sub(began) > wait
+}
+
 // Hangs says whether a member that the round waits for, and that has made no
 // progress for so long, hangs. Before a replica's first step (fresh) an engine
 // may compile, so that takes longer.

@@ -299,9 +299,9 @@ type Drain struct {
 
 // Drained answers a Drain.
 type Drained struct {
-	Leaving []string `json:"leaving"`         // ids of those of that name that are still here
-	Others  []string `json:"others"`          // names of all others, for people
-	Error   string   `json:"error,omitempty"` // why nobody was asked to leave
+	Leaving []string `json:"leaving"` // ids of those of that name that are still here
+	Left    []string `json:"left"`    // ids of those that were let go at once
+	Others  []string `json:"others"`  // names of all others, for people
 }
 
 // HeartbeatEvery is how often a replica shows life.

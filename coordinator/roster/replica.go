@@ -14,7 +14,8 @@ type Replica struct {
 	arrival int // order of admission
 	rank    int // in the current or its last round, −1 before any
 	leaving bool
-	ms      float64 // per group, smoothed; 0 = unknown
+	leaveBy time.Time // it cannot wait longer; zero: it can
+	ms      float64   // per group, smoothed; 0 = unknown
 
 	steps int       // that it applied as a member
 	since time.Time // its first round; zero before
@@ -67,6 +68,12 @@ func (r *Replica) Leave() bool {
 	r.leaving = true
 	return first
 }
+
+// LeaveBy notes until when a leaver can wait for a commit.
+func (r *Replica) LeaveBy(by time.Time) { r.leaveBy = by }
+
+// LeavesBy is until when; zero: as long as it takes.
+func (r *Replica) LeavesBy() time.Time { return r.leaveBy }
 
 // Leaving says whether it asked to leave.
 func (r *Replica) Leaving() bool { return r.leaving }

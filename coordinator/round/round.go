@@ -83,6 +83,9 @@ func (r *Round) Groups(m *roster.Replica) []int { return r.plan.Deal[m.Rank()] }
 // Step is the step to be committed next.
 func (r *Round) Step() int64 { return r.step }
 
+// Since is when its last step was published, or when it began.
+func (r *Round) Since() time.Time { return r.since }
+
 // Steps is how many it has committed.
 func (r *Round) Steps() int { return r.steps }
 
