@@ -43,6 +43,7 @@ var rooms = map[string][]string{
 	"coordinator/wal":             {},
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
+	"coordinator/bustest":         {"coordinator", "coordinator/protocol", "replica"},                                         // serves tests
 	"coordinator/clustertest":     {"coordinator", "coordinator/...", "replica", "replica/...", "allreduce/...", "model/..."}, // serves tests: whole clusters on virtual time
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
 	"coordinator/protocol/audit":  {"coordinator/protocol", "coordinator/protocol/config"},

@@ -125,6 +125,7 @@ func troubles() []trouble {
 			c.later(c.between(0, 20*time.Second), func() { c.w.Slow(a, b, 0) })
 		}},
 		{"slow uplink", 1, func(c *Chance) { c.w.Uplink(c.anybody(), c.between(0, 3*time.Second)) }},
+		{"damaged upload", 1, func(c *Chance) { c.w.DamageUpload(c.anybody()) }},
 		{"disk stall", 2, func(c *Chance) { c.w.StallDisk(c.until(c.between(0, 30*time.Second))) }},
 		{"disk full", 1, func(c *Chance) { c.w.FillDisk(c.until(c.between(0, 30*time.Second))) }},
 		{"failing member", 1, func(c *Chance) {
@@ -178,8 +179,10 @@ func (c *Chance) calm() {
 	w.mu.Lock()
 	w.cfg.Plan = nil
 	clear(w.links.cut)
+	clear(w.links.away)
 	clear(w.links.slow)
 	clear(w.links.uplinks)
+	clear(w.links.flips)
 	w.lateEnds = 0
 	w.mu.Unlock()
 	w.linksChanged()

@@ -14,6 +14,7 @@ import (
 var (
 	seeds = flag.Uint64("clustertest.seeds", 0, "how many random histories; 0: 150, with MOCHI_LONG 10000")
 	first = flag.Uint64("clustertest.seed", 1, "the first of them")
+	most  = flag.Int("clustertest.most", 10, "so many that fail are enough")
 	trace = flag.String("clustertest.trace", "", "FILE for the whole trace of the last one")
 )
 
@@ -32,7 +33,7 @@ func TestChance(t *testing.T) {
 	}
 	failed := 0
 	var took time.Duration
-	for seed := *first; seed < *first+n && failed < 10; seed++ {
+	for seed := *first; seed < *first+n && failed < *most; seed++ {
 		lines := 60
 		if *trace != "" {
 			lines = 1 << 20

@@ -33,7 +33,15 @@ type checks struct {
 	again    []int64            // steps that one applied more than once
 	expected []string           // ends with an error that the history foresees, by host
 	evil     map[string]bool
-	failing  bool // the job may end as failed
+	held     map[*Process]held // what each said last that it holds
+	rounds   map[int64]string  // members of every round that was announced, by its number
+	failing  bool              // the job may end as failed
+}
+
+// held is what a replica holds.
+type held struct {
+	step   int64
+	shards []string // digests, "" where it has none
 }
 
 // at is what the unbroken run has after a step, nil when that is not known. The
@@ -81,6 +89,13 @@ func (w *World) checkSent(to string, m protocol.Message) {
 	if c := m.Commit; c != nil && c.Step > w.disk.head() {
 		w.violatedLocked("commit %d is published to %s before it is in the log (%d)", c.Step, to, w.disk.head())
 	}
+	if r := m.Round; r != nil {
+		members := fmt.Sprint(r.Step, r.Members)
+		if was, known := w.check.rounds[r.Round]; known && was != members {
+			w.violatedLocked("round %d has two memberships: %s and %s", r.Round, was, members)
+		}
+		w.check.rounds[r.Round] = members
+	}
 	if s := m.Stop; s != nil && s.Failed && !w.check.failing {
 		w.violatedLocked("the job ends as failed: %s", s.Reason)
 	}
@@ -108,6 +123,7 @@ func (w *World) checkSaid(p *Process, m protocol.Message) {
 }
 
 func (w *World) checkHeld(p *Process, step int64, state string, shards []string) {
+	w.check.held[p] = held{step, shards}
 	t := w.at(step)
 	if t == nil {
 		w.violatedLocked("%s holds step %d of a job of %d", p.name, step, w.cfg.Steps)
@@ -168,7 +184,64 @@ func (o observer) Event(e event.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check.events = append(w.check.events, e)
+	if back, ok := e.(event.RolledBack); ok {
+		w.checkRolledBack(back)
+	}
 	w.note(o.p, fmt.Sprintf("  %s %+v", e.EventName(), e), 0)
+}
+
+// How long a replica must have been away before steps that it holds may be run
+// again: one that holds all of the state, as long as it takes to be found silent
+// and a moment; one that holds a part of the queue, longer, since the others are
+// useless without it.
+const (
+	patienceForAll   = 7 * time.Second
+	patienceForParts = 25 * time.Second
+)
+
+// checkRolledBack looks whether replicas that live, and were not away for long,
+// hold between them what the job has just given up. The lock is held.
+func (w *World) checkRolledBack(e event.RolledBack) {
+	var parts []bool
+	var who []string
+	for _, p := range w.processes {
+		h, known := w.check.held[p]
+		if p.dead || p.client == nil || !known || h.step != e.From || p.sick() {
+			continue
+		}
+		limit := patienceForAll
+		if slices.Contains(h.shards, "") {
+			limit = patienceForParts
+		}
+		if w.away(p) > limit {
+			continue
+		}
+		who = append(who, p.name)
+		parts = slices.Grow(parts, len(h.shards))[:max(len(parts), len(h.shards))]
+		for v, digest := range h.shards {
+			parts[v] = parts[v] || digest != ""
+		}
+	}
+	if len(who) > 0 && !slices.Contains(parts, false) {
+		w.violatedLocked("the job went back from step %d to %s, although %v hold what was given up", e.From, e.Source, who)
+	}
+}
+
+// sick says whether the engine does not work. The lock is held.
+func (p *Process) sick() bool {
+	return p.engine != nil && (p.engine.Fail != nil || p.engine.Hang != "")
+}
+
+// away is for how long the coordinator has not heard of a replica because it was
+// suspended or the way was cut, a moment more than that. The lock is held.
+func (w *World) away(p *Process) time.Duration {
+	const moment = 3 * time.Second
+	for _, since := range []struct{ from, to time.Duration }{w.links.away[p.name], {p.pausedFrom, p.pausedTo}} {
+		if since.from > 0 && w.now() < since.to+moment {
+			return w.now() - since.from
+		}
+	}
+	return 0
 }
 
 // Events are those of a name so far.

@@ -169,7 +169,7 @@ func (w *World) suspend(p *Process, d time.Duration) {
 	}
 	w.note(p, "stands still", int64(d))
 	stopped := make(chan struct{})
-	p.paused = stopped
+	p.paused, p.pausedFrom, p.pausedTo = stopped, w.now(), w.now()+d
 	after(0, w.linksChanged)
 	after(d, func() {
 		w.mu.Lock()

@@ -160,6 +160,13 @@ func histories() []history {
 			w.Stop()
 			w.Stopped(10 * time.Minute)
 		}},
+		{"a checkpoint is not the state that was voted for", clustertest.Config{Steps: 20}, func(w *clustertest.World) {
+			start(w, "a", "b")
+			w.Reaches(3, time.Minute)
+			w.DamageUpload("a")
+			w.DamageUpload("b")
+			w.Ends(5 * time.Minute)
+		}},
 		{"the disk stands still for ten seconds", clustertest.Config{Steps: 30}, func(w *clustertest.World) {
 			start(w, "a", "b")
 			w.Reaches(5, time.Minute)

