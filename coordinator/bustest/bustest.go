@@ -59,6 +59,7 @@ func Cases() []Case {
 		{"a checkpoint arrives as it was sent", upload},
 		{"a checkpoint that cannot be stored is the sender's error", refused},
 		{"a checkpoint is read as it is stored", download},
+		{"checkpoints are stored one at a time", oneAtATime},
 		{"an upload survives the coordinator", uploadAgain},
 	}
 }
@@ -71,13 +72,28 @@ type Store struct {
 	Fail  error             // what Save answers
 	Files map[string][]byte // what Open finds
 
-	mu    sync.Mutex
-	saved map[int64][]byte
+	mu     sync.Mutex
+	saved  map[int64][]byte
+	saving int           // Saves that have not returned
+	most   int           // of those at a time
+	hold   chan struct{} // Save waits for it after it has read all; nil: it does not
 }
 
 // Save reads a checkpoint to its end.
 func (s *Store) Save(_ context.Context, _ string, step int64, r io.Reader) error {
+	s.mu.Lock()
+	s.saving++
+	s.most = max(s.most, s.saving)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.saving--
+		s.mu.Unlock()
+	}()
 	data, err := io.ReadAll(r)
+	if s.hold != nil {
+		<-s.hold
+	}
 	if err == nil {
 		err = s.Fail
 	}
@@ -424,6 +440,47 @@ func download(f Fixture) error {
 	}
 	if _, err := link.Download(context.Background(), "another"); err == nil || !strings.Contains(err.Error(), "no checkpoint another") {
 		return fmt.Errorf("a checkpoint that is not there: %w", err)
+	}
+	return nil
+}
+
+// oneAtATime sends a second checkpoint while the first is being written.
+func oneAtATime(f Fixture) error {
+	s := &Store{hold: make(chan struct{})}
+	bus, first, err := pair(f, s, "a")
+	if err != nil {
+		return err
+	}
+	second, err := f.Connect("b")
+	if err == nil {
+		err = meet(bus, second, "b")
+	}
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 2)
+	go func() { done <- first.Upload(context.Background(), 1, state(5000)) }()
+	wait := time.NewTimer(500 * time.Millisecond)
+	<-wait.C
+	go func() { done <- second.Upload(context.Background(), 2, state(6000)) }()
+	wait.Reset(500 * time.Millisecond)
+	<-wait.C
+	close(s.hold)
+	for range 2 {
+		select {
+		case <-done: // whether the first was given up for the second is the bus's choice
+		case <-time.After(patience):
+			return errors.New("an upload does not end")
+		}
+	}
+	s.mu.Lock()
+	most := s.most
+	s.mu.Unlock()
+	switch {
+	case most != 1:
+		return fmt.Errorf("%d checkpoints were stored at a time", most)
+	case !bytes.Equal(s.Saved(2), state(6000)):
+		return errors.New("the second checkpoint was not stored")
 	}
 	return nil
 }

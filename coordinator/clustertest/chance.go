@@ -168,7 +168,7 @@ func (c *Chance) Play(w *World) {
 		w.Log("trouble: %s", t.name)
 		t.make(c)
 	}
-	w.Sleep(c.quiet - w.now())
+	w.Sleep(c.quiet - w.now() + time.Millisecond) // when what lasted until then has ended
 	c.calm()
 }
 
@@ -202,7 +202,8 @@ func (c *Chance) calm() {
 	if w.Unfinished() {
 		// A disk that stood still, a member that was left out for a while: the
 		// longest of the waits after which all is as before.
-		w.Commits(1, 3*time.Minute)
+		next := w.Committed() + 1
+		w.Must(3*time.Minute, "another step", func() bool { return w.Committed() >= next || !w.Unfinished() })
 	}
 	w.Must(time.Hour, "the end of the job", func() bool { return !w.Unfinished() })
 	over := func() bool { return w.Of(Coordinator) == nil && (c.Orphans || len(w.Replicas()) == 0) }

@@ -33,9 +33,10 @@ type checks struct {
 	again    []int64            // steps that one applied more than once
 	expected []string           // ends with an error that the history foresees, by host
 	evil     map[string]bool
-	held     map[*Process]held // what each said last that it holds
-	rounds   map[int64]string  // members of every round that was announced, by its number
-	failing  bool              // the job may end as failed
+	held     map[*Process]held        // what each said last that it holds
+	lost     map[string]time.Duration // since when the coordinator has given up a replica, by id
+	rounds   map[int64]string         // members of every round that was announced, by its number
+	failing  bool                     // the job may end as failed
 }
 
 // held is what a replica holds.
@@ -109,6 +110,7 @@ func (w *World) checkSaid(p *Process, m protocol.Message) {
 	switch {
 	case m.Hello != nil:
 		w.check.hellos[p.name]++
+		delete(w.check.lost, p.id)
 		if s := m.Hello.State; s != nil {
 			w.checkHeld(p, s.Step, s.Digest, s.Shards)
 		}
@@ -184,16 +186,19 @@ func (o observer) Event(e event.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check.events = append(w.check.events, e)
-	if back, ok := e.(event.RolledBack); ok {
-		w.checkRolledBack(back)
+	switch e := e.(type) {
+	case event.Lost:
+		w.check.lost[e.ID] = w.now()
+	case event.RolledBack:
+		w.checkRolledBack(e)
 	}
 	w.note(o.p, fmt.Sprintf("  %s %+v", e.EventName(), e), 0)
 }
 
-// How long a replica must have been away before steps that it holds may be run
-// again: one that holds all of the state, as long as it takes to be found silent
-// and a moment; one that holds a part of the queue, longer, since the others are
-// useless without it.
+// How long replicas must have been away before steps that they hold may be run
+// again: as long as it takes to be found silent and a moment; where some of them
+// are here and hold a part of the queue, longer, since it is useless without the
+// others'.
 const (
 	patienceForAll   = 7 * time.Second
 	patienceForParts = 25 * time.Second
@@ -202,27 +207,31 @@ const (
 // checkRolledBack looks whether replicas that live, and were not away for long,
 // hold between them what the job has just given up. The lock is held.
 func (w *World) checkRolledBack(e event.RolledBack) {
+	var holders []*Process
+	limit := patienceForAll
+	for p, h := range w.check.held {
+		if !p.dead && h.step == e.From && !p.sick() {
+			holders = append(holders, p)
+			if slices.Contains(h.shards, "") && w.away(p) == 0 {
+				limit = patienceForParts
+			}
+		}
+	}
 	var parts []bool
 	var who []string
-	for _, p := range w.processes {
-		h, known := w.check.held[p]
-		if p.dead || p.client == nil || !known || h.step != e.From || p.sick() {
-			continue
-		}
-		limit := patienceForAll
-		if slices.Contains(h.shards, "") {
-			limit = patienceForParts
-		}
+	for _, p := range holders {
 		if w.away(p) > limit {
 			continue
 		}
 		who = append(who, p.name)
-		parts = slices.Grow(parts, len(h.shards))[:max(len(parts), len(h.shards))]
-		for v, digest := range h.shards {
+		shards := w.check.held[p].shards
+		parts = slices.Grow(parts, len(shards))[:max(len(parts), len(shards))]
+		for v, digest := range shards {
 			parts[v] = parts[v] || digest != ""
 		}
 	}
 	if len(who) > 0 && !slices.Contains(parts, false) {
+		slices.Sort(who)
 		w.violatedLocked("the job went back from step %d to %s, although %v hold what was given up", e.From, e.Source, who)
 	}
 }
@@ -232,14 +241,18 @@ func (p *Process) sick() bool {
 	return p.engine != nil && (p.engine.Fail != nil || p.engine.Hang != "")
 }
 
-// away is for how long the coordinator has not heard of a replica because it was
-// suspended or the way was cut, a moment more than that. The lock is held.
+// away is for how long a replica has not heard the coordinator, or not answered
+// it: since it was suspended or the way was cut, until a moment after, or since it
+// was given up, until it says Hello. The lock is held.
 func (w *World) away(p *Process) time.Duration {
 	const moment = 3 * time.Second
 	for _, since := range []struct{ from, to time.Duration }{w.links.away[p.name], {p.pausedFrom, p.pausedTo}} {
 		if since.from > 0 && w.now() < since.to+moment {
 			return w.now() - since.from
 		}
+	}
+	if since, lost := w.check.lost[p.id]; lost {
+		return w.now() - since
 	}
 	return 0
 }

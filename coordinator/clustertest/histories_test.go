@@ -225,6 +225,24 @@ func histories() []history {
 			w.Never("rolled back", "shards lost")
 			w.Ends(time.Hour)
 		}},
+		{"a member is in a step with one that hangs, and the coordinator was away", clustertest.Config{Steps: 30}, func(w *clustertest.World) {
+			start(w, "a", "b")
+			w.Reaches(5, time.Minute)
+			w.ExpectEnd("b")
+			w.Tune("b", func(e *clustertest.Engine) { e.Hang = "query" })
+			w.Sleep(time.Second)
+			w.Pause(clustertest.Coordinator, 6*time.Second)
+			w.Partition(clustertest.Coordinator, "a")
+			w.Partition(clustertest.Coordinator, "b")
+			w.Sleep(15 * time.Second)
+			w.Rejoin(clustertest.Coordinator, "a")
+			w.Rejoin(clustertest.Coordinator, "b")
+			w.Start("c", clustertest.Engine{})
+			w.Commits(3, 2*time.Minute)
+			w.NothingAgain()
+			w.Crash("b")
+			w.Ends(time.Minute)
+		}},
 		{"a replica sleeps through the end of the job", clustertest.Config{Steps: 10}, func(w *clustertest.World) {
 			start(w, "a", "b", "c")
 			w.Reaches(3, time.Minute)

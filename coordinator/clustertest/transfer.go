@@ -73,7 +73,7 @@ func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 			continue
 		}
 		moved = w.now()
-		if _, err := in.pipe.Write(state[sent*len(state)/pieces : (sent+1)*len(state)/pieces]); err != nil {
+		if err := in.take(ctx, c.p, state[sent*len(state)/pieces:(sent+1)*len(state)/pieces]); err != nil {
 			return err
 		}
 		if sent++; sent < pieces {
@@ -93,10 +93,21 @@ func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 	}
 }
 
+// take hands a piece on, at the speed of who reads it.
+func (u *upload) take(ctx context.Context, p *Process, piece []byte) error {
+	for _, end := range []context.Context{ctx, p.ctx} {
+		stop := context.AfterFunc(end, func() { u.pipe.CloseWithError(context.Canceled) })
+		defer stop()
+	}
+	_, err := u.pipe.Write(piece)
+	return err
+}
+
 // begin starts an upload in place of the one before. The lock is held.
 func (s *server) begin(from string, step int64) *upload {
-	if old := s.saving; old != nil {
-		old.pipe.CloseWithError(errSuperseded)
+	before := s.saving
+	if before != nil {
+		before.pipe.CloseWithError(errSuperseded)
 	}
 	in, out := io.Pipe()
 	u := &upload{server: s, pipe: out, done: make(chan struct{})}
@@ -104,6 +115,9 @@ func (s *server) begin(from string, step int64) *upload {
 	stop := context.AfterFunc(s.p.ctx, func() { out.CloseWithError(errDead) })
 	go func() {
 		defer stop()
+		if before != nil {
+			<-before.done // one at a time works on the folder
+		}
 		err := s.save(s.p.ctx, from, step, in)
 		in.CloseWithError(errors.Join(errors.New("the checkpoint was not stored"), err))
 		s.p.w.mu.Lock()
