@@ -27,8 +27,8 @@
 // What holds always is checked without being asked for: the log is that of an
 // unbroken run with one replica, and so are the states that replicas report and
 // the checkpoints that are stored, to the bit; nothing is published before it is
-// in the log; each step is recorded once, in order; checkpoints do not go back;
-// nobody panics, the job does not end as failed and no process with an error
+// in the log; each step is recorded once, in order; no round has two memberships;
+// a state that replicas hold is not given up; nobody panics, the job does not end as failed and no process with an error
 // unless the history expects it (ExpectEnd, ExpectFailure).
 //
 // # What is real and what is not
