@@ -196,11 +196,11 @@ func (o observer) Event(e event.Event) {
 }
 
 // How long replicas must have been away before steps that they hold may be run
-// again: as long as it takes to be found silent and a moment; where some of them
+// again: the grace time, by which a coordinator that was started anew waits; where some of them
 // are here and hold a part of the queue, longer, since it is useless without the
 // others'.
 const (
-	patienceForAll   = 7 * time.Second
+	patienceForAll   = 2900 * time.Millisecond
 	patienceForParts = 25 * time.Second
 )
 
