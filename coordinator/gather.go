@@ -199,6 +199,9 @@ func (c *Core) begin(candidates, holders []*roster.Replica, save bool) {
 	c.do(Reserve{r.Number()})
 	c.roster.NewRanks(members)
 	for _, m := range members {
+		if _, ever := m.Lived(c.now); !ever && len(holders) > 0 {
+			c.patience.JoinsBegin(c.now)
+		}
 		m.Enters(c.now)
 	}
 	msg := c.announcement(r, holders, save)
@@ -268,9 +271,9 @@ func (c *Core) boundary(r *round.Round) string {
 	if i := slices.IndexFunc(members, (*roster.Replica).Leaving); i >= 0 {
 		return members[i].String() + " leaves"
 	}
-	for _, m := range c.roster.Ready() {
-		if _, _, held := c.heldBack(m); !held && !r.Has(m) && !c.bringsParts(m) && len(members) < c.maxMembers() {
-			return m.String() + " joins"
+	if len(members) < c.maxMembers() {
+		if why := c.newcomers(r); why != "" {
+			return why
 		}
 	}
 	if !c.patience.MayRebalance(r.Steps()) || len(members) != r.World() {
@@ -285,6 +288,24 @@ func (c *Core) boundary(r *round.Round) string {
 		return fmt.Sprintf("rebalance: %.0f ms a step instead of %.0f", then, now)
 	}
 	return ""
+}
+
+// newcomers says who joins after the next commit: all that wait for that, once
+// no more come; "" when nobody does.
+func (c *Core) newcomers(r *round.Round) string {
+	waiting := slices.DeleteFunc(c.roster.Ready(), func(m *roster.Replica) bool {
+		_, _, held := c.heldBack(m)
+		return held || r.Has(m) || c.bringsParts(m)
+	})
+	if len(waiting) == 0 {
+		return ""
+	}
+	byArrival := func(a, b *roster.Replica) int { return a.Said().Compare(b.Said()) }
+	first, last := slices.MinFunc(waiting, byArrival).Said(), slices.MaxFunc(waiting, byArrival).Said()
+	if !c.patience.MayJoin(c.now, first, last) {
+		return ""
+	}
+	return waiting[0].String() + " joins"
 }
 
 // endRound drops the round in hand and lets its leavers go.

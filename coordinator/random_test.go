@@ -41,7 +41,7 @@ import (
 func TestRandomHistories(t *testing.T) {
 	histories := 150
 	if testing.Short() {
-		histories = 40
+		histories = 80
 	}
 	var total totals
 	for seed := range histories {
@@ -195,7 +195,7 @@ func (w *world) boot() {
 		LR:         func(float64) float64 { return 0.1 },
 		Checkpoint: w.checkpoint,
 		Round:      w.lastRound,
-		Limits:     Limits{RebalanceMin: 6, Step: time.Duration(w.seed%2) * 20 * time.Second},
+		Limits:     Limits{RebalanceMin: 6, Step: time.Duration(w.seed%2) * 20 * time.Second, Joins: time.Duration(w.seed%3) - 1},
 	}
 	for _, c := range w.log {
 		if w.checkpoint == nil || c.Step > w.checkpoint.Step {

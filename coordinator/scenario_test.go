@@ -96,7 +96,8 @@ func newScenario(t *testing.T) *scenario {
 			Training: config.Job{
 				Batch: 4, BNGroup: 1, Queue: 10, Pairs: "shard", Epochs: 2, Steps: 1000, Momentum: 0.99, MinReplicas: 1,
 			},
-			LR: func(epoch float64) float64 { return 0.1 / (math.Floor(epoch) + 1) }, // constant inside an epoch
+			Limits: Limits{Joins: -1},                                                    // whoever comes joins at once
+			LR:     func(epoch float64) float64 { return 0.1 / (math.Floor(epoch) + 1) }, // constant inside an epoch
 		},
 	}
 }
@@ -321,6 +322,9 @@ func (s *scenario) job() {
 		s.cfg.Head = &s.cfg.Tail[n-1]
 	}
 	s.cfg.Limits.RebalanceMin = int(s.num("rebalance", 0))
+	if s.cfg.Limits.Joins = time.Duration(s.num("joins", -1)); s.cfg.Limits.Joins > 0 {
+		s.cfg.Limits.Joins *= time.Second
+	}
 	s.cfg.Limits.GiveUp = time.Duration(s.num("give-up", 0)) * time.Second
 	if s.num("cold", 0) > 0 {
 		s.cfg.Limits.Grace = -1

@@ -107,6 +107,9 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	}
 	c.latest = r.Measure(out, replayed, c.now)
 	c.patience.Stepped(time.Duration(c.latest.StepMS * float64(time.Millisecond)))
+	if r.Steps() == 0 {
+		c.patience.JoinsEnd(c.now)
+	}
 	r.Publish(c.latest, c.now)
 	for _, m := range r.Members() {
 		m.Moves(c.now)

@@ -191,6 +191,13 @@ func (c *client) Send(ctx context.Context, m protocol.Message) error {
 
 func (c *conn) send(data []byte) { c.up.put(func() { c.deliverUp(data) }) }
 
+// Connected implements replica.Presence.
+func (c *client) Connected() bool {
+	c.p.w.mu.Lock()
+	defer c.p.w.mu.Unlock()
+	return c.conn != nil
+}
+
 func (c *client) Messages() <-chan protocol.Message { return c.messages.out }
 
 // connect makes a client, which connects and reconnects until its process ends.

@@ -16,9 +16,7 @@ var knownOpen = map[string]bool{
 	"the disk stands still for ten seconds":                                           true,
 	"the disk stands still for five minutes":                                          true,
 	"the disk is full for a while":                                                    true,
-	"a replica sleeps through the end of the job":                                     true,
 	"the end of an old connection is noticed late":                                    true,
-	"ten replicas join one after another":                                             true,
 }
 
 // openFaults are faults at a point, "host what kind", in TestExhaustive.
@@ -37,4 +35,4 @@ var openFaults = map[string]bool{
 var openTroubles = []string{"disk stall", "disk full", "damaged upload", "hanging member"}
 
 // orphans: replicas that do not hear of the end stay for ever.
-const orphans = true
+const orphans = false

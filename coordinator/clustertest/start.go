@@ -78,7 +78,8 @@ func (w *World) Start(name string, e Engine) *Process {
 	r := replica.New(replica.Config{
 		ID: p.id, Name: name, Binary: "b",
 		Engine: p.openEngine, Info: fakeInfo(), Data: (*data.Set)(set), Link: c, Ring: p.openRing,
-		Network: tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
+		Orphaned: 30 * time.Minute,
+		Network:  tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
 	})
 	p.leave = func(reason string) { r.Leave(reason, 0) }
 	p.run(func(ctx context.Context) error {

@@ -8,6 +8,7 @@ type Limits struct {
 	Parts        time.Duration // the same while those that are here hold a part of it, or as long as running it again would take; default 30 s
 	Callers      time.Duration // for replicas that speak and have not introduced themselves yet: they are in a long step; default 10 min
 	Settle       time.Duration // after the last Hello before a restarted coordinator begins its first round; default 500 ms
+	Joins        time.Duration // after the last replica that came before a round ends for newcomers; default 1 s, negative: at once, always
 	Silent       time.Duration // without any message: lost; default 5 s
 	SilentHinted time.Duration // the same for a replica that others call dead; default 3 s
 	Stuck        time.Duration // a member waiting for a message that was lost; default 10 s
@@ -24,7 +25,7 @@ type Limits struct {
 // DefaultLimits are the defaults named at each field.
 func DefaultLimits() Limits {
 	return Limits{
-		Grace: 3 * time.Second, Parts: 30 * time.Second, Callers: 10 * time.Minute, Settle: 500 * time.Millisecond,
+		Grace: 3 * time.Second, Parts: 30 * time.Second, Callers: 10 * time.Minute, Settle: 500 * time.Millisecond, Joins: time.Second,
 		Silent: 5 * time.Second, SilentHinted: 3 * time.Second, Stuck: 10 * time.Second,
 		Upload: 60 * time.Second, Backoff: 100 * time.Millisecond,
 		Failures: 8, Mismatches: 3, Rebalance: 0.15, RebalanceMin: 20,
@@ -38,6 +39,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.Parts, d.Parts)
 	orDefault(&l.Callers, d.Callers)
 	orDefault(&l.Settle, d.Settle)
+	orDefault(&l.Joins, d.Joins)
 	orDefault(&l.Silent, d.Silent)
 	orDefault(&l.SilentHinted, d.SilentHinted)
 	orDefault(&l.Stuck, d.Stuck)

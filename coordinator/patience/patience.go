@@ -42,7 +42,8 @@ type Patience struct {
 	alike      int // rounds in a row that failed with that trouble
 	mismatches int // of digests, in a row
 
-	pace pace // of the last steps
+	pace  pace // of the last steps
+	joins joins
 }
 
 // New is a patience that has not been tried yet. Limits that are zero take

@@ -190,6 +190,35 @@ func TestHangs(t *testing.T) {
 	at(flag, false, 4*time.Second)
 }
 
+// Those that come together join together; who comes a little later waits until
+// the last change has paid off.
+func TestJoins(t *testing.T) {
+	p := patience.New(patience.Limits{Joins: time.Second})
+	if p.MayJoin(after(time.Second-1), start, start) || !p.MayJoin(after(time.Second), start, start) {
+		t.Error("it joins a second after it came")
+	}
+	if p.MayJoin(after(5*time.Second-1), start, after(4500*time.Millisecond)) || !p.MayJoin(after(5*time.Second), start, after(4500*time.Millisecond)) {
+		t.Error("the first waits no longer than five seconds for others")
+	}
+	for range 20 {
+		p.Stepped(2 * time.Second)
+	}
+	p.JoinsBegin(start)
+	p.JoinsEnd(after(5 * time.Second)) // three more than a step
+	p.JoinsEnd(after(9 * time.Second)) // of a round without newcomers
+	if p.MayJoin(after(65*time.Second-1), start, start) || !p.MayJoin(after(65*time.Second), start, start) {
+		t.Error("not twenty times as long after it")
+	}
+	p.JoinsBegin(start)
+	p.JoinsEnd(after(time.Hour))
+	if p.MayJoin(after(70*time.Minute-1), start, start) || !p.MayJoin(after(70*time.Minute), start, start) {
+		t.Error("however long the change took, ten minutes are enough")
+	}
+	if always := patience.New(patience.Limits{Joins: -1}); !always.MayJoin(start, start, start) {
+		t.Error("a negative limit is none")
+	}
+}
+
 // A restarted coordinator waits until replicas cease to come, but not for ever.
 func TestReturning(t *testing.T) {
 	p := patience.New(patience.Limits{})
