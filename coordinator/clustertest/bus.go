@@ -191,14 +191,18 @@ func (c *client) Send(ctx context.Context, m protocol.Message) error {
 
 func (c *conn) send(data []byte) { c.up.put(func() { c.deliverUp(data) }) }
 
-// Connected implements replica.Presence.
+func (c *client) Messages() <-chan protocol.Message { return c.messages.out }
+
+// Connected says whether there is a connection. It is asked for now and then, so
+// that a replica that is suspended stands still here.
 func (c *client) Connected() bool {
+	if c.p.gate() != nil {
+		return false
+	}
 	c.p.w.mu.Lock()
 	defer c.p.w.mu.Unlock()
 	return c.conn != nil
 }
-
-func (c *client) Messages() <-chan protocol.Message { return c.messages.out }
 
 // connect makes a client, which connects and reconnects until its process ends.
 // The lock is held.

@@ -14,7 +14,6 @@ import (
 // random moments and points, then none. What must hold afterwards stands in
 // Play.
 type Chance struct {
-	Orphans bool     // replicas that do not hear of the end may stay for ever
 	Without []string // kinds of trouble that do not happen, by name
 
 	w     *World
@@ -206,8 +205,7 @@ func (c *Chance) calm() {
 		w.Must(3*time.Minute, "another step", func() bool { return w.Committed() >= next || !w.Unfinished() })
 	}
 	w.Must(time.Hour, "the end of the job", func() bool { return !w.Unfinished() })
-	over := func() bool { return w.Of(Coordinator) == nil && (c.Orphans || len(w.Replicas()) == 0) }
-	w.Must(2*time.Hour, "the end of every process", over)
+	w.Must(2*time.Hour, "the end of every process", func() bool { return w.Of(Coordinator) == nil && len(w.Replicas()) == 0 })
 	w.Done()
 }
 

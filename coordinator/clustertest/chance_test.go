@@ -39,7 +39,7 @@ func TestChance(t *testing.T) {
 			lines = 1 << 20
 		}
 		play := func() clustertest.Result {
-			c := &clustertest.Chance{Without: openTroubles, Orphans: orphans}
+			c := &clustertest.Chance{Without: openTroubles}
 			return clustertest.Simulate(t, clustertest.ChanceConfig(seed), lines, c.Play)
 		}
 		r := play()

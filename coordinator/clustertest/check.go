@@ -314,8 +314,8 @@ func (w *World) ExpectFailure() {
 func (w *World) checkEnd(p *Process, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if errors.Is(err, replica.ErrOrphaned) && len(w.running(Coordinator)) == 0 {
-		return
+	if errors.Is(err, replica.ErrOrphaned) && (w.server == nil || w.away(p) > 0) {
+		return // nobody was there
 	}
 	if err != nil && !w.check.failing && !slices.Contains(w.check.expected, p.name) && !errors.Is(err, errDead) {
 		w.violatedLocked("%s ends: %v", p.name, err)

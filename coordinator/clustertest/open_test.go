@@ -33,6 +33,3 @@ var openFaults = map[string]bool{
 
 // openTroubles are kinds of trouble that the program does not survive yet.
 var openTroubles = []string{"disk stall", "disk full", "damaged upload", "hanging member"}
-
-// orphans: replicas that do not hear of the end stay for ever.
-const orphans = false

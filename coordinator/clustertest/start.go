@@ -24,6 +24,9 @@ type Engine struct {
 	Evil  bool          // from now on gradients have a wrong bit
 }
 
+// orphaned is for how long a replica does without a coordinator, as is usual.
+const orphaned = 30 * time.Minute
+
 // StartCoordinator starts a coordinator on its host. change may change what it
 // is given; nil: nothing.
 func (w *World) StartCoordinator(change func(*coordinator.Config)) *Process {
@@ -77,9 +80,8 @@ func (w *World) Start(name string, e Engine) *Process {
 	set.Info = dataInfo()
 	r := replica.New(replica.Config{
 		ID: p.id, Name: name, Binary: "b",
-		Engine: p.openEngine, Info: fakeInfo(), Data: (*data.Set)(set), Link: c, Ring: p.openRing,
-		Orphaned: 30 * time.Minute,
-		Network:  tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
+		Engine: p.openEngine, Info: fakeInfo(), Data: (*data.Set)(set), Link: c, Ring: p.openRing, Orphaned: orphaned,
+		Network: tiny, Images: func(config.Job) input.Source { return &fakeImages{} },
 	})
 	p.leave = func(reason string) { r.Leave(reason, 0) }
 	p.run(func(ctx context.Context) error {
