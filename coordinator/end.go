@@ -29,13 +29,17 @@ func (c *Core) stored(e Stored) {
 	}
 }
 
-// storeFailed: the job goes on without this checkpoint unless it was to end
-// with it.
+// storeFailed: the job goes on without this checkpoint. One that it was to end
+// with is asked for again, a few times.
 func (c *Core) storeFailed(e StoreFailed) {
 	c.report(event.CheckpointFailed{Step: e.Step, Error: e.Error})
 	switch {
 	case !c.upload.Of(e.Step):
 	case c.course.Finishing():
+		if !c.patience.NotStored(c.now) {
+			c.upload.Lose(c.now)
+			return
+		}
 		reason := fmt.Sprintf("the checkpoint of step %d could not be stored: %s", e.Step, e.Error)
 		if why := c.course.Failing(); why != "" {
 			reason = why + "; besides, " + reason
@@ -86,6 +90,9 @@ func (c *Core) conclude() bool {
 // of the queue only together.
 func (c *Core) findSender() bool {
 	u := &c.upload
+	if c.patience.Pausing(c.now) {
+		return c.wait("pausing before the checkpoint is tried again")
+	}
 	for _, m := range c.roster.All() {
 		if c.holdsAll(m) {
 			u.AskAnother(m.ID(), c.now)
@@ -95,9 +102,6 @@ func (c *Core) findSender() bool {
 	}
 	if !c.patience.Insisting() {
 		return c.unsaved()
-	}
-	if c.patience.Pausing(c.now) {
-		return c.wait("pausing before the checkpoint is tried again")
 	}
 	if holders, _ := c.holders(c.roster.All()); len(holders) > 0 && holders[0].Step() == u.Step() {
 		c.begin(holders, holders, true)

@@ -177,8 +177,12 @@ func (s *Server) load(ctx context.Context) error {
 // save stores a replica's checkpoint; it runs on a goroutine of the bus. The
 // core hears of it before the replica does.
 func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader) error {
-	name, err := s.cfg.Checkpoints.Save(ctx, step, r)
+	upload := &watched{Reader: r}
+	name, err := s.cfg.Checkpoints.Save(ctx, step, upload)
 	var in Input = Stored{Name: name, Step: step}
+	if err != nil && errors.Is(upload.err, protocol.ErrSuperseded) {
+		return upload.err // the one that took its place will be heard of
+	}
 	if err != nil {
 		in = StoreFailed{Step: step, Error: err.Error()}
 	}
@@ -193,4 +197,18 @@ func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader)
 		return fmt.Errorf("store the checkpoint of step %d from %s: %w", step, from, err)
 	}
 	return nil
+}
+
+// watched is a reader that remembers its error.
+type watched struct {
+	io.Reader
+	err error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.Reader.Read(p)
+	if err != nil {
+		w.err = err
+	}
+	return n, err
 }

@@ -21,14 +21,10 @@ var knownOpen = map[string]bool{
 
 // openFaults are faults at a point, "host what kind", in TestExhaustive.
 var openFaults = map[string]bool{
-	"a send applied break":        true,
-	"a update break":              true,
-	"a upload break":              true,
 	"coordinator append slow":     true,
 	"coordinator save data slow":  true,
 	"coordinator save round slow": true,
 	"coordinator store slow":      true,
-	"coordinator store fail":      true,
 }
 
 // openTroubles are kinds of trouble that the program does not survive yet.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"time"
 
+	"mochi/coordinator/protocol"
 	"mochi/replica/checkpoint"
 )
 
@@ -18,8 +19,6 @@ const (
 	pieces       = 8
 	stallTimeout = 60 * time.Second // without progress an upload or a download is given up
 )
-
-var errSuperseded = errors.New("the upload was given up: another one has begun")
 
 // upload is one on its way in.
 type upload struct {
@@ -107,7 +106,7 @@ func (u *upload) take(ctx context.Context, p *Process, piece []byte) error {
 func (s *server) begin(from string, step int64) *upload {
 	before := s.saving
 	if before != nil {
-		before.pipe.CloseWithError(errSuperseded)
+		before.pipe.CloseWithError(protocol.ErrSuperseded)
 	}
 	in, out := io.Pipe()
 	u := &upload{server: s, pipe: out, done: make(chan struct{})}

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+
+	"mochi/coordinator/protocol"
 )
 
 // receiver is the coordinator's side of checkpoint transfers: at most one
@@ -36,8 +38,6 @@ type upload struct {
 	err     error
 	waiting []*nats.Msg // requests to answer when save has returned
 }
-
-var errSuperseded = errors.New("the upload was given up: another one has begun")
 
 // stop aborts an upload in progress and waits for its save to return.
 func (r *receiver) stop() {
@@ -92,7 +92,7 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 			busy := u != nil && !u.done
 			r.mu.Unlock()
 			if busy {
-				return errSuperseded
+				return protocol.ErrSuperseded
 			}
 			r.answer(m, nats.Header{headerWant: {"0"}}, nil) // this coordinator has restarted
 			return nil
@@ -125,7 +125,7 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 // begin starts an upload in place of the one before. r.mu is held.
 func (r *receiver) begin(ctx context.Context, from string, step, size int64) *upload {
 	if old := r.latest; old != nil && !old.done {
-		old.pipe.CloseWithError(errSuperseded)
+		old.pipe.CloseWithError(protocol.ErrSuperseded)
 	}
 	in, out := io.Pipe()
 	u := &upload{from: from, step: step, size: size, pipe: out}

@@ -38,6 +38,7 @@ type Patience struct {
 	nobody  time.Time         // since when there is no replica; zero: there is one
 
 	failures   int // of rounds, in a row
+	unstored   int // times that the last checkpoint could not be stored
 	trouble    string
 	alike      int // rounds in a row that failed with that trouble
 	mismatches int // of digests, in a row
@@ -169,6 +170,18 @@ func (p *Patience) BeginRound() { p.missing, p.retryAt = time.Time{}, time.Time{
 func (p *Patience) StepFailed(now time.Time) {
 	p.failures++
 	p.retryAt = now.Add(min(p.limits.Backoff<<min(p.failures-1, 16), longestPause))
+}
+
+// storeTries is how often the last checkpoint is stored before its errors are
+// believed.
+const storeTries = 4
+
+// NotStored counts a checkpoint that the job was to end with and that could not
+// be stored, and begins a pause. It says whether that is enough.
+func (p *Patience) NotStored(now time.Time) (enough bool) {
+	p.unstored++
+	p.retryAt = now.Add(min(p.limits.Backoff<<min(p.unstored-1, 16), longestPause))
+	return p.unstored >= storeTries
 }
 
 // Insisting says whether it is still worth to try with all that hold the state,

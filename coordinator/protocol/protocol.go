@@ -9,6 +9,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,6 +34,10 @@ func StatusSubject(job string) string { return fmt.Sprintf("mochi.%s.status", jo
 // CheckpointSubject is where the coordinator takes and gives checkpoints,
 // piece by piece, as requests with a reply.
 func CheckpointSubject(job string) string { return fmt.Sprintf("mochi.%s.checkpoint", job) }
+
+// ErrSuperseded is what reading an upload fails with when another one has begun
+// in its place.
+var ErrSuperseded = errors.New("the upload was given up: another one has begun")
 
 // Message is anything that travels; exactly one field is set.
 type Message struct {
