@@ -9,6 +9,8 @@ const (
 	joinsWithin = 5                // times Limits.Joins: after the first, whoever else may come
 	joinShare   = 20               // a change may take one part in so many of the time
 	longestJoin = 10 * time.Minute // between two changes
+	cheapJoin   = time.Second      // a change that takes less may follow at once
+	joinSteps   = 10               // … and nobody is waited for longer than so many steps take
 )
 
 // joins is the last change of members that newcomers made.
@@ -32,13 +34,17 @@ func (p *Patience) JoinsEnd(now time.Time) {
 }
 
 // MayJoin says whether a round should end for newcomers, of which the first said
-// that it is ready then, and the last then: nobody has come for Limits.Joins (or
-// the first has waited for five times that), and the last change is twenty times
-// as long ago as it took.
+// that it is ready then, and the last then: nobody has come for Limits.Joins, or
+// ten steps if that is shorter (or the first has waited for five times that), and
+// the last change, if it took a second or more, is twenty times as long ago as it
+// took.
 func (p *Patience) MayJoin(now, first, last time.Time) bool {
 	if p.limits.Joins < 0 {
 		return true
 	}
-	settled := now.Sub(last) >= p.limits.Joins || now.Sub(first) >= joinsWithin*p.limits.Joins
-	return settled && now.Sub(p.joins.ended) >= min(joinShare*p.joins.cost, longestJoin)
+	if p.joins.cost >= cheapJoin && now.Sub(p.joins.ended) < min(joinShare*p.joins.cost, longestJoin) {
+		return false
+	}
+	settle := min(p.limits.Joins, joinSteps*p.pace.mean())
+	return now.Sub(last) >= settle || now.Sub(first) >= joinsWithin*settle
 }

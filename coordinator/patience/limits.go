@@ -8,7 +8,7 @@ type Limits struct {
 	Parts        time.Duration // the same while those that are here hold a part of it, or as long as running it again would take; default 30 s
 	Callers      time.Duration // for replicas that speak and have not introduced themselves yet: they are in a long step; default 10 min
 	Settle       time.Duration // after the last Hello before a restarted coordinator begins its first round; default 500 ms
-	Joins        time.Duration // after the last replica that came before a round ends for newcomers; default 1 s, negative: at once, always
+	Joins        time.Duration // after the last replica that came, and at most ten steps, before a round ends for newcomers; default 1 s, negative: at once, always
 	Silent       time.Duration // without any message: lost; default 5 s
 	SilentHinted time.Duration // the same for a replica that others call dead; default 3 s
 	Stuck        time.Duration // a member waiting for a message that was lost; default 10 s

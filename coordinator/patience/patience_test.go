@@ -194,14 +194,25 @@ func TestHangs(t *testing.T) {
 // the last change has paid off.
 func TestJoins(t *testing.T) {
 	p := patience.New(patience.Limits{Joins: time.Second})
+	for range 20 {
+		p.Stepped(20 * time.Millisecond)
+	}
+	if p.MayJoin(after(200*time.Millisecond-1), start, start) || !p.MayJoin(after(200*time.Millisecond), start, start) {
+		t.Error("ten steps of 20 ms are enough")
+	}
+	for range 20 {
+		p.Stepped(2 * time.Second)
+	}
 	if p.MayJoin(after(time.Second-1), start, start) || !p.MayJoin(after(time.Second), start, start) {
 		t.Error("it joins a second after it came")
 	}
 	if p.MayJoin(after(5*time.Second-1), start, after(4500*time.Millisecond)) || !p.MayJoin(after(5*time.Second), start, after(4500*time.Millisecond)) {
 		t.Error("the first waits no longer than five seconds for others")
 	}
-	for range 20 {
-		p.Stepped(2 * time.Second)
+	p.JoinsBegin(start)
+	p.JoinsEnd(after(2999 * time.Millisecond)) // less than a second more than a step
+	if !p.MayJoin(after(4*time.Second), start, start) {
+		t.Error("a cheap change may be followed at once")
 	}
 	p.JoinsBegin(start)
 	p.JoinsEnd(after(5 * time.Second)) // three more than a step
