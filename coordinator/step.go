@@ -109,6 +109,7 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	c.patience.Stepped(time.Duration(c.latest.StepMS * float64(time.Millisecond)))
 	if r.Steps() == 0 {
 		c.patience.JoinsEnd(c.now)
+		c.noteNumerics(r)
 	}
 	r.Publish(c.latest, c.now)
 	for _, m := range r.Members() {
@@ -119,6 +120,24 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	c.patience.Committed()
 	c.trouble = ""
 	c.sendAgain()
+}
+
+// noteNumerics remembers how the engines of a job round. Members agree on that,
+// but when all have gone others may come that round otherwise: from there on the
+// bits are others than those of a run that nobody left, and that is said.
+func (c *Core) noteNumerics(r *round.Round) {
+	if len(r.Members()) == 0 {
+		return
+	}
+	now := r.Members()[0].Hello().Numerics
+	if now == "" || now == c.data.Numerics {
+		return
+	}
+	if was := c.data.Numerics; was != "" {
+		c.report(event.OtherNumerics{Step: r.Step(), Was: was, Now: now})
+	}
+	c.data.Numerics = now
+	c.do(Remember{c.data})
 }
 
 // evaluated says whether a commit ends an epoch of train samples whose state is

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mochi/coordinator/protocol"
 )
 
 // breakSteps is the length of the jobs that the tests break.
@@ -107,6 +110,22 @@ func (b *broken) events(name string) []eventLine {
 		}
 	}
 	return list
+}
+
+// inState is how many replicas are, as mochi status has it.
+func (b *broken) inState(state string) (n int) {
+	b.Helper()
+	var s protocol.Status
+	out := mochi(b.T, "status", "--join", "nats://"+b.coordinator.address(), "--json")
+	if err := json.Unmarshal([]byte(out), &s); err != nil {
+		b.Fatal(err)
+	}
+	for _, r := range s.Replicas {
+		if r.State == state {
+			n++
+		}
+	}
+	return n
 }
 
 // await polls the run until the coordinator has written what is waited for.

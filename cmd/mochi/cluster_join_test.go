@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -26,9 +27,12 @@ func TestJoining(t *testing.T) {
 			t.Errorf("the refused replica does not say %q:\n%s", want, other.errs.String())
 		}
 	}
+	b.replicas[0].signal(syscall.SIGSTOP) // so that the job does not end before they are ready
 	for _, name := range []string{"r1", "r2", "r3"} {
 		b.join(name)
 	}
+	b.await("three that are ready", func() bool { return b.inState("joining") == 3 })
+	b.replicas[0].signal(syscall.SIGCONT)
 	b.awaitEvents("round", "r3", 1)
 	b.join("spare")
 	b.awaitEvents("replica joined", "spare", 1)

@@ -40,6 +40,19 @@ type DigestMismatch struct {
 // EventName implements Event.
 func (DigestMismatch) EventName() string { return "digest mismatch" }
 
+// OtherNumerics is reported when a job goes on with engines or processors that
+// round otherwise than those that it began with: from this step on its results
+// are others, in the last bits, than those of a run that only had the first.
+type OtherNumerics struct {
+	Warning
+	Step int64  `json:"step"` // the first with them
+	Was  string `json:"was"`  // how the engines rounded before
+	Now  string `json:"now"`  // and now
+}
+
+// EventName implements Event.
+func (OtherNumerics) EventName() string { return "other numerics" }
+
 // ReplayMismatch is reported when a step that was run again from a checkpoint
 // gave other gradients than the log has.
 type ReplayMismatch struct {

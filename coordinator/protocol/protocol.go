@@ -74,8 +74,8 @@ type Data struct {
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
 
-	// Numerics of the engines that computed the job's first step: all later ones
-	// must have the same. Only the coordinator's copy has it; "" before that step.
+	// Numerics of the engines that computed the last steps. Only the coordinator's
+	// copy has it; "" before the first step.
 	Numerics string `json:"numerics,omitempty"`
 }
 
