@@ -37,7 +37,11 @@ func statusCommand() *cli.Command {
 		}
 		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
 		if s.Reason != "" {
-			fmt.Fprintf(out, "reason: %s\n", s.Reason)
+			since := ""
+			if s.Since != "" {
+				since = " (since " + s.Since + ")"
+			}
+			fmt.Fprintf(out, "reason: %s%s\n", s.Reason, since)
 		}
 		if s.Step > 0 {
 			fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
@@ -60,6 +64,11 @@ func statusCommand() *cli.Command {
 				rank = fmt.Sprint(r.Rank)
 			}
 			fmt.Fprintf(out, "%-24s %-10s %-8s %5s %7d %10.1f\n", r.Name, r.Engine, r.State, rank, r.Groups, r.StepMS)
+		}
+		for _, r := range s.Replicas {
+			if r.Why != "" {
+				fmt.Fprintf(out, "%s is %s until %s: %s\n", r.Name, r.State, r.Until, r.Why)
+			}
 		}
 		for i, r := range s.Replicas {
 			if i == 0 {
