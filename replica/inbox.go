@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"mochi/coordinator/protocol"
@@ -12,7 +13,6 @@ import (
 type inbox struct {
 	mu     sync.Mutex
 	queue  []protocol.Message
-	urgent int                // queued messages that end a round
 	cancel context.CancelFunc // of the round in hand
 	err    error              // after close
 	wake   chan struct{}      // capacity 1
@@ -24,11 +24,8 @@ func (b *inbox) poke() { b.put(protocol.Message{}) }
 func (b *inbox) put(m protocol.Message) {
 	b.mu.Lock()
 	b.queue = append(b.queue, m)
-	if interrupts(m) {
-		b.urgent++
-		if b.cancel != nil {
-			b.cancel()
-		}
+	if interrupts(m) && b.cancel != nil {
+		b.cancel()
 	}
 	b.mu.Unlock()
 	b.signal()
@@ -55,9 +52,6 @@ func (b *inbox) next(ctx context.Context) (protocol.Message, error) {
 		if len(b.queue) > 0 {
 			m := b.queue[0]
 			b.queue = b.queue[1:]
-			if interrupts(m) {
-				b.urgent--
-			}
 			b.mu.Unlock()
 			return m, nil
 		}
@@ -78,9 +72,6 @@ func (b *inbox) next(ctx context.Context) (protocol.Message, error) {
 func (b *inbox) unread(m protocol.Message) {
 	b.mu.Lock()
 	b.queue = append([]protocol.Message{m}, b.queue...)
-	if interrupts(m) {
-		b.urgent++
-	}
 	b.mu.Unlock()
 	b.signal()
 }
@@ -92,7 +83,7 @@ func (b *inbox) attempt(parent context.Context) (context.Context, context.Cancel
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.cancel = cancel
-	if b.urgent > 0 {
+	if slices.ContainsFunc(b.queue, interrupts) {
 		cancel()
 	}
 	return ctx, func() {

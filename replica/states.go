@@ -85,7 +85,9 @@ const (
 )
 
 // table says what is done with every message in every state. The states without
-// keep and interrupt are those in which the inbox is read.
+// keep and interrupt are those in which the inbox is read. A coordinator that does
+// not know this replica (again) waits for its Hello, and nobody for the step in
+// hand: that might never end, when it was started again while a member hangs.
 var table = [states][kinds]action{
 	joining: {
 		nothing: drop, welcome: join, refused: fail, round: drop,
@@ -101,7 +103,7 @@ var table = [states][kinds]action{
 	},
 	busy: {
 		nothing: keep, welcome: keep, refused: interrupt, round: interrupt,
-		commit: keep, stop: interrupt, again: keep, snapshot: interrupt,
+		commit: keep, stop: interrupt, again: interrupt, snapshot: interrupt,
 	},
 	voted: {
 		nothing: drop, welcome: adopt, refused: interrupt, round: interrupt,
