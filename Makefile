@@ -93,6 +93,15 @@ endif
 	bash tools/deps.sh images
 	bash tools/images/with-daemon.sh bash tools/compose-test.sh whole
 
+# How long a cluster is treated badly, and what draws how; more flags of the tool.
+CHAOS_TIME ?= 2m
+CHAOS_SEED ?= 1
+CHAOS_FLAGS ?=
+
+.PHONY: chaos
+chaos: build ## a cluster of processes, killed, stopped, cut off; then its promises are checked (CHAOS_TIME=1h CHAOS_SEED=7)
+	go run ./tools/chaos run --mochi bin/mochi --time $(CHAOS_TIME) --seed $(CHAOS_SEED) $(CHAOS_FLAGS)
+
 # Where CUDA's headers are: a toolkit's folder, Debian's package, or what
 # tools/deps.sh gpu unpacks. The driver is not linked (see
 # model/engine/cuda/driver).

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPlan: a plan is a function of its seed; it ends in time, hurts nobody who
+// still suffers, and has every kind in it when it is long.
+func TestPlan(t *testing.T) {
+	longest := map[string]time.Duration{}
+	for _, k := range kinds {
+		longest[k.name] = k.most
+	}
+	for seed := range uint64(20) {
+		plan := draw(seed, time.Hour, 6*time.Second, kinds, names)
+		if !reflect.DeepEqual(plan, draw(seed, time.Hour, 6*time.Second, kinds, names)) {
+			t.Fatalf("seed %d: two plans", seed)
+		}
+		if reflect.DeepEqual(plan, draw(seed+1, time.Hour, 6*time.Second, kinds, names)) {
+			t.Errorf("seeds %d and %d: one plan", seed, seed+1)
+		}
+		count, free, last := map[string]int{}, map[string]time.Duration{}, time.Duration(0)
+		for _, f := range plan {
+			if f.At < last || f.At < free[f.Who] || f.At+f.For > time.Hour || f.For <= 0 || f.For > longest[f.Kind] {
+				t.Errorf("seed %d: %v", seed, f)
+			}
+			count[f.Kind]++
+			last, free[f.Who] = f.At, f.At+f.For+rest
+		}
+		for _, k := range kinds {
+			if count[k.name] == 0 {
+				t.Errorf("seed %d: no %s in an hour", seed, k.name)
+			}
+		}
+	}
+}
+
+func TestChoose(t *testing.T) {
+	if of, err := choose("kill,disk-full"); err != nil || len(of) != 2 || of[1].on != "disk" {
+		t.Errorf("%v, %v", of, err)
+	}
+	if _, err := choose("kill,flood"); err == nil || !strings.Contains(err.Error(), `"flood"`) {
+		t.Errorf("an unknown kind: %v", err)
+	}
+}
+
+// log is a sound log of n steps.
+func log(n int64) []line {
+	lines := []line{{Event: "round"}}
+	for step := int64(1); step <= n; step++ {
+		lines = append(lines, line{Step: step, Digest: string(rune('a' + step%20))})
+	}
+	return lines
+}
+
+func TestCheckLog(t *testing.T) {
+	if broken := checkLog(log(9), 9); broken != nil {
+		t.Errorf("a sound log: %q", broken)
+	}
+	for name, c := range map[string]struct {
+		lines []line
+		want  string
+	}{
+		"lost":        {slices.Delete(log(9), 4, 5), "step 5 follows step 3"},
+		"repeated":    {slices.Insert(log(9), 5, line{Step: 4}), "step 4 follows step 4"},
+		"begins late": {log(9)[2:], "step 2 follows step 0"},
+		"ends early":  {log(8), "ends with step 8"},
+		"rolled back": {append(log(9), line{Event: "rolled back", Step: 7}), "rolled back at step 7"},
+		"shards":      {append(log(9), line{Event: "shards lost", Step: 7}), "shards lost at step 7"},
+	} {
+		if broken := checkLog(c.lines, 9); len(broken) != 1 || !strings.Contains(broken[0], c.want) {
+			t.Errorf("%s: %q", name, broken)
+		}
+	}
+}
+
+func TestCompareSteps(t *testing.T) {
+	if broken := compareSteps(log(9), log(9)); broken != nil {
+		t.Errorf("the same: %q", broken)
+	}
+	other, mute := log(9), log(9)
+	other[6].Digest = "z"
+	for i := range mute {
+		mute[i].Digest = ""
+	}
+	for name, c := range map[string]struct {
+		run  []line
+		want string
+	}{"other": {other, "step 6"}, "mute": {mute, "only 0 of 9"}, "empty": {nil, "only 0 of 0"}} {
+		if broken := compareSteps(c.run, log(9)); len(broken) != 1 || !strings.Contains(broken[0], c.want) {
+			t.Errorf("%s: %q", name, broken)
+		}
+	}
+}
+
+// TestGrown: what grows by a little at each reading is found, what a fault
+// filled for a while is not.
+func TestGrown(t *testing.T) {
+	life := func(of func(i int) vital) []vital {
+		var l []vital
+		for i := range 400 {
+			l = append(l, of(i))
+		}
+		return l
+	}
+	for name, c := range map[string]struct {
+		of   func(i int) vital
+		want int
+	}{
+		"steady":  {func(int) vital { return vital{90000, 40, 12} }, 0},
+		"a burst": {func(i int) vital { return vital{90000 + 900000*(i/30%4/3), 40, 12} }, 0},
+		"memory":  {func(i int) vital { return vital{90000 + 500*i, 40, 12} }, 1},
+		"files":   {func(i int) vital { return vital{90000, 40 + i/5, 12} }, 1},
+		"threads": {func(i int) vital { return vital{90000, 40, 12 + i/5} }, 1},
+		"all":     {func(i int) vital { return vital{90000 + 500*i, 40 + i, 12 + i} }, 3},
+	} {
+		if got := grown("p", life(c.of)); len(got) != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	if v, ok := readVital(os.Getpid()); !ok || v.KiB < 1000 || v.Files < 3 || v.Threads < 1 {
+		t.Errorf("this process: %+v %v", v, ok)
+	}
+}
+
+// TestReadLog: a line that is being written is left out, a broken one before it
+// is named.
+func TestReadLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.jsonl")
+	for text, want := range map[string]string{
+		"{\"step\":1}\n{\"event\":\"round\"}\n{\"st": "",
+		"{\"step\":1}\n{\"st\n{\"step\":2}\n":        "line 2",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		lines, err := readLog(path)
+		if want == "" && (err != nil || len(lines) != 2) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %d lines, %v", text, len(lines), err)
+		}
+	}
+}
+
+// TestNext: a commit of the round that the victim was in does not count.
+func TestNext(t *testing.T) {
+	at := time.Unix(1000, 0)
+	steps := []line{
+		{Step: 1, Round: 4, Time: at.Add(-time.Second)},
+		{Step: 2, Round: 4, Time: at.Add(time.Millisecond)},
+	}
+	if i := next(steps, at); i != -1 {
+		t.Errorf("the round's own commit counts: %d", i)
+	}
+	if i := next(append(steps, line{Step: 3, Round: 5, Time: at.Add(time.Second)}), at); i != 2 {
+		t.Errorf("the next round's commit is step %d", i)
+	}
+}

@@ -1,0 +1,299 @@
+// Command chaos treats a cluster badly and checks that it keeps its promises. A
+// coordinator and three replicas train as processes of their own, on generated
+// images or those of --data; at random moments, drawn from a seed, replicas and
+// coordinator are killed, stopped, and cut off, and the disk under the
+// coordinator's state is filled and frozen. At the end the promises are checked
+// from logs and checkpoints alone. README.md beside it tells the rest.
+//
+//	chaos [run] --mochi bin/mochi --time 1h --seed 7
+//	chaos kill --mochi bin/mochi --times 50
+//
+// Exit status: 0 all was kept, 1 something was broken, 2 wrong usage. The last
+// line of stdout is one JSON object.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// options are what the command line says.
+type options struct {
+	mochi, data, out, faults string
+	images, times            int
+	length, every            time.Duration
+	seed                     uint64
+	keep                     bool
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(start(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func start(ctx context.Context, args []string, out, errs io.Writer) int {
+	mode := "run"
+	if len(args) > 0 && (args[0] == "run" || args[0] == "kill") {
+		mode, args = args[0], args[1:]
+	}
+	var o options
+	f := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	f.SetOutput(errs)
+	f.StringVar(&o.mochi, "mochi", "bin/mochi", "the program")
+	f.StringVar(&o.data, "data", "", "data set (default: images that are generated)")
+	f.IntVar(&o.images, "images", training, "size of its training split")
+	f.StringVar(&o.out, "out", "", "folder for all that is left (default: a new one, removed when all was kept)")
+	f.StringVar(&o.faults, "faults", "all", "kinds, with commas between them")
+	f.DurationVar(&o.length, "time", 2*time.Minute, "how long")
+	f.DurationVar(&o.every, "every", 6*time.Second, "mean time between faults")
+	f.Uint64Var(&o.seed, "seed", 1, "draws what happens when")
+	f.IntVar(&o.times, "times", 50, "how often (kill)")
+	f.BoolVar(&o.keep, "keep", false, "leave the folder")
+	if err := f.Parse(args); err != nil {
+		return 2
+	}
+	of, err := choose(o.faults)
+	if err == nil && (f.NArg() > 0 || o.length <= 0 || o.every <= 0 || o.times < 1 || o.images < 1) {
+		err = errors.New("no arguments beside flags; --time, --every, --times and --images are positive")
+	}
+	if err != nil {
+		fmt.Fprintln(errs, "chaos:", err)
+		return 2
+	}
+	w, err := newWorld(o, errs)
+	if err != nil {
+		fmt.Fprintln(errs, "chaos:", err)
+		return 1
+	}
+	defer w.close()
+	var report any
+	var broken []string
+	if mode == "kill" {
+		report, broken, err = w.kill(ctx)
+	} else {
+		report, broken, err = w.run(ctx, of)
+	}
+	if err != nil {
+		broken = append(broken, err.Error())
+	}
+	for _, b := range broken {
+		fmt.Fprintln(errs, "BROKEN:", b)
+	}
+	w.failed = len(broken) > 0
+	line, err := json.Marshal(map[string]any{"mode": mode, "seed": o.seed, "broken": len(broken), "report": report})
+	if err != nil {
+		fmt.Fprintln(errs, "chaos:", err)
+		return 1
+	}
+	fmt.Fprintln(out, string(line))
+	if w.failed {
+		return 1
+	}
+	return 0
+}
+
+// settings are those of the job; small enough that a step takes milliseconds.
+// The queue is whole on every replica, so that no kill loses a shard.
+var settings = []string{"--arch", "resnet8", "--head", "linear", "--image-size", "16", "--recipe", "cifar",
+	"--batch", "48", "--bn-group", "4", "--queue", "192", "--dim", "16", "--mochi", "32,16,8",
+	"--mochi-warmup", "0", "--lr", "0.05", "--epochs", "1000000", "--knn-every", "0",
+	"--checkpoint-every", "200", "--seed", "7"}
+
+var names = []string{"a", "b", "c"}
+
+// world is the folder and the cluster of one run.
+type world struct {
+	options
+	cluster *cluster
+	disk    *disk // nil where there is none
+	errs    io.Writer
+	failed  bool
+
+	mu     sync.Mutex
+	record *os.File // events.jsonl
+	began  time.Time
+}
+
+func newWorld(o options, errs io.Writer) (*world, error) {
+	w := &world{options: o, errs: errs, began: time.Now()}
+	var err error
+	if w.out == "" {
+		w.out, err = os.MkdirTemp("", "mochi-chaos-")
+	} else {
+		w.keep = true
+		err = os.MkdirAll(w.out, 0o755)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if w.out, err = filepath.Abs(w.out); err != nil {
+		return nil, err
+	}
+	if w.data == "" {
+		w.data = filepath.Join(w.out, "images")
+		if err = generate(w.data); err != nil {
+			return nil, err
+		}
+	}
+	if w.record, err = os.Create(filepath.Join(w.out, "events.jsonl")); err != nil {
+		return nil, err
+	}
+	state := filepath.Join(w.out, "state")
+	if w.disk, err = mountDisk(w.out, 256<<20); err != nil {
+		fmt.Fprintln(errs, "no disk is filled or frozen:", err)
+	} else {
+		state = filepath.Join(w.disk.at, "state")
+	}
+	w.cluster, err = newCluster(&cluster{mochi: w.mochi, folder: w.out, state: state, data: w.data,
+		settings: settings, note: w.note}, names, o.seed)
+	if err != nil && w.disk != nil {
+		w.disk.close(errs)
+	}
+	return w, err
+}
+
+// note appends to events.jsonl what happened and when, and says so.
+func (w *world) note(what string, more any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	text, err := json.Marshal(map[string]any{"time": time.Now().UTC(), "what": what, "more": more})
+	if err == nil {
+		_, err = w.record.Write(append(text, '\n'))
+	}
+	if err != nil {
+		fmt.Fprintln(w.errs, "chaos: events.jsonl:", err)
+	}
+	fmt.Fprintf(w.errs, "%8.1fs  %s  %v\n", time.Since(w.began).Seconds(), what, more)
+}
+
+func (w *world) close() {
+	w.cluster.close()
+	if w.disk != nil {
+		w.disk.close(w.errs)
+	}
+	_ = w.record.Close() // written line by line; nothing is buffered
+	if w.failed || w.keep {
+		fmt.Fprintln(w.errs, "what is left is in", w.out)
+		return
+	}
+	_ = os.RemoveAll(w.out)
+}
+
+// startAll starts the cluster and waits for commits of all three replicas.
+func (w *world) startAll(ctx context.Context) error {
+	for _, p := range w.cluster.everybody() {
+		if err := w.cluster.start(p); err != nil {
+			return err
+		}
+	}
+	return w.await(ctx, 3*time.Minute, "a commit of three replicas", func(steps []line) bool {
+		return len(steps) > 0 && steps[len(steps)-1].World == len(names)
+	})
+}
+
+// await reads the log until its steps are as wanted.
+func (w *world) await(ctx context.Context, most time.Duration, what string, ok func([]line) bool) error {
+	for end := time.Now().Add(most); time.Now().Before(end); {
+		lines, err := readLog(filepath.Join(w.cluster.state, "log.jsonl"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if ok(commits(lines)) {
+			return nil
+		}
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("no sign of %s within %v", what, most)
+}
+
+// summary is what a run did.
+type summary struct {
+	Faults  map[string]int `json:"faults"`
+	Skipped []string       `json:"skipped,omitempty"` // kinds that this machine has no means for
+	Steps   int64          `json:"steps"`
+	Minutes float64        `json:"minutes"`
+}
+
+// run does the plan and checks the promises.
+func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
+	s := summary{Faults: map[string]int{}}
+	var can []kind
+	for _, k := range of {
+		if k.on == "disk" && w.disk == nil {
+			s.Skipped = append(s.Skipped, k.name)
+			continue
+		}
+		can = append(can, k)
+	}
+	if len(can) == 0 {
+		return s, nil, errors.New("none of these faults can be done here")
+	}
+	plan := draw(w.seed, w.length, w.every, can, names)
+	if err := w.startAll(ctx); err != nil {
+		return s, nil, err
+	}
+	watching, stop := context.WithCancel(ctx)
+	lives := make(chan map[string][]vital, 1)
+	go func() { lives <- w.cluster.observe(watching) }()
+	began := time.Now()
+	w.cluster.carryOut(ctx, plan, w.disk)
+	_ = wait(ctx, time.Until(began.Add(w.length)))
+	for _, f := range plan {
+		s.Faults[f.Kind]++
+	}
+	reached, err := lastStep(w.cluster.state)
+	if err == nil {
+		err = w.await(ctx, 3*time.Minute, "commits of three replicas after the last fault", func(steps []line) bool {
+			n := len(steps)
+			return n > 0 && steps[n-1].World == len(names) && steps[n-1].Step > reached+10
+		})
+	}
+	stop()
+	seen := <-lives
+	if err != nil {
+		return s, w.cluster.faults, err
+	}
+	w.cluster.end(3 * time.Minute)
+	s.Minutes = time.Since(began).Minutes()
+	if s.Steps, err = lastStep(w.cluster.state); err != nil {
+		return s, w.cluster.faults, err
+	}
+	broken := w.cluster.faults
+	for name, life := range seen {
+		broken = append(broken, grown(name, life)...)
+	}
+	quiet := filepath.Join(w.out, "quiet")
+	w.note("quiet run", s.Steps)
+	args := append([]string{"train", "--data", w.data, "--out", quiet, "--replicas", "1", "--steps", fmt.Sprint(s.Steps)}, settings...)
+	if out, err := exec.CommandContext(ctx, w.mochi, args...).CombinedOutput(); err != nil {
+		return s, broken, fmt.Errorf("the quiet run: %w: %s", err, out[max(0, len(out)-1000):])
+	}
+	return s, append(broken, w.cluster.verify(quiet, s.Steps, w.images)...), nil
+}
+
+// lastStep is the last committed step that a run's log tells of.
+func lastStep(run string) (int64, error) {
+	lines, err := readLog(filepath.Join(run, "log.jsonl"))
+	if err != nil {
+		return 0, err
+	}
+	steps := commits(lines)
+	if len(steps) == 0 {
+		return 0, errors.New("no step was committed")
+	}
+	return steps[len(steps)-1].Step, nil
+}
