@@ -148,6 +148,9 @@ func (c *conn) deliverUp(data []byte) {
 		err = c.server.p.touch("get "+what(m), c.client.p.name)
 	}
 	open := c.serverOpen && c.server.serving && err == nil
+	if open && m.Hello != nil {
+		w.check.here[m.From] = c.server.p
+	}
 	w.mu.Unlock()
 	if open {
 		c.server.messages.put(m)

@@ -107,12 +107,12 @@ func troubles() []trouble {
 			}
 			c.later(c.between(0, 25*time.Second), func() { c.w.Rejoin(a, b) })
 		}},
-		{"everybody away", 1, func(c *Chance) {
+		{"everybody away", 2, func(c *Chance) {
 			all := c.w.Replicas()
 			for _, name := range all {
 				c.w.Partition(name, Coordinator)
 			}
-			c.later(c.between(0, 20*time.Second), func() {
+			c.later(c.between(2*time.Second, 20*time.Second), func() {
 				for _, name := range all {
 					c.w.Rejoin(name, Coordinator)
 				}

@@ -36,6 +36,7 @@ type checks struct {
 	evil     map[string]bool
 	held     map[*Process]held        // what each said last that it holds
 	lost     map[string]time.Duration // since when the coordinator has given up a replica, by id
+	here     map[string]*Process      // the coordinator that a replica has said Hello to, by id
 	rounds   map[int64]string         // members of every round that was announced, by its number
 	failing  bool                     // the job may end as failed
 }
@@ -199,7 +200,7 @@ func (o observer) Event(e event.Event) {
 // How long replicas must have been away before steps that they hold may be run
 // again: the grace time, by which a coordinator that was started anew waits; where some of them
 // are here and hold a part of the queue, longer, since it is useless without the
-// others'.
+// others'; where nobody is here at all, for ever.
 const (
 	patienceForAll   = 2900 * time.Millisecond
 	patienceForParts = 25 * time.Second
@@ -210,11 +211,14 @@ const (
 func (w *World) checkRolledBack(e event.RolledBack) {
 	var holders []*Process
 	limit := patienceForAll
+	if !slices.ContainsFunc(w.processes, w.isHere) {
+		limit = 1 << 62
+	}
 	for p, h := range w.check.held {
 		if !p.dead && h.step == e.From && !p.sick() {
 			holders = append(holders, p)
 			if slices.Contains(h.shards, "") && w.away(p) == 0 {
-				limit = patienceForParts
+				limit = max(limit, patienceForParts)
 			}
 		}
 	}
@@ -235,6 +239,12 @@ func (w *World) checkRolledBack(e event.RolledBack) {
 		slices.Sort(who)
 		w.violatedLocked("the job went back from step %d to %s, although %v hold what was given up", e.From, e.Source, who)
 	}
+}
+
+// isHere says whether the coordinator that runs knows a replica. The lock is held.
+func (w *World) isHere(p *Process) bool {
+	_, lost := w.check.lost[p.id]
+	return !p.dead && !lost && w.server != nil && w.check.here[p.id] == w.server.p
 }
 
 // sick says whether the engine does not work. The lock is held.

@@ -175,8 +175,8 @@ func (s *stream) kick() {
 func (s *stream) arrive() {
 	w := s.w
 	w.mu.Lock()
-	s.timer = false
 	if s.closed || len(s.queue) == 0 || s.held() {
+		s.timer = false
 		w.mu.Unlock()
 		return
 	}
@@ -186,11 +186,14 @@ func (s *stream) arrive() {
 		due = append(due, s.queue[0])
 		s.queue = s.queue[1:]
 	}
-	s.kick()
 	w.mu.Unlock()
 	for _, i := range due {
 		i.deliver()
 	}
+	w.mu.Lock()
+	s.timer = false
+	s.kick()
+	w.mu.Unlock()
 }
 
 // held says whether nothing arrives now: the way is cut, or the process at its
