@@ -41,6 +41,7 @@ var rooms = map[string][]string{
 	"coordinator/gossip":          {"coordinator/protocol"},
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
 	"coordinator/wal":             {},
+	"coordinator/commitlog":       {"coordinator/wal", "coordinator/protocol", "coordinator"},
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/bustest":         {"coordinator", "coordinator/protocol", "replica"},                                         // serves tests

@@ -70,6 +70,7 @@ type CoreConfig struct {
 	Data         protocol.Data               // what the job trains on; Kind "": the first replica's
 	LR           func(epoch float64) float64 // see Config
 	Round        int64                       // the highest number ever reserved
+	Term         uint64                      // of this run as the leader
 	Gossip       []string                    // members to join, for Welcome
 
 	Checkpoint *Checkpoint       // the newest valid one, nil when none

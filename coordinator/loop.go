@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 )
 
@@ -20,9 +19,7 @@ const stoodStill = 500 * time.Millisecond
 
 // Times of the server itself.
 const (
-	logTimeout = 3 * time.Second // one attempt at the log
-	logTries   = 3
-	linger     = time.Second // for replicas to hear Stop before the server goes
+	linger = time.Second // for replicas to hear Stop before the server goes
 )
 
 // loop feeds the core until it finishes.
@@ -48,6 +45,8 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 			finished = s.handle(ctx, Received{m})
 		case in := <-s.inner:
 			finished = s.handle(ctx, in)
+		case w := <-s.writer.done:
+			finished = s.written(w)
 		case id := <-s.cfg.Bus.Lost():
 			// What it said before it went counts.
 			if finished = s.drain(ctx); finished == nil {
@@ -66,6 +65,7 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 				stood = 0
 			}
 			ticked = time.Now()
+			s.watchLog(ticked)
 			if finished = s.drain(ctx); finished == nil {
 				finished = s.handle(ctx, Tick{Stood: stood})
 			}
@@ -84,6 +84,10 @@ func (s *Server) drain(ctx context.Context) *Finish {
 			if f := s.handle(ctx, in); f != nil {
 				return f
 			}
+		case w := <-s.writer.done:
+			if f := s.written(w); f != nil {
+				return f
+			}
 		case m, open := <-s.cfg.Bus.Messages():
 			if !open {
 				return nil
@@ -94,79 +98,6 @@ func (s *Server) drain(ctx context.Context) *Finish {
 		default:
 			return nil
 		}
-	}
-}
-
-// handle gives one input to the core and carries out its plan.
-func (s *Server) handle(ctx context.Context, in Input) *Finish {
-	var finished *Finish
-	for todo := []Input{in}; len(todo) > 0 && finished == nil; todo = todo[1:] {
-		plan := s.core.Step(time.Now(), todo[0])
-		for _, a := range plan.Actions {
-			switch a := a.(type) {
-			case Send:
-				if err := s.cfg.Bus.Send(a.To, a.Message); err != nil {
-					s.log.Warn("message not sent", "to", a.To, "err", err)
-				}
-			case Append:
-				answer := s.append(ctx, a.Commit)
-				if ctx.Err() != nil {
-					return nil // dying: whether it was logged, the next coordinator will see
-				}
-				todo = append(todo, answer)
-			case Record:
-				s.cfg.Observer.Committed(a.CommitRecord)
-			case Report:
-				s.log.LogAttrs(ctx, a.Event.Level(), a.Event.EventName(), event.Attrs(a.Event)...)
-				s.cfg.Observer.Event(a.Event)
-			case Remember:
-				s.persist(ctx, "data", func(ctx context.Context) error { return s.cfg.Log.SaveData(ctx, a.Data) })
-			case Reserve:
-				s.persist(ctx, "round", func(ctx context.Context) error { return s.cfg.Log.SaveRound(ctx, a.Round) })
-			case Finish:
-				finished = &a
-			}
-		}
-		if plan.Reason != s.last {
-			s.last = plan.Reason
-			s.log.Debug("state", "reason", plan.Reason)
-		}
-	}
-	status := s.core.Status()
-	status.Job, status.StartedAt = s.cfg.Job, s.started.Format(time.RFC3339)
-	s.status.Store(&status)
-	return finished
-}
-
-// append writes a commit to the log. An attempt that timed out may have
-// succeeded; trying again finds out.
-func (s *Server) append(ctx context.Context, c protocol.Commit) Input {
-	err := s.try(ctx, func(ctx context.Context) error { return s.cfg.Log.Append(ctx, c) })
-	if err != nil {
-		return AppendFailed{Step: c.Step, Fenced: errors.Is(err, ErrFenced), Error: err.Error()}
-	}
-	return Appended{c.Step}
-}
-
-func (s *Server) try(ctx context.Context, do func(context.Context) error) (err error) {
-	for range logTries {
-		attempt, cancel := context.WithTimeout(ctx, logTimeout)
-		err = do(attempt)
-		cancel()
-		if err == nil || ctx.Err() != nil || errors.Is(err, ErrFenced) {
-			return err
-		}
-		s.log.Warn("the log does not answer", "err", err)
-	}
-	return err
-}
-
-// persist keeps what a restart should know. A log that cannot take it cannot
-// take the next commit either, which ends the job, so here it is only
-// reported.
-func (s *Server) persist(ctx context.Context, what string, do func(context.Context) error) {
-	if err := s.try(ctx, do); err != nil {
-		s.log.Warn("not remembered for a restart", "what", what, "err", err)
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 // job: this one must stop deciding.
 var ErrFenced = errors.New("another coordinator leads this job")
 
+// ErrDiskFull is wrapped by a Log that does not write because there is too little
+// room: it can be tried again when there is.
+var ErrDiskFull = errors.New("the disk is full")
+
 // Bus carries messages between the coordinator and its replicas
 // (package natsbus implements it).
 type Bus interface {
@@ -35,16 +39,27 @@ type Bus interface {
 	Flush(ctx context.Context) error
 }
 
-// Log is the durable log of commits and what else must survive (package
-// jetstream implements it).
+// Log is the durable log of commits and what else must survive (package commitlog
+// implements it, and package jetstream). What writes returns when it is durable, after
+// ErrFenced never, and after any other error it may be called again: until it succeeds
+// nothing has happened.
 type Log interface {
 	// Last is the last commit; false when there is none.
 	Last(ctx context.Context) (protocol.Commit, bool, error)
-	// After returns the commits of later steps, ascending.
+	// After returns the commits of later steps that are here, ascending.
 	After(ctx context.Context, step int64) ([]protocol.Commit, error)
-	// Append returns nil once the commit is durable, ErrFenced when somebody
-	// else appended. After any other error it may be called again.
+	// Append takes the next commit; ErrFenced: somebody else appended.
 	Append(ctx context.Context, c protocol.Commit) error
+	// Adopt puts commits in place of all of these steps and later ones. They follow
+	// those before them, or are a history without its beginning, which then is all
+	// that is here.
+	Adopt(ctx context.Context, commits []protocol.Commit) error
+	// Forget lets go of commits up to a step, or of some of them, or of none: stored
+	// checkpoints cover them. The last 1,000 stay.
+	Forget(ctx context.Context, step int64) error
+	// Lead begins a term: its number is above all earlier ones, and above that given.
+	Lead(ctx context.Context, above uint64) (uint64, error)
+
 	Data(ctx context.Context) (protocol.Data, error) // Kind "": nothing saved
 	SaveData(ctx context.Context, d protocol.Data) error
 	Round(ctx context.Context) (int64, error) // 0: nothing saved

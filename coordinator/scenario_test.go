@@ -337,10 +337,10 @@ func (s *scenario) restart() {
 	s.cfg.Instance, s.cfg.Data, s.cfg.Round = "two", s.core.data, s.core.course.Last()
 	s.cfg.Checkpoint, s.cfg.Head, s.cfg.Tail = old.Checkpoint(), old.Last(), nil
 	for step := range old.Head() {
-		digest, ok := old.Logged(step + 1)
+		logged, ok := old.Logged(step + 1)
 		cursor, _ := old.CursorAfter(step + 1)
 		if batch := s.cfg.Training.Batch; ok {
-			s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{Step: step + 1, Batch: batch, Cursor: cursor - int64(batch), Digest: digest})
+			s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{Step: step + 1, Batch: batch, Cursor: cursor - int64(batch), Digest: logged.Digest, Term: logged.Term, Chain: logged.Chain})
 		}
 	}
 	s.core = NewCore(s.cfg)

@@ -54,6 +54,14 @@ type Server struct {
 	inner   chan Input  // from the bus's goroutines
 	stop    chan string // capacity 1
 	last    string      // last reason logged
+
+	term      uint64 // of this run as the leader
+	writer    *writer
+	reserving int       // numbers of rounds that are not durable yet
+	held      []Send    // until they are
+	slow      bool      // people were told that the log is waited for
+	slowSince time.Time //
+	full      bool      // because the disk is full
 }
 
 // New makes a coordinator; it does nothing until Run.
@@ -66,7 +74,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
-		inner: make(chan Input, 16), stop: make(chan string, 1),
+		inner: make(chan Input, 16), stop: make(chan string, 1), writer: newWriter(),
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s
@@ -113,6 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.load(ctx); err != nil {
 		return err
 	}
+	owned.Go(func() { s.writer.run(ctx) })
 	if err := s.cfg.Bus.Serve(s.Status, func(_ context.Context, from string, step int64, r io.Reader) error {
 		return s.save(ctx, from, step, r)
 	}, s.cfg.Checkpoints.Open); err != nil {
@@ -125,6 +134,14 @@ func (s *Server) Run(ctx context.Context) error {
 // that an earlier coordinator did not record.
 func (s *Server) load(ctx context.Context) error {
 	s.started = time.Now()
+	if err := persist(ctx, func(ctx context.Context) (err error) {
+		s.term, err = s.cfg.Log.Lead(ctx, 0)
+		return err
+	}, func(err error) {
+		s.log.Warn("waiting for the log to begin a term", "err", err)
+	}); err != nil {
+		return fmt.Errorf("begin a term: %w", err)
+	}
 	head, found, err := s.cfg.Log.Last(ctx)
 	if err != nil {
 		return err
@@ -146,7 +163,7 @@ func (s *Server) load(ctx context.Context) error {
 	}
 	cfg := CoreConfig{
 		Instance: s.cfg.Instance, Binary: s.cfg.Binary, Training: s.cfg.Training, ConfigDigest: s.cfg.ConfigDigest,
-		Data: data, Round: lastRound, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Limits: s.cfg.Limits,
+		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Limits: s.cfg.Limits,
 	}
 	checkpoint, exists, err := s.cfg.Checkpoints.Latest()
 	if err != nil {

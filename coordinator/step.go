@@ -53,13 +53,17 @@ func (c *Core) decide() bool {
 		return true
 	}
 	if commit.Step > c.history.Head() {
+		commit.Term, commit.Chain = c.cfg.Term, commit.Link(c.history.Chain())
 		r.Append(commit)
 		c.do(Append{*commit})
 		return true
 	}
 	// The step is in the log already: it is run again from a checkpoint.
-	if logged, ok := c.history.Logged(commit.Step); ok && logged != commit.Digest {
-		c.report(event.ReplayMismatch{Step: commit.Step, Log: logged, Now: commit.Digest})
+	if logged, ok := c.history.Logged(commit.Step); ok {
+		commit.Term, commit.Chain = logged.Term, logged.Chain
+		if logged.Digest != commit.Digest {
+			c.report(event.ReplayMismatch{Step: commit.Step, Log: logged.Digest, Now: commit.Digest})
+		}
 	}
 	c.publish(r, commit, true)
 	return true
@@ -183,7 +187,7 @@ func (c *Core) closeStep() bool {
 		c.history.StandAt(step, record.StateDigest)
 	}
 	if reports.Final {
-		c.course.FinishSoon()
+		c.beginFinish() // its checkpoint may have failed already
 	}
 	wrong := c.dropOddCopies(step, majority, func(m *roster.Replica, v int) bool {
 		return slices.Contains(reports.Of(m).Damaged, v)

@@ -94,7 +94,7 @@ func coordinatorCommand() *cli.Command {
 		stop, end := stopOnSignals(p.Say, finishing, func(os.Signal) { cancel() })
 		defer end()
 
-		nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, StoreDir: j.CommitLog(*state), Log: log})
+		nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, Log: log})
 		if err != nil {
 			return err
 		}

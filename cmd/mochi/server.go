@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,14 +12,10 @@ import (
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator"
 	"mochi/coordinator/gossip"
-	"mochi/coordinator/jetstream"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/model/optim"
 )
-
-// leaseTTL is how long a coordinator leads after its last sign of life.
-const leaseTTL = 2 * time.Second
 
 // serverParts is what a coordinator is wired from.
 type serverParts struct {
@@ -66,6 +61,11 @@ func (h heard) Serve(status func() protocol.Status,
 func newServer(ctx context.Context, p serverParts) (*server, error) {
 	s := &server{serving: make(chan struct{})}
 	var err error
+	if p.job.Former != "" {
+		if err := takeOver(ctx, p); err != nil {
+			return nil, err
+		}
+	}
 	if s.bus, err = natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: p.name, Server: p.nats, Log: p.log}); err != nil {
 		return nil, err
 	}
@@ -76,16 +76,10 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		}.LR,
 		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log, Limits: p.limits,
 	}
-	log, err := jetstream.Open(ctx, s.bus.Conn(), p.name)
+	cfg.Log = p.job.Log             // in the run's folder, whose lock makes this process its only coordinator
+	old, err := p.job.Log.Data(ctx) // of an earlier coordinator
 	if err == nil {
-		cfg.Log = log
-		var old protocol.Data // of an earlier coordinator
-		if old, err = log.Data(ctx); err == nil {
-			p.job.Recorder.Know(old)
-		}
-	}
-	if err == nil {
-		cfg.Lease, err = jetstream.NewLease(ctx, s.bus.Conn(), p.name, newID("coordinator"), leaseTTL, p.log)
+		p.job.Recorder.Know(old)
 	}
 	if err == nil && p.gossip != "" {
 		err = s.startGossip(p, &cfg)

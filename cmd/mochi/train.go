@@ -188,7 +188,7 @@ func (l *local) train() error {
 			return orInterrupted(err, stop)
 		}
 	}
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{StoreDir: j.CommitLog(l.run), Log: l.log})
+	nats, err := natsbus.StartServer(natsbus.ServerOptions{Log: l.log})
 	if err != nil {
 		return err
 	}

@@ -416,7 +416,7 @@ func (w *World) Stopped(limit time.Duration) {
 func (w *World) Unfinished() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.disk.head() < w.cfg.Steps || w.disk.latest == nil || w.disk.latest.Step < w.cfg.Steps
+	return w.disk.head() < w.cfg.Steps || w.disk.recorded < w.cfg.Steps || w.disk.latest == nil || w.disk.latest.Step < w.cfg.Steps
 }
 
 // Done says that a job must have come to its end.

@@ -20,6 +20,7 @@ type disk struct {
 	commits []entry // as they were appended
 	data    protocol.Data
 	round   int64
+	term    uint64
 	files   map[string][]byte // checkpoints by name
 	latest  *coordinator.Checkpoint
 
@@ -78,7 +79,7 @@ func (w *World) EmptyFolder() {
 	defer w.mu.Unlock()
 	w.note(nil, "the state folder is gone", 0)
 	d := w.disk
-	d.commits, d.data, d.round, d.files, d.latest, d.recorded = nil, protocol.Data{}, 0, map[string][]byte{}, nil, 0
+	d.commits, d.data, d.round, d.term, d.files, d.latest, d.recorded = nil, protocol.Data{}, 0, 0, map[string][]byte{}, nil, 0
 }
 
 // LatestCheckpoint is the step of the newest, 0 when there is none.
@@ -188,6 +189,46 @@ func (l *log) Append(ctx context.Context, c protocol.Commit) error {
 		err = l.p.pass("appended", "")
 	}
 	return err
+}
+
+// Adopt takes what the replicas say that the log had.
+func (l *log) Adopt(ctx context.Context, commits []protocol.Commit) error {
+	if len(commits) == 0 {
+		return nil
+	}
+	var added []entry
+	for _, c := range commits {
+		data, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		added = append(added, entry{c.Step, data})
+	}
+	return l.p.write(ctx, "adopt", func() error {
+		d := l.p.w.disk
+		keep := 0
+		for keep < len(d.commits) && d.commits[keep].step < added[0].step {
+			keep++
+		}
+		if keep > 0 && d.commits[keep-1].step+1 != added[0].step {
+			keep = 0
+		}
+		d.commits = append(d.commits[:keep:keep], added...)
+		l.last = len(d.commits)
+		return nil
+	})
+}
+
+// Forget keeps everything.
+func (l *log) Forget(context.Context, int64) error { return nil }
+
+func (l *log) Lead(ctx context.Context, above uint64) (term uint64, err error) {
+	err = l.p.write(ctx, "lead", func() error {
+		l.p.w.disk.term = max(l.p.w.disk.term, above) + 1
+		term = l.p.w.disk.term
+		return nil
+	})
+	return term, err
 }
 
 func (l *log) Data(context.Context) (protocol.Data, error) {

@@ -12,19 +12,11 @@ var knownOpen = map[string]bool{
 	"checkpoints are due faster than the uplink takes them": true,
 	"a checkpoint is not the state that was voted for":      true,
 	"a stop while the last upload is slow":                  true,
-	"the disk stands still for ten seconds":                 true,
-	"the disk stands still for five minutes":                true,
-	"the disk is full for a while":                          true,
 	"the end of an old connection is noticed late":          true,
 }
 
 // openFaults are faults at a point, "host what kind", in TestExhaustive.
-var openFaults = map[string]bool{
-	"coordinator append slow":     true,
-	"coordinator save data slow":  true,
-	"coordinator save round slow": true,
-	"coordinator store slow":      true,
-}
+var openFaults = map[string]bool{}
 
 // openTroubles are kinds of trouble that the program does not survive yet.
-var openTroubles = []string{"disk stall", "disk full", "damaged upload"}
+var openTroubles = []string{"damaged upload"}

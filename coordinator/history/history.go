@@ -37,8 +37,15 @@ type History struct {
 
 // entry is what is remembered of a commit that no checkpoint covers yet.
 type entry struct {
-	digest string // of the reduced gradients
-	cursor int64  // after it
+	Logged
+	cursor int64 // after it
+}
+
+// Logged is what the log has of a step.
+type Logged struct {
+	Digest string // of the reduced gradients
+	Term   uint64
+	Chain  string // running digest, see protocol.Commit
 }
 
 // New is the history that a coordinator finds: the newest checkpoint and the
@@ -61,7 +68,7 @@ func New(checkpoint *Checkpoint, last *protocol.Commit, tail []protocol.Commit) 
 }
 
 func (h *History) remember(commit protocol.Commit) {
-	h.steps[commit.Step] = entry{commit.Digest, commit.Cursor + int64(commit.Batch)}
+	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit.Cursor + int64(commit.Batch)}
 }
 
 // At is the step whose state the job stands at.
@@ -108,11 +115,18 @@ func (h *History) Has(step int64) bool {
 	return ok && step <= h.head
 }
 
-// Logged is the digest of a step's gradients in the log, false when it is not
-// remembered.
-func (h *History) Logged(step int64) (digest string, ok bool) {
+// Logged is what the log has of a step, false when it is not remembered.
+func (h *History) Logged(step int64) (Logged, bool) {
 	e := h.steps[step]
-	return e.digest, e.digest != ""
+	return e.Logged, e.Digest != ""
+}
+
+// Chain is the running digest of the log, "" when it is empty.
+func (h *History) Chain() string {
+	if h.last == nil {
+		return ""
+	}
+	return h.last.Chain
 }
 
 // Append takes a commit that is now in the log.

@@ -57,8 +57,8 @@ func TestStore(t *testing.T) {
 	if _, ok := h.Logged(1); ok {
 		t.Error("step 1 is covered")
 	}
-	if digest, ok := h.Logged(3); !ok || digest != "g3" {
-		t.Errorf("step 3 is compared with %q", digest)
+	if digest, ok := h.Logged(3); !ok || digest.Digest != "g3" {
+		t.Errorf("step 3 is compared with %+v", digest)
 	}
 	if h.Store("four", 4) || h.Store("nine", 9) || h.Checkpoint().Name != "five" || h.Checkpoint().Cursor != 50 {
 		t.Errorf("%+v", h.Checkpoint())
@@ -116,6 +116,6 @@ func TestStandsAtOlderCheckpoint(t *testing.T) {
 		t.Errorf("after step 5, where the job stands: %d samples, %v", cursor, ok)
 	}
 	if digest, ok := h.Logged(5); ok {
-		t.Errorf("nobody knows that the log has %q of step 5", digest)
+		t.Errorf("nobody knows that the log has %q of step 5", digest.Digest)
 	}
 }

@@ -3,7 +3,7 @@
 // lease that makes one coordinator the leader.
 //
 //	stream MOCHI_<job>_COMMITS   one message a commit, JSON, in order
-//	bucket MOCHI_<job>_JOB       keys "data": what the job trains on; "round": the highest in use
+//	bucket MOCHI_<job>_JOB       keys "data": what the job trains on; "round": the highest in use; "term": of the leader
 //	bucket MOCHI_<job>_LEASE     key "leader": instance of the leader, expires
 //
 // The lease elects, the log decides: every append names the sequence it
@@ -78,8 +78,7 @@ func (l *Log) Last(ctx context.Context) (protocol.Commit, bool, error) {
 	if info.State.Msgs == 0 {
 		return protocol.Commit{}, false, nil
 	}
-	c, err := l.get(ctx, l.last)
-	return c, err == nil, err
+	return l.lastLeft(ctx)
 }
 
 // After returns the commits with a step greater than step, ascending.
@@ -94,6 +93,9 @@ func (l *Log) After(ctx context.Context, step int64) ([]protocol.Commit, error) 
 	}
 	for seq := info.State.LastSeq; seq >= info.State.FirstSeq; seq-- {
 		c, err := l.get(ctx, seq)
+		if errors.Is(err, js.ErrMsgNotFound) {
+			continue // taken back (Adopt)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -153,11 +155,112 @@ func (l *Log) resolve(ctx context.Context, c protocol.Commit, data []byte) error
 	return fmt.Errorf("append commit %d behind sequence %d: %w", c.Step, l.last, coordinator.ErrFenced)
 }
 
+// Adopt implements coordinator.Log. It is not one change: should the coordinator die on
+// the way, the log ends earlier, and its successor asks the replicas again.
+func (l *Log) Adopt(ctx context.Context, commits []protocol.Commit) error {
+	if len(commits) == 0 {
+		return nil
+	}
+	last, ok, err := l.Last(ctx)
+	if err != nil {
+		return err
+	}
+	for ok && last.Step >= commits[0].Step {
+		if err := l.stream.DeleteMsg(ctx, l.last); err != nil {
+			return fmt.Errorf("adopt commits: take back commit %d: %w", last.Step, err)
+		}
+		if last, ok, err = l.lastLeft(ctx); err != nil {
+			return err
+		}
+	}
+	if ok && commits[0].Follows(last) != nil { // they are the history
+		if err := l.stream.Purge(ctx); err != nil {
+			return fmt.Errorf("adopt commits: drop what they do not follow: %w", err)
+		}
+	}
+	for _, c := range commits {
+		if err := l.Append(ctx, c); err != nil {
+			return fmt.Errorf("adopt commits: %w", err)
+		}
+	}
+	return nil
+}
+
+// lastLeft is the last commit that was not deleted. Appends follow the stream's last
+// sequence all the same.
+func (l *Log) lastLeft(ctx context.Context) (protocol.Commit, bool, error) {
+	raw, err := l.stream.GetLastMsgForSubject(ctx, l.subject)
+	if errors.Is(err, js.ErrMsgNotFound) {
+		return protocol.Commit{}, false, nil
+	}
+	var c protocol.Commit
+	if err == nil {
+		err = json.Unmarshal(raw.Data, &c)
+	}
+	if err != nil {
+		return c, false, fmt.Errorf("read the last commit of the log: %w", err)
+	}
+	return c, true, nil
+}
+
+// keep is how many commits Forget leaves.
+const keep = 1000
+
+// Forget implements coordinator.Log.
+func (l *Log) Forget(ctx context.Context, step int64) error {
+	info, err := l.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read the commit log: %w", err)
+	}
+	if info.State.Msgs < 2*keep {
+		return nil
+	}
+	upTo := info.State.LastSeq - keep // the first that stays
+	for ; upTo > info.State.FirstSeq; upTo -= keep {
+		if c, err := l.get(ctx, upTo-1); err == nil && c.Step <= step {
+			break
+		} else if upTo-info.State.FirstSeq <= keep {
+			return nil
+		}
+	}
+	if err := l.stream.Purge(ctx, js.WithPurgeSequence(upTo)); err != nil {
+		return fmt.Errorf("forget commits: %w", err)
+	}
+	return nil
+}
+
 // Keys of the job's bucket.
 const (
 	dataKey  = "data"
 	roundKey = "round"
+	termKey  = "term"
 )
+
+// Lead implements coordinator.Log. Two that begin a term at once get different ones.
+func (l *Log) Lead(ctx context.Context, above uint64) (uint64, error) {
+	for {
+		var term, revision uint64
+		entry, err := l.job.Get(ctx, termKey)
+		if err == nil {
+			revision = entry.Revision()
+			err = json.Unmarshal(entry.Value(), &term)
+		}
+		if err != nil && !errors.Is(err, js.ErrKeyNotFound) {
+			return 0, fmt.Errorf("recall the job's term: %w", err)
+		}
+		term = max(term, above) + 1
+		value, err := json.Marshal(term)
+		if err != nil {
+			return 0, fmt.Errorf("encode the term: %w", err)
+		}
+		if _, err = l.job.Update(ctx, termKey, value, revision); err == nil {
+			return term, nil
+		}
+		if !moved(err) {
+			return 0, fmt.Errorf("remember the job's term: %w", err)
+		}
+	}
+}
 
 // SaveData remembers what the job trains on.
 func (l *Log) SaveData(ctx context.Context, d protocol.Data) error { return l.save(ctx, dataKey, d) }

@@ -43,6 +43,7 @@ var ErrSuperseded = errors.New("the upload was given up: another one has begun")
 type Message struct {
 	Version int    `json:"v"`
 	From    string `json:"from,omitempty"` // replica id; empty from the coordinator
+	Term    uint64 `json:"term,omitempty"` // of the leader; from a replica, the highest it has heard of
 
 	// Replica to coordinator.
 	Hello     *Hello     `json:"hello,omitempty"`
@@ -233,8 +234,10 @@ type Ready struct {
 // Commit makes a step final. It carries the momentum-encoder update (Momentum
 // and the digest of the reduced gradients it follows from).
 type Commit struct {
-	Step       int64         `json:"step"`  // commits so far, this one included
-	Round      int64         `json:"round"` // the round that computed it
+	Step       int64         `json:"step"`            // commits so far, this one included
+	Round      int64         `json:"round"`           // the round that computed it
+	Term       uint64        `json:"term,omitempty"`  // of the leader that logged it
+	Chain      string        `json:"chain,omitempty"` // running digest of this commit and all before it (Link)
 	Epoch      int           `json:"epoch"`
 	Cursor     int64         `json:"cursor"` // samples committed before this step; it covers [Cursor, Cursor+Batch)
 	Batch      int           `json:"batch"`
@@ -375,6 +378,7 @@ type Status struct {
 	Queue     QueueState     `json:"queue"`
 	Audits    AuditState     `json:"audits"`
 	StartedAt string         `json:"started_at"` // RFC 3339
+	Term      uint64         `json:"term"`       // of the leader: it rises with every start of one
 }
 
 // QueueState is the negative queue in a Status.

@@ -38,6 +38,48 @@ func Salvage(files Files, do func(Record) error) ([]Damage, error) {
 	return f.damage, nil
 }
 
+// Rebuild makes a log of these records in place of a damaged one, and opens it. Their
+// indexes are given anew, behind all that the damaged one may have had. A crash leaves
+// the damaged one or the new one. The files of the damaged one are lost.
+func Rebuild(files Files, o Options, records []Record) (*Log, error) {
+	f, err := examine(files, nil)
+	if err != nil {
+		return nil, err
+	}
+	next := f.list.first
+	for _, s := range f.segments {
+		next = max(next, s.next())
+	}
+	names, err := files.List()
+	if err != nil {
+		return nil, fmt.Errorf("wal: read the folder: %w", err)
+	}
+	for _, name := range names {
+		if first, ok := firstOf(name); ok {
+			next = max(next, first)
+		}
+	}
+	next += 1 << 20 // more than what is damaged can have held: a segment
+	made := list{first: next}
+	for len(records) > 0 {
+		made.segments = append(made.segments, next)
+		content := encodeSegment(next)
+		for len(records) > 0 && len(content) < defaultSegment {
+			r := Record{Index: next, Kind: records[0].Kind, Data: records[0].Data}
+			content = encode(content, r, place{batch: next, last: true})
+			records, next = records[1:], next+1
+		}
+		name := segmentName(made.segments[len(made.segments)-1])
+		if err := replace(files, name, content); err != nil {
+			return nil, fmt.Errorf("wal: write %s: %w", name, err)
+		}
+	}
+	if err := replace(files, listName, made.encode()); err != nil {
+		return nil, fmt.Errorf("wal: write the list of segments: %w", err)
+	}
+	return Open(files, o)
+}
+
 // examine reads a folder; emit, if there is one, is called for every intact record
 // that counts.
 func examine(files Files, emit func(Record) error) (*found, error) {

@@ -13,6 +13,7 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/coordinator"
+	"mochi/coordinator/commitlog"
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/checkpoint"
 )
@@ -25,6 +26,8 @@ type Job struct {
 	Store    *Store
 	From     *checkpoint.State // resumed from, nil for a fresh start
 	Recorder *Recorder
+	Log      *commitlog.Log
+	Former   string // the folder of the log of an earlier build, "" when there is none
 	lock     *os.File
 }
 
@@ -88,7 +91,11 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 			return nil, err
 		}
 	}
-	cut, err := j.takeUp(path, p)
+	old, err := j.takeUp(path, p)
+	if err != nil {
+		return nil, err
+	}
+	cut, err := j.openLog(path, old, p)
 	if err != nil {
 		return nil, err
 	}
@@ -97,56 +104,49 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err != nil {
 		return nil, err
 	}
-	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
+	if j.Dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
 		return nil, err
 	}
-	if j.Dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
+	// From here on the log is of these settings; config.yaml is looked at when it does
+	// not say so.
+	if err := j.Log.SaveConfig(string(text)); err != nil {
+		return nil, err
+	}
+	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
 		return nil, err
 	}
 	j.Recorder = &Recorder{dir: j.Dir, cfg: cfg, progress: p}
 	return j, nil
 }
 
-// takeUp finds the checkpoint to go on from, if there is one. Steps above cut
-// (−1: none) are to be run again with other settings than they were.
-func (j *Job) takeUp(path string, p *Progress) (cut int64, err error) {
+// takeUp finds the checkpoint to go on from, if there is one, and returns its
+// configuration.
+func (j *Job) takeUp(path string, p *Progress) (*config.Job, error) {
 	found, err := checkpoint.Latest(j.Store.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return -1, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, skipped := range found.Skipped {
 		p.Say("passed over: %v", skipped)
 	}
 	if err := fits(found.State, j.Config, found.Path); err != nil {
-		return 0, cli.UsageError{Err: err}
+		return nil, cli.UsageError{Err: err}
 	}
 	j.From = found.State
 	j.Store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.From.Step, Cursor: j.From.Cursor}
 	p.Say("resuming from %s: step %d, epoch %d", found.Path, j.From.Step, j.From.Epoch+1)
 	old, err := config.Recorded([]byte(j.From.Config))
 	if err != nil {
-		return 0, fmt.Errorf("%s: its configuration: %w", found.Path, err)
+		return nil, fmt.Errorf("%s: its configuration: %w", found.Path, err)
 	}
 	if j.Config.Pairs == "" && j.Config.Copies() == 0 { // not asked for: what it had
 		j.Config.Pairs = old.Pairs
 	}
-	diff := config.Differences(old, j.Config)
-	if len(diff) == 0 {
-		return -1, nil
-	}
-	p.Say("settings changed from step %d on: %s", j.From.Step, strings.Join(diff, ", "))
-	// Steps after the checkpoint were computed with the old ones.
-	if err := os.RemoveAll(j.CommitLog(path)); err != nil {
-		return 0, fmt.Errorf("drop the commit log: %w", err)
-	}
-	return j.From.Step, nil
+	return &old, nil
 }
-
-// CommitLog is where the coordinator's JetStream keeps the commits.
-func (j *Job) CommitLog(path string) string { return filepath.Join(path, "jetstream") }
 
 // Recorded is the last step that both logs hold.
 func (j *Job) Recorded() int64 {
@@ -180,17 +180,12 @@ func moveAside(path string, p *Progress) error {
 	if err != nil {
 		return fmt.Errorf("look into the run folder: %w", err)
 	}
-	for i := 1; ; i++ {
-		to := fmt.Sprintf("%s.%d", filepath.Clean(path), i)
-		if _, err := os.Lstat(to); err == nil {
-			continue
-		}
-		if err := os.Rename(path, to); err != nil {
-			return fmt.Errorf("move the old run aside: %w", err)
-		}
-		p.Say("moved the old run to %s", to)
-		return nil
+	to, err := aside(path)
+	if err != nil {
+		return fmt.Errorf("move the old run aside: %w", err)
 	}
+	p.Say("moved the old run to %s", to)
+	return nil
 }
 
 // lockName is the file whose lock says that a process trains in a RUN folder.
@@ -219,6 +214,9 @@ func (j *Job) Close() error {
 	var err error
 	if j.Dir != nil {
 		err = j.Dir.close()
+	}
+	if j.Log != nil {
+		err = errors.Join(err, j.Log.Close())
 	}
 	j.lock.Close() // of nil: an error of no interest
 	return err

@@ -1,0 +1,144 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"mochi/coordinator"
+	"mochi/coordinator/commitlog"
+	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/wal"
+)
+
+// Commits is where a RUN folder has the commit log.
+func Commits(path string) string { return filepath.Join(path, "commits") }
+
+// openLog opens the commit log. saved is the configuration of the checkpoint, nil when
+// there is none. A log of other settings than those asked for is moved aside: the steps
+// after the checkpoint, above cut, are run again with the new ones (−1: none are). What
+// counts is for which settings the log is, not what the checkpoint had: that may be
+// older than the change.
+func (j *Job) openLog(path string, saved *config.Job, p *Progress) (cut int64, err error) {
+	dir := Commits(path)
+	if err := j.useLog(dir, p); err != nil {
+		return 0, err
+	}
+	former := filepath.Join(path, "jetstream") // of an earlier build
+	if _, err := os.Stat(former); err == nil {
+		j.Former = former
+	}
+	old, err := j.loggedConfig(path, saved)
+	if err != nil {
+		return 0, err
+	}
+	if old == nil {
+		return -1, nil
+	}
+	diff := config.Differences(*old, j.Config)
+	if len(diff) == 0 {
+		return -1, nil
+	}
+	if j.Former != "" {
+		if _, err := aside(j.Former); err != nil {
+			return 0, fmt.Errorf("move the commit log of the old settings aside: %w", err)
+		}
+		j.Former = ""
+	}
+	return j.changed(dir, diff, p)
+}
+
+// TookOver says that the log has all that the one of an earlier build had, which is
+// moved aside.
+func (j *Job) TookOver() error {
+	_, err := aside(j.Former)
+	j.Former = ""
+	return err
+}
+
+// useLog opens the log in a folder and says what was found damaged.
+func (j *Job) useLog(dir string, p *Progress) (err error) {
+	var found commitlog.Found
+	j.Log, found, err = commitlog.Open(wal.Dir(dir), commitlog.Options{Room: roomUnder(dir)})
+	if err != nil {
+		return err
+	}
+	if found.Damage != "" {
+		p.Say("warning: %s. What can be read is used; the files as they were are %s", found.Damage, filepath.Join(dir, found.Kept))
+	}
+	return nil
+}
+
+// loggedConfig is the configuration that the log is of: as it says; else (a log that is
+// new, or of an earlier build) that of the last start; else the checkpoint's.
+func (j *Job) loggedConfig(path string, saved *config.Job) (*config.Job, error) {
+	text, from := []byte(j.Log.Config()), "the commit log"
+	if len(text) == 0 {
+		var err error
+		from = filepath.Join(path, "config.yaml")
+		if text, err = os.ReadFile(from); errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
+			return saved, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("read the settings of the last start: %w", err)
+		}
+	}
+	old, err := config.Recorded(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: its configuration: %w", from, err)
+	}
+	return &old, nil
+}
+
+// changed moves the log of other settings aside.
+func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err error) {
+	if j.From != nil {
+		cut = j.From.Step
+	}
+	p.Say("settings changed from step %d on: %s", cut, strings.Join(diff, ", "))
+	if err := j.Log.Close(); err != nil {
+		return 0, err
+	}
+	to, err := aside(dir)
+	if err != nil {
+		return 0, fmt.Errorf("move the commit log of the old settings aside: %w", err)
+	}
+	p.Say("the commits of the old settings are kept in %s", to)
+	return cut, j.useLog(dir, p)
+}
+
+// aside renames a file or folder to the first free PATH.1, PATH.2, ….
+func aside(path string) (to string, err error) {
+	for i := 1; ; i++ {
+		to := fmt.Sprintf("%s.%d", filepath.Clean(path), i)
+		if _, err := os.Lstat(to); err == nil {
+			continue
+		}
+		return to, os.Rename(path, to)
+	}
+}
+
+// mostFloor is how much room a large disk must have for the log to be written.
+const mostFloor = 256 << 20
+
+// roomUnder says why nothing should be written under a folder: less is free than 256 MB,
+// or than a twentieth of a small disk. A disk that is full to the last byte cannot even
+// be tidied up.
+func roomUnder(dir string) func() error {
+	return func() error {
+		var disk unix.Statfs_t
+		if err := unix.Statfs(dir, &disk); err != nil {
+			return nil // not known: writing will tell
+		}
+		size := uint64(disk.Bsize)
+		free, floor := disk.Bavail*size, min(disk.Blocks*size/20, mostFloor)
+		if free >= floor {
+			return nil
+		}
+		return fmt.Errorf("%.1f MB are free under %s, %.1f MB must be: %w", float64(free)/1e6, dir, float64(floor)/1e6, coordinator.ErrDiskFull)
+	}
+}

@@ -1,0 +1,165 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mochi/coordinator/event"
+)
+
+// handle gives one input to the core and carries out its plan.
+func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
+	plan := s.core.Step(time.Now(), in)
+	for _, a := range plan.Actions {
+		if f := s.carryOut(ctx, a); f != nil {
+			finished = f
+			break
+		}
+	}
+	if plan.Reason != s.last {
+		s.last = plan.Reason
+		s.log.Debug("state", "reason", plan.Reason)
+	}
+	s.setStatus(time.Now())
+	return finished
+}
+
+// carryOut does one action, or sees to it that it is done. Messages that come after a
+// Reserve wait until it is durable; so the server never waits for the log.
+func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
+	switch a := a.(type) {
+	case Send:
+		if s.reserving > 0 {
+			s.held = append(s.held, a)
+		} else {
+			s.send(a)
+		}
+	case Append:
+		s.writer.put(write{
+			what: fmt.Sprintf("commit %d", a.Commit.Step),
+			do:   func(ctx context.Context) error { return s.cfg.Log.Append(ctx, a.Commit) },
+			then: func(err error) *Finish {
+				if err != nil {
+					return s.handle(ctx, AppendFailed{Step: a.Commit.Step, Fenced: errors.Is(err, ErrFenced), Error: err.Error()})
+				}
+				return s.handle(ctx, Appended{a.Commit.Step})
+			},
+		})
+	case Record:
+		s.cfg.Observer.Committed(a.CommitRecord)
+	case Report:
+		s.report(a.Event)
+	case Remember:
+		s.writer.put(write{
+			what: "what the job trains on",
+			do:   func(ctx context.Context) error { return s.cfg.Log.SaveData(ctx, a.Data) },
+			then: fencedOnly,
+		})
+	case Reserve:
+		s.reserving++
+		s.writer.put(write{
+			what: fmt.Sprintf("the number of round %d", a.Round),
+			do:   func(ctx context.Context) error { return s.cfg.Log.SaveRound(ctx, a.Round) },
+			then: s.reserved,
+		})
+	case Finish:
+		// A round that was not announced never is; that the job ends, all hear.
+		held := slices.DeleteFunc(s.held, func(m Send) bool { return m.Message.Round != nil })
+		s.held, s.reserving = nil, 0
+		for _, m := range held {
+			s.send(m)
+		}
+		return &a
+	}
+	return nil
+}
+
+func (s *Server) send(a Send) {
+	a.Message.Term = s.term
+	if err := s.cfg.Bus.Send(a.To, a.Message); err != nil {
+		s.log.Warn("message not sent", "to", a.To, "err", err)
+	}
+}
+
+func (s *Server) report(e event.Event) {
+	s.log.LogAttrs(context.Background(), e.Level(), e.EventName(), event.Attrs(e)...)
+	s.cfg.Observer.Event(e)
+}
+
+// fencedOnly ends the job when another coordinator leads it.
+func fencedOnly(err error) *Finish {
+	if err != nil {
+		return &Finish{Failed: true, Fenced: true, Reason: err.Error()}
+	}
+	return nil
+}
+
+// reserved sends what waited for the number of a round.
+func (s *Server) reserved(err error) *Finish {
+	if err != nil {
+		return fencedOnly(err)
+	}
+	if s.reserving > 0 {
+		s.reserving--
+	}
+	if s.reserving == 0 {
+		held := s.held
+		s.held = nil
+		for _, m := range held {
+			s.send(m)
+		}
+	}
+	return nil
+}
+
+// written takes what the writer has finished.
+func (s *Server) written(w written) *Finish {
+	if s.slow {
+		s.slow = false
+		s.report(event.LogGoesOn{Seconds: time.Since(s.slowSince).Seconds()})
+	}
+	f := w.then(w.err)
+	s.setStatus(time.Now())
+	return f
+}
+
+// watchLog tells people when the log is waited for.
+func (s *Server) watchLog(now time.Time) {
+	d, held := s.writer.held(now)
+	if !held {
+		return
+	}
+	full := errors.Is(d.err, ErrDiskFull)
+	if s.slow && s.full == full {
+		return
+	}
+	if !s.slow {
+		s.slowSince = d.since
+	}
+	s.slow, s.full = true, full
+	if full {
+		s.report(event.DiskFull{What: d.what, Error: d.err.Error()})
+		return
+	}
+	s.report(event.LogWaits{What: d.what, Error: errorText(d.err)})
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return "the disk does not answer"
+	}
+	return err.Error()
+}
+
+// setStatus makes the status that of now.
+func (s *Server) setStatus(now time.Time) {
+	status := s.core.Status()
+	status.Job, status.StartedAt, status.Term = s.cfg.Job, s.started.Format(time.RFC3339), s.term
+	if d, held := s.writer.held(now); held {
+		status.Reason = fmt.Sprintf("waiting for the log since %s, to write %s: %s", d.since.Format(time.TimeOnly), d.what, errorText(d.err))
+	}
+	s.status.Store(&status)
+}
