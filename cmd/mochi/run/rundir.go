@@ -75,8 +75,32 @@ func openRun(path string, cut int64, sampleLog bool) (*Dir, error) {
 
 // lineFile is a JSON-lines file open for appending.
 type lineFile struct {
-	file *os.File
-	last int64 // highest step in it
+	file    *os.File
+	last    int64    // highest step in it, or about to be
+	size    int64    // of the whole lines in it
+	pending [][]byte // lines that could not be written yet
+}
+
+// write writes a line behind those that could not be written before: after a full disk
+// none is missing, none is there twice, and none is cut short.
+func (f *lineFile) write(line []byte) error {
+	f.pending = append(f.pending, append(line, '\n'))
+	return f.flush()
+}
+
+func (f *lineFile) flush() error {
+	for len(f.pending) > 0 {
+		n, err := f.file.Write(f.pending[0])
+		if err != nil {
+			if n > 0 {
+				err = errors.Join(err, f.file.Truncate(f.size)) // a part of the line
+			}
+			return err
+		}
+		f.size += int64(n)
+		f.pending = f.pending[1:]
+	}
+	return nil
 }
 
 // openLines opens a JSON-lines file, without the lines of steps above cut and
@@ -104,6 +128,7 @@ func openLines(path string, cut int64) (*lineFile, error) {
 	if err := WriteFile(path, keep.Bytes()); err != nil {
 		return nil, err
 	}
+	f.size = int64(keep.Len())
 	f.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o644)
 	return f, err
 }
@@ -138,8 +163,7 @@ func WriteFile(path string, content []byte) error {
 func (d *Dir) append(f *lineFile, line []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, err := f.file.Write(append(line, '\n'))
-	return err
+	return f.write(line)
 }
 
 // step writes the line of a committed step, unless it is there already: steps
@@ -148,11 +172,11 @@ func (d *Dir) step(f *lineFile, step int64, v any) error {
 	if f == nil || step <= f.last {
 		return nil
 	}
-	f.last = step
 	line, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+	f.last = step
 	return d.append(f, line)
 }
 
@@ -166,9 +190,9 @@ func (d *Dir) Event(e event.Event) error {
 }
 
 func (d *Dir) close() error {
-	err := d.log.file.Close()
+	err := errors.Join(d.log.flush(), d.log.file.Close())
 	if d.samples != nil {
-		err = errors.Join(err, d.samples.file.Close())
+		err = errors.Join(err, d.samples.flush(), d.samples.file.Close())
 	}
 	return err
 }

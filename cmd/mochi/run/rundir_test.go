@@ -1,8 +1,11 @@
 package run
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -94,5 +97,51 @@ func TestMoveAside(t *testing.T) {
 		if _, err := os.Stat(dir + to + "/checkpoints"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestLinesOfAFullDisk: what could not be written comes later, in order, once.
+func TestLinesOfAFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	d, err := openRun(t.TempDir(), -1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(n int64) error { return d.step(d.log, n, StepLine{Step: n}) }
+	if err := step(1); err != nil {
+		t.Fatal(err)
+	}
+	good := d.log.file
+	d.log.file = full
+	for n := int64(2); n < 5; n++ {
+		if step(n) == nil {
+			t.Fatal("a full disk took a line")
+		}
+	}
+	d.log.file = good
+	if err := step(5); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(filepath.Join(d.path, "log.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []int64
+	for line := range bytes.Lines(content) {
+		var at StepLine
+		if err := json.Unmarshal(line, &at); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		steps = append(steps, at.Step)
+	}
+	if !slices.Equal(steps, []int64{1, 2, 3, 4, 5}) {
+		t.Fatalf("steps %v", steps)
 	}
 }
