@@ -99,10 +99,11 @@ type Core struct {
 	jury     *jury.Jury
 	infinite infinite // the step in hand came to a NaN or an infinity
 
-	asleep  map[string]bool // ids that fell silent and were given up; they may only sleep
-	tried   []string        // members of a round that failed, the oldest first: one of them may be left out of the next
-	split   split           // members that could not agree
-	trouble string          // what the last replica died of, if it said so, since the last step
+	asked   map[string]time.Time // when a stranger was asked to say Hello
+	asleep  map[string]bool      // ids that fell silent and were given up; they may only sleep
+	tried   []string             // members of a round that failed, the oldest first: one of them may be left out of the next
+	split   split                // members that could not agree
+	trouble string               // what the last replica died of, if it said so, since the last step
 
 	latest CommitRecord // for Status
 	since  time.Time    // since when what is awaited is
@@ -122,7 +123,7 @@ func NewCore(cfg CoreConfig) *Core {
 	}
 	return &Core{
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
-		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asleep: map[string]bool{},
+		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asked: map[string]time.Time{}, asleep: map[string]bool{},
 		audits: audit.RuleOf(cfg.Training), jury: jury.New(),
 	}
 }
@@ -162,7 +163,7 @@ func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	from = c.roster.Get(m.Message.From)
 	if from == nil {
 		c.patience.Calls(c.now, m.Message.From)
-		c.send(m.Message.From, protocol.Message{Again: &protocol.Again{Instance: c.cfg.Instance}})
+		c.askAgain(m.Message.From)
 		return nil, false
 	}
 	from.Seen(c.now)

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"mochi/coordinator/event"
@@ -124,4 +125,24 @@ func (c *Core) tick(stood time.Duration) {
 	}
 	c.watch()
 	c.hurry()
+	c.forgetAsked()
+}
+
+// askAgainEvery is how often a replica that is not admitted is asked to say Hello:
+// what it says until it has read that is no reason to ask again, and each answer
+// costs it a digest of its whole state.
+const askAgainEvery = time.Second
+
+// askAgain asks whoever is not admitted to say Hello.
+func (c *Core) askAgain(id string) {
+	if last, asked := c.asked[id]; asked && c.now.Sub(last) < askAgainEvery {
+		return
+	}
+	c.asked[id] = c.now
+	c.send(id, protocol.Message{Again: &protocol.Again{Instance: c.cfg.Instance}})
+}
+
+// forgetAsked forgets whom it would ask by now anyway.
+func (c *Core) forgetAsked() {
+	maps.DeleteFunc(c.asked, func(_ string, at time.Time) bool { return c.now.Sub(at) >= askAgainEvery })
 }

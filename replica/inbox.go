@@ -9,7 +9,9 @@ import (
 )
 
 // inbox queues the coordinator's messages in order. A message that makes the
-// round in hand pointless (interrupts) also cancels it at once, wherever it is.
+// round in hand pointless (interrupts) also cancels it at once, wherever it is. Of
+// the coordinator's requests to say Hello only the last one waits: each costs a
+// digest of the whole state, and one answer is enough.
 type inbox struct {
 	mu     sync.Mutex
 	queue  []protocol.Message
@@ -23,6 +25,9 @@ func (b *inbox) poke() { b.put(protocol.Message{}) }
 
 func (b *inbox) put(m protocol.Message) {
 	b.mu.Lock()
+	if m.Again != nil {
+		b.queue = slices.DeleteFunc(b.queue, func(old protocol.Message) bool { return old.Again != nil })
+	}
 	b.queue = append(b.queue, m)
 	if interrupts(m) && b.cancel != nil {
 		b.cancel()

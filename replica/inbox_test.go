@@ -3,6 +3,8 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -68,6 +70,30 @@ func TestInboxEndsTheRoundInHand(t *testing.T) {
 			end()
 		}
 		end()
+	}
+}
+
+// However often the coordinator asks who this is while nobody listens, it is told
+// once, after what came before the last time it asked.
+func TestInboxKeepsOneAgain(t *testing.T) {
+	b := newInbox()
+	for i := range 300 {
+		b.put(protocol.Message{Again: &protocol.Again{Instance: fmt.Sprint(i)}})
+		if i%100 == 0 {
+			b.put(protocol.Message{Commit: &protocol.Commit{Step: int64(i)}})
+		}
+	}
+	for _, step := range []int64{0, 100, 200} {
+		if m, err := b.next(t.Context()); err != nil || m.Commit == nil || m.Commit.Step != step {
+			t.Fatalf("got %+v, %v, want commit %d", m, err, step)
+		}
+	}
+	if m, err := b.next(t.Context()); err != nil || m.Again == nil || m.Again.Instance != "299" {
+		t.Fatalf("got %+v, %v, want the last Again", m, err)
+	}
+	b.close(io.EOF)
+	if m, err := b.next(t.Context()); !errors.Is(err, io.EOF) {
+		t.Errorf("%+v is left, %v", m, err)
 	}
 }
 

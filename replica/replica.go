@@ -319,7 +319,10 @@ func (r *Replica) receive(ctx context.Context) {
 	}
 }
 
+// heartbeats shows life while there is anybody to see it: a heartbeat that waits
+// for a connection says nothing when it arrives, and many of them are a burden.
 func (r *Replica) heartbeats(ctx context.Context) {
+	link, tells := r.cfg.Link.(Presence)
 	tick := time.NewTicker(protocol.HeartbeatEvery)
 	defer tick.Stop()
 	for {
@@ -327,6 +330,9 @@ func (r *Replica) heartbeats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if tells && !link.Connected() {
+				continue
+			}
 			h := r.progress.now()
 			if err := r.send(ctx, protocol.Message{Heartbeat: &h}); err != nil && ctx.Err() == nil {
 				r.log.Debug("heartbeat not sent", "err", err)

@@ -22,18 +22,27 @@ func publish(nc *nats.Conn, subject string, m protocol.Message) error {
 	return nc.Publish(subject, data)
 }
 
-// inbox is one subscription read by one goroutine, which decodes the messages
-// in order and closes ch when it ends.
+// inbox is one subscription. NATS's goroutine decodes what arrives into a backlog,
+// and never waits; another one hands it on in order, and closes ch when it ends.
 type inbox struct {
-	sub    *nats.Subscription
 	cancel context.CancelFunc
 	owned  sync.WaitGroup
 }
 
-// subscribe starts an inbox. Pending messages are not limited: dropping one
-// would stall a step.
+// subscribe starts an inbox. A client of NATS that is slow loses messages; here
+// nobody is slow, however long the reader of ch is away.
 func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message) (*inbox, error) {
-	sub, err := nc.SubscribeSync(subject)
+	waiting := newBacklog(maxBacklog)
+	sub, err := nc.Subscribe(subject, func(raw *nats.Msg) {
+		var m protocol.Message
+		if err := json.Unmarshal(raw.Data, &m); err != nil {
+			log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
+			return
+		}
+		if waiting.put(m, len(raw.Data)) {
+			log.Error("messages are lost: more have come than can wait", "subject", raw.Subject, "limit_bytes", maxBacklog)
+		}
+	})
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1)
 	}
@@ -41,18 +50,25 @@ func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protoc
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &inbox{sub: sub, cancel: cancel}
+	closed := nc.StatusChanged(nats.CLOSED)
+	b := &inbox{cancel: cancel}
 	b.owned.Go(func() {
 		defer close(ch)
+		defer nc.RemoveStatusListener(closed)
 		for {
-			raw, err := sub.NextMsgWithContext(ctx)
-			if err != nil {
-				return // stopped, or the connection was closed
+			m, ok, dropped := waiting.take()
+			if dropped > 0 {
+				log.Error("messages were lost: more had come than can wait", "subject", subject, "messages", dropped)
 			}
-			var m protocol.Message
-			if err := json.Unmarshal(raw.Data, &m); err != nil {
-				log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
-				continue
+			if !ok {
+				select {
+				case <-waiting.wake:
+					continue
+				case <-closed:
+					return
+				case <-ctx.Done():
+					return
+				}
 			}
 			select {
 			case ch <- m:
