@@ -18,12 +18,12 @@ import (
 type distant struct {
 	mute
 	away atomic.Bool
-	nap  atomic.Int64 // how long the next look takes: the process stands still
+	wake atomic.Int64 // until then (Unix time, ns) no look ends: the process stands still
 	said chan protocol.Message
 }
 
 func (d *distant) Connected() bool {
-	time.Sleep(time.Duration(d.nap.Swap(0)))
+	time.Sleep(time.Until(time.Unix(0, d.wake.Load())))
 	return !d.away.Load()
 }
 
@@ -79,7 +79,7 @@ func TestSleptThroughTheEnd(t *testing.T) {
 		_, ended := runs(t, d, time.Hour)
 		time.Sleep(10 * time.Second)
 		d.away.Store(true)
-		d.nap.Store(int64(20 * time.Minute))
+		d.wake.Store(time.Now().Add(20 * time.Minute).UnixNano())
 		time.Sleep(20*time.Minute + 2*time.Second)
 		start := time.Now()
 		if err := <-ended; !errors.Is(err, replica.ErrOrphaned) {

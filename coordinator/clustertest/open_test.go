@@ -8,7 +8,6 @@ package clustertest_test
 var knownOpen = map[string]bool{
 	"the end of the log is lost, the replicas hold it":      true,
 	"a new host without the state folder":                   true,
-	"the coordinator is away for a minute":                  true,
 	"checkpoints are due faster than the uplink takes them": true,
 	"a checkpoint is not the state that was voted for":      true,
 	"a stop while the last upload is slow":                  true,

@@ -130,7 +130,6 @@ func (b *bench) Break(id string) { b.relays[id].reset() }
 
 // knownOpen are cases that fail, and how. In the end there are none.
 var knownOpen = map[string]string{
-	"checkpoints are stored one at a time":           "a second one begins beside the first",
 	"nothing arrives twice when a connection breaks": "Send fails where the connection breaks while it writes",
 }
 

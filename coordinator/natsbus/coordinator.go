@@ -90,7 +90,8 @@ func (c *Coordinator) Serve(
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
 	ctx, cancel := context.WithCancel(context.Background()) // until Close
-	c.uploads = &receiver{opts: c.opts, save: save, open: open, cancel: cancel}
+	c.uploads = newReceiver(c.opts, cancel)
+	c.uploads.save, c.uploads.open = save, open
 	_, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job), func(m *nats.Msg) { c.uploads.handle(ctx, m) })
 	if err != nil {
 		return fmt.Errorf("serve checkpoints: %w", err)

@@ -17,7 +17,7 @@
 //
 // Cost: a vote, its append to the log and the commit take about 40 µs in one
 // process, 120 µs over loopback TCP; a checkpoint moves at the speed of
-// stop-and-wait with 512 KiB pieces.
+// stop-and-wait with pieces of up to 512 KiB, on a connection of their own.
 //
 // Sources: NATS client protocol and server system events
 // (docs.nats.io/running-a-nats-service/configuration/sys_accounts).

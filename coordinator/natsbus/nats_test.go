@@ -235,6 +235,99 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+// An upload that gets on is not given up for another one: that waits, and both
+// arrive whole.
+func TestUploadsWaitForEachOther(t *testing.T) {
+	server := start(t, natsbus.ServerOptions{})
+	bus, err := natsbus.ConnectCoordinator(timeout(t), natsbus.Options{Job: job, Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bus.Close)
+	began, goOn := make(chan string, 2), make(chan bool)
+	type arrived struct {
+		from string
+		data []byte
+		err  error
+	}
+	all := make(chan arrived, 2)
+	err = bus.Serve(func() protocol.Status { return protocol.Status{} },
+		func(_ context.Context, from string, _ int64, r io.Reader) error {
+			var head [1]byte
+			if _, err := io.ReadFull(r, head[:]); err != nil {
+				return err
+			}
+			began <- from
+			<-goOn
+			rest, err := io.ReadAll(r)
+			all <- arrived{from, append(head[:], rest...), err}
+			return err
+		}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string][]byte{"a": bytes.Repeat([]byte("a"), 3<<20), "b": bytes.Repeat([]byte("b"), 1<<20)}
+	done := make(chan error, 2)
+	send := func(id string) {
+		r := replica(t, natsbus.Options{Server: server, ID: id})
+		ctx := timeout(t)
+		go func() { done <- r.Upload(ctx, 3, states[id]) }()
+	}
+	send("a")
+	if got := receive(t, began); got != "a" {
+		t.Fatalf("%s began", got)
+	}
+	asked, err := bus.Conn().SubscribeSync(protocol.CheckpointSubject(job))
+	if err != nil {
+		t.Fatal(err)
+	}
+	send("b")
+	for n := 0; n < 2; { // it comes again: the first time it had an answer
+		m, err := asked.NextMsgWithContext(timeout(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Header.Get("From") == "b" {
+			n++
+		}
+	}
+	goOn <- true
+	goOn <- true
+	for range 2 {
+		if got := receive(t, all); got.err != nil || !bytes.Equal(got.data, states[got.from]) {
+			t.Errorf("%s: %d bytes arrived, %v", got.from, len(got.data), got.err)
+		}
+		if err := receive(t, done); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Many replicas may read a checkpoint at once.
+func TestDownloadsBesideEachOther(t *testing.T) {
+	state := bytes.Repeat([]byte("moch"), 1<<18+5)
+	server := start(t, natsbus.ServerOptions{})
+	coordinator(t, natsbus.Options{Server: server}, &store{files: map[string][]byte{"step-9": state}})
+	const n = 24
+	done := make(chan error, n)
+	for i := range n {
+		r := replica(t, natsbus.Options{Server: server, ID: fmt.Sprintf("r%d", i)})
+		ctx := timeout(t)
+		go func() {
+			got, err := r.Download(ctx, "step-9")
+			if err == nil && !bytes.Equal(got, state) {
+				err = fmt.Errorf("%d bytes are other ones", len(got))
+			}
+			done <- err
+		}()
+	}
+	for range n {
+		if err := receive(t, done); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A coordinator that restarts in the middle asks for the file again; an
 // upload that stands alone is aborted with its coordinator.
 func TestUploadSurvivesRestart(t *testing.T) {

@@ -7,14 +7,26 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"mochi/coordinator/protocol"
 )
 
+// takeoverAfter is how long an upload may bring nothing until one of another
+// replica, or of another state, may take its place.
+const takeoverAfter = 15 * time.Second
+
+// Downloads are answered beside each other and beside an upload.
+const (
+	readers    = 8    // that read from the disk at a time
+	maxWaiting = 1024 // requests that wait for them; the others are sent again
+)
+
 // receiver is the coordinator's side of checkpoint transfers: at most one
-// upload at a time, streamed into save as its pieces arrive.
+// upload at a time, streamed into save as its pieces arrive. One that gets on is
+// not given up for another, which is told to come again.
 type receiver struct {
 	opts Options
 	save func(ctx context.Context, from string, step int64, r io.Reader) error
@@ -23,15 +35,23 @@ type receiver struct {
 	cancel context.CancelFunc // of the context that handle is called with
 	owned  sync.WaitGroup
 
+	reading chan struct{} // capacity readers
+	asked   chan struct{} // capacity maxWaiting: requests for pieces that are being answered
+
 	mu     sync.Mutex
 	latest *upload // the current or last upload
+}
+
+func newReceiver(o Options, cancel context.CancelFunc) *receiver {
+	return &receiver{opts: o, cancel: cancel, reading: make(chan struct{}, readers), asked: make(chan struct{}, maxWaiting)}
 }
 
 // upload is one checkpoint on its way in.
 type upload struct {
 	from       string
 	step, size int64
-	next       int64 // offset of the next byte
+	next       int64     // offset of the next byte
+	moved      time.Time // when something of it arrived
 	pipe       *io.PipeWriter
 
 	done    bool
@@ -58,7 +78,22 @@ func (r *receiver) handle(ctx context.Context, m *nats.Msg) {
 	case "put":
 		err = r.put(ctx, m)
 	case "get":
-		err = r.get(m)
+		select {
+		case r.asked <- struct{}{}:
+			r.owned.Go(func() {
+				defer func() { <-r.asked }()
+				select {
+				case r.reading <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				defer func() { <-r.reading }()
+				if err := r.get(m); err != nil {
+					r.answer(m, nats.Header{headerError: {err.Error()}}, nil)
+				}
+			})
+		default: // it is asked for again
+		}
 	default:
 		err = fmt.Errorf("operation %q is neither put nor get", op)
 	}
@@ -97,8 +132,17 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 			r.answer(m, nats.Header{headerWant: {"0"}}, nil) // this coordinator has restarted
 			return nil
 		}
+		if u != nil && !u.done {
+			if u.from == from || time.Since(u.moved) > takeoverAfter { // its sender has given it up, or is gone
+				u.pipe.CloseWithError(protocol.ErrSuperseded)
+			}
+			r.mu.Unlock()
+			r.answer(m, nats.Header{headerBusy: {"1"}}, nil) // one at a time works on the folder
+			return nil
+		}
 		u = r.begin(ctx, from, step, size)
 	}
+	u.moved = time.Now()
 	if offset != u.next || u.size != size || sum(m.Data) != m.Header.Get(headerSum) || len(m.Data) == 0 {
 		r.reply(u, m)
 		r.mu.Unlock()
@@ -122,11 +166,8 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 	return nil
 }
 
-// begin starts an upload in place of the one before. r.mu is held.
+// begin starts an upload; the one before has ended. r.mu is held.
 func (r *receiver) begin(ctx context.Context, from string, step, size int64) *upload {
-	if old := r.latest; old != nil && !old.done {
-		old.pipe.CloseWithError(protocol.ErrSuperseded)
-	}
 	in, out := io.Pipe()
 	u := &upload{from: from, step: step, size: size, pipe: out}
 	r.latest = u
@@ -166,6 +207,14 @@ func (r *receiver) get(m *nats.Msg) error {
 	if err != nil {
 		return err
 	}
+	limit := int64(pieceBytes)
+	if m.Header.Get(headerLimit) != "" {
+		asked, err := number(m.Header, headerLimit)
+		if err != nil || asked == 0 {
+			return fmt.Errorf("header %s: %q is no size of a piece", headerLimit, m.Header.Get(headerLimit))
+		}
+		limit = min(asked, limit)
+	}
 	file, err := r.open(m.Header.Get(headerName))
 	if err != nil {
 		return err
@@ -181,7 +230,7 @@ func (r *receiver) get(m *nats.Msg) error {
 	if _, err := file.Seek(offset, io.SeekStart); err != nil {
 		return err
 	}
-	piece := make([]byte, min(pieceBytes, size-offset))
+	piece := make([]byte, min(limit, size-offset))
 	if _, err := io.ReadFull(file, piece); err != nil {
 		return err
 	}

@@ -18,6 +18,10 @@ type Replica struct {
 	messages chan protocol.Message
 	inbox    *inbox
 	close    sync.Once
+
+	mu     sync.Mutex
+	large  *nats.Conn // for checkpoints, from the first one on
+	closed bool
 }
 
 // ConnectReplica connects the replica o.ID to a job. The connection is named
@@ -51,6 +55,26 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 // (collectives through the coordinator's server).
 func (r *Replica) Conn() *nats.Conn { return r.nc }
 
+// bulk is the connection for checkpoints. Its name is no replica's: when it ends
+// nobody is lost.
+func (r *Replica) bulk(ctx context.Context) (*nats.Conn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return nil, nats.ErrConnectionClosed
+	case r.large != nil:
+		return r.large, nil
+	}
+	o := r.opts
+	o.Wait = 0
+	nc, err := connect(ctx, o, "bulk."+o.ID)
+	if err == nil {
+		r.large = nc
+	}
+	return nc, err
+}
+
 // Connected says whether there is a connection to the server right now.
 func (r *Replica) Connected() bool { return r.nc.IsConnected() }
 
@@ -77,6 +101,12 @@ func (r *Replica) Status(ctx context.Context) (protocol.Status, error) {
 // read are dropped.
 func (r *Replica) Close() {
 	r.close.Do(func() {
+		r.mu.Lock()
+		r.closed = true
+		if r.large != nil {
+			r.large.Close()
+		}
+		r.mu.Unlock()
 		closeAfterFlush(r.nc, r.opts.Log)
 		r.inbox.stop()
 	})
