@@ -185,6 +185,8 @@ func (c *Core) take(from *roster.Replica, in Input) {
 		c.appended(in.Step)
 	case AppendFailed:
 		c.appendFailed(in)
+	case Arriving:
+		c.arriving(in)
 	case Stored:
 		c.stored(in)
 	case StoreFailed:

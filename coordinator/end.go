@@ -17,6 +17,15 @@ func (c *Core) stopRequested(reason string) {
 	}
 }
 
+// arriving takes the news that more of a checkpoint is here: who sends it is
+// alive, and what waits for it goes on waiting.
+func (c *Core) arriving(e Arriving) {
+	if r := c.roster.Get(e.From); r != nil {
+		r.Seen(c.now)
+	}
+	c.upload.Moves(e.From, e.Step, c.now)
+}
+
 // stored takes the news that a checkpoint is safe.
 func (c *Core) stored(e Stored) {
 	if !c.history.Store(e.Name, e.Step) {

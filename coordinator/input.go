@@ -39,6 +39,12 @@ type Stored struct {
 	Step int64
 }
 
+// Arriving says that more of a replica's checkpoint has arrived.
+type Arriving struct {
+	From string
+	Step int64
+}
+
 // StoreFailed says that a checkpoint could not be stored.
 type StoreFailed struct {
 	Step  int64
@@ -59,6 +65,7 @@ func (Hint) kind() kind          { return hint }
 func (Appended) kind() kind      { return appended }
 func (AppendFailed) kind() kind  { return appendFailed }
 func (Stored) kind() kind        { return stored }
+func (Arriving) kind() kind      { return arriving }
 func (StoreFailed) kind() kind   { return storeFailed }
 func (Tick) kind() kind          { return tick }
 func (StopRequested) kind() kind { return stopRequested }

@@ -422,6 +422,17 @@ func (w *world) fullDisk() {
 		return
 	}
 	step := w.uploads[0]
+	if w.rng.IntN(2) == 0 { // of a replica that may be gone by now
+		from := "nobody"
+		if len(w.replicas) > 0 {
+			from = w.replicas[w.rng.IntN(len(w.replicas))].id
+		}
+		w.note("arriving %d from %s", step, from)
+		w.step(Arriving{From: from, Step: step})
+		if w.rng.IntN(2) == 0 {
+			return
+		}
+	}
 	w.uploads = w.uploads[1:]
 	w.failing = w.rare && w.core.course.Finishing()
 	w.step(StoreFailed{Step: step, Error: "full"})

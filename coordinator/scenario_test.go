@@ -241,16 +241,10 @@ func (s *scenario) command(line string) {
 			s.step(Tick{})
 		}
 	case "tick":
-		d, err := time.ParseDuration(who)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		stood, err := time.ParseDuration(s.str("stood", "0s"))
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.now = s.now.Add(d)
-		s.step(Tick{Stood: stood})
+		s.now = s.now.Add(must(time.ParseDuration(who)))
+		s.step(Tick{Stood: must(time.ParseDuration(s.str("stood", "0s")))})
+	case "arriving":
+		s.step(Arriving{From: who, Step: s.num("step", 0)})
 	case "stored":
 		s.step(Stored{Name: "step-" + who, Step: int64(must(strconv.Atoi(who)))})
 	case "store-failed":

@@ -195,7 +195,12 @@ func (s *Server) load(ctx context.Context) error {
 // save stores a replica's checkpoint; it runs on a goroutine of the bus. The
 // core hears of it before the replica does.
 func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader) error {
-	upload := &watched{Reader: r}
+	upload := &watched{Reader: r, arriving: func() {
+		select {
+		case s.inner <- Arriving{From: from, Step: step}:
+		default: // busy; it is said again
+		}
+	}}
 	name, err := s.cfg.Checkpoints.Save(ctx, step, upload)
 	var in Input = Stored{Name: name, Step: step}
 	if err != nil && errors.Is(upload.err, protocol.ErrSuperseded) {
@@ -217,14 +222,24 @@ func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader)
 	return nil
 }
 
-// watched is a reader that remembers its error.
+// arrivingEvery is how often it is said that an upload gets on.
+const arrivingEvery = time.Second
+
+// watched is the reader of an upload: it says that something arrives, and
+// remembers its error.
 type watched struct {
 	io.Reader
-	err error
+	arriving func()
+	said     time.Time
+	err      error
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
+	if n > 0 && time.Since(w.said) >= arrivingEvery {
+		w.said = time.Now()
+		w.arriving()
+	}
 	if err != nil {
 		w.err = err
 	}

@@ -99,10 +99,7 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 		r.End(why)
 	}
 	out.EndRound = r.Ending() != ""
-	every := c.cfg.Training.CheckpointEvery
-	out.Checkpoint = out.Final || c.upload.Owed() || every > 0 && commit.Step%every == 0 ||
-		evaluated(commit, c.cfg.Training.KNNEvery, c.data.Train) || !r.StayersCover()
-	if out.Checkpoint {
+	if out.Checkpoint = c.stores(r, out); out.Checkpoint {
 		from := "" // rank 0 sends it
 		if members := r.Members(); len(members) > 0 && members[0].Rank() == 0 {
 			from = members[0].ID()
@@ -142,6 +139,23 @@ func (c *Core) noteNumerics(r *round.Round) {
 	}
 	c.data.Numerics = now
 	c.do(Remember{c.data})
+}
+
+// stores says whether the state after a commit is made a checkpoint. One that is
+// only due is left out while another is on its way: a line that takes them more
+// slowly than they are due would never bring one to its end otherwise.
+func (c *Core) stores(r *round.Round, commit protocol.Commit) bool {
+	if commit.Final || c.upload.Owed() || !r.StayersCover() {
+		return true
+	}
+	every := c.cfg.Training.CheckpointEvery
+	due := c.upload.Missed() || every > 0 && commit.Step%every == 0 ||
+		evaluated(&commit, c.cfg.Training.KNNEvery, c.data.Train)
+	if due && c.upload.Sent() && c.patience.AwaitsUpload(c.now, c.upload.Since()) {
+		c.upload.Leave()
+		return false
+	}
+	return due
 }
 
 // evaluated says whether a commit ends an epoch of train samples whose state is

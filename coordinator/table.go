@@ -26,6 +26,7 @@ const (
 	hint
 	appended
 	appendFailed
+	arriving
 	stored
 	storeFailed
 	tick
@@ -38,7 +39,7 @@ const (
 func (k kind) String() string {
 	return [kinds]string{
 		"hello", "ready", "applied", "failed", "leaving", "heartbeat", "drain", "nothing",
-		"lost", "hint", "appended", "append-failed", "stored", "store-failed", "tick", "stop-requested",
+		"lost", "hint", "appended", "append-failed", "arriving", "stored", "store-failed", "tick", "stop-requested",
 	}[k]
 }
 
@@ -78,7 +79,7 @@ const (
 //   - nothing is what a later version of the protocol may say.
 //   - appended and append-failed answer the one Append that there can be. An
 //     answer twice is dropped; a failure that nobody caused cannot be.
-//   - stored and store-failed: checkpoints are on their way beside the steps.
+//   - arriving, stored and store-failed: checkpoints are on their way beside the steps.
 //   - hint, tick: a replica may fall silent whatever the others do.
 //   - stop-requested ends the job after the commit that comes next, or at once
 //     when there is no round.
@@ -99,6 +100,7 @@ lost            take       take    take       take      take     take    take
 hint            take       take    take       take      take     take    take
 appended        drop       drop    take       drop      drop     drop    drop
 append-failed   never      never   take       never     never    never   never
+arriving        take       take    take       take      take     take    take
 stored          take       take    take       take      take     take    take
 store-failed    take       take    take       take      take     take    take
 tick            take       take    take       take      take     take    take

@@ -42,34 +42,66 @@ func (r *Replica) saveAlone(ctx context.Context) error {
 }
 
 // uploads sends checkpoints to the coordinator, which keeps the run's files. A
-// state is encoded at once and travels while training goes on, one at a time.
+// state is encoded at once and travels while training goes on, one at a time; of
+// those that wait for their turn only the newest is sent. It is safe for
+// concurrent use.
 type uploads struct {
 	link    Link
 	log     *slog.Logger
 	running sync.WaitGroup
+
+	mu   sync.Mutex
+	busy bool
+	next *encoded // nil: nothing waits
 }
 
-// start waits for the upload before and then sends a state.
+// encoded is a checkpoint as it travels.
+type encoded struct {
+	step int64
+	data []byte
+}
+
+// start sends a state, now or after the upload in hand, and does not wait for it.
+// The uploads end with ctx.
 func (u *uploads) start(ctx context.Context, state *checkpoint.State) error {
-	if err := u.wait(ctx); err != nil {
-		return err
-	}
 	var buf bytes.Buffer
 	if err := checkpoint.Write(&buf, state); err != nil {
 		return fmt.Errorf("write the checkpoint of step %d: %w", state.Step, err)
 	}
-	step := state.Step
-	u.running.Go(func() {
-		if err := u.link.Upload(ctx, step, buf.Bytes()); err != nil {
-			// Training goes on: the coordinator reports that the checkpoint is
-			// missing, and the previous one stays valid.
-			u.log.Error("checkpoint not stored", "step", step, "err", err)
-		}
-	})
+	u.send(ctx, encoded{state.Step, buf.Bytes()})
 	return nil
 }
 
-// wait waits for a checkpoint in flight.
+// send is start for what is encoded.
+func (u *uploads) send(ctx context.Context, e encoded) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next = &e
+	if u.busy {
+		return
+	}
+	u.busy = true
+	u.running.Go(func() {
+		for e := u.take(); e != nil; e = u.take() {
+			if err := u.link.Upload(ctx, e.step, e.data); err != nil {
+				// Training goes on: the coordinator reports that the checkpoint is
+				// missing, and the previous one stays valid.
+				u.log.Error("checkpoint not stored", "step", e.step, "err", err)
+			}
+		}
+	})
+}
+
+// take is the checkpoint whose turn it is; nil ends the sending.
+func (u *uploads) take() (e *encoded) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	e, u.next = u.next, nil
+	u.busy = e != nil
+	return e
+}
+
+// wait waits for the checkpoints in flight.
 func (u *uploads) wait(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() { u.running.Wait(); close(done) }()

@@ -98,6 +98,22 @@ func TestUpload(t *testing.T) {
 	if u.Stored(8); u.Wanted() {
 		t.Error("a later one does")
 	}
+	u.Ask(9, "a", now)
+	u.Moves("b", 8, later)
+	if !u.Since().Equal(now) || !u.Sent() || u.Missed() {
+		t.Errorf("b's upload is not a's: %+v", u)
+	}
+	u.Moves("a", 8, later) // 9 comes after it
+	if !u.Since().Equal(later) {
+		t.Errorf("a gets on: %+v", u)
+	}
+	u.Leave()
+	if u.Stored(9); u.Wanted() || !u.Missed() {
+		t.Errorf("the one that was left out is still to come: %+v", u)
+	}
+	if u.Ask(11, "a", later); u.Missed() {
+		t.Errorf("that is the one: %+v", u)
+	}
 }
 
 // A job that went back to a checkpoint stands at a known step although a later

@@ -11,6 +11,7 @@ type Upload struct {
 	from   string // "" when nobody sends it
 	bad    bool   // what is on its way differs from the majority's state
 	since  time.Time
+	missed bool // a later one was due and left out
 }
 
 // Ask wants the state after a step as a checkpoint, from a replica, or from
@@ -25,13 +26,31 @@ func (u *Upload) AskAnother(from string, now time.Time) { u.from, u.since, u.bad
 // Drop wants nothing any more.
 func (u *Upload) Drop() { *u = Upload{} }
 
+// Moves says that a replica's upload of the state after a step gets on. What is
+// behind it in the same hands does too.
+func (u *Upload) Moves(from string, step int64, now time.Time) {
+	if u.Of(step) || u.wanted && u.from == from {
+		u.since = now
+	}
+}
+
+// Leave leaves out a checkpoint that is due while one is on its way: the state
+// after the first step that can be sent is stored in place of it.
+func (u *Upload) Leave() { u.missed = true }
+
+// Missed says whether one was left out since the last one was asked for.
+func (u *Upload) Missed() bool { return u.missed }
+
+// Sent says whether somebody sends any state.
+func (u *Upload) Sent() bool { return u.wanted && u.from != "" }
+
 // Wanted says whether any checkpoint is.
 func (u *Upload) Wanted() bool { return u.wanted }
 
 // Step is whose state is wanted.
 func (u *Upload) Step() int64 { return u.step }
 
-// Since is when it was asked for.
+// Since is when it was asked for, or last got on.
 func (u *Upload) Since() time.Time { return u.since }
 
 // Owed says that one is wanted and nobody sends it.
@@ -78,6 +97,6 @@ func (u *Upload) SpoilFrom(id string, step int64) {
 // wanted up to there is done, unless it was found wrong on its way.
 func (u *Upload) Stored(step int64) {
 	if u.wanted && u.step <= step && !u.bad {
-		u.Drop()
+		*u = Upload{missed: u.missed}
 	}
 }
