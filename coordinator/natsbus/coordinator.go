@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
 
+	"mochi/allreduce/natsserver"
 	"mochi/coordinator/protocol"
 )
 
@@ -53,24 +55,39 @@ func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err err
 	return c, nil
 }
 
-// watch subscribes to the server's disconnect events.
+// watch subscribes to the server's events of clients that connect and disconnect.
+// The end of a connection counts only when it is the newest one of its name: a
+// replica whose old connection broke without a word is back long before the
+// server notices the end of that.
 func (c *Coordinator) watch(ctx context.Context) (err error) {
 	user, password, subject := c.opts.Server.Monitor()
 	c.monitor, err = connect(ctx, c.opts, "mochi-monitor", nats.UserInfo(user, password))
 	if err != nil {
 		return err
 	}
-	_, err = c.monitor.Subscribe(subject, func(raw *nats.Msg) {
+	newest := map[string]uint64{} // connection by name; one goroutine of NATS calls
+	all := strings.TrimSuffix(subject, "DISCONNECT") + "*"
+	_, err = c.monitor.Subscribe(all, func(raw *nats.Msg) {
 		var event struct {
 			Client struct {
+				ID   uint64 `json:"id"`
 				Name string `json:"name"`
 			} `json:"client"`
 		}
-		if err := json.Unmarshal(raw.Data, &event); err != nil || event.Client.Name == "" {
+		if err := json.Unmarshal(raw.Data, &event); err != nil || !natsserver.IsToken(event.Client.Name) {
 			return // a client without a name is no replica
 		}
+		id, name := event.Client.ID, event.Client.Name
+		if strings.HasSuffix(raw.Subject, ".CONNECT") {
+			newest[name] = max(newest[name], id)
+			return
+		}
+		if !strings.HasSuffix(raw.Subject, ".DISCONNECT") || id < newest[name] {
+			return
+		}
+		delete(newest, name)
 		select {
-		case c.lost <- event.Client.Name:
+		case c.lost <- name:
 		case <-c.done:
 		}
 	})

@@ -235,6 +235,25 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
+// A replica that is back on a new connection is not lost when the server notices
+// the end of the old one; it is when that of the new one ends.
+func TestTheEndOfAnOldConnection(t *testing.T) {
+	server := start(t, natsbus.ServerOptions{})
+	c := coordinator(t, natsbus.Options{Server: server}, &store{})
+	old := replica(t, natsbus.Options{Server: server, ID: "a"})
+	now := replica(t, natsbus.Options{Server: server, ID: "a"})
+	other := replica(t, natsbus.Options{Server: server, ID: "b"})
+	old.Close()
+	other.Close()
+	if gone := receive(t, c.Lost()); gone != "b" {
+		t.Errorf("%s is lost, want only b", gone)
+	}
+	now.Close()
+	if gone := receive(t, c.Lost()); gone != "a" {
+		t.Errorf("%s is lost, want a", gone)
+	}
+}
+
 // An upload that gets on is not given up for another one: that waits, and both
 // arrive whole.
 func TestUploadsWaitForEachOther(t *testing.T) {
