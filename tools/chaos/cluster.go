@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -68,7 +69,8 @@ func newCluster(c *cluster, names []string, seed uint64) (*cluster, error) {
 	return c, nil
 }
 
-// start starts a process, and watches over its end.
+// start starts a process, and watches over its end. One that runs already, since
+// it ended by itself and was started again, is left alone.
 func (c *cluster) start(p *proc) error {
 	out, err := os.OpenFile(filepath.Join(c.folder, p.name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -77,6 +79,13 @@ func (c *cluster) start(p *proc) error {
 	defer out.Close() // the process has its own
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.cmd != nil {
+		select {
+		case <-p.done:
+		default:
+			return nil
+		}
+	}
 	cmd := exec.Command(c.mochi, p.args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -122,6 +131,13 @@ func (c *cluster) blame(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+// broken lists what was noted as broken so far.
+func (c *cluster) broken() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.faults)
 }
 
 // signal sends a signal; ends says that the process is to end of it. It returns

@@ -32,23 +32,23 @@ func (w *world) kill(ctx context.Context) (any, []string, error) {
 	for range w.times {
 		from, err := lastStep(w.cluster.state)
 		if err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 		if err = w.await(ctx, 3*time.Minute, "twenty steps of three replicas", func(steps []line) bool {
 			n := len(steps)
 			return n > 20 && steps[n-1].Step > from+20 && steps[n-1].World == len(names) && steps[n-20].World == len(names)
 		}); err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 		if err = wait(ctx, time.Duration(random.Int64N(int64(2*time.Second)))); err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 		victim := w.cluster.replicas[names[random.IntN(len(names))]]
 		at := time.Now()
 		w.note("kill", victim.name)
 		done, err := victim.signal(syscall.SIGKILL, true)
 		if err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 		<-done
 		if err = w.await(ctx, 3*time.Minute, "a commit after a kill", func(steps []line) bool {
@@ -58,16 +58,16 @@ func (w *world) kill(ctx context.Context) (any, []string, error) {
 			}
 			return i >= 0
 		}); err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 		if err = w.cluster.start(victim); err != nil {
-			return k, w.cluster.faults, err
+			return k, w.cluster.broken(), err
 		}
 	}
 	used := cpu(w.cluster.coordinator.pid())
 	lines, err := readLog(log)
 	if err != nil {
-		return k, w.cluster.faults, err
+		return k, w.cluster.broken(), err
 	}
 	steps := commits(lines)
 	k.Coordinator = used.Seconds() / float64(len(steps))
@@ -77,10 +77,10 @@ func (w *world) kill(ctx context.Context) (any, []string, error) {
 	k.Times, k.MedianMs, k.WorstMs = len(took), took[len(took)/2], took[len(took)-1]
 	last, err := lastStep(w.cluster.state)
 	if err != nil {
-		return k, w.cluster.faults, err
+		return k, w.cluster.broken(), err
 	}
 	lines, err = readLog(log)
-	return k, append(w.cluster.faults, checkLog(lines, last)...), err
+	return k, append(w.cluster.broken(), checkLog(lines, last)...), err
 }
 
 // next is the index of the first step that was committed after a moment by a

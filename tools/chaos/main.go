@@ -265,14 +265,14 @@ func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
 	stop()
 	seen := <-lives
 	if err != nil {
-		return s, w.cluster.faults, err
+		return s, w.cluster.broken(), err
 	}
 	w.cluster.end(3 * time.Minute)
 	s.Minutes = time.Since(began).Minutes()
 	if s.Steps, err = lastStep(w.cluster.state); err != nil {
-		return s, w.cluster.faults, err
+		return s, w.cluster.broken(), err
 	}
-	broken := w.cluster.faults
+	broken := w.cluster.broken()
 	for name, life := range seen {
 		broken = append(broken, grown(name, life)...)
 	}

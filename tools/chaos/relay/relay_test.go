@@ -82,29 +82,33 @@ func TestCut(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLink(1)
 				in, out := oneWay(t, l, up)
-				l.set(Conditions{CutUp: up, CutDown: !up})
-				type result struct {
-					bytes []byte
-					after time.Duration
-				}
-				began, got := time.Now(), make(chan result, 1)
-				go func() {
-					b, _ := io.ReadAll(out)
-					got <- result{b, time.Since(began)}
-				}()
-				if _, err := in.Write([]byte("held")); err != nil {
-					t.Fatal(err)
-				}
-				in.Close()
-				time.Sleep(time.Hour)
-				select {
-				case r := <-got:
-					t.Fatalf("%q and the end came through a cut", r.bytes)
-				default:
-				}
-				l.set(Conditions{})
-				if r := <-got; string(r.bytes) != "held" || r.after != time.Hour {
-					t.Errorf("after healing: %q after %v", r.bytes, r.after)
+				var b [8]byte
+				for i, send := range []func() error{
+					func() error { _, err := in.Write([]byte("held")); return err },
+					in.Close,
+				} {
+					l.set(Conditions{CutUp: up, CutDown: !up})
+					if err := send(); err != nil {
+						t.Fatal(err)
+					}
+					began, got := time.Now(), make(chan error, 1)
+					var n int
+					go func() {
+						var err error
+						n, err = out.Read(b[:])
+						got <- err
+					}()
+					time.Sleep(time.Hour)
+					select {
+					case err := <-got:
+						t.Fatalf("%d: %q, %v came through a cut", i, b[:n], err)
+					default:
+					}
+					l.set(Conditions{})
+					err := <-got
+					if i == 0 && (string(b[:n]) != "held" || err != nil) || i == 1 && err != io.EOF || time.Since(began) != time.Hour {
+						t.Errorf("%d: after healing: %q, %v after %v", i, b[:n], err, time.Since(began))
+					}
 				}
 			})
 		})
