@@ -13,6 +13,9 @@ import (
 // handle gives one input to the core and carries out its plan.
 func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 	plan := s.core.Step(time.Now(), in)
+	if stored, ok := in.(Stored); ok {
+		s.forget(stored.Step)
+	}
 	for _, a := range plan.Actions {
 		if f := s.carryOut(ctx, a); f != nil {
 			finished = f
@@ -95,6 +98,20 @@ func fencedOnly(err error) *Finish {
 		return &Finish{Failed: true, Fenced: true, Reason: err.Error()}
 	}
 	return nil
+}
+
+// forget lets the log go of what the checkpoint before the one that is stored now
+// covers.
+func (s *Server) forget(step int64) {
+	covered := s.covered
+	if s.covered = max(step, covered); covered == 0 || covered == s.covered {
+		return
+	}
+	s.writer.put(write{
+		what: "that commits are covered by checkpoints",
+		do:   func(ctx context.Context) error { return s.cfg.Log.Forget(ctx, covered) },
+		then: fencedOnly,
+	})
 }
 
 // reserved sends what waited for the number of a round.

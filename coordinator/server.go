@@ -55,6 +55,7 @@ type Server struct {
 	stop    chan string // capacity 1
 	last    string      // last reason logged
 
+	covered   int64  // the last step of which a checkpoint was stored
 	term      uint64 // of this run as the leader
 	writer    *writer
 	reserving int       // numbers of rounds that are not durable yet
