@@ -174,8 +174,8 @@ func (l *log) Append(ctx context.Context, c protocol.Commit) error {
 	w := l.p.w
 	err = l.p.write(ctx, "append", func() error {
 		switch n := len(w.disk.commits); {
-		case n == l.last+1 && bytes.Equal(w.disk.commits[l.last].data, data):
-			l.last++ // an attempt before this one that nobody heard of
+		case n > 0 && bytes.Equal(w.disk.commits[n-1].data, data):
+			l.last = n // an attempt before this one that nobody heard of
 			return nil
 		case n != l.last:
 			return fmt.Errorf("append commit %d behind %d: %w", c.Step, w.disk.head(), coordinator.ErrFenced)
