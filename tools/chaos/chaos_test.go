@@ -71,8 +71,8 @@ func TestCheckLog(t *testing.T) {
 		"repeated":    {slices.Insert(log(9), 5, line{Step: 4}), "step 4 follows step 4"},
 		"begins late": {log(9)[2:], "step 2 follows step 0"},
 		"ends early":  {log(8), "ends with step 8"},
-		"rolled back": {append(log(9), line{Event: "rolled back", Step: 7}), "rolled back at step 7"},
-		"shards":      {append(log(9), line{Event: "shards lost", Step: 7}), "shards lost at step 7"},
+		"rolled back": {append(log(9), line{Event: "rolled back", From: 8, To: 7}), "rolled back from step 8 to 7"},
+		"shards":      {append(log(9), line{Event: "shards lost"}), "shards lost"},
 	} {
 		if broken := checkLog(c.lines, 9); len(broken) != 1 || !strings.Contains(broken[0], c.want) {
 			t.Errorf("%s: %q", name, broken)
@@ -157,7 +157,11 @@ func TestNext(t *testing.T) {
 	if i := next(steps, at); i != -1 {
 		t.Errorf("the round's own commit counts: %d", i)
 	}
-	if i := next(append(steps, line{Step: 3, Round: 5, Time: at.Add(time.Second)}), at); i != 2 {
+	steps = append(steps, line{Step: 3, Round: 5, World: 3, Time: at.Add(2 * time.Millisecond)})
+	if i := next(steps, at); i != -1 {
+		t.Errorf("a commit with the victim counts: %d", i)
+	}
+	if i := next(append(steps, line{Step: 4, Round: 6, World: 2, Time: at.Add(time.Second)}), at); i != 3 {
 		t.Errorf("the next round's commit is step %d", i)
 	}
 }

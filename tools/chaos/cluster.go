@@ -236,6 +236,8 @@ type line struct {
 	StepMs float64            `json:"step_ms"`
 	Time   time.Time          `json:"time"`
 	Phases map[string]float64 `json:"phases"`
+	From   int64              `json:"from"` // of "rolled back"
+	To     int64              `json:"to"`
 }
 
 // readLog reads the lines of a log.jsonl that are whole; an end that is cut short

@@ -83,15 +83,15 @@ func (w *world) kill(ctx context.Context) (any, []string, error) {
 	return k, append(w.cluster.broken(), checkLog(lines, last)...), err
 }
 
-// next is the index of the first step that was committed after a moment by a
-// later round than the last one before it; -1 when there is none yet. A commit
-// that was under way when the moment came is not one.
+// next is the index of the first step that was committed after a moment without
+// one of the replicas, by a later round than the last one before it; -1 when there
+// is none yet. A commit that was under way when the moment came is not one.
 func next(steps []line, after time.Time) int {
 	round := int64(0)
 	for i, l := range steps {
 		if l.Time.Before(after) {
 			round = l.Round
-		} else if l.Round > round {
+		} else if l.Round > round && l.World < len(names) {
 			return i
 		}
 	}

@@ -14,8 +14,11 @@ func checkLog(lines []line, last int64) []string {
 	var broken []string
 	step := int64(0)
 	for _, l := range lines {
-		if l.Event == "rolled back" || l.Event == "shards lost" {
-			broken = append(broken, fmt.Sprintf("%s at step %d: committed steps ran again", l.Event, l.Step))
+		switch l.Event {
+		case "rolled back":
+			broken = append(broken, fmt.Sprintf("rolled back from step %d to %d: committed steps ran again", l.From, l.To))
+		case "shards lost":
+			broken = append(broken, "shards lost")
 		}
 		if l.Event != "" {
 			continue
