@@ -298,28 +298,28 @@ func (c *client) look() {
 
 // closeClient ends the client's side; the server hears of it when the network
 // lets it. The lock is held.
-func (n *conn) closeClient() {
-	if !n.clientOpen {
+func (c *conn) closeClient() {
+	if !c.clientOpen {
 		return
 	}
-	n.clientOpen = false
-	n.down.close()
-	if n.client.conn == n {
-		n.client.conn = nil
+	c.clientOpen = false
+	c.down.close()
+	if c.client.conn == c {
+		c.client.conn = nil
 		select {
-		case n.client.wake <- struct{}{}:
+		case c.client.wake <- struct{}{}:
 		default:
 		}
 	}
-	n.up.close() // what was on its way is lost with it
-	w := n.client.p.w
-	end := w.stream(n.client.p.name+" end", n.client.p.name, n.server.p, n.server.p.name)
+	c.up.close() // what was on its way is lost with it
+	w := c.client.p.w
+	end := w.stream(c.client.p.name+" end", c.client.p.name, c.server.p, c.server.p.name)
 	w.links.slow[end.way] += w.lateEnds
 	defer func() { w.links.slow[end.way] -= w.lateEnds }()
 	end.put(func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		n.closeServer()
+		c.closeServer()
 		end.close()
 	})
 }
@@ -334,16 +334,16 @@ func (w *World) LateEnds(by time.Duration) {
 
 // closeServer ends the server's side, and tells the coordinator. The lock is
 // held.
-func (n *conn) closeServer() {
-	if !n.serverOpen {
+func (c *conn) closeServer() {
+	if !c.serverOpen {
 		return
 	}
-	n.serverOpen = false
-	n.up.close()
-	n.server.conns = slices.DeleteFunc(n.server.conns, func(c *conn) bool { return c == n })
-	if !n.server.p.dead {
-		n.client.p.w.note(n.server.p, "told of the end of "+n.client.p.name, 0)
-		n.server.lost.put(n.client.id)
+	c.serverOpen = false
+	c.up.close()
+	c.server.conns = slices.DeleteFunc(c.server.conns, func(o *conn) bool { return o == c })
+	if !c.server.p.dead {
+		c.client.p.w.note(c.server.p, "told of the end of "+c.client.p.name, 0)
+		c.server.lost.put(c.client.id)
 	}
 }
 
@@ -375,16 +375,16 @@ func (c *client) broken() {
 
 // leave ends the client's side in order: what was sent arrives first. The lock
 // is held.
-func (n *conn) leave() {
-	w := n.client.p.w
-	n.clientOpen, n.client.conn = false, nil
-	n.down.close()
-	n.up.put(func() {
+func (c *conn) leave() {
+	w := c.client.p.w
+	c.clientOpen, c.client.conn = false, nil
+	c.down.close()
+	c.up.put(func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		n.closeServer()
+		c.closeServer()
 	})
-	n.up.finish()
+	c.up.finish()
 }
 
 // connectionsOf ends the connections of a process that has ended, by itself

@@ -26,8 +26,6 @@ type truth struct {
 
 // checks is what "always" needs to remember.
 type checks struct {
-	recorded int64              // steps the observer was told of, in order
-	replayed int64              // the last that it was told of once more
 	events   []event.Event      // all, in order
 	hellos   map[string]int     // by host
 	stood    map[*Process]int64 // the last step that each applied

@@ -89,7 +89,6 @@ type Process struct {
 	engine *Engine
 	leave  func(reason string)
 	stop   func(reason string)
-	drains int
 }
 
 // Name is that of the host it runs on.

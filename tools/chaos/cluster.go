@@ -101,7 +101,7 @@ func (c *cluster) start(p *proc) error {
 // watch notes how a process ends. One that ends without being told to, is a
 // broken promise; it is started again, as whatever supervises it would.
 func (c *cluster) watch(p *proc, cmd *exec.Cmd, done chan struct{}) {
-	err := cmd.Wait()
+	_ = cmd.Wait() // how it ended is in ProcessState
 	p.mu.Lock()
 	expected := p.expected
 	p.mu.Unlock()
@@ -121,7 +121,7 @@ func (c *cluster) watch(p *proc, cmd *exec.Cmd, done chan struct{}) {
 	again = !c.ending
 	c.mu.Unlock()
 	if again {
-		if err = c.start(p); err != nil {
+		if err := c.start(p); err != nil {
 			c.blame("%v", err)
 		}
 	}
