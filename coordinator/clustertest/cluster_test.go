@@ -44,13 +44,13 @@ func TestReplay(t *testing.T) {
 	if first.Sum == other.Sum {
 		t.Error("two seeds, one history")
 	}
-	differ := 0
+	same, most := map[uint64]int{first.Sum: 1}, 1
 	for range 4 {
-		if again := run(1); again.Sum != first.Sum {
-			differ++
-		}
+		again := run(1).Sum
+		same[again]++
+		most = max(most, same[again])
 	}
-	if differ > 1 && !fewer { // see TestChance
-		t.Errorf("seed 1 gave another history than the first %d times of 4", differ)
+	if most < 4 && !fewer { // one may be another: see TestChance
+		t.Errorf("seed 1 gave the same history %d times of 5", most)
 	}
 }
