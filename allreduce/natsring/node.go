@@ -31,6 +31,9 @@ type Options struct {
 	// Advertise is the host in URL. Default: Listen's host; required when that
 	// is empty or unspecified (0.0.0.0), see AdvertiseHost.
 	Advertise string
+	// AdvertisePort is the port in URL where somebody between the machines
+	// translates ports. Default: the port listened on.
+	AdvertisePort int
 
 	// HubServer or HubURL is the server for peers without one of their own.
 	HubServer InProcess
@@ -89,7 +92,11 @@ func NewNode(o Options) (*Node, error) {
 	if n.own, err = StartServer(o.Listen); err != nil {
 		return nil, err
 	}
-	n.url = "nats://" + net.JoinHostPort(advertise, strconv.Itoa(n.own.Port()))
+	port := o.AdvertisePort
+	if port == 0 {
+		port = n.own.Port()
+	}
+	n.url = "nats://" + net.JoinHostPort(advertise, strconv.Itoa(port))
 	return n, nil
 }
 

@@ -91,6 +91,8 @@ func TestEveryFaultAtOnce(t *testing.T) {
 	refused(t, 2, []string{"coordinator", "--state", run, "--listen", "here", "--max-replicas", "x", "--min-replicas", "5", "--engine", "cuda"},
 		`listen: "here"`, "max-replicas:", "min-replicas: 5", "engine: cuda is not part of this build")
 	refused(t, 2, []string{"coordinator", "--listen", "127.0.0.1:99999"}, "state: missing", `port "99999"`)
+	refused(t, 2, []string{"replica", "--join", "nats://[::1]:4222", "--listen", "here", "--gossip", "::1:7", "--advertise", "a:x"},
+		`listen: "here"`, `gossip: "::1:7"`, "in brackets", `advertise: port "x" of "a:x"`)
 	refused(t, 2, []string{"bench", "loss", "--batch", "0", "--iterations", "0", "--mochi", "0,1,1"}, "3 faults")
 	refused(t, 2, []string{"bench", "input", "--size", "0", "--seconds", "0", "--workers", "-1"}, "4 faults")
 	refused(t, 2, []string{"bench", "step", "--steps", "0", "--warmup", "-1", "--batch", "33", "--bn-group", "32"}, "3 faults")

@@ -35,6 +35,7 @@ func coordinatorCommand() *cli.Command {
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("Cluster")
 	listen := c.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
+	gossipOn := c.String("gossip", "", "`HOST:PORT`, UDP and TCP, where members tell each other who is there (default: --listen's address and a free port)")
 	jobName := c.String("job", defaultJob, "`NAME` of the job")
 	patience := addLimits(c, true)
 	c.Group("This machine")
@@ -48,6 +49,7 @@ func coordinatorCommand() *cli.Command {
 			f.Add("state", "missing: the folder of the run")
 		}
 		checkListen(&f, *listen)
+		hints := endpointFlag(&f, "gossip", *gossipOn, true)
 		// It evaluates, in fp32; whether the job's precision can be had is a matter
 		// of the replicas' processors, but of the build they share with it, too.
 		if needs := engines.ConfigOf(cfg, 1, 0); len(engines.BuiltIn()) == 1 {
@@ -103,7 +105,7 @@ func coordinatorCommand() *cli.Command {
 			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
 		})
 		j.Store.Saved = knn.Saved(ctx, j.From)
-		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, limits: limits, gossip: gossipAddress(*listen)})
+		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, limits: limits, gossip: gossipEndpoint(hints, *listen)})
 		if err != nil {
 			return err
 		}

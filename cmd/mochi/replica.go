@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -34,7 +35,9 @@ func replicaCommand() *cli.Command {
 	join := c.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
 	job := c.String("job", defaultJob, "`NAME` of the job")
 	name := c.String("name", "", "`NAME` for people (default the host's)")
-	advertise := c.String("advertise", "", "`HOST` that other replicas reach this one by (default: the address that faces the coordinator)")
+	advertise := c.String("advertise", "", "`HOST[:PORT]` that other replicas reach this one by (default: the address that faces the coordinator)")
+	listen := c.String("listen", "", "`HOST:PORT` (TCP) where other replicas reach this one, behind a firewall or a translation of addresses (default: what is advertised, a free port)")
+	gossipOn := c.String("gossip", "", "`HOST:PORT` (UDP and TCP) where members tell each other who is there (default: --listen's address, a free port)")
 	wait := c.Duration("wait", time.Minute, "how long to wait for the coordinator at first")
 	orphaned := c.Duration("orphaned", 30*time.Minute, "how long to go on without a connection to the coordinator before this replica ends with status 75; 0 = for ever")
 	grace := c.Duration("grace", 25*time.Second, "how long SIGTERM may take: a step that takes longer is given up, and run again by the others; 0 = as long as it takes")
@@ -55,6 +58,12 @@ func replicaCommand() *cli.Command {
 			f.Add("join", "%q is not of the form nats://HOST:PORT", *join)
 		} else if toward = u.Host; u.Port() == "" {
 			toward += ":4222"
+		}
+		addresses := finder{
+			listen: endpointFlag(&f, "listen", *listen, true), gossip: endpointFlag(&f, "gossip", *gossipOn, true),
+			advertise: endpointFlag(&f, "advertise", *advertise, false),
+			facing:    func() (string, error) { return natsring.AdvertiseHost(toward) },
+			lookup:    net.DefaultResolver.LookupHost, own: isOwn,
 		}
 		f.AtLeast(0, "threads", *threads)
 		f.AtLeast(0, "workers", *workers)
@@ -98,31 +107,24 @@ func replicaCommand() *cli.Command {
 			return err
 		}
 		defer bus.Close()
-		host := *advertise
-		if host == "" {
-			if host, err = natsring.AdvertiseHost(toward); err != nil {
-				return fmt.Errorf("find the address that faces the coordinator: %w; set --advertise", err)
-			}
+		at, err := addresses.places(ctx)
+		if err != nil {
+			return err
 		}
-		node, err := natsring.NewNode(natsring.Options{Job: *job, ID: id, Listen: host + ":0", Advertise: host, HubURL: *join})
+		node, err := natsring.NewNode(natsring.Options{
+			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port, HubURL: *join,
+		})
 		if err != nil {
 			return err
 		}
 		defer node.Close()
-		hints, err := gossip.Start(gossip.Config{Name: id, Bind: host, Log: log})
-		if err != nil {
-			return err
-		}
-		defer hints.Shutdown()
+		hints := joinGossip(gossip.Config{Name: id, Bind: at.Gossip.Host, Port: at.Gossip.Port, Advertise: at.Hinted, Log: log})
+		defer hints.shutdown()
 
 		r := replica.New(replica.Config{
-			ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.Addr(),
+			ID: id, Name: *name, Binary: engines.BuildIdentity(), BulkURL: node.URL(), Gossip: hints.addr(),
 			Engine: open, Info: info, Data: set, Workers: *workers, Link: bus, Ring: openRings(node), Log: log, Wait: *wait, Orphaned: *orphaned,
-			Joined: func(w protocol.Welcome) {
-				if err := hints.Join(w.Gossip); err != nil {
-					log.Warn("gossip: no peer reached; losses are noticed by other means", "err", err)
-				}
-			},
+			Joined: func(w protocol.Welcome) { hints.join(w.Gossip) },
 		})
 		stop, end := stopOnSignals(func(format string, args ...any) { fmt.Fprintf(errs, format+"\n", args...) },
 			"leaving after this step; once more to stop at once", func(s os.Signal) {

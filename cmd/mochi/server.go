@@ -27,7 +27,7 @@ type serverParts struct {
 
 	limits coordinator.Limits // zero fields take their default
 
-	gossip string // IP address to listen on; "" = no gossip: all replicas are in this process
+	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
 }
 
 // server is a coordinator and what it stands on.
@@ -81,25 +81,27 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 	if err == nil {
 		p.job.Recorder.Know(old)
 	}
-	if err == nil && p.gossip != "" {
-		err = s.startGossip(p, &cfg)
-	}
 	if err != nil {
 		s.bus.Close()
 		return nil, err
+	}
+	if p.gossip.Host != "" {
+		s.startGossip(p, &cfg)
 	}
 	s.Server = coordinator.New(cfg)
 	return s, nil
 }
 
-func (s *server) startGossip(p serverParts, cfg *coordinator.Config) (err error) {
-	s.gossip, err = gossip.Start(gossip.Config{Name: newID("coordinator"), Bind: p.gossip, Log: p.log})
+// startGossip begins to take hints. They are no more than that: without them
+// losses are noticed by connections and by silence.
+func (s *server) startGossip(p serverParts, cfg *coordinator.Config) {
+	m, err := gossip.Start(gossip.Config{Name: newID("coordinator"), Bind: p.gossip.Host, Port: p.gossip.Port, Log: p.log})
 	if err != nil {
-		return err
+		p.log.Warn("no gossip; losses are noticed by other means", "err", err)
+		return
 	}
-	s.hints = make(chan coordinator.Hint)
-	cfg.Hints, cfg.Gossip = s.hints, []string{s.gossip.Addr()}
-	return nil
+	s.gossip, s.hints = m, make(chan coordinator.Hint)
+	cfg.Hints, cfg.Gossip = s.hints, []string{m.Addr()}
 }
 
 // Run runs the coordinator until the job is over and closes what it stands on.
@@ -136,21 +138,22 @@ func (s *server) Run(ctx context.Context) error {
 	return err
 }
 
-// gossipAddress is the IP address to gossip on for a server that listens on
-// listen: the same one, or all of them.
-func gossipAddress(listen string) string {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "127.0.0.1"
+// gossipEndpoint is where to gossip: on the address given, or the one that the server
+// listens on, or all of them.
+func gossipEndpoint(given endpoint, listen string) endpoint {
+	if given.Host == "" {
+		given.Host, _, _ = net.SplitHostPort(listen) // its form was checked
 	}
-	if host == "" {
-		return "0.0.0.0"
+	if given.Host == "" {
+		given.Host = "0.0.0.0"
 	}
-	if ip := net.ParseIP(host); ip != nil {
-		return host
+	if net.ParseIP(given.Host) == nil {
+		// A name that cannot be found is told of when the gossip starts.
+		ctx, cancel := context.WithTimeout(context.Background(), lookupLimit)
+		defer cancel()
+		if all, err := net.DefaultResolver.LookupHost(ctx, given.Host); err == nil && len(all) > 0 {
+			given.Host = all[0]
+		}
 	}
-	if all, err := net.LookupHost(host); err == nil && len(all) > 0 {
-		return all[0]
-	}
-	return "127.0.0.1"
+	return given
 }

@@ -32,12 +32,15 @@ import (
 
 // Config describes one member.
 type Config struct {
-	Name string       // unique: the replica's id
-	Bind string       // IP address to listen on; default 127.0.0.1. 0.0.0.0 gives others a private address of this host
-	Port int          // UDP and TCP; 0 = a free one
-	Join []string     // host:port of members known so far; those that do not answer are skipped
-	Key  []byte       // 16, 24 or 32 bytes: encrypts the traffic; nil = clear text
-	Log  *slog.Logger // default: discard; memberlist's own lines come at debug
+	Name string // unique: the replica's id
+	Bind string // IP address to listen on; default 127.0.0.1
+	// Advertise is the IP address that others are told. Default: Bind; when that
+	// is 0.0.0.0 or ::, a private address of this host.
+	Advertise string
+	Port      int          // UDP and TCP; 0 = a free one
+	Join      []string     // host:port of members known so far; those that do not answer are skipped
+	Key       []byte       // 16, 24 or 32 bytes: encrypts the traffic; nil = clear text
+	Log       *slog.Logger // default: discard; memberlist's own lines come at debug
 }
 
 // Liveness is what a hint says about a member.
@@ -81,6 +84,15 @@ func Start(cfg Config) (*Member, error) {
 	if net.ParseIP(cfg.Bind) == nil {
 		return nil, fmt.Errorf("gossip: bind address %q is not an IP address", cfg.Bind) // memberlist would take all interfaces
 	}
+	if cfg.Advertise == "" && net.ParseIP(cfg.Bind).Equal(net.IPv6unspecified) {
+		var err error
+		if cfg.Advertise, err = anyAddress(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.Advertise != "" && net.ParseIP(cfg.Advertise) == nil {
+		return nil, fmt.Errorf("gossip: advertised address %q is not an IP address", cfg.Advertise)
+	}
 	m := &Member{
 		events: make(chan Hint, 64),
 		inner:  make(chan memberlist.NodeEvent, 64),
@@ -88,7 +100,7 @@ func Start(cfg Config) (*Member, error) {
 	}
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.BindAddr, c.BindPort = cfg.Name, cfg.Bind, cfg.Port
-	c.AdvertisePort = cfg.Port
+	c.AdvertiseAddr, c.AdvertisePort = cfg.Advertise, cfg.Port
 	c.ProbeInterval, c.ProbeTimeout = 200*time.Millisecond, 100*time.Millisecond
 	c.GossipInterval, c.SuspicionMult = 100*time.Millisecond, 3
 	c.TCPTimeout, c.PushPullInterval = 2*time.Second, 10*time.Second
@@ -111,6 +123,20 @@ func Start(cfg Config) (*Member, error) {
 		}
 	}
 	return m, nil
+}
+
+// anyAddress is an address of this machine by which others may reach it.
+func anyAddress() (string, error) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("gossip: find the addresses of this machine: %w", err)
+	}
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String(), nil
+		}
+	}
+	return "", errors.New("gossip: this machine has no address that others could reach")
 }
 
 // translate turns memberlist's events into hints. It always takes them, whether

@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"context"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -73,5 +74,39 @@ func TestStartErrors(t *testing.T) {
 				m.Shutdown()
 			}
 		}
+	}
+}
+
+// Others are told an address that they can use, whatever is listened on.
+func TestAdvertised(t *testing.T) {
+	a := start(t, gossip.Config{Name: "a", Bind: "0.0.0.0", Advertise: "127.0.0.1"})
+	if host, port, err := net.SplitHostPort(a.Addr()); err != nil || host != "127.0.0.1" || port == "0" {
+		t.Errorf("advertised 127.0.0.1, told %q %v", a.Addr(), err)
+	}
+	b := start(t, gossip.Config{Name: "b", Join: []string{a.Addr()}})
+	await(t, a, gossip.Hint{Name: "b", State: gossip.Alive})
+	await(t, b, gossip.Hint{Name: "a", State: gossip.Alive})
+	if m, err := gossip.Start(gossip.Config{Name: "c", Advertise: "localhost"}); err == nil || !strings.Contains(err.Error(), `"localhost" is not an IP address`) {
+		t.Errorf("a name as an address: %v", err)
+		if err == nil {
+			m.Shutdown()
+		}
+	}
+	l, err := net.Listen("tcp", "[::]:0")
+	if err != nil {
+		t.Skip("no IPv6 here:", err)
+	}
+	l.Close()
+	// A machine may have no address but loopback; then it says so.
+	m, err := gossip.Start(gossip.Config{Name: "d", Bind: "::"})
+	if err != nil {
+		if !strings.Contains(err.Error(), "no address that others could reach") {
+			t.Error(err)
+		}
+		return
+	}
+	defer m.Shutdown()
+	if host, _, err := net.SplitHostPort(m.Addr()); err != nil || net.ParseIP(host).IsUnspecified() {
+		t.Errorf("listening on all addresses, told %q %v", m.Addr(), err)
 	}
 }
