@@ -22,6 +22,7 @@ func (c Job) Validate() error {
 	}
 	c.checkQueueCopies(&fs)
 	c.checkMethod(&fs)
+	c.checkMessages(&fs)
 	c.checkRelations(&fs)
 	at := func(name string) int { return slices.IndexFunc(fields, func(f field) bool { return f.name == name }) }
 	slices.SortStableFunc(fs, func(a, b Fault) int { return at(a.Field) - at(b.Field) })
@@ -48,6 +49,26 @@ func (c Job) checkMethod(fs *Faults) {
 	limits.MoCHi(c.MoCHi.N, c.MoCHi.S, c.MoCHi.S2, c.Queue, fs.add)
 	limits.SGDMomentum(c.SGDMomentum, fs.add)
 	limits.WeightDecay(c.WeightDecay, fs.add)
+}
+
+// What messages have room for: NATS refuses those above 1 MiB. A member votes with
+// figures of each group that it computed (some 260 bytes, and 110 for one that is
+// audited), and a round names the holders of each shard and the copies to be
+// made (some 80 bytes, and 8 for each copy).
+const (
+	mostGroups = 2048
+	mostCopies = 1 << 16 // of all shards together
+)
+
+// checkMessages: what can be said about a step and a round.
+func (c Job) checkMessages(fs *Faults) {
+	if c.Batch >= 1 && c.BNGroup >= 2 && c.Batch%c.BNGroup == 0 && c.Groups() > mostGroups {
+		fs.add("batch", "%d / bn-group %d are %d groups, of which each reports its figures at every step; at most %d: raise bn-group or lower batch",
+			c.Batch, c.BNGroup, c.Groups(), mostGroups)
+	}
+	if r, err := strconv.Atoi(c.QueueCopies); err == nil && r >= 2 && c.QueueShards >= 1 && r > mostCopies/c.QueueShards {
+		fs.add("queue-copies", "%d of each of %d shards (--queue-shards) are too many for a round to name; at most %d", r, c.QueueShards, max(2, mostCopies/c.QueueShards))
+	}
 }
 
 // checkRelations: combinations that cannot work.
