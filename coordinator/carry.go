@@ -15,6 +15,7 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 	plan := s.core.Step(time.Now(), in)
 	if stored, ok := in.(Stored); ok {
 		s.forget(stored.Step)
+		s.votes.covered(stored.Step)
 	}
 	for _, a := range plan.Actions {
 		if f := s.carryOut(ctx, a); f != nil {
@@ -26,6 +27,7 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 		s.last = plan.Reason
 		s.log.Debug("state", "reason", plan.Reason)
 	}
+	s.votes.note(s.core)
 	s.setStatus(time.Now())
 	return finished
 }
@@ -52,6 +54,7 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 			},
 		})
 	case Record:
+		s.votes.report(a.Commit.Step, Voted{Digest: a.StateDigest, Shards: a.Shards})
 		s.cfg.Observer.Committed(a.CommitRecord)
 	case Report:
 		s.report(a.Event)

@@ -79,8 +79,10 @@ type Checkpoints interface {
 	// Latest is the newest valid checkpoint; false when there is none.
 	Latest() (Checkpoint, bool, error)
 	// Save stores the state after a step, read from r to its end, and returns
-	// its name. When it fails, what was there before stays valid.
-	Save(ctx context.Context, step int64, r io.Reader) (name string, err error)
+	// its name. Before anybody can find it, it is compared with what voted says of
+	// that step (which waits until it is known), and refused when it is another
+	// state. When Save fails, what was there before stays valid.
+	Save(ctx context.Context, step int64, r io.Reader, voted func(ctx context.Context) (Voted, error)) (name string, err error)
 	// Open reads a checkpoint by name.
 	Open(name string) (io.ReadSeekCloser, error)
 }

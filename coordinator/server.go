@@ -58,6 +58,7 @@ type Server struct {
 	covered   int64  // the last step of which a checkpoint was stored
 	term      uint64 // of this run as the leader
 	writer    *writer
+	votes     *votes
 	reserving int       // numbers of rounds that are not durable yet
 	held      []Send    // until they are
 	slow      bool      // people were told that the log is waited for
@@ -75,7 +76,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
-		inner: make(chan Input, 16), stop: make(chan string, 1), writer: newWriter(),
+		inner: make(chan Input, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s
@@ -189,6 +190,7 @@ func (s *Server) load(ctx context.Context) error {
 		}
 	}
 	s.core = NewCore(cfg)
+	s.votes.note(s.core)
 	s.log.Info("coordinator", "step", s.core.history.At(), "checkpoint", checkpoint.Name, "round", lastRound)
 	return nil
 }
@@ -202,7 +204,9 @@ func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader)
 		default: // busy; it is said again
 		}
 	}}
-	name, err := s.cfg.Checkpoints.Save(ctx, step, upload)
+	name, err := s.cfg.Checkpoints.Save(ctx, step, upload, func(ctx context.Context) (Voted, error) {
+		return s.votes.after(ctx, step)
+	})
 	var in Input = Stored{Name: name, Step: step}
 	if err != nil && errors.Is(upload.err, protocol.ErrSuperseded) {
 		return upload.err // the one that took its place will be heard of

@@ -101,7 +101,7 @@ func (s *shelf) Latest() (coordinator.Checkpoint, bool, error) {
 	return s.last, s.last.Name != "", nil
 }
 
-func (s *shelf) Save(_ context.Context, step int64, r io.Reader) (string, error) {
+func (s *shelf) Save(_ context.Context, step int64, r io.Reader, _ func(context.Context) (coordinator.Voted, error)) (string, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return "", err

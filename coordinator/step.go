@@ -196,6 +196,7 @@ func (c *Core) closeStep() bool {
 	}
 	c.blame.Worked(worked)
 	record.Digest, record.StateDigest = reports.Digests(majority)
+	record.Shards = reports.Shards(majority)
 	c.do(Record{record})
 	if len(majority) > 0 {
 		c.history.StandAt(step, record.StateDigest)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"mochi/coordinator/protocol/config"
 	"mochi/model"
@@ -76,7 +75,7 @@ func (e *encoders) digests() (parameters, all string) {
 		vectors[i] = e.moco.State().Host(v)
 	}
 	each := checkpoint.Digests(vectors...)
-	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.DigestString(strings.Join(each, ""))
+	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.StateDigest(each)
 }
 
 // fill puts the encoders into a checkpoint. Its vectors are the engine's.

@@ -36,7 +36,7 @@ func (rounds) Latest() (coordinator.Checkpoint, bool, error) {
 	return coordinator.Checkpoint{}, false, nil
 }
 
-func (rounds) Save(_ context.Context, step int64, r io.Reader) (string, error) {
+func (rounds) Save(_ context.Context, step int64, r io.Reader, _ func(context.Context) (coordinator.Voted, error)) (string, error) {
 	_, err := io.Copy(io.Discard, r)
 	return fmt.Sprint(step), err
 }

@@ -266,7 +266,7 @@ func (s *store) Latest() (coordinator.Checkpoint, bool, error) {
 	return coordinator.Checkpoint{}, false, nil
 }
 
-func (s *store) Save(ctx context.Context, step int64, r io.Reader) (string, error) {
+func (s *store) Save(ctx context.Context, step int64, r io.Reader, voted func(context.Context) (coordinator.Voted, error)) (string, error) {
 	if err := s.p.pass("save", ""); err != nil {
 		return "", err
 	}
@@ -280,6 +280,13 @@ func (s *store) Save(ctx context.Context, step int64, r io.Reader) (string, erro
 	}
 	if state.Step != step {
 		return "", fmt.Errorf("a checkpoint of step %d was announced as one of %d", state.Step, step)
+	}
+	is, err := voted(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := state.Verify(is.Digest, is.Shards); err != nil {
+		return "", err
 	}
 	name := fmt.Sprintf("step-%d", step)
 	w := s.p.w

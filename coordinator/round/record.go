@@ -14,6 +14,7 @@ type Record struct {
 	Members         []string           // their names, by rank; nil for one recovered from the log
 	Digest          string             // of the query parameters after it; "" when nobody lived to report it
 	StateDigest     string             // of the whole state after it
+	Shards          []string           // digests of the queue's shards after it, "" where its members differ or did not say
 	figures.Figures                    // means over the batch
 	ImagesPS        float64            // global batch / step time; 0 when recovered
 	StepMS          float64            // from the commit before (or the start of the round) to this one

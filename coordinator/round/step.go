@@ -153,6 +153,32 @@ func (s Reports) Compare() (majority, others []*roster.Replica) {
 	})
 }
 
+// Shards are the digests of the queue's shards after the step, as those say that
+// hold them soundly; "" for a shard of which they say different things, or nothing.
+func (s Reports) Shards(majority []*roster.Replica) []string {
+	var shards []string
+	differs := map[int]bool{}
+	for _, m := range majority {
+		a := s.Of(m)
+		for v, digest := range a.Shards {
+			if v >= len(shards) {
+				shards = append(shards, "")
+			}
+			if digest == "" || slices.Contains(a.Damaged, v) {
+				continue
+			}
+			differs[v] = differs[v] || shards[v] != "" && shards[v] != digest
+			shards[v] = digest
+		}
+	}
+	for v := range shards {
+		if differs[v] {
+			shards[v] = ""
+		}
+	}
+	return shards
+}
+
 // Digests are those of the parameters and of the state after the step, as most
 // members have them; of one that was lost since when nobody else reported them,
 // "" when nobody did.

@@ -4,10 +4,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
+
+	"mochi/replica/queue"
 )
 
 // Digest identifies vectors by their bits: 16 hexadecimal digits of xxhash64
@@ -30,6 +33,40 @@ func Digests(vectors ...[]float32) []string {
 	}
 	running.Wait()
 	return digests
+}
+
+// StateDigest is one digest of everything that must be equal on all replicas but
+// the queue: of the digests of these vectors, each [parameters] or [buffers], in
+// the order of engine.Vectors.
+func StateDigest(each []string) string { return DigestString(strings.Join(each, "")) }
+
+// Verify compares the state with what the replicas that held it said of it:
+// StateDigest, and the digests of the queue's shards (queue.Queue.Digests), whose
+// number is that of the shards. "" is not compared, nor is a queue without shards.
+func (s *State) Verify(state string, shards []string) error {
+	if state != "" {
+		is := StateDigest(Digests(s.QueryParams, s.KeyParams, s.Momentum, s.QueryBuffers, s.KeyBuffers))
+		if is != state {
+			return fmt.Errorf("is not the state that was applied after step %d: its digest is %s, that of the members' was %s; memory or a processor may be faulty where it came from", s.Step, is, state)
+		}
+	}
+	if len(shards) == 0 {
+		return nil
+	}
+	q := queue.NewEmpty(s.K, s.Dim, len(shards), queue.FP32)
+	for v, digest := range shards { // one at a time: a queue may be long
+		if digest == "" {
+			continue
+		}
+		q.Hold([]int{v})
+		if err := q.Set(s.Queue, s.QueueLabels, s.QueuePtr, s.QueueFilled); err != nil {
+			return err
+		}
+		if is := q.Digests()[v]; is != digest {
+			return fmt.Errorf("is not the state that was applied after step %d: shard %d of its queue has the digest %s, that of the members' was %s; memory or a processor may be faulty where it came from", s.Step, v, is, digest)
+		}
+	}
+	return nil
 }
 
 // DigestString is xxhash64 of a string, for combining digests.

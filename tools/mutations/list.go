@@ -55,6 +55,11 @@ var mutations = []mutation{
 		"commit: apply, stop: interrupt, again: introduce,",
 		"commit: apply, stop: interrupt, again: drop,",
 	}}},
+	{"upload verified by its step only", []edit{{
+		"coordinator/server.go",
+		"		return s.votes.after(ctx, step)\n",
+		"		return Voted{}, nil\n",
+	}}},
 	{"images of an older round are computed on", []edit{{
 		"replica/input/input.go",
 		"	in.source.Reset()\n	in.units",

@@ -2,12 +2,17 @@ package run
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"mochi/coordinator"
+	"mochi/model/network"
+	"mochi/replica/checkpoint"
 )
 
 // A log that is opened again loses the steps that will be run again and a line
@@ -143,5 +148,39 @@ func TestLinesOfAFullDisk(t *testing.T) {
 	}
 	if !slices.Equal(steps, []int64{1, 2, 3, 4, 5}) {
 		t.Fatalf("steps %v", steps)
+	}
+}
+
+// An upload that is another state than its step led to, or whose step nobody
+// closes, is no checkpoint, and leaves nothing in the folder.
+func TestStoreKeepsOnlyTheStateThatWasApplied(t *testing.T) {
+	state := &checkpoint.State{
+		Arch: "tiny", Step: 3, Net: &network.Network{Arch: "tiny", Dim: 1},
+		K: 1, Dim: 1, Queue: []float32{1}, QueueLabels: []int32{-1},
+	}
+	var file bytes.Buffer
+	if err := checkpoint.Write(&file, state); err != nil {
+		t.Fatal(err)
+	}
+	s := &Store{Dir: t.TempDir(), keep: 2}
+	save := func(is coordinator.Voted, err error) error {
+		_, serr := s.Save(t.Context(), 3, bytes.NewReader(file.Bytes()), func(context.Context) (coordinator.Voted, error) { return is, err })
+		return serr
+	}
+	for _, err := range []error{
+		save(coordinator.Voted{Digest: "another"}, nil),
+		save(coordinator.Voted{Shards: []string{"another"}}, nil),
+		save(coordinator.Voted{}, context.Canceled),
+	} {
+		if err == nil {
+			t.Error("it was stored")
+		}
+		if left, err := os.ReadDir(s.Dir); err != nil || len(left) > 0 {
+			t.Errorf("left in the folder: %v, %v", left, err)
+		}
+	}
+	is := checkpoint.StateDigest(checkpoint.Digests(nil, nil, nil, nil, nil))
+	if err := save(coordinator.Voted{Digest: is}, nil); err != nil {
+		t.Error(err)
 	}
 }

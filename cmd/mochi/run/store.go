@@ -29,13 +29,20 @@ func (s *Store) Latest() (coordinator.Checkpoint, bool, error) {
 }
 
 // Save implements coordinator.Checkpoints.
-func (s *Store) Save(_ context.Context, step int64, r io.Reader) (string, error) {
+func (s *Store) Save(ctx context.Context, step int64, r io.Reader, voted func(context.Context) (coordinator.Voted, error)) (string, error) {
 	st, err := checkpoint.Read(r)
 	if err != nil {
 		return "", err
 	}
 	if st.Step != step {
 		return "", fmt.Errorf("the state is that of step %d, not %d", st.Step, step)
+	}
+	is, err := voted(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := st.Verify(is.Digest, is.Shards); err != nil {
+		return "", err
 	}
 	path, err := checkpoint.SaveStep(s.Dir, st, s.keep)
 	if err != nil {
