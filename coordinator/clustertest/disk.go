@@ -25,6 +25,7 @@ type disk struct {
 	latest  *coordinator.Checkpoint
 
 	recorded int64 // last step in the run's own log (log.jsonl)
+	writes   int   // how many there have been
 
 	stalled time.Duration // until then nothing is written
 	full    time.Duration // until then there is no room
@@ -106,11 +107,16 @@ func (p *Process) write(ctx context.Context, what string, do func() error) error
 		w.mu.Unlock()
 		if err := p.wait(ctx, wait); err != nil {
 			if stalls && ctx.Err() != nil { // the system call goes on without its caller
+				w.mu.Lock()
+				before := w.disk.writes
+				w.mu.Unlock()
 				go func() {
 					if p.wait(context.Background(), wait) == nil {
 						w.mu.Lock()
 						defer w.mu.Unlock()
-						_ = do() // as its caller will find out
+						if w.disk.writes == before { // writes are done one after the other
+							_ = do() // as its caller will find out
+						}
 					}
 				}()
 			}
@@ -129,6 +135,7 @@ func (p *Process) write(ctx context.Context, what string, do func() error) error
 		case w.disk.full > w.now():
 			return errFull
 		}
+		w.disk.writes++
 		return do()
 	}
 }
