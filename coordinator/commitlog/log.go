@@ -48,7 +48,7 @@ import (
 	"mochi/coordinator/wal"
 )
 
-// Keep is how many commits Forget keeps at least, and what replicas keep.
+// Keep is how many commits Forget keeps at least.
 const Keep = 1000
 
 // Kinds of records.
@@ -140,7 +140,26 @@ func (l *Log) After(_ context.Context, step int64) ([]protocol.Commit, error) {
 func (l *Log) Append(_ context.Context, c protocol.Commit) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.append([]protocol.Commit{c})
+	if last := l.last; last != nil {
+		if c.Step == last.Step && c.Digest == last.Digest && c.Chain == last.Chain {
+			return nil // an answer that was lost
+		}
+		if err := c.Follows(*last); err != nil {
+			return fmt.Errorf("append commit %d: %w: %w", c.Step, err, coordinator.ErrFenced)
+		}
+	}
+	record, err := encodeCommit(l.wal.Last()+1, c)
+	if err != nil {
+		return err
+	}
+	if err := l.write([]wal.Record{record}); err != nil {
+		return fmt.Errorf("append commit %d: %w", c.Step, err)
+	}
+	if len(l.indexes) == 0 {
+		l.settings.Base = c.Step - 1
+	}
+	l.indexes, l.last = append(l.indexes, record.Index), &c
+	return nil
 }
 
 // Adopt implements coordinator.Log.
@@ -202,48 +221,22 @@ func encodeAll(index uint64, s settings, commits []protocol.Commit) ([]wal.Recor
 		return nil, fmt.Errorf("encode the settings: %w", err)
 	}
 	records := []wal.Record{{Index: index, Kind: kindSettings, Data: data}}
-	for i, c := range commits {
-		data, err := json.Marshal(c)
+	for _, c := range commits {
+		r, err := encodeCommit(index+uint64(len(records)), c)
 		if err != nil {
-			return nil, fmt.Errorf("encode commit %d: %w", c.Step, err)
+			return nil, err
 		}
-		records = append(records, wal.Record{Index: index + uint64(i) + 1, Kind: kindCommit, Data: data})
+		records = append(records, r)
 	}
 	return records, nil
 }
 
-// append writes commits behind the last one.
-func (l *Log) append(commits []protocol.Commit) error {
-	if l.last != nil && commits[0].Step == l.last.Step && commits[0].Digest == l.last.Digest && commits[0].Chain == l.last.Chain {
-		commits = commits[1:] // an answer that was lost
+func encodeCommit(index uint64, c protocol.Commit) (wal.Record, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return wal.Record{}, fmt.Errorf("encode commit %d: %w", c.Step, err)
 	}
-	if len(commits) == 0 {
-		return nil
-	}
-	if l.last != nil {
-		if err := commits[0].Follows(*l.last); err != nil {
-			return fmt.Errorf("append commit %d: %w: %w", commits[0].Step, err, coordinator.ErrFenced)
-		}
-	}
-	var records []wal.Record
-	for _, c := range commits {
-		data, err := json.Marshal(c)
-		if err != nil {
-			return fmt.Errorf("encode commit %d: %w", c.Step, err)
-		}
-		records = append(records, wal.Record{Index: l.wal.Last() + 1 + uint64(len(records)), Kind: kindCommit, Data: data})
-	}
-	if err := l.write(records); err != nil {
-		return fmt.Errorf("append commit %d: %w", commits[0].Step, err)
-	}
-	if len(l.indexes) == 0 {
-		l.settings.Base = commits[0].Step - 1
-	}
-	for _, r := range records {
-		l.indexes = append(l.indexes, r.Index)
-	}
-	l.last = &commits[len(commits)-1]
-	return nil
+	return wal.Record{Index: index, Kind: kindCommit, Data: data}, nil
 }
 
 func (l *Log) write(records []wal.Record) error {
