@@ -43,7 +43,7 @@ var ErrSuperseded = errors.New("the upload was given up: another one has begun")
 type Message struct {
 	Version int    `json:"v"`
 	From    string `json:"from,omitempty"` // replica id; empty from the coordinator
-	Term    uint64 `json:"term,omitempty"` // of the leader; from a replica, the highest it has heard of
+	Term    uint64 `json:"term,omitempty"` // of the leader, above those of all leaders before; 0 from a replica
 
 	// Replica to coordinator.
 	Hello     *Hello     `json:"hello,omitempty"`
