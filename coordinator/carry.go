@@ -28,7 +28,6 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 		s.log.Debug("state", "reason", plan.Reason)
 	}
 	s.votes.note(s.core)
-	s.setStatus(time.Now())
 	return finished
 }
 
@@ -141,9 +140,7 @@ func (s *Server) written(w written) *Finish {
 		s.slow = false
 		s.report(event.LogGoesOn{Seconds: time.Since(s.slowSince).Seconds()})
 	}
-	f := w.then(w.err)
-	s.setStatus(time.Now())
-	return f
+	return w.then(w.err)
 }
 
 // watchLog tells people when the log is waited for.

@@ -146,12 +146,13 @@ func (c *Core) Step(now time.Time, in Input) Plan {
 	if awaits := c.course.Explain(); awaits != c.awaits {
 		c.awaits, c.since = awaits, now
 	}
-	return Plan{Actions: c.plan, Reason: c.course.Explain()}
+	return Plan{Actions: c.plan, Reason: c.awaits}
 }
 
 // sender is the replica that a message is from, which shows that it is alive;
-// nil for a Hello, for a Drain, which anybody may say, and for what is no message. False: the message is not for us,
-// or from a replica that is not admitted and is asked to say Hello.
+// nil for a Hello, for a Drain, which anybody may say, and for what is no message.
+// False: the message is not for us, or from a replica that is not admitted and is
+// asked to say Hello.
 func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	m, isMessage := in.(Received)
 	switch {

@@ -17,10 +17,8 @@ const tickEvery = 100 * time.Millisecond
 // the shortest silence that counts (Limits.SilentHinted).
 const stoodStill = 500 * time.Millisecond
 
-// Times of the server itself.
-const (
-	linger = time.Second // for replicas to hear Stop before the server goes
-)
+// linger is how long replicas have to hear Stop before the server goes.
+const linger = time.Second
 
 // loop feeds the core until it finishes.
 func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
@@ -29,7 +27,7 @@ func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
 	ticked := time.Now()
 	hints := s.cfg.Hints
 	finished := s.handle(ctx, Tick{})
-	for finished == nil {
+	for s.setStatus(time.Now()); finished == nil; s.setStatus(time.Now()) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -127,10 +125,7 @@ func (s *Server) sendHome(ctx context.Context, f Finish) error {
 			// it would wait for a coordinator for ever.
 			if m.From != "" && !waiting[m.From] {
 				waiting[m.From] = true
-				stop := protocol.Message{Version: protocol.Version, Stop: &protocol.Stop{Reason: f.Reason, Failed: f.Failed}}
-				if err := s.cfg.Bus.Send(m.From, stop); err != nil {
-					s.log.Warn("message not sent", "to", m.From, "err", err)
-				}
+				s.send(Send{m.From, protocol.Message{Version: protocol.Version, Stop: &protocol.Stop{Reason: f.Reason, Failed: f.Failed}}})
 			}
 		}
 	}
