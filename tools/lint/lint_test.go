@@ -73,3 +73,20 @@ func TestWithoutCalls(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A file of a clone that is gone is looked up in this one.
+func TestFindingsOfAnotherClone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.MkdirAll("a/b", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile("a/b/c.go", []byte("package b\n\tf.Close()\n\tf.Sync()\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c config
+	c.Errcheck.ExcludeCalls = []string{"Close"}
+	got := c.withoutCalls([]string{"../gone/a/b/c.go:2:3:\t??", "../gone/a/b/c.go:3:3:\t??", "../gone/d.go:1:1:\t??"})
+	if want := []string{"a/b/c.go:3:3:\tf.Sync()", "../gone/d.go:1:1:\t??"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
