@@ -18,6 +18,9 @@ var ErrFenced = errors.New("another coordinator leads this job")
 // room: it can be tried again when there is.
 var ErrDiskFull = errors.New("the disk is full")
 
+// MaxNote is how long a note of a Log may be, bytes.
+const MaxNote = 256 << 10
+
 // Bus carries messages between the coordinator and its replicas
 // (package natsbus implements it).
 type Bus interface {
@@ -64,6 +67,10 @@ type Log interface {
 	SaveData(ctx context.Context, d protocol.Data) error
 	Round(ctx context.Context) (int64, error) // 0: nothing saved
 	SaveRound(ctx context.Context, round int64) error
+	// Note is what SaveNote last saved under a name, "" when nothing. There are few
+	// names, each of one writer, and a text is at most MaxNote long.
+	Note(ctx context.Context, name string) (string, error)
+	SaveNote(ctx context.Context, name, text string) error
 }
 
 // Lease makes one coordinator the leader of a job.

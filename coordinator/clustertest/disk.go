@@ -21,6 +21,7 @@ type disk struct {
 	data    protocol.Data
 	round   int64
 	term    uint64
+	notes   map[string]string
 	files   map[string][]byte // checkpoints by name
 	latest  *coordinator.Checkpoint
 
@@ -80,7 +81,7 @@ func (w *World) EmptyFolder() {
 	defer w.mu.Unlock()
 	w.note(nil, "the state folder is gone", 0)
 	d := w.disk
-	d.commits, d.data, d.round, d.term, d.files, d.latest, d.recorded = nil, protocol.Data{}, 0, 0, map[string][]byte{}, nil, 0
+	*d = disk{w: w, notes: map[string]string{}, files: map[string][]byte{}, writes: d.writes, stalled: d.stalled, full: d.full}
 }
 
 // LatestCheckpoint is the step of the newest, 0 when there is none.
@@ -259,6 +260,16 @@ func (l *log) SaveRound(ctx context.Context, round int64) error {
 		l.p.w.disk.round = max(l.p.w.disk.round, round)
 		return nil
 	})
+}
+
+func (l *log) Note(_ context.Context, name string) (string, error) {
+	l.p.w.mu.Lock()
+	defer l.p.w.mu.Unlock()
+	return l.p.w.disk.notes[name], nil
+}
+
+func (l *log) SaveNote(ctx context.Context, name, text string) error {
+	return l.p.write(ctx, "save note", func() error { l.p.w.disk.notes[name] = text; return nil })
 }
 
 // store keeps checkpoints (a coordinator.Checkpoints).

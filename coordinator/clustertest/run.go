@@ -75,7 +75,7 @@ func newWorld(cfg Config, job job, reference []truth, lines int) *World {
 		check: checks{hellos: map[string]int{}, evil: map[string]bool{}, stood: map[*Process]int64{}, held: map[*Process]held{}, lost: map[string]time.Duration{}, here: map[string]*Process{}, rounds: map[int64]string{}},
 	}
 	w.links = &links{w: w, away: map[string]span{}, flips: map[string]bool{}, cut: map[way]bool{}, slow: map[way]time.Duration{}, stalled: map[way]time.Duration{}, uplinks: map[string]time.Duration{}}
-	w.disk = &disk{w: w, files: map[string][]byte{}}
+	w.disk = &disk{w: w, notes: map[string]string{}, files: map[string][]byte{}}
 	return w
 }
 

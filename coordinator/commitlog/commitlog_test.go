@@ -74,9 +74,15 @@ func TestWhatIsAppendedComesBack(t *testing.T) {
 	ctx := t.Context()
 	for i, c := range want {
 		appendAll(t, l, []protocol.Commit{c, c}) // once more: its answer was lost
-		if err := l.SaveRound(ctx, int64(i)); err != nil {
+		if err := errors.Join(l.SaveRound(ctx, int64(i)), l.SaveNote(ctx, "jury", fmt.Sprint("note ", i)), l.SaveNote(ctx, "gone", "x")); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := l.SaveNote(ctx, "gone", ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SaveNote(ctx, "jury", strings.Repeat("x", coordinator.MaxNote+1)); err == nil {
+		t.Error("a note that is too long was taken")
 	}
 	data := protocol.Data{Kind: "idx", Train: 10, Classes: 2, Digest: "d"}
 	if err := errors.Join(l.SaveData(ctx, data), l.SaveConfig("cfg"), l.SaveRound(ctx, 7)); err != nil {
@@ -98,6 +104,9 @@ func TestWhatIsAppendedComesBack(t *testing.T) {
 		d, _ := l.Data(ctx)
 		if r, _ := l.Round(ctx); d != data || r != 29 || l.Config() != "cfg" {
 			t.Fatalf("%+v, round %d, config %q", d, r, l.Config())
+		}
+		if n, _ := l.Note(ctx, "jury"); n != "note 29" || len(l.Notes()) != 1 {
+			t.Fatalf("note %q of %v", n, l.Notes())
 		}
 		var found commitlog.Found
 		if l, found = open(t, disk); found.Damage != "" {

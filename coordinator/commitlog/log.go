@@ -1,6 +1,6 @@
 // Package commitlog keeps what must survive the coordinator in files of its own:
 // the commits of a job, the highest number of a round, the term of the leader, the
-// configuration and the data that the commits are of. It is a coordinator.Log over
+// configuration and the data that the commits are of, and notes. It is a coordinator.Log over
 // package wal.
 //
 //	l, found, err := commitlog.Open(wal.Dir("state/commits"), commitlog.Options{})
@@ -41,6 +41,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"sync"
 
 	"mochi/coordinator"
@@ -73,6 +75,8 @@ type settings struct {
 	Config string        `json:"config"` // that the commits are of, as the caller writes it
 	Base   int64         `json:"base"`   // the step before the first commit; what is before is not here
 	Chain  string        `json:"chain"`  // of that step, "" when not known
+
+	Notes map[string]string `json:"notes,omitempty"` // by name; never changed in place
 
 	// What this record says of the commits before it.
 	Anew bool  `json:"anew,omitempty"` // they count no more
@@ -266,7 +270,7 @@ func (l *Log) change(do func(*settings)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.settings
-	if do(&s); s == l.settings {
+	if do(&s); reflect.DeepEqual(s, l.settings) {
 		return nil
 	}
 	return l.save(s)
@@ -293,6 +297,31 @@ func (l *Log) Round(context.Context) (int64, error) { return l.current().Round, 
 func (l *Log) SaveRound(_ context.Context, round int64) error {
 	return l.change(func(s *settings) { s.Round = max(s.Round, round) })
 }
+
+// Note implements coordinator.Log.
+func (l *Log) Note(_ context.Context, name string) (string, error) {
+	return l.current().Notes[name], nil
+}
+
+// SaveNote implements coordinator.Log.
+func (l *Log) SaveNote(_ context.Context, name, text string) error {
+	if len(text) > coordinator.MaxNote {
+		return fmt.Errorf("save the note %s: %d bytes, at most %d", name, len(text), coordinator.MaxNote)
+	}
+	return l.change(func(s *settings) {
+		notes := maps.Clone(s.Notes)
+		if notes == nil {
+			notes = map[string]string{}
+		}
+		if notes[name] = text; text == "" {
+			delete(notes, name)
+		}
+		s.Notes = notes
+	})
+}
+
+// Notes are all of them, by name.
+func (l *Log) Notes() map[string]string { return maps.Clone(l.current().Notes) }
 
 // Lead implements coordinator.Log.
 func (l *Log) Lead(_ context.Context, above uint64) (uint64, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,12 @@ func TestLogSurvivesRestart(t *testing.T) {
 	if err := l.SaveRound(timeout(t), 12); err != nil {
 		t.Fatal(err)
 	}
+	if text, err := l.Note(timeout(t), "jury"); text != "" || err != nil {
+		t.Fatalf("no note yet: %q %v", text, err)
+	}
+	if err := errors.Join(l.SaveNote(timeout(t), "jury", "one"), l.SaveNote(timeout(t), "jury", "two"), l.SaveNote(timeout(t), "x", "three")); err != nil {
+		t.Fatal(err)
+	}
 	for step := int64(1); step <= 5; step++ {
 		if err := l.Append(timeout(t), commit(step)); err != nil {
 			t.Fatal(err)
@@ -104,6 +111,14 @@ func TestLogSurvivesRestart(t *testing.T) {
 	}
 	if round, err := l.Round(timeout(t)); round != 12 || err != nil {
 		t.Fatalf("round after a restart: %d %v", round, err)
+	}
+	for name, want := range map[string]string{"jury": "two", "x": "three", "y": ""} {
+		if text, err := l.Note(timeout(t), name); text != want || err != nil {
+			t.Fatalf("note %s after a restart: %q %v", name, text, err)
+		}
+	}
+	if err := l.SaveNote(timeout(t), "jury", strings.Repeat("x", coordinator.MaxNote+1)); err == nil {
+		t.Error("a note that is too long was taken")
 	}
 	if d, err := l.Data(timeout(t)); d != data || err != nil {
 		t.Fatalf("data after a restart: %+v %v", d, err)

@@ -3,7 +3,7 @@
 // lease that makes one coordinator the leader.
 //
 //	stream MOCHI_<job>_COMMITS   one message a commit, JSON, in order
-//	bucket MOCHI_<job>_JOB       keys "data": what the job trains on; "round": the highest in use; "term": of the leader
+//	bucket MOCHI_<job>_JOB       keys "data": what the job trains on; "round": the highest in use; "term": of the leader; "note.NAME"
 //	bucket MOCHI_<job>_LEASE     key "leader": instance of the leader, expires
 //
 // The lease elects, the log decides: every append names the sequence it
@@ -280,6 +280,23 @@ func (l *Log) Round(ctx context.Context) (int64, error) {
 	var round int64
 	err := l.load(ctx, roundKey, &round)
 	return round, err
+}
+
+// noteKey is the key of a note, before its name.
+const noteKey = "note."
+
+// SaveNote implements coordinator.Log.
+func (l *Log) SaveNote(ctx context.Context, name, text string) error {
+	if len(text) > coordinator.MaxNote {
+		return fmt.Errorf("remember the job's note %s: %d bytes, at most %d", name, len(text), coordinator.MaxNote)
+	}
+	return l.save(ctx, noteKey+name, text)
+}
+
+// Note implements coordinator.Log.
+func (l *Log) Note(ctx context.Context, name string) (text string, err error) {
+	err = l.load(ctx, noteKey+name, &text)
+	return text, err
 }
 
 func (l *Log) save(ctx context.Context, key string, v any) error {

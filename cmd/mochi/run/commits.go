@@ -1,11 +1,14 @@
 package run
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -100,6 +103,7 @@ func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err er
 		cut = j.From.Step
 	}
 	p.Say("settings changed from step %d on: %s", cut, strings.Join(diff, ", "))
+	notes := j.Log.Notes() // who was left out for wrong arithmetic stays so
 	if err := j.Log.Close(); err != nil {
 		return 0, err
 	}
@@ -108,7 +112,15 @@ func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err er
 		return 0, fmt.Errorf("move the commit log of the old settings aside: %w", err)
 	}
 	p.Say("the commits of the old settings are kept in %s", to)
-	return cut, j.useLog(dir, p)
+	if err := j.useLog(dir, p); err != nil {
+		return 0, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(notes)) {
+		if err := j.Log.SaveNote(context.Background(), name, notes[name]); err != nil {
+			return 0, err
+		}
+	}
+	return cut, nil
 }
 
 // aside renames a file or folder to the first free PATH.1, PATH.2, ….
