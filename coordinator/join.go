@@ -72,10 +72,11 @@ func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 	const sameBuild = "run the same build of mochi on every host"
 	const sameData = "give every replica the same data set (same files, same order)"
 	const sameNumerics = "replicas agree to the bit only if they round alike: start all with the same --engine and --threads, on processors with the same instruction sets"
+	const sameDecoder = "decoders differ in the pixels they make: use builds with the same tags (mochi version says what decodes JPEG) and the same libjpeg-turbo on every host"
 	have, want := h.Data, c.data
-	numerics := h.Numerics
+	numerics, jpeg := h.Numerics, have.JPEG
 	if peers := c.roster.All(); len(peers) > 0 && peers[0].ID() != h.ID {
-		numerics = peers[0].Hello().Numerics
+		numerics, jpeg = peers[0].Hello().Numerics, peers[0].Hello().Data.JPEG
 	}
 	for _, f := range []struct {
 		skip             bool
@@ -83,6 +84,7 @@ func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 		hint             string
 	}{
 		{false, "protocol version", strconv.Itoa(protocol.Version), strconv.Itoa(version), sameBuild},
+		{have.JPEG == "" || jpeg == "", "JPEG decoder", jpeg, have.JPEG, sameDecoder}, // before binary, which differs too then and tells less
 		{false, "binary", c.cfg.Binary, h.Binary, sameBuild},
 		{false, "engine's numerics", numerics, h.Numerics, sameNumerics},
 		{h.Config == "", "configuration", c.cfg.ConfigDigest, h.Config, "restart the replica: it takes its configuration from the coordinator"},

@@ -301,7 +301,7 @@ func (s *scenario) job() {
 	}
 	t.QueueCopies, t.Pairs, t.QueueShards = s.str("copies", "all"), "shard", int(s.num("shards", 1))
 	if n := s.num("train", 0); n > 0 {
-		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data"}
+		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data", JPEG: "turbo"}
 	}
 	if c := s.num("checkpoint", 0); c > 0 {
 		s.cfg.Checkpoint = &Checkpoint{Name: fmt.Sprintf("step-%d", c), Step: c, Cursor: c * int64(t.Batch)}
@@ -345,7 +345,7 @@ func (s *scenario) hello(id string) {
 	h := protocol.Hello{
 		ID: id, Name: s.str("name", strings.ToUpper(id)), Binary: s.str("binary", "build"), Config: s.str("config", "cfg"),
 		Numerics: s.str("numerics", ""),
-		Data:     protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data")},
+		Data:     protocol.Data{Kind: "idx", Train: int(s.num("train", 40)), Classes: int(s.num("classes", 10)), Digest: s.str("data", "data"), JPEG: s.str("jpeg", "turbo")},
 	}
 	if step := s.num("step", -1); step >= 0 {
 		h.State = &protocol.Position{Step: step, Digest: s.str("digest", fmt.Sprintf("s%d", step))}

@@ -157,7 +157,7 @@ func (s *Server) load(ctx context.Context) error {
 		return err
 	}
 	if d := s.cfg.Data; d.Kind != "" {
-		d.Numerics = data.Numerics
+		d.Numerics, d.JPEG = data.Numerics, data.JPEG // members agree on these among themselves
 		if data.Kind != "" && data != d {
 			return fmt.Errorf("the job was started on other data (%+v, now %+v): use the same data, or a new state directory", data, d)
 		}

@@ -110,7 +110,7 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	c.patience.Stepped(time.Duration(c.latest.StepMS * float64(time.Millisecond)))
 	if r.Steps() == 0 {
 		c.patience.JoinsEnd(c.now)
-		c.noteNumerics(r)
+		c.noteKind(r)
 	}
 	r.Publish(c.latest, c.now)
 	for _, m := range r.Members() {
@@ -123,21 +123,30 @@ func (c *Core) publish(r *round.Round, commit *protocol.Commit, replayed bool) {
 	c.sendAgain()
 }
 
-// noteNumerics remembers how the engines of a job round. Members agree on that,
-// but when all have gone others may come that round otherwise: from there on the
-// bits are others than those of a run that nobody left, and that is said.
-func (c *Core) noteNumerics(r *round.Round) {
+// noteKind remembers how the engines of a job round and what decodes its images.
+// Members agree on that, but when all have gone others may come that do it
+// otherwise: from there on the bits are others than those of a run that nobody
+// left, and that is said.
+func (c *Core) noteKind(r *round.Round) {
 	if len(r.Members()) == 0 {
 		return
 	}
-	now := r.Members()[0].Hello().Numerics
-	if now == "" || now == c.data.Numerics {
+	h, was := r.Members()[0].Hello(), c.data
+	if h.Numerics != "" {
+		c.data.Numerics = h.Numerics
+	}
+	if h.Data.JPEG != "" {
+		c.data.JPEG = h.Data.JPEG
+	}
+	if c.data == was {
 		return
 	}
-	if was := c.data.Numerics; was != "" {
-		c.report(event.OtherNumerics{Step: r.Step(), Was: was, Now: now})
+	if was.Numerics != "" && was.Numerics != c.data.Numerics {
+		c.report(event.OtherNumerics{Step: r.Step(), Was: was.Numerics, Now: c.data.Numerics})
 	}
-	c.data.Numerics = now
+	if was.JPEG != "" && was.JPEG != c.data.JPEG {
+		c.report(event.OtherDecoder{Step: r.Step(), Was: was.JPEG, Now: c.data.JPEG})
+	}
 	c.do(Remember{c.data})
 }
 

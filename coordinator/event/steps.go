@@ -53,6 +53,19 @@ type OtherNumerics struct {
 // EventName implements Event.
 func (OtherNumerics) EventName() string { return "other numerics" }
 
+// OtherDecoder is reported when a job goes on with replicas that decode JPEG
+// otherwise than those that it began with: from this step on its images have
+// other pixels along coloured edges.
+type OtherDecoder struct {
+	Warning
+	Step int64  `json:"step"` // the first with them
+	Was  string `json:"was"`  // what decoded the images before
+	Now  string `json:"now"`  // and now
+}
+
+// EventName implements Event.
+func (OtherDecoder) EventName() string { return "other JPEG decoder" }
+
 // ReplayMismatch is reported when a step that was run again from a checkpoint
 // gave other gradients than the log has.
 type ReplayMismatch struct {

@@ -75,6 +75,11 @@ type Data struct {
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
 
+	// JPEG names what decodes JPEG, with a digest of the pixels that it makes;
+	// "" where the samples are no image files. The coordinator's copy has that of
+	// the last steps.
+	JPEG string `json:"jpeg,omitempty"`
+
 	// Numerics of the engines that computed the last steps. Only the coordinator's
 	// copy has it; "" before the first step.
 	Numerics string `json:"numerics,omitempty"`

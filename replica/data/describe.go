@@ -8,7 +8,7 @@ import (
 )
 
 // describe fills in what people are told of a set whose splits are known, and
-// what identifies it. title says what was recognised and where, of what more
+// what identifies it, of image files with what decodes them. title says what was recognised and where, of what more
 // there is to say of the training images ("" for nothing), notes what does not
 // count or is missing; digest has taken in the training split.
 func (s *Set) describe(title, of string, digest hash.Hash, notes ...string) {
@@ -25,5 +25,8 @@ func (s *Set) describe(title, of string, digest hash.Hash, notes ...string) {
 	}
 	s.Info = protocol.Data{
 		Kind: s.Kind, Train: s.Train.Len(), Classes: s.Train.Classes(), Digest: hex.EncodeToString(digest.Sum(nil)[:16]),
+	}
+	if _, encoded := s.Train.(Encoded); encoded {
+		s.Info.JPEG = decoderIdentity()
 	}
 }

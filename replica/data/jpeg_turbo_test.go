@@ -3,11 +3,32 @@
 package data
 
 import (
+	"bytes"
+	"image/jpeg"
 	"slices"
+	"strings"
 	"testing"
 
 	"mochi/replica/augment"
 )
+
+// What identifies a decoder tells libjpeg-turbo from Go's decoder by the pixels,
+// whatever their names.
+func TestProbeTellsDecodersApart(t *testing.T) {
+	content, err := probeFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := jpeg.Decode(bytes.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := NewDecoder()
+	defer d.Close()
+	if goes, ours := digestOf(toRGB(m, d)), probe(); goes == ours || strings.HasPrefix(ours, "none") {
+		t.Errorf("image/jpeg makes %s of it, libjpeg-turbo %s", goes, ours)
+	}
+}
 
 // A viewer decodes only what its views show and allocates nothing; the views
 // are those of the whole image.

@@ -52,6 +52,9 @@ func TestFashionMNISTByName(t *testing.T) {
 	if set.Kind != "idx" || !strings.HasPrefix(set.Announce, "Fashion-MNIST: ") {
 		t.Errorf("kind %s, announced as %q", set.Kind, set.Announce)
 	}
+	if set.Info.JPEG != "" {
+		t.Errorf("pixels in a file are decoded by %q", set.Info.JPEG)
+	}
 }
 
 // folderOf makes PNG files and returns their folder.
@@ -145,6 +148,9 @@ func TestFolderDigest(t *testing.T) {
 		set, err := Open(dir)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if set.Info.JPEG == "" {
+			t.Error("what decodes image files is not named")
 		}
 		return set.Info.Digest
 	}
