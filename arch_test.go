@@ -42,6 +42,7 @@ var rooms = map[string][]string{
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
 	"coordinator/wal":             {},
 	"coordinator/commitlog":       {"coordinator/wal", "coordinator/protocol", "coordinator"},
+	"coordinator/quorum":          {"coordinator/wal", "coordinator/protocol", "coordinator"},
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/bustest":         {"coordinator", "coordinator/protocol", "replica"},                                         // serves tests
@@ -109,6 +110,8 @@ var libraries = map[string][]string{
 	"github.com/nats-io":              {"natsbus", "natsring", "jetstream"},
 	"github.com/nats-io/nats-server":  {"natsserver"},
 	"github.com/hashicorp/memberlist": {"gossip"},
+	"github.com/hashicorp/raft":       {"quorum"},
+	"github.com/hashicorp/go-hclog":   {"quorum"}, // in the types of raft
 	"gorgonia.org":                    {"gorgonia"},
 	"gorgonia.org/cu":                 {"cuda"},
 	"go4.org/unsafe":                  {"gorgonia"},
