@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -30,19 +31,29 @@ func SaveStep(dir string, s *State, keep int) (string, error) {
 	return saveStep(osFiles(), dir, s, keep)
 }
 
+// TakeStep is SaveStep of a state that is a file already, somewhere else: copy writes
+// its bytes, and fails unless they are all there and right.
+func TakeStep(dir string, step int64, keep int, copy func(w io.Writer) error) (string, error) {
+	return storeStep(osFiles(), dir, step, keep, copy)
+}
+
 func saveStep(fsys files, dir string, s *State, keep int) (string, error) {
+	return storeStep(fsys, dir, s.Step, keep, s.writeTo)
+}
+
+func storeStep(fsys files, dir string, step int64, keep int, write func(w io.Writer) error) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("save checkpoint: %w", err)
 	}
 	if err := sweep(fsys, dir); err != nil {
 		return "", err
 	}
-	path, latest := filepath.Join(dir, StepName(s.Step)), filepath.Join(dir, LatestName)
-	if err := save(fsys, path, s); err != nil {
+	path, latest := filepath.Join(dir, StepName(step)), filepath.Join(dir, LatestName)
+	if err := save(fsys, path, write); err != nil {
 		return "", err
 	}
 	if err := link(fsys, path, latest); err != nil {
-		if err := save(fsys, latest, s); err != nil {
+		if err := save(fsys, latest, func(w io.Writer) error { return copyFile(w, path) }); err != nil {
 			return "", err
 		}
 	}
@@ -52,7 +63,7 @@ func saveStep(fsys files, dir string, s *State, keep int) (string, error) {
 	}
 	kept := 0
 	for _, f := range steps {
-		if f.step > s.Step {
+		if f.step > step {
 			continue
 		}
 		if kept++; kept <= keep {
@@ -66,6 +77,16 @@ func saveStep(fsys files, dir string, s *State, keep int) (string, error) {
 		path = latest
 	}
 	return path, fsys.syncDir(dir)
+}
+
+func copyFile(w io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(w, f)
+	return err
 }
 
 // link makes latest another name of path, atomically.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -262,5 +263,34 @@ func TestLatestFallsBack(t *testing.T) {
 	damage("step-00000001.safetensors")
 	if _, err := Latest(dir); !errors.Is(err, ErrInvalid) || errors.Is(err, fs.ErrNotExist) || strings.Count(err.Error(), "digest mismatch") != 3 {
 		t.Errorf("all damaged: %v", err)
+	}
+}
+
+// TestTakeStep: a file from elsewhere is a checkpoint like one that was saved; one that
+// did not come whole leaves nothing.
+func TestTakeStep(t *testing.T) {
+	from, dir := t.TempDir(), t.TempDir()
+	for step := int64(1); step <= 3; step++ {
+		s := tinyState(step)
+		path, err := SaveStep(from, s, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := errors.New("the connection was closed")
+		if _, err := TakeStep(dir, step, 2, func(w io.Writer) error {
+			_, err := w.Write(read1(t, path)[:100])
+			return errors.Join(err, cut)
+		}); !errors.Is(err, cut) {
+			t.Fatalf("a part of a file was taken: %v", err)
+		}
+		if _, err := TakeStep(dir, step, 2, func(w io.Writer) error { return copyFile(w, path) }); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := Latest(dir); err != nil || found.State.Step != step {
+			t.Fatalf("the latest is %+v, %v", found, err)
+		}
+	}
+	if got, want := names(t, dir), []string{LatestName, StepName(2), StepName(3)}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

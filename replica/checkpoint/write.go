@@ -120,7 +120,10 @@ func transpose(m []float32, rows, cols int) []float32 {
 // the old one or the new one: whatever goes wrong, what was there before is
 // untouched and no temporary file is left (but by a crash; SaveStep clears
 // those away).
-func Save(path string, s *State) error { return save(osFiles(), path, s) }
+func Save(path string, s *State) error { return save(osFiles(), path, s.writeTo) }
+
+// writeTo is Write with the state before the writer.
+func (s *State) writeTo(w io.Writer) error { return Write(w, s) }
 
 // files is what Save needs of a file system; tests make it fail.
 type files struct {
@@ -155,7 +158,7 @@ func osFiles() files {
 	}
 }
 
-func save(fs files, path string, s *State) (err error) {
+func save(fs files, path string, write func(w io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("save checkpoint %s (an earlier one there is untouched): %w", path, err)
@@ -166,7 +169,7 @@ func save(fs files, path string, s *State) (err error) {
 	if err != nil {
 		return err
 	}
-	err = Write(f, s)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}

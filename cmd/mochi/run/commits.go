@@ -125,12 +125,21 @@ func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err er
 
 // aside renames a file or folder to the first free PATH.1, PATH.2, ….
 func aside(path string) (to string, err error) {
+	if to, err = freeName(path); err != nil {
+		return "", err
+	}
+	return to, os.Rename(path, to)
+}
+
+// freeName is the first free PATH.1, PATH.2, ….
+func freeName(path string) (string, error) {
 	for i := 1; ; i++ {
 		to := fmt.Sprintf("%s.%d", filepath.Clean(path), i)
-		if _, err := os.Lstat(to); err == nil {
-			continue
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return to, nil
+		} else if err != nil {
+			return "", err
 		}
-		return to, os.Rename(path, to)
 	}
 }
 

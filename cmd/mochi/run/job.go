@@ -115,7 +115,7 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
 		return nil, err
 	}
-	j.Recorder = &Recorder{dir: j.Dir, cfg: cfg, progress: p}
+	j.Recorder = &Recorder{path: path, out: j.Dir, cfg: cfg, progress: p}
 	return j, nil
 }
 

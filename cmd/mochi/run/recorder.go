@@ -15,7 +15,8 @@ import (
 // Recorder is the coordinator's observer: it writes the RUN folder and shows
 // the steps. (Events are shown by the coordinator's logger.)
 type Recorder struct {
-	dir      *Dir
+	path     string // of the RUN folder
+	out      Sink
 	cfg      config.Job
 	progress *Progress
 	samples  atomic.Pointer[sampler.Sampler] // once the data is known
@@ -37,14 +38,14 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 		Figures: c.Figures, LR: c.Commit.LR, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
 		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
 	}
-	r.note(r.dir.step(r.dir.log, line.Step, line))
+	r.note(r.out.Step(LogFile, line.Step, line))
 	s := r.samples.Load()
 	if s != nil {
 		l := SampleLine{Step: line.Step, Epoch: line.Epoch, Round: line.Round}
 		for _, ref := range s.Batch(c.Commit.Cursor, c.Commit.Batch) {
 			l.Samples = append(l.Samples, ref.Sample)
 		}
-		r.note(r.dir.step(r.dir.samples, l.Step, l))
+		r.note(r.out.Step(SamplesFile, l.Step, l))
 	}
 	var steps int64
 	if s != nil {
@@ -53,7 +54,7 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 	r.progress.step(line, steps)
 	if text := r.health.look(line); text != "" {
 		r.progress.Say("%s", text)
-		r.note(r.dir.Event(collapse{Step: line.Step, Spread: line.Spread}))
+		r.note(r.out.Event(collapse{Step: line.Step, Spread: line.Spread}))
 	}
 }
 
@@ -62,14 +63,14 @@ func (r *Recorder) Event(e event.Event) {
 	if d, ok := e.(event.Data); ok {
 		r.Know(protocol.Data{Train: d.Train})
 	}
-	r.note(r.dir.Event(e))
+	r.note(r.out.Event(e))
 }
 
 // Watch makes the samples of a data set that cannot be decoded known: each is
 // shown and logged once, and replaced. It returns how to list them.
 func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 	for _, f := range set.Faults { // said with the announcement
-		r.note(r.dir.Event(unreadableData{Path: f.Path, Cause: f.Err.Error()}))
+		r.note(r.out.Event(unreadableData{Path: f.Path, Cause: f.Err.Error()}))
 	}
 	wrap := func(d data.Dataset, report func(*data.CorruptError)) *data.Lenient {
 		l := data.NewLenient(d, report)
@@ -83,7 +84,7 @@ func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 			return // an error says it
 		}
 		r.progress.Say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
-		r.note(r.dir.Event(corruptImage{Path: e.Path, Cause: e.Err.Error()}))
+		r.note(r.out.Event(corruptImage{Path: e.Path, Cause: e.Err.Error()}))
 	}
 	train := wrap(set.Train, report)
 	set.Train = train
@@ -98,7 +99,7 @@ func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 func (r *Recorder) note(err error) {
 	if err != nil && !r.broken {
 		r.broken = true
-		r.progress.Say("cannot write %s: %v; training goes on without it", r.dir.path, err)
+		r.progress.Say("cannot write %s: %v; training goes on without it", r.path, err)
 	}
 }
 

@@ -6,11 +6,9 @@
 package run
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,6 +17,21 @@ import (
 	"mochi/coordinator/event"
 	"mochi/model/figures"
 )
+
+// The JSON-lines files of a RUN folder.
+const (
+	LogFile     = "log.jsonl"     // committed steps and events
+	SamplesFile = "samples.jsonl" // with --sample-log: which samples each step had
+)
+
+// Sink is where the lines of a run go. It may be used from several goroutines.
+type Sink interface {
+	// Step takes the line of a committed step for one of the files, unless the file has
+	// it already: steps that are run again after a crash have the same bits.
+	Step(file string, step int64, v any) error
+	// Event takes a line for LogFile that is not a step.
+	Event(e event.Event) error
+}
 
 // Dir is a RUN folder: config.yaml, log.jsonl, samples.jsonl and
 // checkpoints/. The coordinator's process writes it.
@@ -60,77 +73,17 @@ type SampleLine struct {
 func openRun(path string, cut int64, sampleLog bool) (*Dir, error) {
 	d := &Dir{path: path}
 	var err error
-	if d.log, err = openLines(filepath.Join(path, "log.jsonl"), cut); err != nil {
+	if d.log, err = openLines(filepath.Join(path, LogFile), cut); err != nil {
 		return nil, err
 	}
 	if !sampleLog {
 		return d, nil
 	}
-	if d.samples, err = openLines(filepath.Join(path, "samples.jsonl"), cut); err != nil {
+	if d.samples, err = openLines(filepath.Join(path, SamplesFile), cut); err != nil {
 		d.log.file.Close()
 		return nil, err
 	}
 	return d, nil
-}
-
-// lineFile is a JSON-lines file open for appending.
-type lineFile struct {
-	file    *os.File
-	last    int64    // highest step in it, or about to be
-	size    int64    // of the whole lines in it
-	pending [][]byte // lines that could not be written yet
-}
-
-// write writes a line behind those that could not be written before: after a full disk
-// none is missing, none is there twice, and none is cut short.
-func (f *lineFile) write(line []byte) error {
-	f.pending = append(f.pending, append(line, '\n'))
-	return f.flush()
-}
-
-func (f *lineFile) flush() error {
-	for len(f.pending) > 0 {
-		n, err := f.file.Write(f.pending[0])
-		if err != nil {
-			if n > 0 {
-				err = errors.Join(err, f.file.Truncate(f.size)) // a part of the line
-			}
-			return err
-		}
-		f.size += int64(n)
-		f.pending = f.pending[1:]
-	}
-	return nil
-}
-
-// openLines opens a JSON-lines file, without the lines of steps above cut and
-// without a last line cut short by a crash.
-func openLines(path string, cut int64) (*lineFile, error) {
-	old, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	f := &lineFile{}
-	var keep bytes.Buffer
-	for line := range bytes.Lines(old) {
-		var at struct {
-			Step  int64  `json:"step"`
-			Event string `json:"event"`
-		}
-		if json.Unmarshal(line, &at) != nil || !bytes.HasSuffix(line, []byte("\n")) || cut >= 0 && at.Step > cut {
-			continue
-		}
-		keep.Write(line)
-		if at.Event == "" {
-			f.last = max(f.last, at.Step)
-		}
-	}
-	if err := WriteFile(path, keep.Bytes()); err != nil {
-		return nil, err
-	}
-	f.size = int64(keep.Len())
-	f.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o644)
-	return f, err
 }
 
 // WriteFile replaces a file as a whole or not at all.
@@ -159,16 +112,14 @@ func WriteFile(path string, content []byte) error {
 	return nil
 }
 
-// append writes one line.
-func (d *Dir) append(f *lineFile, line []byte) error {
+// Step implements Sink.
+func (d *Dir) Step(file string, step int64, v any) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return f.write(line)
-}
-
-// step writes the line of a committed step, unless it is there already: steps
-// that are run again after a crash have the same bits.
-func (d *Dir) step(f *lineFile, step int64, v any) error {
+	f := d.log
+	if file == SamplesFile {
+		f = d.samples
+	}
 	if f == nil || step <= f.last {
 		return nil
 	}
@@ -177,16 +128,18 @@ func (d *Dir) step(f *lineFile, step int64, v any) error {
 		return err
 	}
 	f.last = step
-	return d.append(f, line)
+	return f.write(line)
 }
 
-// Event writes a line that is not a step.
+// Event implements Sink.
 func (d *Dir) Event(e event.Event) error {
 	line, err := event.Line(e, time.Now())
 	if err != nil {
 		return err
 	}
-	return d.append(d.log, line)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log.write(line)
 }
 
 func (d *Dir) close() error {

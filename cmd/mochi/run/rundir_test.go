@@ -36,9 +36,9 @@ func TestLogIsOpenedAgain(t *testing.T) {
 		if err != nil || f.last != c.last {
 			t.Fatalf("cut %d: last %d, want %d (%v)", c.cut, f.last, c.last, err)
 		}
-		d := &Dir{}
+		d := &Dir{log: f}
 		for step := int64(1); step <= 4; step++ {
-			if err := d.step(f, step, map[string]int64{"step": step}); err != nil {
+			if err := d.Step(LogFile, step, map[string]int64{"step": step}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -116,7 +116,7 @@ func TestLinesOfAFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := func(n int64) error { return d.step(d.log, n, StepLine{Step: n}) }
+	step := func(n int64) error { return d.Step(LogFile, n, StepLine{Step: n}) }
 	if err := step(1); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestLinesOfAFullDisk(t *testing.T) {
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(filepath.Join(d.path, "log.jsonl"))
+	content, err := os.ReadFile(filepath.Join(d.path, LogFile))
 	if err != nil {
 		t.Fatal(err)
 	}
