@@ -54,6 +54,7 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 		})
 	case Record:
 		s.votes.report(a.Commit.Step, Voted{Digest: a.StateDigest, Shards: a.Shards})
+		s.measure(a.CommitRecord)
 		s.cfg.Observer.Committed(a.CommitRecord)
 	case Report:
 		s.report(a.Event)
@@ -80,6 +81,18 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 		return &a
 	}
 	return nil
+}
+
+// measure adds the coordinator's own processor time since the last record.
+func (s *Server) measure(r CommitRecord) {
+	if s.cfg.CPU == nil || r.CPU == nil {
+		return
+	}
+	now := s.cfg.CPU()
+	if s.cpu > 0 {
+		r.CPU["coordinator"] = (now - s.cpu).Seconds() * 1e3
+	}
+	s.cpu = now
 }
 
 func (s *Server) send(a Send) {

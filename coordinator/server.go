@@ -36,10 +36,11 @@ type Config struct {
 	Checkpoints Checkpoints
 	Observer    Observer
 
-	Hints    <-chan Hint // from the gossip; nil: none
-	Gossip   []string    // gossip members for replicas to join
-	Limits   Limits      // zero fields take their default
-	Recorded int64       // the last step the observer has on record: later ones are told again, as Recovered
+	Hints    <-chan Hint          // from the gossip; nil: none
+	Gossip   []string             // gossip members for replicas to join
+	Limits   Limits               // zero fields take their default
+	CPU      func() time.Duration // processor time of the coordinator so far; nil: not known
+	Recorded int64                // the last step the observer has on record: later ones are told again, as Recovered
 	Logger   *slog.Logger
 }
 
@@ -55,8 +56,9 @@ type Server struct {
 	stop    chan string // capacity 1
 	last    string      // last reason logged
 
-	covered   int64  // the last step of which a checkpoint was stored
-	term      uint64 // of this run as the leader
+	cpu       time.Duration // at the last record
+	covered   int64         // the last step of which a checkpoint was stored
+	term      uint64        // of this run as the leader
 	writer    *writer
 	votes     *votes
 	reserving int       // numbers of rounds that are not durable yet

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/model"
 	"mochi/model/engine"
@@ -68,13 +69,14 @@ func (e *encoders) unit(first int) string {
 }
 
 // digests are that of the query encoder's parameters, and one of everything that
-// must be equal on all replicas but the queue, whose shards have their own.
-func (e *encoders) digests() (parameters, all string) {
+// must be equal on all replicas but the queue, whose shards have their own. Other
+// work of the phase is done beside them.
+func (e *encoders) digests(t *phases, beside ...func()) (parameters, all string) {
 	vectors := make([][]float32, len(engine.Vectors))
 	for i, v := range engine.Vectors {
 		vectors[i] = e.moco.State().Host(v)
 	}
-	each := checkpoint.Digests(vectors...)
+	each := t.digests(protocol.MeasureApplied, vectors, beside...)
 	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.StateDigest(each)
 }
 

@@ -244,7 +244,7 @@ func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) error {
 	if c.Step != r.session.vote.step {
 		return nil
 	}
-	err := r.finish(ctx, c)
+	err := r.finish(ctx, c, newPhases())
 	if errors.As(err, new(*stateError)) {
 		return r.hello(ctx)
 	}

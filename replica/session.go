@@ -3,7 +3,6 @@ package replica
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/audit"
@@ -29,8 +28,6 @@ type session struct {
 	at    position
 	vote  *vote // nil: none that waits for its commit
 	audit audit.Rule
-
-	applyMS float64 // how long the last commit took to apply
 }
 
 // position is where the training stands.
@@ -110,7 +107,7 @@ func (s *session) position() *protocol.Position {
 		return nil
 	}
 	shards := s.queue.digests()
-	_, all := s.model.digests()
+	_, all := s.model.digests(newPhases())
 	return &protocol.Position{Step: s.at.step, Digest: all, Shards: shards}
 }
 
@@ -133,12 +130,11 @@ func (s *session) apply(c protocol.Commit) error {
 
 // applied reads part of the queue again, and all that was changed, to say what
 // state a commit has led to.
-func (s *session) applied(c protocol.Commit) *protocol.Applied {
-	var audit sync.WaitGroup
-	audit.Go(func() { s.queue.Audit(auditBytes) })
-	parameters, all := s.model.digests()
-	audit.Wait()
+func (s *session) applied(c protocol.Commit, t *phases) *protocol.Applied {
+	parameters, all := s.model.digests(t, func() { s.queue.Audit(auditBytes) })
+	t.end(protocol.MeasureApplied)
 	return &protocol.Applied{
+		Phases: t.ms, CPU: t.cpu,
 		Round: c.Round, Step: c.Step,
 		Digest:      parameters,
 		StateDigest: all,

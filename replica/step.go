@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"mochi/coordinator/protocol"
 	"mochi/replica/checkpoint"
@@ -13,42 +12,32 @@ import (
 	"mochi/replica/reduction"
 )
 
-// phases measures a step by name, in ms.
-type phases struct {
-	ms   map[string]float64
-	last time.Time
-}
-
-func newPhases() *phases { return &phases{ms: make(map[string]float64, 8), last: time.Now()} }
-
-// end adds the time since the last end to a phase.
-func (p *phases) end(name string) {
-	now := time.Now()
-	p.ms[name] += now.Sub(p.last).Seconds() * 1e3
-	p.last = now
-}
-
 // step runs one step up to and including its commit. attempt ends when the step
 // is pointless; the commit itself is awaited without it, in the inbox's order.
 func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit, error) {
 	s := r.session
 	t := newPhases()
 	p.phase(p.Round.Round, s.at.step+1, protocol.PhaseComputing)
-	ready := protocol.Ready{Phases: t.ms}
+	ready := protocol.Ready{Phases: t.ms, CPU: t.cpu}
 	if err := s.compute(attempt, p, t, &ready); err != nil {
 		return protocol.Commit{}, err
 	}
 	ready.Round, ready.Step, ready.Digest = s.vote.round, s.vote.step, s.vote.digest
 	ready.BusyMS = t.ms["key_forward"] + t.ms["query"]
 	p.phase(ready.Round, ready.Step, protocol.PhaseReady)
-	if err := r.send(ctx, protocol.Message{Ready: &ready}); err != nil {
+	t = newPhases() // the vote has what was measured before it, Applied the rest
+	var err error
+	t.work(protocol.MeasureVote, func() { err = r.send(ctx, protocol.Message{Ready: &ready}) })
+	if err != nil {
 		return protocol.Commit{}, err
 	}
+	t.end(protocol.MeasureVote)
 	commit, err := r.awaitCommit(ctx, ready.Step)
 	if err != nil {
 		return protocol.Commit{}, err
 	}
-	if err := r.finish(ctx, commit); err != nil {
+	t.end(protocol.MeasureCommit)
+	if err := r.finish(ctx, commit, t); err != nil {
 		return protocol.Commit{}, err
 	}
 	if commit.Checkpoint && p.saves() {
@@ -63,9 +52,6 @@ func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit,
 func (s *session) compute(ctx context.Context, p *party, t *phases, ready *protocol.Ready) error {
 	s.vote = nil
 	step := s.at.step + 1
-	if s.applyMS > 0 {
-		t.ms["apply"] = s.applyMS // of the step before: this one's is not known when it votes
-	}
 	batch, err := s.input.Next(ctx, s.at.step, s.at.cursor)
 	if err != nil {
 		return fmt.Errorf("load the batch of step %d: %w", step, err)
@@ -99,8 +85,8 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	if err != nil {
 		return s.unsound(p, terms, ready.Groups, err)
 	}
-	s.vote = &vote{round: p.Round.Round, step: step, digest: s.computed(), classes: batch.Classes}
-	t.end("digest")
+	s.vote = &vote{round: p.Round.Round, step: step, digest: s.computed(t), classes: batch.Classes}
+	t.end(protocol.MeasureDigest)
 	if p.audited.Empty() {
 		return nil
 	}
@@ -117,10 +103,10 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 }
 
 // computed is the digest of what a step computed, before it is applied.
-func (s *session) computed() string {
+func (s *session) computed(t *phases) string {
 	sums := s.sums.Vector()
 	half := len(sums) / 2 // for two cores
-	return checkpoint.DigestString(strings.Join(checkpoint.Digests(sums[:half], sums[half:], s.keys.ordered), ""))
+	return checkpoint.DigestString(strings.Join(t.digests(protocol.MeasureDigest, [][]float32{sums[:half], sums[half:], s.keys.ordered}), ""))
 }
 
 // encodeQueries runs query forward, loss and backward of this member's units,
@@ -226,18 +212,17 @@ func (r *Replica) awaitCommit(ctx context.Context, step int64) (protocol.Commit,
 }
 
 // finish applies the commit of the step that was voted for and reports the state
-// it leads to.
-func (r *Replica) finish(ctx context.Context, c protocol.Commit) error {
+// it leads to, with what was measured of the step since its vote.
+func (r *Replica) finish(ctx context.Context, c protocol.Commit, t *phases) error {
 	s := r.session
 	if c.Digest != s.vote.digest {
 		s.forget()
 		return &stateError{fmt.Sprintf("step %d was committed with gradients %s, this replica holds others; it needs the state of a peer", c.Step, c.Digest)}
 	}
 	r.progress.phase(c.Round, c.Step, protocol.PhaseApplying)
-	start := time.Now()
 	if err := s.apply(c); err != nil {
 		return err
 	}
-	s.applyMS = time.Since(start).Seconds() * 1e3
-	return r.send(ctx, protocol.Message{Applied: s.applied(c)})
+	t.end(protocol.MeasureApply)
+	return r.send(ctx, protocol.Message{Applied: s.applied(c, t)})
 }

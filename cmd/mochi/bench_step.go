@@ -21,6 +21,7 @@ type stepBench struct {
 	ImagesPS float64            `json:"images_per_s"`
 	KernelMS float64            `json:"kernel_ms"` // convolutions and matrix products alone, median
 	Phases   map[string]float64 `json:"phases"`    // medians, ms, as log.jsonl names them; rest is what none of them counts; those of a device by its own clock too
+	CPU      map[string]float64 `json:"cpu"`       // medians, ms of processor time of the phases that make a step a transaction, as log.jsonl names them
 	PeakRSS  float64            `json:"peak_rss_mb"`
 	Allocs   float64            `json:"allocs_per_step"`
 	Engine   string             `json:"engine"`
@@ -73,7 +74,11 @@ func benchStepCommand() *cli.Command {
 		fmt.Fprintf(out, "step %.1f ms (p99 %.1f), %.1f images/s, kernels %.1f ms, peak %.0f MB, %.0f allocations a step\n",
 			r.StepP50, r.StepP99, r.ImagesPS, r.KernelMS, r.PeakRSS, r.Allocs)
 		for _, name := range slices.Sorted(maps.Keys(r.Phases)) {
-			fmt.Fprintf(out, "  %-14s %8.2f ms\n", name, r.Phases[name])
+			fmt.Fprintf(out, "  %-14s %8.2f ms", name, r.Phases[name])
+			if cpu, measured := r.CPU[name]; measured {
+				fmt.Fprintf(out, "  %8.2f ms of processor time", cpu)
+			}
+			fmt.Fprintln(out)
 		}
 		return nil
 	}

@@ -28,7 +28,7 @@ func benchStep(ctx context.Context, eng engine.Engine, job config.Job, warmup, s
 	images := replicatest.NewImages(job.ImageSize, job.Seed)
 	script := replicatest.NewScript(job, int64(warmup+steps))
 	script.Save = false
-	meter := &stepMeter{eng: eng, warmup: warmup, steps: steps, progress: progress, phases: map[string][]float64{}}
+	meter := &stepMeter{eng: eng, warmup: warmup, steps: steps, progress: progress, phases: map[string][]float64{}, cpu: map[string][]float64{}}
 	script.Heard = meter.heard
 	err := replica.New(replica.Config{
 		ID: "bench", Name: "bench", Info: info, Link: script,
@@ -42,7 +42,7 @@ func benchStep(ctx context.Context, eng engine.Engine, job config.Job, warmup, s
 	}
 	r := stepBench{
 		StepP50: percentile(meter.total, 50), StepP99: percentile(meter.total, 99),
-		KernelMS: percentile(meter.kernel, 50), Phases: map[string]float64{},
+		KernelMS: percentile(meter.kernel, 50), Phases: map[string]float64{}, CPU: map[string]float64{},
 		PeakRSS: peakRSS(), Allocs: meter.allocs / float64(steps),
 		Engine: info.Name, Device: info.Device, Versions: info.Versions,
 		Steps: steps, AtOnce: images.Unit() / job.BNGroup,
@@ -50,6 +50,9 @@ func benchStep(ctx context.Context, eng engine.Engine, job config.Job, warmup, s
 	r.ImagesPS = float64(job.Batch) / r.StepP50 * 1e3
 	for name, ms := range meter.phases {
 		r.Phases[name] = percentile(ms, 50)
+	}
+	for name, ms := range meter.cpu {
+		r.CPU[name] = percentile(ms, 50)
 	}
 	return r, nil
 }
@@ -66,11 +69,12 @@ type stepMeter struct {
 	warmup, steps int
 	progress      io.Writer
 
-	seen int // votes
-	last reading
+	seen  int // votes
+	last  reading
+	after protocol.Applied // of the step before the one in hand
 
 	total, kernel []float64            // of the steps measured, ms
-	phases        map[string][]float64 // likewise
+	phases, cpu   map[string][]float64 // likewise
 	allocs        float64              // of all of them
 }
 
@@ -98,7 +102,8 @@ func (m *stepMeter) read() reading {
 }
 
 // heard is told what the replica says: a replica that is welcomed begins its
-// first step, and every vote ends one.
+// first step, and every vote ends one, of which the end of the step before is a
+// part.
 func (m *stepMeter) heard(said protocol.Message) (answered bool) {
 	switch {
 	case said.Hello != nil:
@@ -106,23 +111,26 @@ func (m *stepMeter) heard(said protocol.Message) (answered bool) {
 	case said.Ready != nil:
 		now := m.read()
 		if m.seen++; m.seen > m.warmup {
-			m.add(now, said.Ready.Phases)
+			m.add(now, said.Ready)
 		}
 		m.last = now
+	case said.Applied != nil:
+		m.after = *said.Applied
 	}
 	return false
 }
 
 // add counts the step that has just ended.
-func (m *stepMeter) add(now reading, phases map[string]float64) {
+func (m *stepMeter) add(now reading, vote *protocol.Ready) {
 	ms := func(d time.Duration) float64 { return d.Seconds() * 1e3 }
 	step := ms(now.at.Sub(m.last.at))
 	m.total = append(m.total, step)
 	m.kernel = append(m.kernel, ms(now.kernel-m.last.kernel))
 	m.allocs += float64(now.mallocs - m.last.mallocs)
-	parts := maps.Clone(phases)
+	parts := maps.Clone(vote.Phases)
+	maps.Copy(parts, m.after.Phases)
 	rest := step
-	for _, part := range phases {
+	for _, part := range parts {
 		rest -= part
 	}
 	parts["rest"] = max(0, rest)
@@ -131,6 +139,11 @@ func (m *stepMeter) add(now reading, phases map[string]float64) {
 	}
 	for name, part := range parts {
 		m.phases[name] = append(m.phases[name], part)
+	}
+	for _, cpu := range []map[string]float64{vote.CPU, m.after.CPU} {
+		for name, ms := range cpu {
+			m.cpu[name] = append(m.cpu[name], ms)
+		}
 	}
 	fmt.Fprintf(m.progress, "step %d/%d: %.1f ms\n", m.seen-m.warmup, m.steps, step)
 }

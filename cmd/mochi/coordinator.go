@@ -105,7 +105,7 @@ func coordinatorCommand() *cli.Command {
 			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
 		})
 		j.Store.Saved = knn.Saved(ctx, j.From)
-		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, limits: limits, gossip: gossipEndpoint(hints, *listen)})
+		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, cpu: processTime, limits: limits, gossip: gossipEndpoint(hints, *listen)})
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,16 @@ func percentile(values []float64, p float64) float64 {
 	}
 	s := slices.Sorted(slices.Values(values))
 	return s[max(1, int(math.Ceil(p/100*float64(len(s)))))-1]
+}
+
+// processTime is the processor time that this process has used, 0 where the system
+// does not tell.
+func processTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // peakRSS is this process's largest resident size, MB. Linux's VmHWM, and not

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,8 @@ type serverParts struct {
 	nats *natsbus.Server
 	data protocol.Data // Kind "": the first replica's
 	log  *slog.Logger
+
+	cpu func() time.Duration // what the coordinator has used; nil where replicas share its process
 
 	limits coordinator.Limits // zero fields take their default
 
@@ -74,7 +77,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log, Limits: p.limits,
+		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log, Limits: p.limits, CPU: p.cpu,
 	}
 	cfg.Log = p.job.Log             // in the run's folder, whose lock makes this process its only coordinator
 	old, err := p.job.Log.Data(ctx) // of an earlier coordinator

@@ -226,7 +226,11 @@ type Ready struct {
 	Digest string             `json:"digest"` // of the reduced gradients and statistics; equal on all members
 	Groups []GroupReport      `json:"groups"`
 	BusyMS float64            `json:"busy_ms"` // time spent computing its groups; what groups are dealt by
-	Phases map[string]float64 `json:"phases"`  // ms by name
+	Phases map[string]float64 `json:"phases"`  // ms by name, of what came before the vote
+
+	// CPU is the processor time, in ms, of those phases that are there only because
+	// a step is a transaction.
+	CPU map[string]float64 `json:"cpu,omitempty"`
 
 	// Recounts are its results of the groups that are computed twice, those dealt
 	// to it and those that it computed besides; Keys is the digest of the keys of
@@ -264,7 +268,21 @@ type Applied struct {
 	StateDigest string   `json:"state_digest"`      // of everything but the queue, as Position.Digest
 	Shards      []string `json:"shards"`            // digest of each queue shard, "" where it is not held
 	Damaged     []int    `json:"damaged,omitempty"` // shards that no longer match their own checksums
+
+	Phases map[string]float64 `json:"phases,omitempty"` // as those of Ready, of what came after the vote
+	CPU    map[string]float64 `json:"cpu,omitempty"`    // likewise
 }
+
+// Phases of a step, as Ready and Applied measure them, that are there because a
+// step is a transaction, and that in which it is applied. Before them come load,
+// key_forward, gather, query and reduce, and audit where there is one.
+const (
+	MeasureDigest  = "digest"  // of the sums
+	MeasureVote    = "vote"    // it is sent
+	MeasureCommit  = "commit"  // it is waited for: the other votes, the log, the way there and back
+	MeasureApply   = "apply"   //
+	MeasureApplied = "applied" // digests of the state, and the queue's checksums
+)
 
 // Failed reports that a step could not be finished; nothing was applied.
 type Failed struct {

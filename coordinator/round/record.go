@@ -18,7 +18,8 @@ type Record struct {
 	figures.Figures                    // means over the batch
 	ImagesPS        float64            // global batch / step time; 0 when recovered
 	StepMS          float64            // from the commit before (or the start of the round) to this one
-	Phases          map[string]float64 // ms by name, of the slowest member
+	Phases          map[string]float64 // ms by name, of the slowest member; of the commit, of the member that voted last
+	CPU             map[string]float64 // processor time in ms of what makes a step a transaction, by phase, of all members
 	Time            time.Time          // of its publication; zero when recovered
 	Replayed        bool               // run again after going back to a checkpoint: it was recorded before
 	Recovered       bool               // read from the log: its coordinator died before recording it
@@ -38,13 +39,11 @@ func RecordOf(commit protocol.Commit) Record {
 func (r *Round) Measure(commit protocol.Commit, replayed bool, now time.Time) Record {
 	rec := RecordOf(commit)
 	rec.World, rec.Time, rec.Replayed = r.World(), now, replayed
-	rec.Phases = map[string]float64{}
+	rec.Phases, rec.CPU = map[string]float64{}, map[string]float64{}
 	for _, m := range r.members {
 		rec.Members = append(rec.Members, m.Name())
 		if v := r.votes[m.ID()]; v != nil {
-			for name, ms := range v.Phases {
-				rec.Phases[name] = max(rec.Phases[name], ms)
-			}
+			rec.measured(v.Phases, v.CPU)
 		}
 	}
 	if d := now.Sub(r.since); d > 0 {
@@ -52,4 +51,20 @@ func (r *Round) Measure(commit protocol.Commit, replayed bool, now time.Time) Re
 		rec.ImagesPS = float64(commit.Batch) / d.Seconds()
 	}
 	return rec
+}
+
+// measured adds what a member measured of the step. All members wait for the
+// commit until the last one has voted: what that one waits is what the commit
+// costs, the rest is how long the others' steps took.
+func (rec *Record) measured(phases, cpu map[string]float64) {
+	for name, ms := range phases {
+		if was, ok := rec.Phases[name]; ok && name == protocol.MeasureCommit {
+			rec.Phases[name] = min(was, ms)
+		} else {
+			rec.Phases[name] = max(was, ms)
+		}
+	}
+	for name, ms := range cpu {
+		rec.CPU[name] += ms
+	}
 }

@@ -2,6 +2,7 @@ package round_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -182,5 +183,37 @@ func TestHolders(t *testing.T) {
 	r.Remove(m[2])
 	if got := fmt.Sprint(r.Shards()); got != "[{a [b]} {a []}]" {
 		t.Errorf("%s", got)
+	}
+}
+
+// What is measured of a step before and after its vote is in one record: the
+// slowest member's, but of the wait for the commit the last voter's, which waits
+// for nobody else; processor time is the sum.
+func TestMeasurements(t *testing.T) {
+	r, m := begin(t, false)
+	for i, ms := range []float64{5, 9, 7} {
+		v := vote(i, "g")
+		v.Phases = map[string]float64{"query": ms}
+		v.CPU = map[string]float64{protocol.MeasureDigest: ms}
+		r.Vote(m[i], v)
+	}
+	commit, err := r.Commit(job, 8, func(float64) float64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Append(commit)
+	r.Publish(r.Measure(*r.Appended(6), false, start), start)
+	for i, ms := range []float64{4, 1, 2} {
+		a := report("s")
+		a.Phases = map[string]float64{protocol.MeasureCommit: ms, protocol.MeasureApplied: ms}
+		a.CPU = map[string]float64{protocol.MeasureApplied: ms}
+		r.Applied(m[i], a)
+	}
+	record := r.CloseStep().Record
+	if want := map[string]float64{"query": 9, protocol.MeasureCommit: 1, protocol.MeasureApplied: 4}; !maps.Equal(record.Phases, want) {
+		t.Errorf("phases %v, want %v", record.Phases, want)
+	}
+	if want := map[string]float64{protocol.MeasureDigest: 21, protocol.MeasureApplied: 7}; !maps.Equal(record.CPU, want) {
+		t.Errorf("processor time %v, want %v", record.CPU, want)
 	}
 }

@@ -132,6 +132,9 @@ func (r *Round) Open() bool { return r.open != nil }
 func (r *Round) CloseStep() Reports {
 	o := r.open
 	r.open = nil
+	for _, a := range o.applied {
+		o.record.measured(a.Phases, a.CPU)
+	}
 	reports := Reports{Record: o.record, Final: o.final, by: o.applied}
 	for _, m := range r.members {
 		if o.applied[m.ID()] != nil {

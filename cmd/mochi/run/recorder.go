@@ -36,7 +36,7 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 	line := StepLine{
 		Step: c.Commit.Step, Epoch: c.Commit.Epoch, Round: c.Commit.Round, World: c.World,
 		Figures: c.Figures, LR: c.Commit.LR, QueueAge: queueAge(c.Commit.Cursor, r.cfg),
-		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, Digest: c.Digest,
+		ImagesPS: c.ImagesPS, StepMS: c.StepMS, Time: stamp(c.Time), Phases: c.Phases, CPU: c.CPU, Digest: c.Digest,
 	}
 	r.note(r.out.Step(LogFile, line.Step, line))
 	s := r.samples.Load()

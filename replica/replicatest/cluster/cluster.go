@@ -35,6 +35,7 @@ type Cluster struct {
 	Losses  []float64            // of the steps
 	Failed  []event.AuditFailed  // in order
 	Phases  []map[string]float64 // of the steps, ms
+	CPU     []map[string]float64 // likewise, of the processor
 	Failure string               // why the job failed, "" if it did not
 	Refused map[string]error     // by replica: those that the coordinator refused
 
@@ -149,7 +150,7 @@ func (c *Cluster) step(in coordinator.Input) {
 			case coordinator.Append:
 				inputs = append(inputs, coordinator.Appended{Step: a.Commit.Step})
 			case coordinator.Record:
-				c.Losses, c.Phases = append(c.Losses, a.Loss), append(c.Phases, a.Phases)
+				c.Losses, c.Phases, c.CPU = append(c.Losses, a.Loss), append(c.Phases, a.Phases), append(c.CPU, a.CPU)
 			case coordinator.Report:
 				text := a.Event.EventName() + " "
 				switch e := a.Event.(type) {
