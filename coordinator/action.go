@@ -32,6 +32,9 @@ type Report struct{ Event event.Event }
 // Remember stores what the job trains on.
 type Remember struct{ Data protocol.Data }
 
+// Note stores a text under a name (Log.SaveNote).
+type Note struct{ Name, Text string }
+
 // Reserve stores the number of a round before anybody hears of it, so that no
 // later coordinator gives it to another membership.
 type Reserve struct{ Round int64 }
@@ -48,6 +51,7 @@ func (Append) action()   {}
 func (Record) action()   {}
 func (Report) action()   {}
 func (Remember) action() {}
+func (Note) action()     {}
 func (Reserve) action()  {}
 func (Finish) action()   {}
 

@@ -17,6 +17,38 @@ import (
 // fieldResults is what differs of a replica that computed wrongly.
 const fieldResults = "results"
 
+// NoteAudits is the name of the note about wrong arithmetic: who is left out, and the
+// case in hand.
+const NoteAudits = "audits"
+
+// noteAudits stores what must be known of wrong arithmetic after a restart.
+func (c *Core) noteAudits() {
+	if text := c.jury.Memory(); c.audits.Every > 0 && text != c.noted {
+		c.noted = text
+		at := len(c.plan)
+		if at > 0 {
+			if _, over := c.plan[at-1].(Finish); over { // nothing comes after it
+				at--
+			}
+		}
+		c.plan = slices.Insert(c.plan, at, Action(Note{NoteAudits, text}))
+	}
+}
+
+// checkCase closes a case of an earlier coordinator that this job cannot try: it
+// audits no more, or its groups are others.
+func (c *Core) checkCase() {
+	groups := c.jury.Trial(c.history.At() + 1)
+	if len(groups) == 0 {
+		return
+	}
+	total := c.cfg.Training.Groups()
+	fits := c.audits.Every > 0 && !slices.ContainsFunc(groups, func(g int) bool { return g < 0 || g >= total })
+	if !fits || len(c.units(groups)) != len(groups) {
+		c.jury.Close()
+	}
+}
+
 // audited compares what several members computed of a step that all have voted
 // for. False: they differ, so that the step is not committed; the round has ended.
 func (c *Core) audited(r *round.Round) bool {
@@ -147,7 +179,7 @@ func (c *Core) banish(r *round.Round, odd jury.Odd) {
 func wrongArithmetic(h protocol.Hello, why string) *protocol.Refused {
 	return &protocol.Refused{
 		Field: fieldResults, Want: "those of the others", Got: "wrong ones",
-		Hint: why + ": its processor, GPU or memory is faulty. Mend or replace it; the job takes it back under another --name, or when its coordinator was started again",
+		Hint: why + ": its processor, GPU or memory is faulty. Mend or replace it; the job takes it back under another --name",
 	}
 }
 

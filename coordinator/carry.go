@@ -64,6 +64,12 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 			do:   func(ctx context.Context) error { return s.cfg.Log.SaveData(ctx, a.Data) },
 			then: fencedOnly,
 		})
+	case Note:
+		s.writer.put(write{
+			what: "the note of " + a.Name,
+			do:   func(ctx context.Context) error { return s.cfg.Log.SaveNote(ctx, a.Name, a.Text) },
+			then: fencedOnly,
+		})
 	case Reserve:
 		s.reserving++
 		s.writer.put(write{

@@ -77,6 +77,8 @@ type CoreConfig struct {
 	Head       *protocol.Commit  // the last commit of the log, nil when none
 	Tail       []protocol.Commit // commits of the log after Checkpoint, ascending
 
+	Audits string // the note of what an earlier coordinator knew of wrong arithmetic, "" for none
+
 	Limits Limits // zero fields take their default
 }
 
@@ -97,6 +99,7 @@ type Core struct {
 	blame    *blame.Blame
 	audits   audit.Rule
 	jury     *jury.Jury
+	noted    string   // the note of the jury that is stored, or on its way
 	infinite infinite // the step in hand came to a NaN or an infinity
 
 	asked   map[string]time.Time // when a stranger was asked to say Hello
@@ -121,11 +124,17 @@ func NewCore(cfg CoreConfig) *Core {
 	if past.Head() > 0 {
 		why = fmt.Sprintf("the coordinator started again after step %d", past.Head())
 	}
-	return &Core{
+	known, err := jury.Remember(cfg.Audits)
+	if err != nil {
+		known = jury.New() // Server has said so
+	}
+	c := &Core{
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
 		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asked: map[string]time.Time{}, asleep: map[string]bool{},
-		audits: audit.RuleOf(cfg.Training), jury: jury.New(),
+		audits: audit.RuleOf(cfg.Training), jury: known, noted: cfg.Audits,
 	}
+	c.checkCase()
+	return c
 }
 
 // Step takes one input and says what to do. now must not go backwards.
@@ -142,6 +151,9 @@ func (c *Core) Step(now time.Time, in Input) Plan {
 		}
 	}
 	for c.advance() {
+	}
+	if c.jury.Changed() {
+		c.noteAudits()
 	}
 	if awaits := c.course.Explain(); awaits != c.awaits {
 		c.awaits, c.since = awaits, now

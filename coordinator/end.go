@@ -33,6 +33,7 @@ func (c *Core) stored(e Stored) {
 	}
 	c.upload.Stored(e.Step)
 	c.report(event.Checkpoint{Step: e.Step, Name: e.Name})
+	c.noteAudits() // how they were passed, now and then
 	if r := c.course.Round(); r != nil && r.Plan().Save && !c.upload.Wanted() {
 		r.End("saved")
 	}

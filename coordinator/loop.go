@@ -115,6 +115,7 @@ func (s *Server) sendHome(ctx context.Context, f Finish) error {
 			clear(waiting)
 		case <-timeout.C:
 			clear(waiting)
+		case <-s.writer.done: // and what is queued behind it gets its turn
 		case id := <-s.cfg.Bus.Lost():
 			delete(waiting, id)
 		case m, open := <-s.cfg.Bus.Messages(): // their last heartbeats

@@ -109,6 +109,9 @@ func (s *scenario) step(in Input) {
 	plan := s.core.Step(s.now, in)
 	for _, a := range plan.Actions {
 		s.out = append(s.out, show(a))
+		if note, ok := a.(Note); ok {
+			s.cfg.Audits = note.Text // what a restart finds
+		}
 	}
 }
 
@@ -424,6 +427,8 @@ func show(a Action) string {
 		return fmt.Sprintf("event %q %s", a.Event.EventName(), strings.Join(fields, " "))
 	case Remember:
 		return "remember " + a.Data.Kind
+	case Note:
+		return "note " + a.Name
 	case Reserve:
 		return fmt.Sprintf("reserve round %d", a.Round)
 	case Finish:

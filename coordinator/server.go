@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mochi/coordinator/jury"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/coordinator/round"
@@ -165,9 +166,18 @@ func (s *Server) load(ctx context.Context) error {
 		}
 		data = d
 	}
+	audits, err := s.cfg.Log.Note(ctx, NoteAudits)
+	if err != nil {
+		return err
+	}
+	if _, err := jury.Remember(audits); err != nil {
+		s.log.Warn("who was left out may come back", "err", err)
+		audits = ""
+	}
 	cfg := CoreConfig{
 		Instance: s.cfg.Instance, Binary: s.cfg.Binary, Training: s.cfg.Training, ConfigDigest: s.cfg.ConfigDigest,
 		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Limits: s.cfg.Limits,
+		Audits: audits,
 	}
 	checkpoint, exists, err := s.cfg.Checkpoints.Latest()
 	if err != nil {

@@ -71,6 +71,52 @@ func TestTwoWaitForAThird(t *testing.T) {
 	})
 }
 
+// Who was left out stays so when the coordinator is started again, and so does a
+// machine that comes back under its name; under another it is taken.
+func TestWhoIsLeftOutStaysOut(t *testing.T) {
+	clustertest.Run(t, audited(60, "all"), func(w *clustertest.World) {
+		start(w, "a", "b", "c")
+		w.Reaches(5, time.Minute)
+		evil(w, "b")
+		w.Must(time.Minute, "b is left out", func() bool { return len(named(w)) > 0 })
+		w.Commits(2, time.Minute)
+		w.Crash(clustertest.Coordinator)
+		w.StartCoordinator(nil)
+		w.Commits(2, time.Minute)
+		w.Start("b", clustertest.Engine{})
+		w.Must(time.Minute, "b is refused", func() bool { return len(w.Events("replica refused")) > 0 && w.Of("b") == nil })
+		w.Start("d", clustertest.Engine{})
+		w.Joins("d", time.Minute)
+		w.Ends(time.Minute)
+		if list := named(w); len(list) != 1 || list[0] != "b" {
+			w.Errorf("named are %q", list)
+		}
+	})
+}
+
+// Two that cannot be told apart are known after a restart, too: they wait.
+func TestTwoWaitForAThirdAfterARestart(t *testing.T) {
+	clustertest.Run(t, audited(20, "all"), func(w *clustertest.World) {
+		start(w, "a", "b")
+		w.Reaches(5, time.Minute)
+		evil(w, "b")
+		w.Must(time.Minute, "they cannot be told apart", func() bool { return len(w.Events("audit_undecided")) > 0 })
+		w.Sleep(time.Second)
+		at := w.Committed()
+		w.Crash(clustertest.Coordinator)
+		w.StartCoordinator(nil)
+		w.Sleep(time.Minute)
+		if n := len(w.Events("audit_undecided")); w.Committed() != at || n != 1 || !strings.Contains(w.Status().Reason, "third") {
+			w.Errorf("step %d, then %d; undecided %d times; %s", at, w.Committed(), n, w.Status().Reason)
+		}
+		w.Start("c", clustertest.Engine{})
+		w.Ends(time.Minute)
+		if list := named(w); len(list) != 1 || list[0] != "b" {
+			w.Errorf("named are %q", list)
+		}
+	})
+}
+
 // One computes wrong bits while all the usual happens: members crash, stand
 // still and join, connections break, the coordinator is killed, in the middle of
 // audits and trials too. Nobody sound is ever named, nothing wrong is committed,

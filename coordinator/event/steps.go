@@ -114,7 +114,7 @@ type AuditFailed struct {
 	Got   string `json:"got"`   // digest of its result
 	Want  string `json:"want"`  // digest of that of the others; "" when it contradicts itself and nobody else is there
 	Agree int    `json:"agree"` // members that agree on that one
-	Sound int64  `json:"sound"` // the last step in which its results were compared and right; 0: none since the coordinator started
+	Sound int64  `json:"sound"` // the last step in which its results were compared and right; 0: none
 }
 
 // EventName implements Event.

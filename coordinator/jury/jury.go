@@ -43,16 +43,18 @@ const NotFinite = protocol.NotFinite
 
 // Said is what one member said in a step or in a trial.
 type Said struct {
-	ID, Name string
-	Keys     string // digest of the keys of the whole batch
-	Recounts []protocol.Recount
-	Expected []int // groups that it was to compute; one that it says nothing of differs from all
-	Partial  bool  // but for this word, which need not be of all parts
+	ID       string             `json:"id"`
+	Name     string             `json:"name"`
+	Keys     string             `json:"keys"` // digest of the keys of the whole batch
+	Recounts []protocol.Recount `json:"recounts,omitempty"`
+	Expected []int              `json:"expected,omitempty"` // groups that it was to compute; one that it says nothing of differs from all
+	Partial  bool               `json:"partial,omitempty"`  // but for this word, which need not be of all parts
 }
 
-// Jury keeps what is known from step to step. Nothing of it survives the
-// coordinator: one that starts again hears the same case again.
+// Jury keeps what is known from step to step, and from one coordinator to the next
+// (Memory).
 type Jury struct {
+	changed      bool // since it was last asked
 	done, failed int
 	sound        map[string]int64 // by id: the last step in which its own groups were compared and right
 	caseOf       *inquiry         // nil: none
@@ -62,16 +64,18 @@ type Jury struct {
 
 // inquiry is a difference that is not settled.
 type inquiry struct {
-	step      int64
-	groups    []int
-	before    []Said
-	undecided []string // the two that a trial could not tell apart, by id
+	Step      int64    `json:"step"`
+	Groups    []int    `json:"groups"`
+	Before    []Said   `json:"before,omitempty"`
+	Undecided []string `json:"undecided,omitempty"` // the two that a trial could not tell apart, by id
 }
 
 // banned is a member that was left out.
 type banned struct {
-	id, name, why string
-	byName        bool
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Why    string `json:"why"`
+	ByName bool   `json:"by_name"`
 }
 
 // New is a jury without a case.
@@ -150,7 +154,7 @@ func (s Said) by() map[part][]string {
 // Open begins a case: groups of a step that a trial must settle, and what was
 // said of them so far.
 func (j *Jury) Open(step int64, groups []int, said []Said) {
-	j.caseOf = &inquiry{step: step, groups: groups, before: said}
+	j.caseOf, j.changed = &inquiry{Step: step, Groups: groups, Before: said}, true
 }
 
 // Accuse opens a case, or adds to that of the step, about groups of a member that
@@ -160,16 +164,19 @@ func (j *Jury) Accuse(step int64, groups []int, s Said) {
 		j.Open(step, nil, nil)
 	}
 	for _, g := range groups {
-		if !slices.Contains(j.caseOf.groups, g) {
-			j.caseOf.groups = append(j.caseOf.groups, g)
+		if !slices.Contains(j.caseOf.Groups, g) {
+			j.caseOf.Groups = append(j.caseOf.Groups, g)
 		}
 	}
-	slices.Sort(j.caseOf.groups)
-	j.caseOf.before = append(j.caseOf.before, s)
+	slices.Sort(j.caseOf.Groups)
+	j.caseOf.Before, j.changed = append(j.caseOf.Before, s), true
 }
 
 // Close ends the case, if there is one.
-func (j *Jury) Close() { j.caseOf, j.tries = nil, 0 }
+func (j *Jury) Close() {
+	j.changed = j.changed || j.caseOf != nil
+	j.caseOf, j.tries = nil, 0
+}
 
 // Trial is which groups all members compute again before a step is run; none
 // when there is no case of that step. A case of another step is closed: the job
@@ -178,11 +185,11 @@ func (j *Jury) Trial(step int64) []int {
 	if j.caseOf == nil {
 		return nil
 	}
-	if j.caseOf.step != step {
+	if j.caseOf.Step != step {
 		j.Close()
 		return nil
 	}
-	return j.caseOf.groups
+	return j.caseOf.Groups
 }
 
 // Awaits says whether a trial of these members would settle nothing: they are the
@@ -191,7 +198,7 @@ func (j *Jury) Awaits(step int64, ids []string) bool {
 	if j.Trial(step) == nil {
 		return false
 	}
-	two := j.caseOf.undecided
+	two := j.caseOf.Undecided
 	return len(two) == 2 && len(ids) == 2 && slices.Contains(two, ids[0]) && slices.Contains(two, ids[1])
 }
 
@@ -218,14 +225,14 @@ func (j *Jury) Judge(trial []Said) (v Verdict) {
 		return v
 	}
 	keys := most(trial, func(s Said) string { return s.Keys })
-	same := slices.DeleteFunc(slices.Clone(j.caseOf.before), func(s Said) bool { return s.Keys != keys })
+	same := slices.DeleteFunc(slices.Clone(j.caseOf.Before), func(s Said) bool { return s.Keys != keys })
 	notFinite := false
-	for _, group := range j.caseOf.groups {
+	for _, group := range j.caseOf.Groups {
 		decided := true
 		for _, p := range []part{{group, true}, {group, false}} {
 			before := same
 			if p.key {
-				before = j.caseOf.before
+				before = j.caseOf.Before
 			}
 			odd, truth, agreed := verdict(p, trial, before)
 			for _, o := range odd {
@@ -241,16 +248,16 @@ func (j *Jury) Judge(trial []Said) (v Verdict) {
 		}
 	}
 	if len(v.Odd) >= len(trial) && len(trial) > 1 { // nobody is left to be right: the engine is not exact, or nearly all are broken
-		v.Odd, v.Undecided = nil, slices.Clone(j.caseOf.groups)
+		v.Odd, v.Undecided = nil, slices.Clone(j.caseOf.Groups)
 	}
 	v.NotFinite = notFinite && len(v.Odd) == 0 && len(v.Undecided) == 0
 	if len(v.Odd) > 0 || len(v.Undecided) == 0 {
 		j.Close()
 		return v
 	}
-	j.caseOf.undecided = nil
+	j.caseOf.Undecided, j.changed = nil, true
 	if len(trial) == 2 {
-		j.caseOf.undecided = []string{trial[0].ID, trial[1].ID}
+		j.caseOf.Undecided = []string{trial[0].ID, trial[1].ID}
 		return v
 	}
 	j.tries++
@@ -336,17 +343,17 @@ func most(list []Said, of func(Said) string) (best string) {
 	return best
 }
 
-// Ban leaves a member out for as long as this coordinator runs: its id, and with
-// byName whatever comes under its name, such as the same machine after a restart.
+// Ban leaves a member out for good: its id, and with byName whatever comes under
+// its name, such as the same machine after a restart.
 func (j *Jury) Ban(id, name, why string, byName bool) {
-	j.banned = append(j.banned, banned{id, name, why, byName})
+	j.banned, j.changed = append(j.banned, banned{id, name, why, byName}), true
 }
 
 // Banned says why a replica is not admitted, "" when it may be.
 func (j *Jury) Banned(id, name string) string {
 	for _, b := range j.banned {
-		if b.id == id || b.byName && b.name == name {
-			return b.why
+		if b.ID == id || b.ByName && b.Name == name {
+			return b.Why
 		}
 	}
 	return ""
@@ -356,7 +363,7 @@ func (j *Jury) Banned(id, name string) string {
 func (j *Jury) BannedNames() []string {
 	var names []string
 	for _, b := range j.banned {
-		names = append(names, fmt.Sprintf("%s (%s)", b.name, b.id))
+		names = append(names, fmt.Sprintf("%s (%s)", b.Name, b.ID))
 	}
 	return names
 }

@@ -413,8 +413,9 @@ type QueueState struct {
 	Moved   int          `json:"moved"`            // copies sent because members came and went, likewise
 }
 
-// AuditState is how often groups were computed twice in a Status, since this
-// coordinator started.
+// AuditState is how often groups were computed twice in a Status, in the whole job
+// (of what came after the last checkpoint, a coordinator that was killed may have
+// forgotten).
 type AuditState struct {
 	Every   int64    `json:"every"`              // every member is audited once in so many steps; 0: never
 	Done    int      `json:"done"`               // groups computed twice and compared
