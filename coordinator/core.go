@@ -72,6 +72,7 @@ type CoreConfig struct {
 	Round        int64                       // the highest number ever reserved
 	Term         uint64                      // of this run as the leader
 	Gossip       []string                    // members to join, for Welcome
+	Coordinators []string                    // addresses of all that may lead, for Welcome
 
 	Checkpoint *Checkpoint       // the newest valid one, nil when none
 	Head       *protocol.Commit  // the last commit of the log, nil when none

@@ -63,7 +63,7 @@ func (c *Core) hello(version int, h protocol.Hello) {
 func (c *Core) welcome(id string) {
 	c.send(id, protocol.Message{Welcome: &protocol.Welcome{
 		Instance: c.cfg.Instance, Config: c.cfg.Training, Data: c.data,
-		Gossip: slices.Concat(c.cfg.Gossip, c.roster.Gossip(id)),
+		Gossip: slices.Concat(c.cfg.Gossip, c.roster.Gossip(id)), Coordinators: c.cfg.Coordinators,
 	}})
 }
 

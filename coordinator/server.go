@@ -43,6 +43,10 @@ type Config struct {
 	CPU      func() time.Duration // processor time of the coordinator so far; nil: not known
 	Recorded int64                // the last step the observer has on record: later ones are told again, as Recovered
 	Logger   *slog.Logger
+
+	// Coordinators are the addresses, HOST:PORT, of all that may lead this job, for
+	// replicas to find the next one; nil: this one alone.
+	Coordinators []string
 }
 
 // Server runs a job: one goroutine that owns a Core and carries out its
@@ -176,7 +180,7 @@ func (s *Server) load(ctx context.Context) error {
 	}
 	cfg := CoreConfig{
 		Instance: s.cfg.Instance, Binary: s.cfg.Binary, Training: s.cfg.Training, ConfigDigest: s.cfg.ConfigDigest,
-		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Limits: s.cfg.Limits,
+		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Coordinators: s.cfg.Coordinators, Limits: s.cfg.Limits,
 		Audits: audits,
 	}
 	checkpoint, exists, err := s.cfg.Checkpoints.Latest()

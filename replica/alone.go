@@ -18,6 +18,10 @@ var errGraceOver = errors.New("the grace is over")
 // connection to a coordinator. One that cannot makes no orphans.
 type Presence interface{ Connected() bool }
 
+// Moves is what a Link may be able to tell besides: that it leads to another
+// coordinator than before, which does not know this replica.
+type Moves interface{ Moved() <-chan struct{} }
+
 const (
 	lookEvery = time.Second     // whether somebody is there
 	slept     = 5 * time.Second // more than that between two looks: this process stood still, and was given up meanwhile

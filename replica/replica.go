@@ -302,12 +302,19 @@ func (r *Replica) send(ctx context.Context, m protocol.Message) error {
 	return nil
 }
 
-// receive moves messages into the inbox until the link closes.
+// receive moves messages into the inbox until the link closes. Another coordinator
+// is greeted without waiting until it asks for that.
 func (r *Replica) receive(ctx context.Context) {
+	var moved <-chan struct{}
+	if link, tells := r.cfg.Link.(Moves); tells {
+		moved = link.Moved()
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-moved:
+			r.inbox.put(protocol.Message{Again: &protocol.Again{}})
 		case m, open := <-r.cfg.Link.Messages():
 			if !open {
 				r.inbox.close(errors.New("the link to the coordinator was closed"))

@@ -73,8 +73,8 @@ func TestWrongUsage(t *testing.T) {
 	refused(t, 2, []string{"status", "--json=maybe"}, "not true or false")
 	refused(t, 2, []string{"train", "--steps"}, "--steps needs a value")
 	refused(t, 2, []string{"bench", "loss", "--mochi", "1,2"}, "N,s,s2")
-	refused(t, 1, []string{"status", "--join", "nats://127.0.0.1:1", "--timeout", "2s"}, "nats://127.0.0.1:1", "is the coordinator running")
-	refused(t, 2, []string{"replica", "--join", "localhost", "--threads", "-1"}, "3 faults", "join:", "nats://HOST:PORT", "threads:", "data: missing")
+	refused(t, 1, []string{"status", "--join", "nats://127.0.0.1:1", "--timeout", "2s"}, "connect to NATS at 127.0.0.1:1: dial tcp", "is the coordinator running")
+	refused(t, 2, []string{"replica", "--join", "http://localhost", "--threads", "-1"}, "3 faults", "join:", "nats://HOST:PORT", "threads:", "data: missing")
 }
 
 // All that is wrong is said at once, and nothing is started or written.

@@ -23,13 +23,14 @@ func drainCommand() *cli.Command {
 		About:   "let the replicas of a name, or the one with an id, leave a job in order, and wait until they have gone",
 		Example: "mochi drain node-7 --join nats://127.0.0.1:4222 --grace 90s",
 	})
-	join := c.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
+	join := addJoin(c, localCoordinator)
 	job := c.String("job", defaultJob, "`NAME` of the job")
 	grace := c.Duration("grace", 0, "how long it may take; a step that takes longer is given up, and run again by the others; 0 = as long as it takes")
 	timeout := c.Duration("timeout", 10*time.Minute, "how long to wait until they have gone")
 	asJSON := c.Bool("json", false, "print one JSON object")
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
+		where := join.addresses(&f)
 		if *grace < 0 {
 			f.Add("grace", "is %v, which is negative", *grace)
 		}
@@ -41,7 +42,7 @@ func drainCommand() *cli.Command {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 		defer cancel()
-		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: newID("drain"), URL: *join})
+		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: newID("drain"), Addresses: where})
 		if err != nil {
 			return err
 		}

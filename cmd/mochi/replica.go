@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -29,10 +28,10 @@ func replicaCommand() *cli.Command {
 	c := cli.NewCommand("replica", cli.Text{
 		Short:   "join a cluster as a replica",
 		About:   "join a cluster as a replica; the coordinator says what to train",
-		Example: "mochi replica --join nats://coordinator:4222 --data fashion-mnist --threads 2",
+		Example: "mochi replica --join coordinator:4222 --data fashion-mnist --threads 2\nmochi replica --join a:4222,b:4222,c:4222 --data fashion-mnist",
 	})
 	c.Group("Cluster")
-	join := c.String("join", "", "`URL` of the coordinator, nats://HOST:PORT")
+	join := addJoin(c, "")
 	job := c.String("job", defaultJob, "`NAME` of the job")
 	name := c.String("name", "", "`NAME` for people (default the host's)")
 	advertise := c.String("advertise", "", "`HOST[:PORT]` that other replicas reach this one by (default: the address that faces the coordinator)")
@@ -53,16 +52,12 @@ func replicaCommand() *cli.Command {
 	workers := c.Int("workers", 0, workersFlag)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
-		toward := ""
-		if u, err := url.Parse(*join); *join == "" || err != nil || u.Scheme != "nats" || u.Host == "" {
-			f.Add("join", "%q is not of the form nats://HOST:PORT", *join)
-		} else if toward = u.Host; u.Port() == "" {
-			toward += ":4222"
-		}
+		where := join.addresses(&f)
+		var bus *natsbus.Replica
 		addresses := finder{
 			listen: endpointFlag(&f, "listen", *listen, true), gossip: endpointFlag(&f, "gossip", *gossipOn, true),
 			advertise: endpointFlag(&f, "advertise", *advertise, false),
-			facing:    func() (string, error) { return natsring.AdvertiseHost(toward) },
+			facing:    func() (string, error) { return natsring.AdvertiseHost(bus.RemoteAddr()) },
 			lookup:    net.DefaultResolver.LookupHost, own: isOwn,
 		}
 		f.AtLeast(0, "threads", *threads)
@@ -102,7 +97,8 @@ func replicaCommand() *cli.Command {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		id := newID(*name)
-		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, URL: *join, Wait: *wait, Log: log})
+		var err error
+		bus, err = natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, Addresses: where, Wait: *wait, Log: log})
 		if err != nil {
 			return err
 		}
@@ -112,7 +108,7 @@ func replicaCommand() *cli.Command {
 			return err
 		}
 		node, err := natsring.NewNode(natsring.Options{
-			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port, HubURL: *join,
+			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port,
 		})
 		if err != nil {
 			return err

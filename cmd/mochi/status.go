@@ -21,14 +21,19 @@ func statusCommand() *cli.Command {
 		About:   "show what a job is doing",
 		Example: "mochi status --join nats://127.0.0.1:4222",
 	})
-	join := c.String("join", "nats://127.0.0.1:4222", "`URL` of the coordinator")
+	join := addJoin(c, localCoordinator)
 	job := c.String("job", defaultJob, "`NAME` of the job")
 	timeout := c.Duration("timeout", 5*time.Second, "how long to wait for an answer")
 	asJSON := c.Bool("json", false, "print one JSON object")
 	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		where := join.addresses(&f)
+		if err := f.Err(); err != nil {
+			return err
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 		defer cancel()
-		s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, URL: *join})
+		s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, Addresses: where})
 		if err != nil {
 			return err
 		}

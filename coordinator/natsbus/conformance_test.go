@@ -1,9 +1,12 @@
 package natsbus_test
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	core "mochi/coordinator"
@@ -18,9 +21,44 @@ import (
 type relay struct {
 	listener net.Listener
 	to       func() string // address; "" when there is no server
+	accepted atomic.Int64  // and passed on
 
-	mu    sync.Mutex
-	conns []net.Conn
+	mu     sync.Mutex
+	conns  []net.Conn
+	frozen chan struct{} // nil, or closed by thaw
+}
+
+// freeze makes what arrives wait.
+func (r *relay) freeze() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.frozen = make(chan struct{})
+}
+
+// thaw lets it go on.
+func (r *relay) thaw() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.frozen != nil {
+		close(r.frozen)
+	}
+	r.frozen = nil
+}
+
+// Write implements io.Writer for what passes.
+func (w passing) Write(p []byte) (int, error) {
+	w.r.mu.Lock()
+	frozen := w.r.frozen
+	w.r.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
+	return w.Conn.Write(p)
+}
+
+type passing struct {
+	net.Conn
+	r *relay
 }
 
 func newRelay(t *testing.T, to func() string) *relay {
@@ -41,12 +79,13 @@ func newRelay(t *testing.T, to func() string) *relay {
 				in.Close()
 				continue
 			}
+			r.accepted.Add(1)
 			r.mu.Lock()
 			r.conns = append(r.conns, in, out)
 			r.mu.Unlock()
 			for _, c := range [][2]net.Conn{{in, out}, {out, in}} {
 				running.Go(func() {
-					io.Copy(c[0], c[1])
+					io.Copy(passing{c[0], r}, c[1])
 					in.Close()
 					out.Close()
 				})
@@ -55,6 +94,7 @@ func newRelay(t *testing.T, to func() string) *relay {
 	})
 	t.Cleanup(func() {
 		l.Close()
+		r.thaw()
 		r.reset()
 		running.Wait()
 	})
@@ -74,14 +114,16 @@ func (r *relay) reset() {
 	r.conns = nil
 }
 
-// bench is the bus over NATS as bustest wants it.
+// bench is the bus over NATS as bustest wants it. Each coordinator that is started
+// leads in place of the one before, at the next of so many places.
 type bench struct {
 	t        *testing.T
 	mu       sync.Mutex
-	address  string
+	address  []string // by place, "" where nobody leads
+	place    int      // of the one that leads
 	server   *natsbus.Server
 	bus      *natsbus.Coordinator
-	relays   map[string]*relay
+	relays   map[string][]*relay // by place
 	replicas map[string]*natsbus.Replica
 }
 
@@ -96,7 +138,8 @@ func (b *bench) Start(s *bustest.Store) (core.Bus, error) {
 		return nil, err
 	}
 	b.mu.Lock()
-	b.address = server.URL()[len("nats://"):]
+	b.place = (b.place + 1) % len(b.address)
+	b.address[b.place] = server.URL()[len("nats://"):]
 	b.mu.Unlock()
 	b.server, b.bus = server, bus
 	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Save, s.Open)
@@ -109,47 +152,57 @@ func (b *bench) Stop() {
 	}
 	b.server = nil
 	b.mu.Lock()
-	b.address = ""
+	b.address[b.place] = ""
 	b.mu.Unlock()
 }
 
 func (b *bench) Connect(id string) (mochireplica.Link, error) {
-	b.relays[id] = newRelay(b.t, func() string {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.address
-	})
-	url := "nats://" + b.relays[id].listener.Addr().String()
-	r, err := natsbus.ConnectReplica(timeout(b.t), natsbus.Options{Job: job, ID: id, URL: url})
+	var urls []string
+	for place := range b.address {
+		r := newRelay(b.t, func() string {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return b.address[place]
+		})
+		b.relays[id], urls = append(b.relays[id], r), append(urls, r.listener.Addr().String())
+	}
+	r, err := natsbus.ConnectReplica(timeout(b.t), natsbus.Options{Job: job, ID: id, URL: strings.Join(urls, ",")})
 	b.replicas[id] = r
 	return r, err
 }
 
 func (b *bench) Close(id string) { b.replicas[id].Close() }
-func (b *bench) Break(id string) { b.relays[id].reset() }
+func (b *bench) Break(id string) {
+	for _, r := range b.relays[id] {
+		r.reset()
+	}
+}
 
 // knownOpen are cases that fail, and how. In the end there are none.
 var knownOpen = map[string]string{
 	"nothing arrives twice when a connection breaks": "Send fails where the connection breaks while it writes",
 }
 
-// The bus over NATS does what is asked of every bus.
+// The bus over NATS does what is asked of every bus, with one coordinator that is
+// started again, and with two that lead in turn.
 func TestConformance(t *testing.T) {
 	for _, c := range bustest.Cases() {
-		t.Run(c.Name, func(t *testing.T) {
-			b := &bench{t: t, relays: map[string]*relay{}, replicas: map[string]*natsbus.Replica{}}
-			t.Cleanup(func() {
-				for _, r := range b.replicas {
-					r.Close()
+		for places := 1; places <= 2; places++ {
+			t.Run(fmt.Sprintf("%s/%d", c.Name, places), func(t *testing.T) {
+				b := &bench{t: t, address: make([]string, places), relays: map[string][]*relay{}, replicas: map[string]*natsbus.Replica{}}
+				t.Cleanup(func() {
+					for _, r := range b.replicas {
+						r.Close()
+					}
+					b.Stop()
+				})
+				switch err := c.Run(b); {
+				case err != nil && knownOpen[c.Name] != "":
+					t.Skipf("known to fail, %s: %v", knownOpen[c.Name], err)
+				case err != nil:
+					t.Error(err)
 				}
-				b.Stop()
 			})
-			switch err := c.Run(b); {
-			case err != nil && knownOpen[c.Name] != "":
-				t.Skipf("known to fail, %s: %v", knownOpen[c.Name], err)
-			case err != nil:
-				t.Error(err)
-			}
-		})
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,14 +14,20 @@ import (
 )
 
 // Options says which server to connect to, and as whom. Give Server for an
-// in-process connection, or URL.
+// in-process connection, or Addresses, or URL.
 type Options struct {
 	Job    string        // job name: part of every subject
 	ID     string        // replica id; also the connection's name, by which the server reports its end
 	Server *Server       // embedded in this process
-	URL    string        // nats://HOST:PORT
+	URL    string        // nats://HOST:PORT, or several of which one leads, separated by commas
 	Wait   time.Duration // how long to keep trying to connect at first; 0 = one attempt
 	Log    *slog.Logger  // default: discard
+
+	// Addresses are URL as it may change, and be learned. A connection of its own
+	// for each that uses them.
+	Addresses *Addresses
+
+	restored func(nc *nats.Conn) // optional: called when a connection was made again
 }
 
 // retryEvery is the pause between attempts to connect and to reconnect.
@@ -33,14 +40,41 @@ func (o Options) validate() (Options, error) {
 	switch {
 	case !natsserver.IsToken(o.Job):
 		return o, fmt.Errorf("job name %q: letters, digits, '-' and '_' only, at least one", o.Job)
-	case o.Server == nil && o.URL == "":
+	case o.Server != nil || o.Addresses != nil:
+		return o, nil
+	case o.URL == "":
 		return o, errors.New("connect to NATS: neither an embedded server nor a URL is given")
 	}
-	return o, nil
+	var err error
+	o.Addresses, err = NewAddresses(o.URL, "")
+	return o, err
+}
+
+// conn is a client's connection, and what makes it again when it breaks.
+type conn struct {
+	*nats.Conn
+	dialer *dialer // nil: to a server of this process
+}
+
+// Close ends both.
+func (c *conn) Close() {
+	c.Conn.Close()
+	if c.dialer != nil {
+		c.dialer.close()
+	}
+}
+
+// at says where it leads, for people.
+func (c *conn) at() string {
+	if c.dialer == nil {
+		return "the embedded server"
+	}
+	return c.dialer.at()
 }
 
 // connect opens a connection that reconnects for ever.
-func connect(ctx context.Context, o Options, name string, extra ...nats.Option) (*nats.Conn, error) {
+func connect(ctx context.Context, o Options, name string, extra ...nats.Option) (*conn, error) {
+	c := &conn{}
 	opts := append([]nats.Option{
 		nats.Name(name),
 		nats.MaxReconnects(-1),
@@ -56,30 +90,53 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			o.Log.Info("connection to NATS restored", "conn", name, "url", nc.ConnectedUrlRedacted())
+			o.Log.Info("connection to NATS restored", "conn", name, "at", c.at())
+			if o.restored != nil {
+				o.restored(nc)
+			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			o.Log.Error("NATS", "conn", name, "err", err)
 		}),
 	}, extra...)
-	where := o.URL
+	url, wait := "", o.Wait
 	if o.Server != nil {
 		opts = append(opts, nats.InProcessServer(o.Server))
-		where = "the embedded server"
+	} else {
+		all := o.Addresses.All()
+		if url = "nats://" + all[0]; len(all) > 1 {
+			wait = max(wait, callLimit) // one attempt at all of them
+		}
+		c.dialer = newDialer(o.Addresses, o.Log)
+		opts = append(opts, nats.SetCustomDialer(c.dialer), nats.SkipHostLookup())
 	}
-	deadline := time.Now().Add(o.Wait)
+	var err error
+	if c.Conn, err = connectWithin(ctx, wait, url, opts); err != nil {
+		if c.dialer == nil {
+			return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
+		}
+		c.dialer.close()
+		if errors.Is(err, nats.ErrNoServers) { // NATS's client says no more
+			err = c.dialer.failure(err)
+		}
+		return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there?", strings.Join(o.Addresses.All(), ", "), err)
+	}
+	if c.dialer != nil {
+		c.dialer.owned.Go(func() { c.dialer.watch(c.Conn) })
+	}
+	return c, nil
+}
+
+// connectWithin tries until there is a connection, at least once.
+func connectWithin(ctx context.Context, wait time.Duration, url string, opts []nats.Option) (*nats.Conn, error) {
+	deadline := time.Now().Add(wait)
 	for {
-		nc, err := nats.Connect(o.URL, opts...)
-		if err == nil {
-			return nc, nil
+		nc, err := nats.Connect(url, opts...)
+		if err == nil || !time.Now().Before(deadline) {
+			return nc, err
 		}
-		if !time.Now().Before(deadline) {
-			return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there?", where, err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(retryEvery):
+		if ended := pause(ctx, retryEvery); ended != nil {
+			return nil, fmt.Errorf("%w: %w", ended, err)
 		}
 	}
 }
@@ -94,9 +151,9 @@ func flush(ctx context.Context, nc *nats.Conn) error {
 }
 
 // closeAfterFlush closes a connection after its last messages have left.
-func closeAfterFlush(nc *nats.Conn, log *slog.Logger) {
+func closeAfterFlush(nc *conn, log *slog.Logger) {
 	if nc.IsConnected() {
-		if err := flush(context.Background(), nc); err != nil {
+		if err := flush(context.Background(), nc.Conn); err != nil {
 			log.Warn("last messages may not have left", "conn", nc.Opts.Name, "err", err)
 		}
 	}

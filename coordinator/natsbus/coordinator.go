@@ -16,8 +16,8 @@ import (
 
 // Coordinator is the coordinator's end of the bus.
 type Coordinator struct {
-	nc       *nats.Conn
-	monitor  *nats.Conn // in the system account; nil with an external server
+	nc       *conn
+	monitor  *conn // in the system account; nil with an external server
 	opts     Options
 	messages chan protocol.Message
 	lost     chan string
@@ -94,7 +94,7 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("watch for disconnects: %w", err)
 	}
-	return flush(ctx, c.monitor)
+	return flush(ctx, c.monitor.Conn)
 }
 
 // Serve starts to receive: messages of replicas, requests for the status, and
@@ -125,19 +125,19 @@ func (c *Coordinator) Serve(
 	if err != nil {
 		return fmt.Errorf("serve the status: %w", err)
 	}
-	c.inbox, err = subscribe(c.nc, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job), c.messages)
+	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job), c.messages, nil)
 	if err != nil {
 		return err
 	}
-	return flush(context.Background(), c.nc)
+	return flush(context.Background(), c.nc.Conn)
 }
 
 // Conn is the connection itself, for the commit log.
-func (c *Coordinator) Conn() *nats.Conn { return c.nc }
+func (c *Coordinator) Conn() *nats.Conn { return c.nc.Conn }
 
 // Send delivers a message to one replica, in order.
 func (c *Coordinator) Send(to string, m protocol.Message) error {
-	return publish(c.nc, protocol.ReplicaSubject(c.opts.Job, to), m)
+	return publish(c.nc.Conn, protocol.ReplicaSubject(c.opts.Job, to), m)
 }
 
 // Messages are those of the replicas, in order for each of them.
@@ -149,14 +149,14 @@ func (c *Coordinator) Lost() <-chan string { return c.lost }
 
 // Flush waits until the server has what was sent.
 func (c *Coordinator) Flush(ctx context.Context) error {
-	return flush(ctx, c.nc)
+	return flush(ctx, c.nc.Conn)
 }
 
 // Close ends the connections; an upload in progress is aborted.
 func (c *Coordinator) Close() {
 	c.close.Do(func() {
 		close(c.done)
-		for _, nc := range []*nats.Conn{c.monitor, c.nc} {
+		for _, nc := range []*conn{c.monitor, c.nc} {
 			if nc != nil {
 				closeAfterFlush(nc, c.opts.Log)
 			}

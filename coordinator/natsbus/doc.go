@@ -15,6 +15,9 @@
 // a message. Checkpoints are the exception: each piece is acknowledged and
 // sent again until it is.
 //
+// Where several coordinators stand by for each other only the one that leads
+// listens; see dialer for how it is found, and found anew.
+//
 // Cost: a vote, its append to the log and the commit take about 40 µs in one
 // process, 120 µs over loopback TCP; a checkpoint moves at the speed of
 // stop-and-wait with pieces of up to 512 KiB, on a connection of their own.

@@ -30,14 +30,18 @@ type inbox struct {
 }
 
 // subscribe starts an inbox. A client of NATS that is slow loses messages; here
-// nobody is slow, however long the reader of ch is away.
-func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message) (*inbox, error) {
+// nobody is slow, however long the reader of ch is away. seen, if not nil, is called
+// with each message when it comes.
+func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message, seen func(protocol.Message)) (*inbox, error) {
 	waiting := newBacklog(maxBacklog)
 	sub, err := nc.Subscribe(subject, func(raw *nats.Msg) {
 		var m protocol.Message
 		if err := json.Unmarshal(raw.Data, &m); err != nil {
 			log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
 			return
+		}
+		if seen != nil {
+			seen(m)
 		}
 		if waiting.put(m, len(raw.Data)) {
 			log.Error("messages are lost: more have come than can wait", "subject", raw.Subject, "limit_bytes", maxBacklog)

@@ -13,15 +13,17 @@ import (
 
 // Replica is a replica's end of the bus. It is safe for concurrent use.
 type Replica struct {
-	nc       *nats.Conn
+	nc       *conn
 	opts     Options
 	messages chan protocol.Message
 	inbox    *inbox
+	moved    chan struct{} // capacity 1
 	close    sync.Once
 
 	mu     sync.Mutex
-	large  *nats.Conn // for checkpoints, from the first one on
+	large  *conn // for checkpoints, from the first one on
 	closed bool
+	server string // id of the one connected last
 }
 
 // ConnectReplica connects the replica o.ID to a job. The connection is named
@@ -35,29 +37,71 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 	if !natsserver.IsToken(o.ID) {
 		return nil, fmt.Errorf("replica id %q: letters, digits, '-' and '_' only, at least one", o.ID)
 	}
-	r := &Replica{opts: o, messages: make(chan protocol.Message, 64)}
+	r := &Replica{opts: o, messages: make(chan protocol.Message, 64), moved: make(chan struct{}, 1)}
+	r.opts.restored = nil // not of the connection for checkpoints
+	o.restored = r.restored
 	if r.nc, err = connect(ctx, o, o.ID); err != nil {
 		return nil, err
 	}
-	if r.inbox, err = subscribe(r.nc, o.Log, protocol.ReplicaSubject(o.Job, o.ID), r.messages); err != nil {
+	if r.inbox, err = subscribe(r.nc.Conn, o.Log, protocol.ReplicaSubject(o.Job, o.ID), r.messages, r.learn); err != nil {
 		r.nc.Close()
 		return nil, err
 	}
+	r.mu.Lock()
+	r.server = r.nc.ConnectedServerId()
+	r.mu.Unlock()
 	// The server must know the subscription before anybody answers.
-	if err := flush(ctx, r.nc); err != nil {
+	if err := flush(ctx, r.nc.Conn); err != nil {
 		r.Close()
-		return nil, fmt.Errorf("subscribe at %s: %w", r.nc.ConnectedUrlRedacted(), err)
+		return nil, fmt.Errorf("subscribe at %s: %w", r.nc.at(), err)
 	}
 	return r, nil
 }
 
+// learn takes from a message what this end of the bus needs to know: where the
+// coordinators are.
+func (r *Replica) learn(m protocol.Message) {
+	if m.Welcome != nil && r.opts.Addresses != nil {
+		r.opts.Addresses.Learn(m.Welcome.Coordinators)
+	}
+}
+
+// restored notes that there is a connection again. One to another server is to
+// another coordinator, or to one that was started anew; but in a cluster of NATS
+// servers it says nothing of that.
+func (r *Replica) restored(nc *nats.Conn) {
+	r.mu.Lock()
+	was := r.server
+	r.server = nc.ConnectedServerId()
+	moved := was != "" && r.server != was && nc.ConnectedClusterName() == ""
+	r.mu.Unlock()
+	if moved {
+		select {
+		case r.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Moved tells that this replica is connected to another coordinator than before,
+// which does not know it.
+func (r *Replica) Moved() <-chan struct{} { return r.moved }
+
+// RemoteAddr is HOST:PORT of the coordinator connected last, "" in one process.
+func (r *Replica) RemoteAddr() string {
+	if r.nc.dialer == nil {
+		return ""
+	}
+	return r.nc.at()
+}
+
 // Conn is the connection itself, for what else travels beside the protocol
 // (collectives through the coordinator's server).
-func (r *Replica) Conn() *nats.Conn { return r.nc }
+func (r *Replica) Conn() *nats.Conn { return r.nc.Conn }
 
 // bulk is the connection for checkpoints. Its name is no replica's: when it ends
 // nobody is lost.
-func (r *Replica) bulk(ctx context.Context) (*nats.Conn, error) {
+func (r *Replica) bulk(ctx context.Context) (*conn, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
@@ -85,7 +129,7 @@ func (r *Replica) Send(ctx context.Context, m protocol.Message) error {
 		return err
 	}
 	m.From = r.opts.ID
-	return publish(r.nc, protocol.CoordinatorSubject(r.opts.Job), m)
+	return publish(r.nc.Conn, protocol.CoordinatorSubject(r.opts.Job), m)
 }
 
 // Messages are those of the coordinator to this replica, in order. The

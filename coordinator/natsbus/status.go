@@ -26,11 +26,11 @@ func RequestStatus(ctx context.Context, o Options) (protocol.Status, error) {
 	return status(ctx, nc, o.Job)
 }
 
-func status(ctx context.Context, nc *nats.Conn, job string) (protocol.Status, error) {
+func status(ctx context.Context, nc *conn, job string) (protocol.Status, error) {
 	var s protocol.Status
 	reply, err := nc.RequestWithContext(ctx, protocol.StatusSubject(job), nil)
 	if errors.Is(err, nats.ErrNoResponders) {
-		return s, fmt.Errorf("no coordinator of job %q answers at %s", job, nc.ConnectedUrlRedacted())
+		return s, fmt.Errorf("no coordinator of job %q answers at %s", job, nc.at())
 	}
 	if err != nil {
 		return s, fmt.Errorf("ask for the status of job %q: %w", job, err)

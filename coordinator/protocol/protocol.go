@@ -131,6 +131,10 @@ type Welcome struct {
 	Config   config.Job `json:"config"`   // everything a replica needs to know
 	Data     Data       `json:"data"`     // what the job trains on; Kind "" while the first replica's is awaited
 	Gossip   []string   `json:"gossip"`   // memberlist peers to join
+
+	// Coordinators are the addresses, HOST:PORT, of all that may lead the job; none
+	// where there is only the one that was joined.
+	Coordinators []string `json:"coordinators,omitempty"`
 }
 
 // Refused ends a replica: Field names what differs.
