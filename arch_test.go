@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"coordinator/natsbus":         {"coordinator/protocol", "allreduce/natsserver"},
 	"coordinator/wal":             {},
 	"coordinator/commitlog":       {"coordinator/wal", "coordinator/protocol", "coordinator"},
-	"coordinator/quorum":          {"coordinator/wal", "coordinator/protocol", "coordinator"},
+	"coordinator/quorum":          {"coordinator/commitlog", "coordinator/wal", "coordinator/protocol", "coordinator"},
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
 	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/bustest":         {"coordinator", "coordinator/protocol", "replica"},                                         // serves tests

@@ -122,7 +122,7 @@ func (l *Log) heal() error {
 // roll begins a segment at the index first.
 func (l *Log) roll(first uint64) error {
 	name := segmentName(first)
-	if err := replace(l.files, name, encodeSegment(first)); err != nil {
+	if err := Replace(l.files, name, encodeSegment(first)); err != nil {
 		return fmt.Errorf("wal: begin %s: %w", name, err)
 	}
 	grown := append(slices.Clone(l.segments), &segment{first: first, size: segmentHeader})
@@ -154,7 +154,7 @@ func (l *Log) writeList(first uint64, segments []*segment) error {
 		list.segments = append(list.segments, s.first)
 	}
 	l.suspect = true
-	if err := replace(l.files, listName, list.encode()); err != nil {
+	if err := Replace(l.files, listName, list.encode()); err != nil {
 		_ = l.closeActive() // so that the next Append comes by heal
 		return fmt.Errorf("wal: write the list of segments: %w", err)
 	}
@@ -162,8 +162,8 @@ func (l *Log) writeList(first uint64, segments []*segment) error {
 	return nil
 }
 
-// replace writes a file as a whole or not at all.
-func replace(files Files, name string, content []byte) error {
+// Replace writes a file as a whole or not at all.
+func Replace(files Files, name string, content []byte) error {
 	f, err := files.Create(name + temporary)
 	if err != nil {
 		return err
@@ -245,7 +245,7 @@ func (l *Log) shorten(s *segment, last uint64) error {
 		return &DamageError{Damages: []Damage{{File: name, Offset: int64(at), From: last, To: last, What: words(v)}}}
 	}
 	p.last = true
-	if err := replace(l.files, name, encode(raw[:at:at], r, p)); err != nil {
+	if err := Replace(l.files, name, encode(raw[:at:at], r, p)); err != nil {
 		return fmt.Errorf("wal: shorten %s: %w", name, err)
 	}
 	l.state.Lock()

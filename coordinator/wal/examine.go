@@ -70,11 +70,11 @@ func Rebuild(files Files, o Options, records []Record) (*Log, error) {
 			records, next = records[1:], next+1
 		}
 		name := segmentName(made.segments[len(made.segments)-1])
-		if err := replace(files, name, content); err != nil {
+		if err := Replace(files, name, content); err != nil {
 			return nil, fmt.Errorf("wal: write %s: %w", name, err)
 		}
 	}
-	if err := replace(files, listName, made.encode()); err != nil {
+	if err := Replace(files, listName, made.encode()); err != nil {
 		return nil, fmt.Errorf("wal: write the list of segments: %w", err)
 	}
 	return Open(files, o)
