@@ -47,6 +47,15 @@
 // collective (it is computing), but a silent one is reported after
 // Config.Timeout.
 //
+// # Lanes
+//
+// How segments go over a link is chosen link by link. Between processes they travel in
+// frames. Between two ranks of one process (a Transport that is a Lender) they stay where
+// they are: the sender says that a segment is there, the receiver reads it out of the
+// sender's vector, and the sender's collective ends when it has been read. Beats, probes
+// and bad news go over the Transport all the same. No gradient is copied but by the sum
+// itself, and nothing is rounded on the way: with bf16 only the owner of a chunk rounds.
+//
 // # Sums that do not depend on their order
 //
 // Floating-point addition rounds, so (a+b)+c and a+(b+c) differ, and with them

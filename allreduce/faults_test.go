@@ -42,10 +42,11 @@ func TestFaultsNeverGiveWrongSums(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			failed := 0
-			for seed := range uint64(12) {
+			for seed := range uint64(36) {
 				world := []int{2, 3, 4, 8}[seed%4]
 				plan := c.plan
 				plan.Seed = seed
+				plan.Lend = []uint64{0, allreducetest.Everywhere, 0b01101001}[seed/12]
 				synctest.Test(t, func(t *testing.T) {
 					groups := allreducetest.Groups(t, allreducetest.NewNetwork("faults", 1, world, plan).Transports(), faultConfig())
 					for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {
@@ -81,17 +82,25 @@ func TestDeadRankIsNamedByAll(t *testing.T) {
 	for _, world := range []int{2, 3, 5, 8} {
 		for _, after := range []int{30, 35, 41, 60} {
 			for _, reported := range []bool{false, true} {
-				name := fmt.Sprintf("world=%d/after=%d/reported=%t", world, after, reported)
-				t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { deadRank(t, world, after, reported) }) })
+				// What dies with its process lends nothing to those that survive it: its
+				// links carry frames. Other links may lend.
+				for _, lend := range []uint64{0, allreducetest.Everywhere &^ 0b11} {
+					cut := allreducetest.Cut{Rank: 1, After: after, Reported: reported}
+					name := fmt.Sprintf("world=%d/after=%d/reported=%t/lent=%t", world, after, reported, lend != 0)
+					t.Run(name, func(t *testing.T) {
+						synctest.Test(t, func(t *testing.T) {
+							deadRank(t, world, allreducetest.Plan{Cuts: []allreducetest.Cut{cut}, Lend: lend})
+						})
+					})
+				}
 			}
 		}
 	}
 }
 
-func deadRank(t *testing.T, world, after int, reported bool) {
-	const dead = 1
+func deadRank(t *testing.T, world int, plan allreducetest.Plan) {
+	dead, reported := plan.Cuts[0].Rank, plan.Cuts[0].Reported
 	cfg := faultConfig()
-	plan := allreducetest.Plan{Cuts: []allreducetest.Cut{{Rank: dead, After: after, Reported: reported}}}
 	groups := allreducetest.Groups(t, allreducetest.NewNetwork("dead", 1, world, plan).Transports(), cfg)
 	start := time.Now()
 	took := make([]time.Duration, world)
@@ -319,7 +328,7 @@ func TestConfigReportsAllFaults(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, field := range []string{"Segment", "Window", "Wire", "Timeout", "ConnectTimeout"} {
+	for _, field := range []string{"Segment", "Lent", "Window", "Wire", "Timeout", "ConnectTimeout"} {
 		if !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not mentioned in: %v", field, err)
 		}

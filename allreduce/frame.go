@@ -22,7 +22,7 @@ const (
 	kindGrant                 // backward: alive; seq = data frames consumed so far
 	kindProbe                 // forward: asks for an acknowledgement; seq as in kindBeat
 	kindAck                   // backward: answers a probe; seq = data frames received so far
-	kindBye                   // both ways: the sender leaves; forward, seq as in kindBeat
+	kindBye                   // both ways: the sender leaves; seq forward as in kindBeat, backward as in kindGrant
 	kindAbort                 // both ways: the round failed; the payload is an abortNotice
 )
 

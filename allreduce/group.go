@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"mochi/allreduce/codec"
 )
 
 // Group runs collectives over one rank's transport in one round.
@@ -36,6 +38,8 @@ type Group struct {
 
 	in          incoming
 	out         outgoing
+	lends       *Loans // to the successor; nil: frames carry segments
+	borrows     *Loans // from the predecessor
 	stats       counters
 	housekeeper sync.WaitGroup
 
@@ -91,14 +95,38 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 	if id.World == 1 {
 		return g, nil
 	}
+	if l, ok := t.(Lender); ok && codec.InPlace() {
+		g.lends, g.borrows = l.Lends(), l.Borrows()
+		g.attach()
+	}
 	g.scratch = make([]byte, cfg.Segment)
 	g.arrived = make([]float32, id.World)
 	handlers := Handlers{FromPredecessor: g.fromPredecessor, FromSuccessor: g.fromSuccessor, Down: g.down}
 	if err := t.Start(handlers); err != nil {
+		g.detach()
 		return nil, errors.Join(fmt.Errorf("allreduce: start rank %d of round %d: %w", id.Rank, id.Round, err), t.Close())
 	}
 	g.housekeeper.Go(g.housekeeping)
 	return g, nil
+}
+
+// attach makes the Group hear of its loans, from either side.
+func (g *Group) attach() {
+	if g.lends != nil {
+		g.lends.lender(g.grantedBySuccessor)
+	}
+	if g.borrows != nil {
+		g.borrows.borrower(g.lentByPredecessor)
+	}
+}
+
+func (g *Group) detach() {
+	if g.lends != nil {
+		g.lends.lender(nil)
+	}
+	if g.borrows != nil {
+		g.borrows.borrower(nil)
+	}
 }
 
 // Identity is the rank's place in the round.
@@ -264,5 +292,6 @@ func (g *Group) Close() error {
 	<-g.turn
 	g.shut.Do(func() { close(g.closing) })
 	g.housekeeper.Wait()
+	g.detach()
 	return g.t.Close()
 }

@@ -2,7 +2,6 @@ package allreduce
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -63,7 +62,7 @@ func (g *Group) lastWords(tick <-chan time.Time) {
 // farewell tells both neighbours that this rank leaves, or why the round failed.
 func (g *Group) farewell() {
 	if g.orderly {
-		g.send(Backward, header{kind: kindBye, seq: math.MaxUint64}, nil)
+		g.send(Backward, header{kind: kindBye, seq: g.in.consumed.Load()}, nil)
 		g.send(Forward, header{kind: kindBye, seq: g.out.sent.Load()}, nil)
 		return
 	}

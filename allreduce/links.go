@@ -86,25 +86,11 @@ func (g *Group) fromPredecessor(b, payload []byte) {
 	if !g.accept(&h, b, payload, g.id.Predecessor(), &g.in.alive) {
 		return
 	}
-	arrived := g.in.arrived.Load()
 	switch h.kind {
 	case kindData:
-		if h.seq < arrived {
-			g.stats.duplicates.Add(1)
-			return
-		}
-		if h.seq > arrived {
-			g.failLost(arrived, h.seq)
-			return
-		}
-		g.in.arrived.Store(arrived + 1)
-		select {
-		case g.in.inbox <- segment{h, payload}:
-		default:
-			g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it sent more than the window of %d segments", ErrMismatch, g.cfg.Window))
-		}
+		g.arrive(h, payload)
 	case kindBeat, kindProbe, kindBye:
-		if h.seq > arrived {
+		if arrived := g.in.arrived.Load(); h.seq > arrived {
 			g.failLost(arrived, h.seq)
 			return
 		}
@@ -118,6 +104,38 @@ func (g *Group) fromPredecessor(b, payload []byte) {
 	case kindAbort:
 		g.aborted(payload)
 	}
+}
+
+// arrive takes a segment into the inbox.
+func (g *Group) arrive(h header, payload []byte) {
+	arrived := g.in.arrived.Load()
+	if h.seq < arrived {
+		g.stats.duplicates.Add(1)
+		return
+	}
+	if h.seq > arrived {
+		g.failLost(arrived, h.seq)
+		return
+	}
+	g.in.arrived.Store(arrived + 1)
+	select {
+	case g.in.inbox <- segment{h, payload}:
+	default:
+		g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it sent more than the window of %d segments", ErrMismatch, g.cfg.Window))
+	}
+}
+
+// lentByPredecessor and grantedBySuccessor are what a link within the process has in
+// place of frames. They are called under the Loans' lock and wait for nothing.
+func (g *Group) lentByPredecessor(h header) {
+	g.in.alive.heard.Store(g.now())
+	g.arrive(h, nil)
+}
+
+func (g *Group) grantedBySuccessor(seq uint64) {
+	g.out.alive.heard.Store(g.now())
+	raise(&g.out.granted, seq)
+	wake(g.out.more)
 }
 
 // fromSuccessor handles what comes over the control link.
@@ -135,6 +153,7 @@ func (g *Group) fromSuccessor(b, payload []byte) {
 		g.out.onAck.Do(func() { close(g.out.acked) })
 		wake(g.out.more)
 	case kindBye:
+		raise(&g.out.granted, h.seq)
 		g.out.onGone.Do(func() { close(g.out.gone) })
 	case kindAbort:
 		g.aborted(payload)
@@ -228,21 +247,38 @@ func (g *Group) next() (segment, error) {
 // the window.
 func (g *Group) consume() {
 	consumed := g.in.consumed.Add(1)
-	if consumed-g.in.granted < uint64(max(1, g.cfg.Window/4)) {
+	if consumed-g.in.granted >= uint64(max(1, g.cfg.Window/4)) {
+		g.grant()
+	}
+}
+
+// grant gives credit for all that is consumed.
+func (g *Group) grant() {
+	consumed := g.in.consumed.Load()
+	if consumed == g.in.granted {
 		return
 	}
 	g.in.granted = consumed
+	if g.borrows != nil {
+		g.borrows.grant(consumed)
+		return
+	}
 	g.sendWith(g.in.header[:], Backward, header{kind: kindGrant, seq: consumed}, nil)
 }
 
 // credit waits until another segment may be sent.
-func (g *Group) credit() error {
-	for g.out.sent.Load()-g.out.granted.Load() >= uint64(g.cfg.Window) {
+func (g *Group) credit() error { return g.outstanding(g.cfg.Window) }
+
+// outstanding waits until fewer than so many segments are sent and not consumed.
+func (g *Group) outstanding(limit int) error {
+	for g.out.sent.Load()-g.out.granted.Load() >= uint64(limit) {
 		g.out.alive.waiting.Store(g.now())
 		select {
 		case <-g.out.more:
 		case <-g.out.gone:
-			g.failPeer(g.id.Successor(), fmt.Errorf("%w: it left the round", ErrAborted))
+			if g.out.sent.Load()-g.out.granted.Load() >= uint64(limit) {
+				g.failPeer(g.id.Successor(), fmt.Errorf("%w: it left the round", ErrAborted))
+			}
 		case <-g.ended:
 			g.out.alive.waiting.Store(0)
 			return g.err()

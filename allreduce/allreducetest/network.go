@@ -25,7 +25,11 @@ type Plan struct {
 	Corrupt   float64       // that one bit of it flips
 	Delay     time.Duration // each frame is held up for a random time up to this; order is kept
 	Cuts      []Cut
+	Lend      uint64 // bit r: rank r and its successor are of one process, segments are lent
 }
+
+// Everywhere is the Lend of a network within one process.
+const Everywhere = ^uint64(0)
 
 // Cut isolates one rank, as if its replica had died: what it sends and what is
 // sent to it is lost.
@@ -37,13 +41,14 @@ type Cut struct {
 
 // Network is a ring of in-memory transports.
 type Network struct {
-	plan Plan
-	ends []*end
+	plan  Plan
+	ends  []*end
+	loans []allreduce.Loans // by the rank that lends
 }
 
 // NewNetwork makes the transports of one round.
 func NewNetwork(job string, round int64, world int, plan Plan) *Network {
-	n := &Network{plan: plan}
+	n := &Network{plan: plan, loans: make([]allreduce.Loans, world)}
 	for rank := range world {
 		e := &end{
 			network: n,
@@ -103,6 +108,19 @@ type end struct {
 }
 
 func (e *end) Identity() allreduce.Identity { return e.id }
+
+// Lends implements allreduce.Lender.
+func (e *end) Lends() *allreduce.Loans { return e.loans(e.id.Rank) }
+
+// Borrows implements allreduce.Lender.
+func (e *end) Borrows() *allreduce.Loans { return e.loans(e.id.Predecessor()) }
+
+func (e *end) loans(rank int) *allreduce.Loans {
+	if e.network.plan.Lend>>rank&1 == 0 {
+		return nil
+	}
+	return &e.network.loans[rank]
+}
 
 func (e *end) Start(h allreduce.Handlers) error {
 	for d, deliver := range []func(header, payload []byte){h.FromPredecessor, h.FromSuccessor} {

@@ -22,11 +22,15 @@ func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
 		}
 		defer hub.Shutdown()
 	}
+	var process *natsring.Process
+	if o.Lane == Auto {
+		process = &natsring.Process{}
+	}
 	nodes := make([]*natsring.Node, o.World)
 	peers := make([]natsring.Peer, o.World)
 	raws := make([]*rawRing, o.World)
 	for rank := range o.World {
-		opts := natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank)}
+		opts := natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Process: process}
 		if hub != nil {
 			opts.HubServer = hub
 		} else {

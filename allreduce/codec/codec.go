@@ -111,6 +111,13 @@ func floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
+// InPlace says whether a float32 vector in this machine's memory is its own wire form
+// (FP32): then it can be read by others as it lies.
+func InPlace() bool { return littleEndian() }
+
+// Bytes views x as its wire form in FP32; only where InPlace.
+func Bytes(x []float32) []byte { return bytesOf(x) }
+
 // bytesOf views x as its little-endian bytes, or nil on a big-endian machine.
 func bytesOf(x []float32) []byte {
 	if len(x) == 0 || !littleEndian() {

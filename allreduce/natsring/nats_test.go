@@ -84,6 +84,23 @@ func TestHubInProcess(t *testing.T) {
 	conformance(t, func(int) natsring.Options { return natsring.Options{HubServer: hub} })
 }
 
+// TestLentVectors: all Nodes are of one process, then some.
+func TestLentVectors(t *testing.T) {
+	hub := newServer(t)
+	for name, stranger := range map[string]int{"all": -1, "all but one": 1} {
+		t.Run(name, func(t *testing.T) {
+			process := &natsring.Process{}
+			conformance(t, func(rank int) natsring.Options {
+				o := natsring.Options{HubServer: hub}
+				if rank != stranger {
+					o.Process = process
+				}
+				return o
+			})
+		})
+	}
+}
+
 func TestPullOverTCP(t *testing.T) { conformance(t, pull) }
 
 // TestMixedServers: a peer without a server is served by the hub, whoever its

@@ -39,6 +39,10 @@ type Options struct {
 	HubServer InProcess
 	HubURL    string
 
+	// Process, when it is set, is shared by all Nodes of this process: neighbours among
+	// them lend each other their vectors. nil: segments travel over NATS.
+	Process *Process
+
 	// DialTimeout is how long to try to reach the predecessor's server.
 	// Default 5 s.
 	DialTimeout time.Duration
@@ -72,32 +76,42 @@ func NewNode(o Options) (*Node, error) {
 		o.DialTimeout = 5 * time.Second
 	}
 	n := &Node{o: o, endpoints: map[string]*endpoint{}}
+	if err := n.listen(); err != nil {
+		return nil, err
+	}
+	o.Process.enter(member{o.Job, o.ID})
+	return n, nil
+}
+
+// listen starts the Node's own server, if it is to have one.
+func (n *Node) listen() error {
+	o := n.o
 	if o.Listen == "" {
 		if o.HubServer == nil && o.HubURL == "" {
-			return nil, errors.New("ring: neither an address to listen on nor a hub is given")
+			return errors.New("ring: neither an address to listen on nor a hub is given")
 		}
-		return n, nil
+		return nil
 	}
 	host, _, err := net.SplitHostPort(o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("ring: listen address %q: %w; want HOST:PORT", o.Listen, err)
+		return fmt.Errorf("ring: listen address %q: %w; want HOST:PORT", o.Listen, err)
 	}
 	advertise := o.Advertise
 	if advertise == "" {
 		advertise = host
 	}
 	if ip := net.ParseIP(advertise); advertise == "" || ip != nil && ip.IsUnspecified() {
-		return nil, fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
+		return fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
 	}
 	if n.own, err = StartServer(o.Listen); err != nil {
-		return nil, err
+		return err
 	}
 	port := o.AdvertisePort
 	if port == 0 {
 		port = n.own.Port()
 	}
 	n.url = "nats://" + net.JoinHostPort(advertise, strconv.Itoa(port))
-	return n, nil
+	return nil
 }
 
 // URL is what the other members must know as this one's Peer.URL: "" when the
@@ -145,6 +159,7 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (a
 			Err: fmt.Errorf("%w: %v", allreduce.ErrDown, err),
 		}
 	}
+	t.meet(n.o.Process, peers)
 	return t, nil
 }
 
@@ -209,6 +224,9 @@ func (n *Node) keepOnly(a, b string) {
 // (Group.Leave).
 func (n *Node) Close() {
 	n.mu.Lock()
+	if !n.closed {
+		n.o.Process.leave(member{n.o.Job, n.o.ID})
+	}
 	n.closed = true
 	for url, e := range n.endpoints {
 		e.close()

@@ -23,6 +23,9 @@ type transport struct {
 	toSuccessor, toPredecessor     *nats.Conn // publish data, control
 	fromPredecessor, fromSuccessor *nats.Conn // subscribe to data, control
 
+	process        *Process         // nil: none
+	lends, borrows *allreduce.Loans // nil: that neighbour is elsewhere
+
 	mu      sync.RWMutex // held for reading while a handler runs
 	stopped bool
 	subs    []*nats.Subscription
@@ -59,6 +62,22 @@ func newTransport(id allreduce.Identity, in, out *endpoint) *transport {
 	t.controlSubject = t.subject("control", id.Predecessor())
 	return t
 }
+
+// meet finds out which neighbours are in the same process.
+func (t *transport) meet(p *Process, peers []Peer) {
+	t.process = p
+	t.lends = p.open(t.link(t.id.Rank), member{t.id.Job, peers[t.id.Successor()].ID})
+	t.borrows = p.open(t.link(t.id.Predecessor()), member{t.id.Job, peers[t.id.Predecessor()].ID})
+}
+
+// link is the link on which a rank lends.
+func (t *transport) link(rank int) link { return link{t.id.Job, t.id.Round, rank} }
+
+// Lends implements allreduce.Lender.
+func (t *transport) Lends() *allreduce.Loans { return t.lends }
+
+// Borrows implements allreduce.Lender.
+func (t *transport) Borrows() *allreduce.Loans { return t.borrows }
 
 func (t *transport) Identity() allreduce.Identity { return t.id }
 
@@ -162,6 +181,12 @@ func (t *transport) Close() error {
 			if unsubErr := sub.Unsubscribe(); !errors.Is(unsubErr, nats.ErrConnectionClosed) && !errors.Is(unsubErr, nats.ErrBadSubscription) {
 				err = errors.Join(err, unsubErr)
 			}
+		}
+		if t.lends != nil {
+			t.process.close(t.link(t.id.Rank))
+		}
+		if t.borrows != nil {
+			t.process.close(t.link(t.id.Predecessor()))
 		}
 	})
 	t.watch.Wait()

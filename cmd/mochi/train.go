@@ -92,6 +92,7 @@ type local struct {
 	limits                     coordinator.Limits
 	cfg                        config.Job
 
+	process         natsring.Process // its replicas read each other's gradients in place
 	tune            bool
 	devices         engines.Devices // of the replicas, empty: 0, 1, …
 	infos           []engine.Info   // of the replicas' engines
@@ -250,7 +251,7 @@ func (l *local) replica(ctx context.Context, nats *natsbus.Server, i int) error 
 		return err
 	}
 	defer bus.Close()
-	node, err := natsring.NewNode(natsring.Options{Job: defaultJob, ID: id, HubServer: nats})
+	node, err := natsring.NewNode(natsring.Options{Job: defaultJob, ID: id, HubServer: nats, Process: &l.process})
 	if err != nil {
 		return err
 	}
