@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/engines"
@@ -41,6 +42,8 @@ func program() cli.Program {
 func main() { os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func execute(args []string, out, errs io.Writer) int {
+	end := watchVitals(os.Getenv(vitalsVariable), time.Second, errs)
+	defer end()
 	err := program().Execute(args, out, errs)
 	var usage cli.UsageError
 	switch {

@@ -30,6 +30,11 @@ func TestPlan(t *testing.T) {
 			if f.At < last || f.At < free[f.Who] || f.At+f.For > time.Hour || f.For <= 0 || f.For > longest[f.Kind] {
 				t.Errorf("seed %d: %v", seed, f)
 			}
+			if i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == f.Kind }); kinds[i].ends && lives(f.Who, names) && f.At > time.Hour/2 {
+				t.Errorf("seed %d: it was to live: %v", seed, f)
+			} else if (kinds[i].on == "ring") != (f.To != "") || f.To == f.Who {
+				t.Errorf("seed %d: %v", seed, f)
+			}
 			count[f.Kind]++
 			last, free[f.Who] = f.At, f.At+f.For+rest
 		}
@@ -99,33 +104,57 @@ func TestCompareSteps(t *testing.T) {
 	}
 }
 
-// TestGrown: what grows by a little at each reading is found, what a fault
-// filled for a while is not.
+// TestGrown: what grows by a little at each reading is found and said with its
+// figures, what a fault filled for a while is not, and what was before does not count.
 func TestGrown(t *testing.T) {
-	life := func(of func(i int) vital) []vital {
-		var l []vital
-		for i := range 400 {
-			l = append(l, of(i))
-		}
-		return l
-	}
+	half := time.Unix(1000, 0)
 	for name, c := range map[string]struct {
 		of   func(i int) vital
-		want int
+		want []string
 	}{
-		"steady":  {func(int) vital { return vital{90000, 40, 12} }, 0},
-		"a burst": {func(i int) vital { return vital{90000 + 900000*(i/30%4/3), 40, 12} }, 0},
-		"memory":  {func(i int) vital { return vital{90000 + 500*i, 40, 12} }, 1},
-		"files":   {func(i int) vital { return vital{90000, 40 + i/5, 12} }, 1},
-		"threads": {func(i int) vital { return vital{90000, 40, 12 + i/5} }, 1},
-		"all":     {func(i int) vital { return vital{90000 + 500*i, 40 + i, 12 + i} }, 3},
+		"steady":        {func(int) vital { return vital{KiB: 90000, Files: 40, Threads: 12} }, nil},
+		"a burst":       {func(i int) vital { return vital{KiB: 90000 + 900000*(i/30%4/3)} }, nil},
+		"the first":     {func(i int) vital { return vital{KiB: 90000 + 500*min(i, 200)} }, nil},
+		"little memory": {func(i int) vital { return vital{KiB: 90000 + 50*i} }, nil},
+		"memory":        {func(i int) vital { return vital{KiB: 90000 + 500*i} }, []string{"grew: memory_kib from 19"}},
+		"heap":          {func(i int) vital { return vital{HeapKiB: 9000 + 90*i} }, []string{"heap_kib from 27000 to 44"}},
+		"goroutines":    {func(i int) vital { return vital{Goroutines: 40 + i/5} }, []string{"goroutines from 80 to 1"}},
+		"files":         {func(i int) vital { return vital{Files: 40 + i/5} }, []string{"files from 80 to 1"}},
+		"threads":       {func(i int) vital { return vital{Threads: 12 + i/5} }, []string{"threads from 52 to 9"}},
 	} {
-		if got := grown("p", life(c.of)); len(got) != c.want {
+		l := life{name: "p", pid: 5}
+		for i := range 400 {
+			v := c.of(i)
+			v.At = half.Add(time.Duration(i-200) * time.Second)
+			l.seen = append(l.seen, v)
+		}
+		l.seen[200].At = half.Add(time.Millisecond)
+		_, got, ok := l.grown(half)
+		if !ok || len(got) != len(c.want) || len(got) > 0 && !strings.Contains(got[0], c.want[0]) {
 			t.Errorf("%s: %q", name, got)
+		}
+		if _, got, ok := (&life{seen: l.seen[:210]}).grown(half); ok || got != nil {
+			t.Errorf("%s: ten readings say %q", name, got)
 		}
 	}
 	if v, ok := readVital(os.Getpid()); !ok || v.KiB < 1000 || v.Files < 3 || v.Threads < 1 {
 		t.Errorf("this process: %+v %v", v, ok)
+	}
+}
+
+// TestOwnVitals: those of the process asked for, without a line that is cut short.
+func TestOwnVitals(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.vitals.jsonl")
+	text := `{"time":"2026-01-02T03:04:05Z","pid":5,"goroutines":7,"heap_bytes":4096}
+{"time":"2026-01-02T03:04:06Z","pid":5,"gorou{"time":"2026-01-02T03:04:07Z","pid":6,"goroutines":8,"heap_bytes":8192}
+{"time":"2026-01-02T03:04:08Z","pid":6,"goroutines":9,"heap_bytes":8192}
+`
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	five, six := readOwn(path, 5), readOwn(path, 6)
+	if len(five) != 1 || five[0].Goroutines != 7 || five[0].HeapKiB != 4 || len(six) != 1 || six[0].Goroutines != 9 {
+		t.Errorf("%+v %+v", five, six)
 	}
 }
 

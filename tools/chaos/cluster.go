@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"mochi/tools/chaos/relay"
 )
 
 // proc is a process under a name: the one that runs, and what is expected of it.
@@ -28,14 +25,15 @@ type proc struct {
 	expected bool          // to end: it was killed, or told to go
 }
 
-// cluster is a coordinator and replicas as processes, each replica behind a relay
-// of its own. It owns them; close ends them all.
+// cluster is a coordinator and replicas as processes, each a node of a network. It
+// owns them and the network; close ends them all.
 type cluster struct {
 	mochi, folder, state, data string
 	settings                   []string
 	coordinator                *proc
 	replicas                   map[string]*proc
-	relays                     map[string]*relay.Relay
+	network                    network
+	skies                      skies
 	note                       func(what string, more any) // the record of what happened
 
 	mu     sync.Mutex
@@ -43,27 +41,21 @@ type cluster struct {
 	faults []string // ends that nobody expected
 }
 
-// newCluster starts nothing yet; seed draws what the relays lose.
+// newCluster starts nothing yet. Without a network it makes one of relays, of which
+// seed draws what they lose.
 func newCluster(c *cluster, names []string, seed uint64) (*cluster, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
-	c.replicas, c.relays = map[string]*proc{}, map[string]*relay.Relay{}
-	c.coordinator = &proc{name: "coordinator", args: append([]string{
-		"coordinator", "--listen", address, "--state", c.state, "--data", c.data, "--sample-log"}, c.settings...)}
-	for i, name := range names {
-		r, err := relay.Listen("127.0.0.1:0", address, seed+uint64(i))
-		if err != nil {
-			c.close()
+	if c.network == nil {
+		var err error
+		if c.network, err = newRelays(names, seed); err != nil {
 			return nil, err
 		}
-		c.relays[name] = r
-		c.replicas[name] = &proc{name: name, args: []string{"replica", "--join", "nats://" + r.Addr(),
+	}
+	c.skies.network = c.network
+	c.replicas = map[string]*proc{}
+	c.coordinator = &proc{name: hub, args: append([]string{
+		"coordinator", "--listen", c.network.listen(), "--state", c.state, "--data", c.data, "--sample-log"}, c.settings...)}
+	for _, name := range names {
+		c.replicas[name] = &proc{name: name, args: []string{"replica", "--join", "nats://" + c.network.join(name),
 			"--data", c.data, "--name", name, "--threads", "1", "--workers", "1"}}
 	}
 	return c, nil
@@ -86,9 +78,11 @@ func (c *cluster) start(p *proc) error {
 			return nil
 		}
 	}
-	cmd := exec.Command(c.mochi, p.args...)
+	argv := c.network.command(p.name, append([]string{c.mochi}, p.args...)...)
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), "MOCHI_VITALS="+c.vitals(p.name))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // Ctrl-C is for this program alone
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
@@ -221,8 +215,8 @@ func (c *cluster) close() {
 			<-done
 		}
 	}
-	for _, r := range c.relays {
-		_ = r.Close()
+	if err := c.network.close(); err != nil {
+		c.note("the network is not taken away", err.Error())
 	}
 }
 

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"mochi/tools/chaos/relay"
 )
 
 // carryOut does what a plan says, each fault at its moment, and returns when all
@@ -42,19 +40,12 @@ func (c *cluster) inflict(ctx context.Context, f Fault, d *disk) error {
 	if f.Who == "coordinator" {
 		p = c.coordinator
 	}
-	bad := map[string]relay.Conditions{
-		"cut-up":   {CutUp: true},
-		"cut-down": {CutDown: true},
-		"cut":      {CutUp: true, CutDown: true},
-		"slow":     {BytesPerSecond: 64 << 10},
-		"delay":    {Delay: 100 * time.Millisecond},
-		"loss":     {Loss: 0.05},
-	}
-	if conditions, ok := bad[f.Kind]; ok {
-		c.relays[f.Who].Set(conditions)
-		defer c.relays[f.Who].Set(relay.Conditions{})
-		_ = wait(ctx, f.For)
-		return nil
+	if paths, bad := c.weatherOf(f); paths != nil {
+		undo, err := c.skies.add(paths, bad)
+		if err == nil {
+			_ = wait(ctx, f.For)
+		}
+		return errors.Join(err, undo())
 	}
 	switch f.Kind {
 	case "kill", "kill-coordinator", "drain":
@@ -99,6 +90,46 @@ func (c *cluster) inflict(ctx context.Context, f Fault, d *disk) error {
 	return fmt.Errorf("unknown kind %q", f.Kind)
 }
 
+// weatherOf is what a fault of the network does, and on which paths; none when it is
+// another kind of fault.
+func (c *cluster) weatherOf(f Fault) ([]path, weather) {
+	up, down := path{f.Who, hub}, path{hub, f.Who}
+	ring := path{f.Who, f.To}
+	cut := weather{cut: true}
+	late, lossy := weather{delay: 100 * time.Millisecond}, weather{loss: 0.05}
+	switch f.Kind {
+	case "cut-up":
+		return []path{up}, cut
+	case "cut-down":
+		return []path{down}, cut
+	case "cut":
+		return []path{up, down}, cut
+	case "slow":
+		return []path{up, down}, weather{rate: 64 << 10}
+	case "delay":
+		return []path{up, down}, late
+	case "loss":
+		return []path{up, down}, lossy
+	case "ring-cut":
+		return []path{ring}, cut
+	case "ring-slow":
+		return []path{ring}, weather{rate: 1 << 20}
+	case "ring-delay":
+		return []path{ring}, late
+	case "ring-loss":
+		return []path{ring}, lossy
+	case "alone":
+		paths := []path{up, down}
+		for name := range c.replicas {
+			if name != f.Who {
+				paths = append(paths, path{f.Who, name}, path{name, f.Who})
+			}
+		}
+		return paths, cut
+	}
+	return nil, weather{}
+}
+
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -108,10 +139,13 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// disk is an ext4 file system in a file, for the coordinator's state. It needs
-// root, a loop device, mkfs.ext4 and fsfreeze.
+// disk is a small file system for the coordinator's state: ext4 in a file, or,
+// where a loop device, mkfs.ext4 or fsfreeze is missing, one in memory, which
+// cannot be frozen. It needs root.
 type disk struct {
 	at, ballast string
+	freezes     bool
+	why         error // that it does not freeze
 }
 
 // mountDisk makes one of so many bytes in a folder.
@@ -128,12 +162,16 @@ func mountDisk(folder string, size int64) (*disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, args := range [][]string{{"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop", image, at}} {
-		if err := command(args...); err != nil {
-			return nil, err
+	d := &disk{at: at, ballast: filepath.Join(at, "ballast"), freezes: true}
+	for _, args := range [][]string{
+		{"fsfreeze", "--version"}, {"mkfs.ext4", "-q", "-F", "-m", "0", image}, {"mount", "-o", "loop", image, at},
+	} {
+		if d.why = command(args...); d.why != nil {
+			d.freezes = false
+			return d, command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", size), "tmpfs", at)
 		}
 	}
-	return &disk{at: at, ballast: filepath.Join(at, "ballast")}, nil
+	return d, nil
 }
 
 func command(args ...string) error {
@@ -173,7 +211,9 @@ func (d *disk) thaw() error   { return command("fsfreeze", "-u", d.at) }
 
 // close unmounts it. What it held is lost.
 func (d *disk) close(errs io.Writer) {
-	_ = command("fsfreeze", "-u", d.at) // fails where nothing is frozen
+	if d.freezes {
+		_ = command("fsfreeze", "-u", d.at) // fails where nothing is frozen
+	}
 	if err := command("umount", d.at); err != nil {
 		fmt.Fprintln(errs, "chaos:", err)
 	}

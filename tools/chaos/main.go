@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"sync"
@@ -31,6 +30,8 @@ import (
 // options are what the command line says.
 type options struct {
 	mochi, data, out, faults string
+	net, job                 string
+	beside                   bool
 	images, times            int
 	length, every            time.Duration
 	seed                     uint64
@@ -60,6 +61,9 @@ func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	f.DurationVar(&o.every, "every", 6*time.Second, "mean time between faults")
 	f.Uint64Var(&o.seed, "seed", 1, "draws what happens when")
 	f.IntVar(&o.times, "times", 50, "how often (kill)")
+	f.StringVar(&o.net, "net", "auto", "namespaces: a network of the kernel's, which needs root; relay: TCP relays before the coordinator; auto: what can be had")
+	f.StringVar(&o.job, "job", "tiny", "tiny: a small network, for the generated images; cifar: ResNet-20 on 32×32 pixels")
+	f.BoolVar(&o.beside, "beside", false, "the quiet run goes beside the other, instead of after it")
 	f.BoolVar(&o.keep, "keep", false, "leave the folder")
 	if err := f.Parse(args); err != nil {
 		return 2
@@ -67,6 +71,9 @@ func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	of, err := choose(o.faults)
 	if err == nil && (f.NArg() > 0 || o.length <= 0 || o.every <= 0 || o.times < 1 || o.images < 1) {
 		err = errors.New("no arguments beside flags; --time, --every, --times and --images are positive")
+	}
+	if err == nil && (jobs[o.job] == nil || o.net != "auto" && o.net != "namespaces" && o.net != "relay") {
+		err = fmt.Errorf("--job is tiny or cifar, not %q; --net is auto, namespaces or relay, not %q", o.job, o.net)
 	}
 	if err != nil {
 		fmt.Fprintln(errs, "chaos:", err)
@@ -104,12 +111,18 @@ func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	return 0
 }
 
-// settings are those of the job; small enough that a step takes milliseconds.
-// The queue is whole on every replica, so that no kill loses a shard.
-var settings = []string{"--arch", "resnet8", "--head", "linear", "--image-size", "16", "--recipe", "cifar",
-	"--batch", "48", "--bn-group", "4", "--queue", "192", "--dim", "16", "--mochi", "32,16,8",
-	"--mochi-warmup", "0", "--lr", "0.05", "--epochs", "1000000", "--knn-every", "0",
-	"--checkpoint-every", "200", "--seed", "7"}
+// jobs are settings by name. A step of a tiny one takes milliseconds. The queue is
+// whole on every replica, so that no kill loses a shard.
+var jobs = map[string][]string{
+	"tiny": {"--arch", "resnet8", "--head", "linear", "--image-size", "16", "--recipe", "cifar",
+		"--batch", "48", "--bn-group", "4", "--queue", "192", "--dim", "16", "--mochi", "32,16,8",
+		"--mochi-warmup", "0", "--lr", "0.05", "--epochs", "1000000", "--knn-every", "0",
+		"--checkpoint-every", "200", "--seed", "7"},
+	"cifar": {"--arch", "resnet20", "--head", "linear", "--image-size", "32", "--recipe", "cifar",
+		"--batch", "48", "--bn-group", "8", "--queue", "4096", "--dim", "64", "--mochi", "256,128,64",
+		"--mochi-warmup", "0", "--lr", "0.05", "--epochs", "1000000", "--knn-every", "0",
+		"--checkpoint-every", "200", "--seed", "7"},
+}
 
 var names = []string{"a", "b", "c"}
 
@@ -118,6 +131,7 @@ type world struct {
 	options
 	cluster *cluster
 	disk    *disk // nil where there is none
+	lacks   map[means]error
 	errs    io.Writer
 	failed  bool
 
@@ -150,18 +164,48 @@ func newWorld(o options, errs io.Writer) (*world, error) {
 	if w.record, err = os.Create(filepath.Join(w.out, "events.jsonl")); err != nil {
 		return nil, err
 	}
+	w.lacks = map[means]error{}
+	between, err := w.makeNetwork()
+	if err != nil {
+		return nil, err
+	}
 	state := filepath.Join(w.out, "state")
-	if w.disk, err = mountDisk(w.out, 256<<20); err != nil {
-		fmt.Fprintln(errs, "no disk is filled or frozen:", err)
+	disk, err := mountDisk(w.out, diskSize)
+	if err != nil {
+		w.lacks[space], w.lacks[freeze] = err, err
 	} else {
-		state = filepath.Join(w.disk.at, "state")
+		w.disk, state = disk, filepath.Join(disk.at, "state")
+		if !disk.freezes {
+			w.lacks[freeze] = disk.why
+		}
 	}
 	w.cluster, err = newCluster(&cluster{mochi: w.mochi, folder: w.out, state: state, data: w.data,
-		settings: settings, note: w.note}, names, o.seed)
+		settings: jobs[o.job], note: w.note, network: between}, names, o.seed)
 	if err != nil && w.disk != nil {
 		w.disk.close(errs)
 	}
 	return w, err
+}
+
+// diskSize is that of the file system under --state: what a job of an hour writes
+// fits, and to fill it takes a moment.
+const diskSize = 512 << 20
+
+// makeNetwork makes that of --net, and notes what the machine has no means for.
+func (w *world) makeNetwork() (network, error) {
+	if w.net != "relay" {
+		n, err := newNamespaces(append([]string{hub}, names...), w.seed)
+		if err == nil {
+			return n, nil
+		}
+		if w.net == "namespaces" {
+			return nil, err
+		}
+		w.lacks[links] = err
+	} else {
+		w.lacks[links] = errors.New("--net relay is between replicas and coordinator alone")
+	}
+	return newRelays(names, w.seed)
 }
 
 // note appends to events.jsonl what happened and when, and says so.
@@ -222,19 +266,21 @@ func (w *world) await(ctx context.Context, most time.Duration, what string, ok f
 
 // summary is what a run did.
 type summary struct {
-	Faults  map[string]int `json:"faults"`
-	Skipped []string       `json:"skipped,omitempty"` // kinds that this machine has no means for
-	Steps   int64          `json:"steps"`
-	Minutes float64        `json:"minutes"`
+	Faults  map[string]int    `json:"faults"`
+	Skipped map[string]string `json:"skipped,omitempty"` // kinds that this machine has no means for, and why
+	Steps   int64             `json:"steps"`
+	Minutes float64           `json:"minutes"`
+	Second  []growth          `json:"second_half"` // what processes had in it
 }
 
 // run does the plan and checks the promises.
 func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
-	s := summary{Faults: map[string]int{}}
+	s := summary{Faults: map[string]int{}, Skipped: map[string]string{}}
 	var can []kind
 	for _, k := range of {
-		if k.on == "disk" && w.disk == nil {
-			s.Skipped = append(s.Skipped, k.name)
+		if why := w.lacks[k.needs]; why != nil {
+			s.Skipped[k.name] = why.Error()
+			fmt.Fprintf(w.errs, "no %s, which needs %s: %v\n", k.name, k.needs, why)
 			continue
 		}
 		can = append(can, k)
@@ -247,9 +293,11 @@ func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
 		return s, nil, err
 	}
 	watching, stop := context.WithCancel(ctx)
-	lives := make(chan map[string][]vital, 1)
+	lives := make(chan []*life, 1)
 	go func() { lives <- w.cluster.observe(watching) }()
 	began := time.Now()
+	quiet := w.startQuiet(ctx)
+	defer quiet.end()
 	w.cluster.carryOut(ctx, plan, w.disk)
 	_ = wait(ctx, time.Until(began.Add(w.length)))
 	for _, f := range plan {
@@ -273,16 +321,16 @@ func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
 		return s, w.cluster.broken(), err
 	}
 	broken := w.cluster.broken()
-	for name, life := range seen {
-		broken = append(broken, grown(name, life)...)
+	for _, l := range seen {
+		g, grows, enough := l.grown(began.Add(w.length / 2))
+		if broken = append(broken, grows...); enough {
+			s.Second = append(s.Second, g)
+		}
 	}
-	quiet := filepath.Join(w.out, "quiet")
-	w.note("quiet run", s.Steps)
-	args := append([]string{"train", "--data", w.data, "--out", quiet, "--replicas", "1", "--steps", fmt.Sprint(s.Steps)}, settings...)
-	if out, err := exec.CommandContext(ctx, w.mochi, args...).CombinedOutput(); err != nil {
-		return s, broken, fmt.Errorf("the quiet run: %w: %s", err, out[max(0, len(out)-1000):])
+	if err := quiet.finish(ctx, s.Steps); err != nil {
+		return s, broken, err
 	}
-	return s, append(broken, w.cluster.verify(quiet, s.Steps, w.images)...), nil
+	return s, append(broken, w.cluster.verify(quiet.run, s.Steps, w.images)...), nil
 }
 
 // lastStep is the last committed step that a run's log tells of.

@@ -1,20 +1,34 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 )
 
-// vital is what a process has at a moment, as /proc says.
-type vital struct{ KiB, Files, Threads int }
+// vital is what a process has at a moment.
+type vital struct {
+	At time.Time
 
-// readVital reads that of a process; ok is false when it is gone.
+	// As /proc says.
+	KiB, Files, Threads int
+
+	// As it says itself (MOCHI_VITALS).
+	Goroutines int
+	HeapKiB    int // that its garbage collector found in use
+}
+
+// readVital reads what /proc says of a process; ok is false when it is gone.
 func readVital(pid int) (v vital, ok bool) {
+	v.At = time.Now()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return v, false
@@ -52,54 +66,143 @@ func cpu(pid int) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
-// observe reads the vitals of all processes twice a second until ctx is done:
-// by name and process id.
-func (c *cluster) observe(ctx context.Context) map[string][]vital {
-	seen := map[string][]vital{}
+// life is one process, from the first reading to the last one.
+type life struct {
+	name string
+	pid  int
+	seen []vital
+}
+
+// observe reads the vitals of all processes twice a second until ctx is done.
+func (c *cluster) observe(ctx context.Context) []*life {
+	var lives []*life
 	for wait(ctx, 500*time.Millisecond) == nil {
 		for _, p := range c.everybody() {
-			if v, ok := readVital(p.pid()); ok {
-				name := fmt.Sprintf("%s (process %d)", p.name, p.pid())
-				seen[name] = append(seen[name], v)
+			pid := p.pid()
+			v, ok := readVital(pid)
+			if !ok {
+				continue
+			}
+			i := slices.IndexFunc(lives, func(l *life) bool { return l.name == p.name && l.pid == pid })
+			if i < 0 {
+				i, lives = len(lives), append(lives, &life{name: p.name, pid: pid})
+			}
+			lives[i].seen = append(lives[i].seen, v)
+		}
+	}
+	for _, l := range lives {
+		l.seen = append(l.seen, readOwn(c.vitals(l.name), l.pid)...)
+	}
+	return lives
+}
+
+// vitals is where a process says what it has.
+func (c *cluster) vitals(name string) string { return filepath.Join(c.folder, name+".vitals.jsonl") }
+
+// readOwn reads what a process said of itself. Lines that are not whole are left out:
+// it may have been killed in the middle of one.
+func readOwn(path string, pid int) []vital {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var list []vital
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var l struct {
+			Time       time.Time `json:"time"`
+			PID        int       `json:"pid"`
+			Goroutines int       `json:"goroutines"`
+			Heap       int       `json:"heap_bytes"`
+		}
+		if json.Unmarshal(lines.Bytes(), &l) == nil && l.PID == pid {
+			list = append(list, vital{At: l.Time, Goroutines: l.Goroutines, HeapKiB: l.Heap >> 10})
+		}
+	}
+	return list
+}
+
+// trend is a straight line through the readings of a process: what it begins and
+// what it ends with.
+type trend struct {
+	From float64 `json:"from"`
+	To   float64 `json:"to"`
+}
+
+// growth is how what a process has changed in the second half of a run.
+type growth struct {
+	Process string           `json:"process"`
+	Minutes float64          `json:"minutes"`
+	Trends  map[string]trend `json:"trends"`
+}
+
+// measures are what should not grow, and by how much the line may rise: what a leak
+// of half an hour passes, and caches that fill do not.
+var measures = []struct {
+	what  string
+	of    func(vital) int // 0: not known
+	limit func(from float64) float64
+}{
+	{"memory_kib", func(v vital) int { return v.KiB }, func(b float64) float64 { return b*1.1 + 16<<10 }},
+	{"heap_kib", func(v vital) int { return v.HeapKiB }, func(b float64) float64 { return b*1.1 + 8<<10 }},
+	{"goroutines", func(v vital) int { return v.Goroutines }, func(b float64) float64 { return b + 10 }},
+	{"files", func(v vital) int { return v.Files }, func(b float64) float64 { return b + 10 }},
+	{"threads", func(v vital) int { return v.Threads }, func(b float64) float64 { return b + 10 }},
+}
+
+// leastReadings is how many a line goes through at least.
+const leastReadings = 20
+
+// grown fits lines through what a process had after a moment, and says what grows.
+// ok is false when it was seen too rarely after it.
+func (l *life) grown(after time.Time) (g growth, broken []string, ok bool) {
+	g = growth{Process: fmt.Sprintf("%s (process %d)", l.name, l.pid), Trends: map[string]trend{}}
+	for _, m := range measures {
+		var at, value []float64
+		for _, v := range l.seen {
+			if n := m.of(v); n > 0 && v.At.After(after) {
+				at, value = append(at, v.At.Sub(after).Minutes()), append(value, float64(n))
+			}
+		}
+		if len(at) < leastReadings {
+			continue
+		}
+		t := fit(at, value)
+		g.Trends[m.what], g.Minutes = t, max(g.Minutes, at[len(at)-1]-at[0])
+		if limit := m.limit(t.From); t.To > limit {
+			broken = append(broken, fmt.Sprintf("%s grew: %s from %.0f to %.0f in %.1f minutes, %.0f would be allowed", g.Process, m.what, t.From, t.To, g.Minutes, limit))
+		}
+	}
+	g.Minutes = math.Round(g.Minutes*10) / 10
+	return g, broken, len(g.Trends) > 0
+}
+
+// fit is the line of Theil and Sen, which a few bursts do not move: its slope is the
+// median of the slopes between all pairs of readings, of at most some hundreds.
+func fit(at, value []float64) trend {
+	const most = 300
+	stride := len(at)/most + 1
+	var slopes, begins []float64
+	for i := 0; i < len(at); i += stride {
+		for j := i + stride; j < len(at); j += stride {
+			if d := at[j] - at[i]; d > 0 {
+				slopes = append(slopes, (value[j]-value[i])/d)
 			}
 		}
 	}
-	return seen
+	slope := middle(slopes)
+	for i := range at {
+		begins = append(begins, value[i]-slope*(at[i]-at[0]))
+	}
+	from := middle(begins)
+	return trend{math.Round(from), math.Round(from + slope*(at[len(at)-1]-at[0]))}
 }
 
-// grown says what of a process grows: the median of the last quarter of its life
-// beside that of the second one, which leaves its start out. Memory may grow by
-// a quarter and 32 MiB, files and threads by 16: what a leak of an hour passes, and
-// buffers that a fault has filled do not. Lives of less than 40 readings say
-// nothing.
-func grown(name string, life []vital) []string {
-	if len(life) < 40 {
-		return nil
+// middle is the median; it sorts.
+func middle(list []float64) float64 {
+	if len(list) == 0 {
+		return 0
 	}
-	q := len(life) / 4
-	var out []string
-	for _, w := range []struct {
-		what  string
-		of    func(vital) int
-		limit func(before int) int
-	}{
-		{"KiB of memory", func(v vital) int { return v.KiB }, func(b int) int { return b*5/4 + 32<<10 }},
-		{"open files", func(v vital) int { return v.Files }, func(b int) int { return b + 16 }},
-		{"threads", func(v vital) int { return v.Threads }, func(b int) int { return b + 16 }},
-	} {
-		before, after := median(life[q:2*q], w.of), median(life[3*q:], w.of)
-		if after > w.limit(before) {
-			out = append(out, fmt.Sprintf("%s grew from %d to %d %s", name, before, after, w.what))
-		}
-	}
-	return out
-}
-
-func median(life []vital, of func(vital) int) int {
-	var n []int
-	for _, v := range life {
-		n = append(n, of(v))
-	}
-	slices.Sort(n)
-	return n[len(n)/2]
+	slices.Sort(list)
+	return list[len(list)/2]
 }
