@@ -262,7 +262,8 @@ func (n *Node) fetchLines(ctx context.Context, from, file string, first int64) (
 		return nil, err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
 	var lines [][]byte
 	for {
 		l, err := readBytes(c.r)

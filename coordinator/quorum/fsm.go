@@ -25,8 +25,8 @@ type machine struct {
 	bytes   int64 // of them
 }
 
-// result is what Apply answers.
-type result struct {
+// outcome is what came of an entry.
+type outcome struct {
 	value uint64
 	err   error
 }
@@ -36,7 +36,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	m.mu.Lock()
 	if m.failed != nil {
 		m.mu.Unlock()
-		return result{err: m.failed}
+		return outcome{err: m.failed}
 	}
 	e, err := decodeEntry(l.Data)
 	var value uint64
@@ -44,7 +44,8 @@ func (m *machine) Apply(l *raft.Log) any {
 	if err == nil {
 		value, told, err = m.state.apply(l.Term, e)
 	}
-	m.state.index, m.entries, m.bytes = l.Index, m.entries+1, m.bytes+int64(len(l.Data))
+	m.state.index, m.state.under = l.Index, l.Term
+	m.entries, m.bytes = m.entries+1, m.bytes+int64(len(l.Data))
 	if errors.Is(err, errDiverged) || errors.Is(err, errEntry) {
 		m.failed = fmt.Errorf("entry %d cannot be applied: %w", l.Index, err)
 	}
@@ -55,7 +56,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	}
 	m.deliver.put(told)
 	m.applied()
-	return result{value, err}
+	return outcome{value, err}
 }
 
 // Restore implements raft.FSM.

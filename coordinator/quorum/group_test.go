@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -185,7 +186,8 @@ func (g *group) kill(name string) {
 	g.mu.Unlock()
 	if n != nil {
 		if err := n.Close(); err != nil {
-			g.t.Errorf("close %s: %v", name, err)
+			stacks := make([]byte, 1<<20)
+			g.t.Errorf("close %s: %v\n%s", name, err, stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
@@ -276,16 +278,6 @@ func (g *group) cut(from, to string) {
 	g.mu.Unlock()
 }
 
-// isolate cuts a node off from all others, both ways.
-func (g *group) isolate(name string) {
-	for _, m := range g.members {
-		if m.Name != name {
-			g.cut(name, m.Name)
-			g.cut(m.Name, name)
-		}
-	}
-}
-
 // heal ends all cuts. Connections that lost something do not come back.
 func (g *group) heal() {
 	g.mu.Lock()
@@ -344,15 +336,6 @@ func next(before protocol.Commit, salt string) protocol.Commit {
 	}
 	c.Chain = c.Link(before.Chain)
 	return c
-}
-
-// history is n commits behind another.
-func history(before protocol.Commit, n int, salt string) (commits []protocol.Commit) {
-	for range n {
-		before = next(before, salt)
-		commits = append(commits, before)
-	}
-	return commits
 }
 
 // commit appends one more commit to what is there.

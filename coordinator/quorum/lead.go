@@ -23,7 +23,7 @@ func (n *Node) watch(notify <-chan bool) {
 			n.mu.Lock()
 			if n.term != nil {
 				close(n.term.done)
-				n.term, n.current_ = nil, nil
+				n.term = nil
 			}
 			if leads {
 				n.term = &reign{done: make(chan struct{})}
@@ -37,18 +37,11 @@ func (n *Node) watch(notify <-chan bool) {
 			defer n.mu.Unlock()
 			if n.term != nil {
 				close(n.term.done)
-				n.term, n.current_ = nil, nil
+				n.term = nil
 			}
 			return
 		}
 	}
-}
-
-// current is the leadership in hand, nil when there is none.
-func (n *Node) current() *Leadership {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.current_
 }
 
 // Lead waits until this node leads, all that was committed before has been applied, and
@@ -133,7 +126,6 @@ func (n *Node) begin(ctx context.Context, term *reign) (_ *Leadership, err error
 	if n.term != term {
 		return nil, coordinator.ErrFenced
 	}
-	n.current_ = l
 	n.owned.Go(l.run)
 	return l, nil
 }

@@ -44,12 +44,6 @@ type told struct {
 	stored *Checkpoint
 }
 
-// outcome is what came of an entry.
-type outcome struct {
-	value uint64
-	err   error
-}
-
 func newLeadership(n *Node, done <-chan struct{}) *Leadership {
 	return &Leadership{
 		node: n, done: done, writing: make(chan struct{}, 1),
@@ -111,8 +105,7 @@ func (n *Node) propose(e entry) <-chan outcome {
 			out <- outcome{err: meaning(err)}
 			return
 		}
-		r := f.Response().(result)
-		out <- outcome{r.value, r.err}
+		out <- f.Response().(outcome)
 	}()
 	return out
 }

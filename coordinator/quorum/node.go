@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -48,10 +49,9 @@ type Node struct {
 	raft       *raft.Raft // nil while the member is blank
 	gate       *gate
 	failed     error
-	why        string // a blank member waits for
-	votesHeld  error  // why the vote is not written
-	term       *reign // the leadership in hand, nil: none
-	current_   *Leadership
+	why        string        // a blank member waits for
+	votesHeld  error         // why the vote is not written
+	term       *reign        // the leadership in hand, nil: none
 	changed    chan struct{} // closed and made anew when term changes
 	leader     string
 	since      time.Time
@@ -178,8 +178,11 @@ func (n *Node) whole(reach uint64) error {
 		if err != nil {
 			return damaged("the snapshot %s: %w", list[0].ID, err)
 		}
-		_, err = readState(r)
+		s, err := readState(r)
 		r.Close()
+		if err == nil {
+			err = n.describes(list[0], s)
+		}
 		if err != nil {
 			return damaged("the snapshot %s: %w", list[0].ID, err)
 		}
@@ -197,6 +200,15 @@ func (n *Node) whole(reach uint64) error {
 		return damaged("its log ends with entry %d, but once had entry %d", max(last, covered), reach)
 	}
 	return nil
+}
+
+// describes says whether a snapshot's description, which has no sum of its own, is that
+// of its content.
+func (n *Node) describes(m *raft.SnapshotMeta, s *state) error {
+	if m.Index == s.index && m.Term == s.under && reflect.DeepEqual(m.Configuration, n.servers()) && m.ConfigurationIndex == 1 {
+		return nil
+	}
+	return fmt.Errorf("its description says entry %d of term %d, its content entry %d of term %d of coordinators %q", m.Index, m.Term, s.index, s.under, n.names)
 }
 
 // named adds the folder to an error that asks for it.
@@ -289,6 +301,9 @@ var currentTerm = []byte("CurrentTerm")
 func (n *Node) take(next membership) error {
 	g := newGate(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.stream, MaxPool: 3, Timeout: 5 * n.o.Heartbeat, Logger: n.raftLog(),
+		// One request at a time: a pipeline (v1.8.0) can wait for itself for ever when
+		// its connection is lost, and the entries of a step come one after another anyway.
+		MaxRPCsInFlight: 1,
 	}), n.ctx.Done())
 	g.votes.Store(next.Standing == voting)
 	n.deliver.judge, _ = n.votes.GetUint64(currentTerm) // in memory

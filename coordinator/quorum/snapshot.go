@@ -19,6 +19,7 @@ const snapshotMagic = "mochi quorum 1\n"
 // follow, each with its length before it.
 type snapshotHeader struct {
 	Index      uint64            `json:"index"` // of the last entry in it
+	Under      uint64            `json:"under"` // its term
 	Settings   settings          `json:"settings"`
 	Base       int64             `json:"base"`
 	Commits    int               `json:"commits"`
@@ -41,7 +42,7 @@ func (s *state) copy() *state {
 // write writes a state for read.
 func (s *state) write(to io.Writer) error {
 	header, err := json.Marshal(snapshotHeader{
-		s.index, s.settings, s.base, len(s.commits), len(s.staged), s.lines, s.checkpoint, s.over, s.admitted,
+		s.index, s.under, s.settings, s.base, len(s.commits), len(s.staged), s.lines, s.checkpoint, s.over, s.admitted,
 	})
 	if err != nil {
 		return err
@@ -79,7 +80,7 @@ func readState(from io.Reader) (*state, error) {
 		return nil, fmt.Errorf("its header: %w", err)
 	}
 	s := newState()
-	s.index, s.settings, s.base, s.checkpoint, s.over = h.Index, h.Settings, h.Base, h.Checkpoint, h.Over
+	s.index, s.under, s.settings, s.base, s.checkpoint, s.over = h.Index, h.Under, h.Settings, h.Base, h.Checkpoint, h.Over
 	maps.Copy(s.lines, h.Lines)
 	maps.Copy(s.admitted, h.Admitted)
 	var before *protocol.Commit

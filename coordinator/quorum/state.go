@@ -24,6 +24,7 @@ type settings struct {
 // apply has no clock, no chance and no way to fail for a while.
 type state struct {
 	index    uint64 // of the last entry applied
+	under    uint64 // raft's term of it
 	settings settings
 	base     int64            // the step before the first commit
 	commits  [][]byte         // JSON, of step base+1 and so on; never changed in place

@@ -99,7 +99,7 @@ func (s *store) GetLog(index uint64, to *raft.Log) error {
 			s.fail(&DamagedError{What: err})
 			runtime.Goexit() // raft would panic; it is being shut down
 		}
-		s.note(err)
+		_ = s.note(err)
 		select {
 		case <-time.After(wait):
 		case <-s.ended:
