@@ -71,10 +71,13 @@ type Replica struct {
 	grace   atomic.Int64  // of the leave, in ms; 0: as long as it takes
 	leaving chan struct{} // closed by the leave
 	heard   atomic.Int64  // messages of the coordinator
+	term    atomic.Uint64 // the highest of a leader that it has heard of
 
 	// Owned by Run's goroutine.
 	instance string   // of the coordinator
 	session  *session // nil before the first Welcome
+	past     past
+	last     protocol.Round // the last one that it heard of
 
 	progress progress // shown in heartbeats
 }
@@ -234,6 +237,8 @@ func (r *Replica) handle(ctx context.Context, m protocol.Message) (done bool, er
 		return false, r.lateCommit(ctx, *m.Commit)
 	case takePart:
 		return false, r.round(ctx, *m.Round)
+	case recount:
+		return false, r.recalled(ctx, *m.Recall)
 	}
 	return false, nil
 }
@@ -259,6 +264,10 @@ func (r *Replica) hello(ctx context.Context) error {
 		Data: r.cfg.Data.Info, Engine: info.Name, Numerics: info.Numerics, Threads: info.Threads,
 		Device: info.Device, Versions: info.Versions,
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
+		Head: r.past.head(), Stored: r.past.saved, Round: r.last.Round,
+	}
+	for _, m := range r.last.Members {
+		h.Members = append(h.Members, m.ID)
 	}
 	if r.session != nil {
 		h.Config = r.session.job.Digest()
@@ -295,7 +304,7 @@ func (r *Replica) welcome(ctx context.Context, w protocol.Welcome) error {
 }
 
 func (r *Replica) send(ctx context.Context, m protocol.Message) error {
-	m.Version, m.From = protocol.Version, r.cfg.ID
+	m.Version, m.From, m.Term = protocol.Version, r.cfg.ID, r.term.Load()
 	if err := r.cfg.Link.Send(ctx, m); err != nil {
 		return fmt.Errorf("send to the coordinator: %w", err)
 	}
@@ -320,10 +329,35 @@ func (r *Replica) receive(ctx context.Context) {
 				r.inbox.close(errors.New("the link to the coordinator was closed"))
 				return
 			}
+			if !r.obeys(m) {
+				continue
+			}
 			r.heard.Add(1)
 			r.inbox.put(m)
 		}
 	}
+}
+
+// obeys says whether a message is of a leader whose term is not over. A deposed leader,
+// or a coordinator on an old copy of its folder, may go on for a while; what it says
+// would contradict its successor. Only the term counts: the commit of an older round
+// may be sent again at any time. That a coordinator asks who this is, is answered
+// whatever its term: it learns from the answer that there was a later one.
+func (r *Replica) obeys(m protocol.Message) bool {
+	if m.Again != nil {
+		return true
+	}
+	if term := r.term.Load(); m.Term < term {
+		r.log.Debug("a message of an earlier leader is dropped", "term", m.Term, "heard", term)
+		return false
+	}
+	r.term.Store(m.Term)
+	return true
+}
+
+// recalled sends commits that the coordinator has lost.
+func (r *Replica) recalled(ctx context.Context, q protocol.Recall) error {
+	return r.send(ctx, protocol.Message{Recalled: r.past.recall(q.From)})
 }
 
 // heartbeats shows life while there is anybody to see it: a heartbeat that waits

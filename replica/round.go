@@ -38,6 +38,9 @@ func (p *party) wave(model *encoders, wave int) string {
 // round takes part in one round: state, ring, then step after step until the
 // coordinator ends it. What goes wrong in it is reported and no error.
 func (r *Replica) round(ctx context.Context, round protocol.Round) error {
+	if r.last = round; round.Last != nil {
+		r.past.add(*round.Last)
+	}
 	m := newMembership(round, r.cfg.ID, r.session.job)
 	if m.rank < 0 {
 		r.progress.phase(round.Round, round.Step, protocol.PhaseWaiting)

@@ -41,6 +41,7 @@ const (
 	stop
 	again
 	snapshot
+	recall
 
 	kinds
 )
@@ -61,6 +62,8 @@ func kindOf(m protocol.Message) kind {
 		return again
 	case m.Snapshot != nil:
 		return snapshot
+	case m.Recall != nil:
+		return recall
 	}
 	return nothing
 }
@@ -79,6 +82,7 @@ const (
 	introduce // the coordinator does not know this replica: say Hello
 	takePart  // begin the round
 	apply     // make the step final that was voted for; another step's is dropped
+	recount   // send commits that it keeps
 	upload    // send the state as a checkpoint, if it is that of the step asked for
 	fail      // Run ends with ErrRefused
 	end       // Run ends: the job is over, or has failed
@@ -91,23 +95,23 @@ const (
 var table = [states][kinds]action{
 	joining: {
 		nothing: drop, welcome: join, refused: fail, round: drop,
-		commit: drop, stop: end, again: introduce, snapshot: drop,
+		commit: drop, stop: end, again: introduce, snapshot: drop, recall: drop,
 	},
 	waiting: {
 		nothing: drop, welcome: adopt, refused: fail, round: takePart,
-		commit: drop, stop: end, again: introduce, snapshot: upload,
+		commit: drop, stop: end, again: introduce, snapshot: upload, recall: recount,
 	},
 	undecided: {
 		nothing: drop, welcome: adopt, refused: fail, round: takePart,
-		commit: apply, stop: end, again: introduce, snapshot: upload,
+		commit: apply, stop: end, again: introduce, snapshot: upload, recall: recount,
 	},
 	busy: {
 		nothing: keep, welcome: keep, refused: interrupt, round: interrupt,
-		commit: keep, stop: interrupt, again: interrupt, snapshot: interrupt,
+		commit: keep, stop: interrupt, again: interrupt, snapshot: interrupt, recall: interrupt,
 	},
 	voted: {
 		nothing: drop, welcome: adopt, refused: interrupt, round: interrupt,
-		commit: apply, stop: interrupt, again: introduce, snapshot: interrupt,
+		commit: apply, stop: interrupt, again: introduce, snapshot: interrupt, recall: recount,
 	},
 }
 

@@ -32,6 +32,7 @@ var messages = [kinds]protocol.Message{
 	stop:     {Stop: &protocol.Stop{Reason: "done"}},
 	again:    {Again: &protocol.Again{Instance: "new"}},
 	snapshot: {Snapshot: &protocol.Snapshot{Step: 4}},
+	recall:   {Recall: &protocol.Recall{From: 3}},
 }
 
 // replicaIn makes a replica that is in a state, after four steps, and a link that
@@ -126,6 +127,8 @@ func whileVoted(t *testing.T, m protocol.Message) action {
 		return apply
 	case len(*heard) == 1 && (*heard)[0].Hello != nil:
 		return introduce
+	case len(*heard) == 1 && (*heard)[0].Recalled != nil:
+		return recount
 	case r.instance != "old":
 		return adopt
 	}
@@ -160,6 +163,8 @@ func handled(t *testing.T, s state, m protocol.Message) action {
 			return apply
 		}
 		return introduce
+	case len(*heard) == 1 && (*heard)[0].Recalled != nil:
+		return recount
 	case r.instance != "old":
 		return adopt
 	}

@@ -207,6 +207,10 @@ func (r *Replica) awaitCommit(ctx context.Context, step int64) (protocol.Commit,
 			if err := r.hello(ctx); err != nil {
 				return protocol.Commit{}, err
 			}
+		case recount:
+			if err := r.recalled(ctx, *m.Recall); err != nil {
+				return protocol.Commit{}, err
+			}
 		}
 	}
 }
@@ -224,5 +228,9 @@ func (r *Replica) finish(ctx context.Context, c protocol.Commit, t *phases) erro
 		return err
 	}
 	t.end(protocol.MeasureApply)
-	return r.send(ctx, protocol.Message{Applied: s.applied(c, t)})
+	applied := s.applied(c, t)
+	if r.past.add(c); c.Checkpoint {
+		r.past.save(protocol.Position{Step: c.Step, Digest: applied.StateDigest, Shards: applied.Shards})
+	}
+	return r.send(ctx, protocol.Message{Applied: applied})
 }

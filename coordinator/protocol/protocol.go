@@ -43,7 +43,7 @@ var ErrSuperseded = errors.New("the upload was given up: another one has begun")
 type Message struct {
 	Version int    `json:"v"`
 	From    string `json:"from,omitempty"` // replica id; empty from the coordinator
-	Term    uint64 `json:"term,omitempty"` // of the leader, above those of all leaders before; 0 from a replica
+	Term    uint64 `json:"term,omitempty"` // of the leader, above those of all leaders before; from a replica the highest that it has heard of
 
 	// Replica to coordinator.
 	Hello     *Hello     `json:"hello,omitempty"`
@@ -52,6 +52,7 @@ type Message struct {
 	Failed    *Failed    `json:"failed,omitempty"`
 	Leaving   *Leaving   `json:"leaving,omitempty"`
 	Heartbeat *Heartbeat `json:"heartbeat,omitempty"`
+	Recalled  *Recalled  `json:"recalled,omitempty"`
 
 	// Of anybody to the coordinator, and its answer.
 	Drain   *Drain   `json:"drain,omitempty"`
@@ -65,6 +66,7 @@ type Message struct {
 	Snapshot *Snapshot `json:"snapshot,omitempty"`
 	Stop     *Stop     `json:"stop,omitempty"`
 	Again    *Again    `json:"again,omitempty"`
+	Recall   *Recall   `json:"recall,omitempty"`
 }
 
 // Data identifies a data set: a replica with another one is refused, with the
@@ -119,6 +121,11 @@ type Hello struct {
 	Gossip   string    `json:"gossip"`          // memberlist host:port, "" when none
 	State    *Position `json:"state,omitempty"` // nil: holds none
 	Pending  *Pending  `json:"pending,omitempty"`
+
+	Head    *Head      `json:"head,omitempty"`    // the end of the history that it keeps; nil: it keeps none
+	Round   int64      `json:"round,omitempty"`   // the last one that it heard of
+	Members []string   `json:"members,omitempty"` // ids of the members of that round
+	Stored  []Position `json:"stored,omitempty"`  // what its state was after the last steps that became checkpoints
 
 	Device   string            `json:"device,omitempty"`   // engine.Info.Device
 	Versions map[string]string `json:"versions,omitempty"` // engine.Info.Versions
@@ -175,6 +182,10 @@ type Round struct {
 	Donor      int      `json:"donor"`      // rank that broadcasts the state, −1 when nobody needs it
 	Checkpoint string   `json:"checkpoint"` // name to download for FromCheckpoint
 	Reason     string   `json:"reason"`     // for people: "replica b lost: connection closed"
+
+	// Last is the commit that the round goes on from, without its groups; nil when it
+	// is not known. Who gets the state from a member has the end of the history with it.
+	Last *Commit `json:"last,omitempty"`
 
 	// Holders is who holds each queue shard in this round, by shard: ranks, the
 	// owner first, who evaluates it. There is no such list unless the queue is
