@@ -17,7 +17,10 @@ type Send struct {
 
 // Append writes a commit to the log and answers with Appended or
 // AppendFailed. There is at most one at a time.
-type Append struct{ Commit protocol.Commit }
+type Append struct {
+	Commit protocol.Commit
+	Anew   bool // it does not follow the log, which ends before the checkpoint that the job goes on from
+}
 
 // CommitRecord is one committed step, as the observer hears of it.
 type CommitRecord = round.Record
@@ -39,10 +42,18 @@ type Note struct{ Name, Text string }
 // later coordinator gives it to another membership.
 type Reserve struct{ Round int64 }
 
+// Lead begins a term above another, and answers with Led.
+type Lead struct{ Above uint64 }
+
+// Adopt puts commits in place of those that the log has of their steps and of later
+// ones, and answers with Adopted.
+type Adopt struct{ Commits []protocol.Commit }
+
 // Finish ends the job; it is the last action.
 type Finish struct {
 	Failed bool
 	Fenced bool // another coordinator goes on with it
+	Short  bool // this one cannot: its log lacks steps. The replicas keep their states and wait
 	Reason string
 }
 
@@ -53,6 +64,8 @@ func (Report) action()   {}
 func (Remember) action() {}
 func (Note) action()     {}
 func (Reserve) action()  {}
+func (Lead) action()     {}
+func (Adopt) action()    {}
 func (Finish) action()   {}
 
 // Plan is what Step decided, and why the job stands where it stands.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mochi/coordinator/event"
+	"mochi/coordinator/protocol"
 )
 
 // handle gives one input to the core and carries out its plan.
@@ -16,6 +17,9 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 	if stored, ok := in.(Stored); ok {
 		s.forget(stored.Step)
 		s.votes.covered(stored.Step)
+	}
+	if m, ok := in.(Received); ok {
+		s.votes.listen(s.core, m.Message)
 	}
 	for _, a := range plan.Actions {
 		if f := s.carryOut(ctx, a); f != nil {
@@ -27,7 +31,7 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 		s.last = plan.Reason
 		s.log.Debug("state", "reason", plan.Reason)
 	}
-	s.votes.note(s.core)
+	s.votes.note(s.core, time.Since(s.started))
 	return finished
 }
 
@@ -44,7 +48,12 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 	case Append:
 		s.writer.put(write{
 			what: fmt.Sprintf("commit %d", a.Commit.Step),
-			do:   func(ctx context.Context) error { return s.cfg.Log.Append(ctx, a.Commit) },
+			do: func(ctx context.Context) error {
+				if a.Anew {
+					return s.cfg.Log.Adopt(ctx, []protocol.Commit{a.Commit})
+				}
+				return s.cfg.Log.Append(ctx, a.Commit)
+			},
 			then: func(err error) *Finish {
 				if err != nil {
 					return s.handle(ctx, AppendFailed{Step: a.Commit.Step, Fenced: errors.Is(err, ErrFenced), Error: err.Error()})
@@ -76,6 +85,33 @@ func (s *Server) carryOut(ctx context.Context, a Action) *Finish {
 			what: fmt.Sprintf("the number of round %d", a.Round),
 			do:   func(ctx context.Context) error { return s.cfg.Log.SaveRound(ctx, a.Round) },
 			then: s.reserved,
+		})
+	case Lead:
+		var term uint64
+		s.writer.put(write{
+			what: "the beginning of a term",
+			do: func(ctx context.Context) (err error) {
+				term, err = s.cfg.Log.Lead(ctx, a.Above)
+				return err
+			},
+			then: func(err error) *Finish {
+				if err != nil {
+					return fencedOnly(err)
+				}
+				s.term = term
+				return s.handle(ctx, Led{term})
+			},
+		})
+	case Adopt:
+		s.writer.put(write{
+			what: fmt.Sprintf("the commits %d to %d, which a replica held", a.Commits[0].Step, a.Commits[len(a.Commits)-1].Step),
+			do:   func(ctx context.Context) error { return s.cfg.Log.Adopt(ctx, a.Commits) },
+			then: func(err error) *Finish {
+				if err != nil {
+					return fencedOnly(err)
+				}
+				return s.handle(ctx, Adopted{})
+			},
 		})
 	case Finish:
 		// A round that was not announced never is; that the job ends, all hear.

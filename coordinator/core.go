@@ -76,7 +76,10 @@ type CoreConfig struct {
 
 	Checkpoint *Checkpoint       // the newest valid one, nil when none
 	Head       *protocol.Commit  // the last commit of the log, nil when none
-	Tail       []protocol.Commit // commits of the log after Checkpoint, ascending
+	Tail       []protocol.Commit // commits of the log after Checkpoint, and its own, ascending
+	Recorded   int64             // the last step that the observer has on record
+	Since      uint64            // commits of lower terms are of another run of the job, whoever holds them
+	Rebuild    bool              // go on although the log lacks steps that are on record
 
 	Audits string // the note of what an earlier coordinator knew of wrong arithmetic, "" for none
 
@@ -103,6 +106,13 @@ type Core struct {
 	noted    string   // the note of the jury that is stored, or on its way
 	infinite infinite // the step in hand came to a NaN or an infinity
 
+	foreign  map[string]foreigner // replicas that have obeyed a later leader, by id
+	leading  bool                 // a term above theirs is on its way to the log
+	recall   recall
+	unfit    map[string]bool // ids of replicas whose commits could not be had
+	short    int64           // people know that the log lacks the steps up to here
+	recorded int64           // the last step that the observer has been told of
+
 	asked   map[string]time.Time // when a stranger was asked to say Hello
 	asleep  map[string]bool      // ids that fell silent and were given up; they may only sleep
 	tried   []string             // members of a round that failed, the oldest first: one of them may be left out of the next
@@ -117,9 +127,10 @@ type Core struct {
 // NewCore makes the core of a job that begins, or goes on from what the log
 // and the checkpoints hold.
 func NewCore(cfg CoreConfig) *Core {
-	lastRound, why := cfg.Round, "start"
+	lastRound, why, told := cfg.Round, "start", cfg.Recorded
 	if cfg.Head != nil {
 		lastRound = max(lastRound, cfg.Head.Round)
+		told = max(told, cfg.Head.Step) // by whoever read the log
 	}
 	past := history.New(cfg.Checkpoint, cfg.Head, cfg.Tail)
 	if past.Head() > 0 {
@@ -133,6 +144,7 @@ func NewCore(cfg CoreConfig) *Core {
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
 		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asked: map[string]time.Time{}, asleep: map[string]bool{},
 		audits: audit.RuleOf(cfg.Training), jury: known, noted: cfg.Audits,
+		foreign: map[string]foreigner{}, unfit: map[string]bool{}, recorded: told,
 	}
 	c.checkCase()
 	return c
@@ -174,6 +186,9 @@ func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	case m.Message.Version != protocol.Version, m.Message.From == "":
 		return nil, false
 	}
+	if c.isForeign(m.Message) {
+		return nil, false
+	}
 	from = c.roster.Get(m.Message.From)
 	if from == nil {
 		c.patience.Calls(c.now, m.Message.From)
@@ -199,6 +214,10 @@ func (c *Core) take(from *roster.Replica, in Input) {
 		c.appended(in.Step)
 	case AppendFailed:
 		c.appendFailed(in)
+	case Led:
+		c.led(in.Term)
+	case Adopted:
+		c.adopted()
 	case Arriving:
 		c.arriving(in)
 	case Stored:
@@ -218,7 +237,7 @@ func (c *Core) take(from *roster.Replica, in Input) {
 func (c *Core) receive(from *roster.Replica, m protocol.Message) {
 	switch {
 	case m.Hello != nil:
-		c.hello(m.Version, *m.Hello)
+		c.hello(m.Version, m.Term, *m.Hello)
 	case m.Ready != nil:
 		c.ready(from, m.Ready)
 	case m.Applied != nil:
@@ -229,6 +248,8 @@ func (c *Core) receive(from *roster.Replica, m protocol.Message) {
 		c.leaving(from, time.Duration(m.Leaving.GraceMS)*time.Millisecond)
 	case m.Heartbeat != nil:
 		c.heartbeat(from, *m.Heartbeat)
+	case m.Recalled != nil:
+		c.recalled(from, m.Recalled)
 	case m.Drain != nil:
 		c.drain(m.Version, m.From, *m.Drain)
 	}
@@ -260,6 +281,13 @@ func (c *Core) send(to string, m protocol.Message) {
 }
 
 func (c *Core) report(e event.Event) { c.do(Report{e}) }
+
+// record tells the observer of a commit.
+func (c *Core) record(r CommitRecord) {
+	r.Replayed = r.Replayed || r.Commit.Step <= c.recorded // of a log that was shorter than the record
+	c.recorded = max(c.recorded, r.Commit.Step)
+	c.do(Record{r})
+}
 
 // about names a replica in an event.
 func about(r *roster.Replica) event.Replica { return event.Replica{Name: r.Name(), ID: r.ID()} }

@@ -150,7 +150,7 @@ func (c *Core) unsaved() bool {
 func (c *Core) fail(reason string) {
 	r := c.course.Round()
 	if r != nil && r.Open() {
-		c.do(Record{r.CloseStep().Record}) // it is committed whatever happens now
+		c.record(r.CloseStep().Record) // it is committed whatever happens now
 	}
 	if c.course.Failing() != "" || c.history.Restorable(c.history.At()) || c.cover(c.roster.All()) < c.history.At() {
 		c.finish(true, reason)

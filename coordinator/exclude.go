@@ -87,7 +87,7 @@ func (c *Core) heldBack(r *roster.Replica) (until time.Time, why string, held bo
 // the one with the fewest faults that has it comes too, or all, as long as it
 // takes to see that this is no way either.
 func (c *Core) candidates() []*roster.Replica {
-	ready := slices.DeleteFunc(c.roster.Ready(), c.bringsParts)
+	ready := slices.DeleteFunc(c.roster.Ready(), func(r *roster.Replica) bool { return c.bringsParts(r) || c.beyond(r) })
 	free := slices.DeleteFunc(slices.Clone(ready), func(r *roster.Replica) bool {
 		_, _, held := c.heldBack(r)
 		return held

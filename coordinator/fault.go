@@ -16,6 +16,7 @@ import (
 func (c *Core) lost(id, why string) {
 	c.upload.LostBy(id, c.now)
 	c.patience.Came(id)
+	delete(c.foreign, id)
 	m := c.roster.Get(id)
 	if m == nil {
 		return
@@ -123,6 +124,7 @@ func (c *Core) tick(stood time.Duration) {
 			c.lost(m.ID(), why)
 		}
 	}
+	c.tickForeign(stood)
 	c.watch()
 	c.hurry()
 	c.forgetAsked()

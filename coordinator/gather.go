@@ -20,6 +20,9 @@ func (c *Core) gather() bool {
 	if c.tried != nil && !c.patience.Pausing(c.now) { // all reports of it are in
 		c.leaveOut()
 	}
+	if why := c.recalls(); why != "" {
+		return c.wait("%s", why)
+	}
 	candidates := c.candidates()
 	holders, gone := c.holders(candidates)
 	if len(holders) > 0 && holders[0].Step() > c.history.At() {
@@ -29,6 +32,17 @@ func (c *Core) gather() bool {
 	total := c.Total()
 	if c.course.Stopping() != "" || total > 0 && at >= total && (len(holders) > 0 || c.safe(at)) {
 		return c.beginFinish()
+	}
+	if why := c.lacks(); why != "" {
+		return c.wait("%s", why)
+	}
+	if c.course.State() == round.Finished { // for lack of it
+		return false
+	}
+	if len(candidates) == 0 {
+		if why := c.elsewhere(); why != "" {
+			return c.wait("%s", why)
+		}
 	}
 	if since, giveUp := c.patience.Nobody(c.now, len(c.roster.All()) == 0); giveUp {
 		c.fail(fmt.Sprintf("there has been no replica since %s (--give-up)%s", since.UTC().Format(time.RFC3339), c.lastTrouble()))
@@ -228,7 +242,7 @@ func (c *Core) announcement(r *round.Round, holders []*roster.Replica, save bool
 	p := r.Plan()
 	msg := &protocol.Round{
 		Round: p.Number, Step: p.Step, Cursor: p.Cursor, Donor: -1, Reason: c.course.Why(), Save: save, Trial: p.Trial,
-		Holders: p.Copies.Holders, Transfers: p.Copies.Transfers,
+		Holders: p.Copies.Holders, Transfers: p.Copies.Transfers, Last: c.history.Commit(p.Step - 1),
 	}
 	for rank, m := range p.Members {
 		state := protocol.FromSelf
@@ -295,7 +309,7 @@ func (c *Core) boundary(r *round.Round) string {
 func (c *Core) newcomers(r *round.Round) string {
 	waiting := slices.DeleteFunc(c.roster.Ready(), func(m *roster.Replica) bool {
 		_, _, held := c.heldBack(m)
-		return held || r.Has(m) || c.bringsParts(m)
+		return held || r.Has(m) || c.bringsParts(m) || c.beyond(m)
 	})
 	if len(waiting) == 0 {
 		return ""

@@ -33,6 +33,12 @@ type AppendFailed struct {
 	Error  string
 }
 
+// Led says that a term has begun (Lead).
+type Led struct{ Term uint64 }
+
+// Adopted says that the log has taken commits (Adopt).
+type Adopted struct{}
+
 // Stored says that a checkpoint is safe.
 type Stored struct {
 	Name string
@@ -64,6 +70,8 @@ func (Lost) kind() kind          { return lost }
 func (Hint) kind() kind          { return hint }
 func (Appended) kind() kind      { return appended }
 func (AppendFailed) kind() kind  { return appendFailed }
+func (Led) kind() kind           { return led }
+func (Adopted) kind() kind       { return adopted }
 func (Stored) kind() kind        { return stored }
 func (Arriving) kind() kind      { return arriving }
 func (StoreFailed) kind() kind   { return storeFailed }
@@ -88,6 +96,8 @@ func (r Received) kind() kind {
 		return heartbeat
 	case m.Drain != nil:
 		return drain
+	case m.Recalled != nil:
+		return recalled
 	}
 	return nothing
 }

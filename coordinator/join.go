@@ -9,8 +9,14 @@ import (
 	"mochi/coordinator/roster"
 )
 
-// hello admits a replica, refuses it, or welcomes it again.
-func (c *Core) hello(version int, h protocol.Hello) {
+// hello admits a replica, refuses it, or welcomes it again. term is the highest of a
+// leader that it has obeyed.
+func (c *Core) hello(version int, term uint64, h protocol.Hello) {
+	if term > c.cfg.Term && version == protocol.Version {
+		c.helloOfForeigner(term, h)
+		return
+	}
+	delete(c.foreign, h.ID)
 	if refused := c.differs(version, h); refused != nil {
 		c.send(h.ID, protocol.Message{Refused: refused})
 		c.patience.Came(h.ID)
@@ -26,6 +32,8 @@ func (c *Core) hello(version int, h protocol.Hello) {
 		})
 		return
 	}
+	delete(c.unfit, h.ID)
+	c.course.AtLeast(h.Round)
 	c.patience.Greeted(c.now)
 	c.patience.Came(h.ID)
 	delete(c.asleep, h.ID)
@@ -52,10 +60,7 @@ func (c *Core) hello(version int, h protocol.Hello) {
 		c.welcome(h.ID)
 		return
 	}
-	if r.Step() > c.history.Head() {
-		c.report(event.AheadOfLog{Replica: about(r), Step: r.Step(), Log: c.history.Head()})
-		r.Forget()
-	}
+	c.compare(r)
 	c.welcome(h.ID)
 	c.sendAgain()
 }

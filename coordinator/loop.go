@@ -101,6 +101,9 @@ func (s *Server) drain(ctx context.Context) *Finish {
 
 // sendHome lets the replicas hear the end before the bus is closed.
 func (s *Server) sendHome(ctx context.Context, f Finish) error {
+	if f.Short {
+		return fmt.Errorf("%w: %s", ErrLogShort, f.Reason)
+	}
 	if f.Fenced {
 		return fmt.Errorf("%w: %s", ErrFenced, f.Reason)
 	}

@@ -252,6 +252,12 @@ func (s *scenario) command(line string) {
 		s.step(Stored{Name: "step-" + who, Step: int64(must(strconv.Atoi(who)))})
 	case "store-failed":
 		s.step(StoreFailed{Step: int64(must(strconv.Atoi(who))), Error: "disk full"})
+	case "recalled":
+		s.recalled(who)
+	case "adopted":
+		s.step(Adopted{})
+	case "led":
+		s.step(Led{uint64(must(strconv.Atoi(who)))})
 	case "stop":
 		s.step(StopRequested{"interrupt"})
 	case "reason":
@@ -306,17 +312,19 @@ func (s *scenario) job() {
 	if n := s.num("train", 0); n > 0 {
 		s.cfg.Data = protocol.Data{Kind: "idx", Train: int(n), Classes: 10, Digest: "data", JPEG: "turbo"}
 	}
+	s.cfg.Checkpoint, s.cfg.Head, s.cfg.Tail = nil, nil, nil
 	if c := s.num("checkpoint", 0); c > 0 {
 		s.cfg.Checkpoint = &Checkpoint{Name: fmt.Sprintf("step-%d", c), Step: c, Cursor: c * int64(t.Batch)}
 	}
 	head := s.num("head", 0)
 	for step := s.num("checkpoint", 0) + 1; step <= head; step++ {
-		s.cfg.Tail = append(s.cfg.Tail, protocol.Commit{
-			Step: step, Round: 3, Batch: t.Batch, Cursor: (step - 1) * int64(t.Batch), Digest: fmt.Sprintf("g%d", step),
-		})
+		s.cfg.Tail = append(s.cfg.Tail, s.commit(step, "g", uint64(s.num("term", 0))))
 	}
-	if n := len(s.cfg.Tail); n > 0 {
-		s.cfg.Head = &s.cfg.Tail[n-1]
+	s.cfg.Term, s.cfg.Since, s.cfg.Recorded = uint64(s.num("term", 0)), uint64(s.num("since", 0)), s.num("recorded", 0)
+	s.cfg.Rebuild = s.num("rebuild", 0) > 0
+	if head > 0 {
+		last := s.commit(head, "g", uint64(s.num("term", 0)))
+		s.cfg.Head = &last
 	}
 	s.cfg.Limits.RebalanceMin = int(s.num("rebalance", 0))
 	if s.cfg.Limits.Joins = time.Duration(s.num("joins", -1)); s.cfg.Limits.Joins > 0 {
@@ -362,7 +370,39 @@ func (s *scenario) hello(id string) {
 	if step := s.num("pending", -1); step >= 0 {
 		h.Pending = &protocol.Pending{Round: s.num("round", 3), Step: step, Digest: s.str("gradients", fmt.Sprintf("g%d", step))}
 	}
-	s.step(Received{protocol.Message{Version: int(s.num("v", protocol.Version)), From: id, Hello: &h}})
+	h.Round = s.num("round", 0)
+	if all := s.str("members", ""); all != "" {
+		h.Members = strings.Split(all, ",")
+	}
+	if head := s.num("head", 0); head > 0 { // it keeps the commits first…head, of the history with digests of=g
+		last := s.commit(head, s.str("of", "g"), uint64(s.num("logged", 0)))
+		h.Head = &protocol.Head{First: s.num("first", 1), Step: head, Term: last.Term, Chain: last.Chain}
+	}
+	s.step(Received{protocol.Message{
+		Version: int(s.num("v", protocol.Version)), From: id, Term: uint64(s.num("term", 0)), Hello: &h,
+	}})
+}
+
+// commit is that of a step, in the history whose gradients have digests that begin so.
+func (s *scenario) commit(step int64, of string, term uint64) protocol.Commit {
+	var c protocol.Commit
+	for n := int64(1); n <= step; n++ {
+		batch := s.cfg.Training.Batch
+		c = protocol.Commit{
+			Step: n, Round: 3, Term: term, Batch: batch, Cursor: (n - 1) * int64(batch), Digest: fmt.Sprintf("%s%d", of, n), Chain: c.Chain,
+		}
+		c.Chain = c.Link(c.Chain)
+	}
+	return c
+}
+
+// recalled: from=a to=b sends those commits.
+func (s *scenario) recalled(id string) {
+	a := &protocol.Recalled{From: s.num("from", 1)}
+	for step := a.From; step <= s.num("to", 0); step++ {
+		a.Commits = append(a.Commits, s.commit(step, s.str("of", "g"), uint64(s.num("logged", 0))))
+	}
+	s.from(id, protocol.Message{Recalled: a})
 }
 
 func (s *scenario) ready(id string) {
@@ -410,8 +450,11 @@ func (s *scenario) applied(id string) {
 func show(a Action) string {
 	switch a := a.(type) {
 	case Append:
-		c := a.Commit
-		return fmt.Sprintf("append %d round=%d epoch=%d cursor=%d slot=%d lr=%.3g digest=%s groups=%d", c.Step, c.Round, c.Epoch, c.Cursor, c.QueueStart, c.LR, c.Digest, len(c.Groups))
+		c, anew := a.Commit, ""
+		if a.Anew {
+			anew = " anew"
+		}
+		return fmt.Sprintf("append %d%s round=%d epoch=%d cursor=%d slot=%d lr=%.3g digest=%s groups=%d", c.Step, anew, c.Round, c.Epoch, c.Cursor, c.QueueStart, c.LR, c.Digest, len(c.Groups))
 	case Record:
 		replayed := ""
 		if a.Replayed {
@@ -431,6 +474,10 @@ func show(a Action) string {
 		return "note " + a.Name
 	case Reserve:
 		return fmt.Sprintf("reserve round %d", a.Round)
+	case Lead:
+		return fmt.Sprintf("lead above %d", a.Above)
+	case Adopt:
+		return fmt.Sprintf("adopt %d to %d", a.Commits[0].Step, a.Commits[len(a.Commits)-1].Step)
 	case Finish:
 		how := "ok"
 		if a.Failed {
@@ -438,6 +485,9 @@ func show(a Action) string {
 		}
 		if a.Fenced {
 			how += " (fenced)"
+		}
+		if a.Short {
+			how += " (the log is short)"
 		}
 		return fmt.Sprintf("finish %s: %s", how, a.Reason)
 	case Send:
@@ -491,6 +541,8 @@ func showMessage(m protocol.Message) string {
 		return fmt.Sprintf("stop failed=%v: %s", m.Stop.Failed, m.Stop.Reason)
 	case m.Again != nil:
 		return "again"
+	case m.Recall != nil:
+		return fmt.Sprintf("recall from %d", m.Recall.From)
 	case m.Snapshot != nil:
 		return fmt.Sprintf("snapshot %d", m.Snapshot.Step)
 	case m.Drained != nil:

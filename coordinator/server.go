@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,10 @@ import (
 // ErrJobFailed is wrapped by the error of Run when the job failed; the
 // message says why.
 var ErrJobFailed = errors.New("the job failed")
+
+// ErrLogShort is wrapped by the error of Run when the log lacks steps that were
+// committed, and nobody brings them (Config.Rebuild).
+var ErrLogShort = errors.New("the commit log is not whole")
 
 // Config is what a coordinator is given.
 type Config struct {
@@ -42,6 +48,8 @@ type Config struct {
 	Limits   Limits               // zero fields take their default
 	CPU      func() time.Duration // processor time of the coordinator so far; nil: not known
 	Recorded int64                // the last step the observer has on record: later ones are told again, as Recovered
+	Rebuild  bool                 // go on although the log lacks steps that are on record, and lead whoever is here
+	Afresh   bool                 // take no commits of an earlier run from replicas
 	Logger   *slog.Logger
 
 	// Coordinators are the addresses, HOST:PORT, of all that may lead this job, for
@@ -181,7 +189,10 @@ func (s *Server) load(ctx context.Context) error {
 	cfg := CoreConfig{
 		Instance: s.cfg.Instance, Binary: s.cfg.Binary, Training: s.cfg.Training, ConfigDigest: s.cfg.ConfigDigest,
 		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Coordinators: s.cfg.Coordinators, Limits: s.cfg.Limits,
-		Audits: audits,
+		Audits: audits, Recorded: s.cfg.Recorded, Rebuild: s.cfg.Rebuild,
+	}
+	if cfg.Since, err = s.since(ctx); err != nil {
+		return err
 	}
 	checkpoint, exists, err := s.cfg.Checkpoints.Latest()
 	if err != nil {
@@ -192,7 +203,7 @@ func (s *Server) load(ctx context.Context) error {
 	}
 	if found {
 		cfg.Head = &head
-		if cfg.Tail, err = s.cfg.Log.After(ctx, checkpoint.Step); err != nil {
+		if cfg.Tail, err = s.cfg.Log.After(ctx, max(checkpoint.Step-1, 0)); err != nil {
 			return err
 		}
 		missed, err := s.cfg.Log.After(ctx, s.cfg.Recorded)
@@ -206,9 +217,30 @@ func (s *Server) load(ctx context.Context) error {
 		}
 	}
 	s.core = NewCore(cfg)
-	s.votes.note(s.core)
+	s.votes.inherit(s.core.history.Head())
+	s.votes.note(s.core, time.Since(s.started))
 	s.log.Info("coordinator", "step", s.core.history.At(), "checkpoint", checkpoint.Name, "round", lastRound)
 	return nil
+}
+
+// NoteSince is the note of a Log that has the first term of this run of the job, decimal;
+// "": that is not known. What replicas keep of earlier terms is another run's.
+const NoteSince = "since"
+
+// since is the term from which on commits that replicas keep are this run's.
+func (s *Server) since(ctx context.Context) (uint64, error) {
+	if s.cfg.Afresh { // what there is was committed by others
+		return math.MaxUint64, s.cfg.Log.SaveNote(ctx, NoteSince, strconv.FormatUint(s.term, 10))
+	}
+	text, err := s.cfg.Log.Note(ctx, NoteSince)
+	if err != nil || text == "" {
+		return 0, err
+	}
+	since, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the log's note of the first term: %w", err)
+	}
+	return since, nil
 }
 
 // save stores a replica's checkpoint; it runs on a goroutine of the bus. The

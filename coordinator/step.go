@@ -53,9 +53,14 @@ func (c *Core) decide() bool {
 		return true
 	}
 	if commit.Step > c.history.Head() {
-		commit.Term, commit.Chain = c.cfg.Term, commit.Link(c.history.Chain())
+		last, chain := c.history.Last(), c.history.Chain()
+		anew := last != nil && last.Step != commit.Step-1 // a checkpoint has more than the log
+		if anew {
+			chain = ""
+		}
+		commit.Term, commit.Chain = c.cfg.Term, commit.Link(chain)
 		r.Append(commit)
-		c.do(Append{*commit})
+		c.do(Append{*commit, anew})
 		return true
 	}
 	// The step is in the log already: it is run again from a checkpoint.
@@ -206,7 +211,7 @@ func (c *Core) closeStep() bool {
 	c.blame.Worked(worked)
 	record.Digest, record.StateDigest = reports.Digests(majority)
 	record.Shards = reports.Shards(majority)
-	c.do(Record{record})
+	c.record(record)
 	if len(majority) > 0 {
 		c.history.StandAt(step, record.StateDigest)
 	}

@@ -20,12 +20,15 @@ const (
 	leaving
 	heartbeat
 	drain
+	recalled
 	nothing // a message that says none of these
 
 	lost
 	hint
 	appended
 	appendFailed
+	led
+	adopted
 	arriving
 	stored
 	storeFailed
@@ -38,8 +41,8 @@ const (
 // String is its name in the table.
 func (k kind) String() string {
 	return [kinds]string{
-		"hello", "ready", "applied", "failed", "leaving", "heartbeat", "drain", "nothing",
-		"lost", "hint", "appended", "append-failed", "arriving", "stored", "store-failed", "tick", "stop-requested",
+		"hello", "ready", "applied", "failed", "leaving", "heartbeat", "drain", "recalled", "nothing",
+		"lost", "hint", "appended", "append-failed", "led", "adopted", "arriving", "stored", "store-failed", "tick", "stop-requested",
 	}[k]
 }
 
@@ -76,9 +79,13 @@ const (
 //   - heartbeat tells how a replica gets on. That one waits for a message that
 //     was lost is worth a look only while the round waits for it as well.
 //   - drain is what leaving is, said by somebody else.
+//   - recalled is a part of the commits that the log has lost, asked for between
+//     rounds.
 //   - nothing is what a later version of the protocol may say.
 //   - appended and append-failed answer the one Append that there can be. An
 //     answer twice is dropped; a failure that nobody caused cannot be.
+//   - led answers Lead, which may be asked for at any time; adopted answers Adopt,
+//     which only happens between rounds.
 //   - arriving, stored and store-failed: checkpoints are on their way beside the steps.
 //   - hint, tick: a replica may fall silent whatever the others do.
 //   - stop-requested ends the job after the commit that comes next, or at once
@@ -95,11 +102,14 @@ failed          take       take    take       take      take     take    take
 leaving         take       take    take       take      take     take    take
 heartbeat       take       take    take       take      take     take    take
 drain           take       take    take       take      take     take    take
+recalled        take       drop    drop       drop      drop     drop    drop
 nothing         drop       drop    drop       drop      drop     drop    drop
 lost            take       take    take       take      take     take    take
 hint            take       take    take       take      take     take    take
 appended        drop       drop    take       drop      drop     drop    drop
 append-failed   never      never   take       never     never    never   never
+led             take       take    take       take      take     take    take
+adopted         take       never   never      never     never    never   never
 arriving        take       take    take       take      take     take    take
 stored          take       take    take       take      take     take    take
 store-failed    take       take    take       take      take     take    take

@@ -3,9 +3,12 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"mochi/coordinator/protocol"
 )
 
 // An upload that comes before its step is closed waits for it, one of a closed
@@ -27,8 +30,8 @@ func TestAnUploadWaitsForItsStep(t *testing.T) {
 			synctest.Wait()
 			return c
 		}
-		if a := <-ask(t.Context(), 3); a.err != nil || a.Digest != "" {
-			t.Errorf("step 3, closed before: %+v", a)
+		if a := <-ask(t.Context(), 3); a.err == nil {
+			t.Errorf("step 3, closed before, of which nobody said anything: %+v", a)
 		}
 		early := ask(t.Context(), 5)
 		v.report(4, Voted{Digest: "four"})
@@ -48,7 +51,7 @@ func TestAnUploadWaitsForItsStep(t *testing.T) {
 		if a := <-ask(t.Context(), 5); a.Digest != "five" {
 			t.Errorf("step 5 once it is covered: %+v", a)
 		}
-		if a := <-ask(t.Context(), 4); a.err != nil || a.Digest != "" {
+		if a := <-ask(t.Context(), 4); a.err == nil {
 			t.Errorf("step 4 once step 5 is covered: %+v", a)
 		}
 
@@ -61,6 +64,42 @@ func TestAnUploadWaitsForItsStep(t *testing.T) {
 		began := time.Now()
 		if a := <-ask(t.Context(), 9); a.err == nil || time.Since(began) != votedWithin {
 			t.Errorf("step 9, never closed: %+v after %s", a, time.Since(began))
+		}
+	})
+}
+
+// An upload of a step that an earlier coordinator committed waits until the replicas of
+// that time have been heard, and then is what most of them say.
+func TestAnUploadOfAnEarlierCoordinatorsStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVotes()
+		v.inherit(7)
+		v.close(7)
+		answer := make(chan error, 1)
+		var voted Voted
+		go func() {
+			var err error
+			voted, err = v.after(t.Context(), 5)
+			answer <- err
+		}()
+		synctest.Wait()
+		v.hear("a", protocol.Position{Step: 5, Digest: "five", Shards: []string{"x", ""}})
+		v.hear("b", protocol.Position{Step: 5, Digest: "other", Shards: []string{"y", "y"}})
+		v.hear("c", protocol.Position{Step: 5, Digest: "five", Shards: []string{"", "z"}})
+		synctest.Wait()
+		if len(answer) != 0 {
+			t.Fatalf("it did not wait: %v", <-answer)
+		}
+		v.settle()
+		if err := <-answer; err != nil || voted.Digest != "five" || !slices.Equal(voted.Shards, []string{"x", "z"}) {
+			t.Errorf("%+v, %v", voted, err)
+		}
+		v.hear("a", protocol.Position{Step: 6, Digest: "six"})
+		v.hear("b", protocol.Position{Step: 6, Digest: "6"})
+		for _, step := range []int64{6, 7} { // they differ; nobody said a thing
+			if voted, err := v.after(t.Context(), step); err == nil {
+				t.Errorf("step %d: %+v", step, voted)
+			}
 		}
 	})
 }

@@ -30,8 +30,9 @@ func coordinatorCommand() *cli.Command {
 	state := c.String("state", "", "`DIR` of the run: its files and the commit log")
 	dataPath := c.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
 	c.Complete("data", data.FashionMNIST)
-	var engineName, resume string
+	var engineName, resume, logIs string
 	run.AddResume(c, &resume)
+	run.AddLog(c, &logIs)
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("Cluster")
 	listen := c.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
@@ -61,6 +62,7 @@ func coordinatorCommand() *cli.Command {
 		f.AtLeast(0, "knn-images", *knnImages)
 		limits := patience.limits(&f)
 		start := run.Resumed(&f, resume, cfg)
+		rebuild := run.Rebuilds(&f, logIs)
 		var set *data.Set
 		var info protocol.Data
 		if *dataPath != "" {
@@ -105,7 +107,7 @@ func coordinatorCommand() *cli.Command {
 			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
 		})
 		j.Store.Saved = knn.Saved(ctx, j.From)
-		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, cpu: processTime, limits: limits, gossip: gossipEndpoint(hints, *listen)})
+		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, cpu: processTime, rebuild: rebuild, limits: limits, gossip: gossipEndpoint(hints, *listen)})
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,8 @@ type serverParts struct {
 
 	cpu func() time.Duration // what the coordinator has used; nil where replicas share its process
 
+	rebuild bool // --log rebuild
+
 	limits coordinator.Limits // zero fields take their default
 
 	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
@@ -77,7 +79,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Logger: p.log, Limits: p.limits, CPU: p.cpu,
+		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu,
 	}
 	cfg.Log = p.job.Log             // in the run's folder, whose lock makes this process its only coordinator
 	old, err := p.job.Log.Data(ctx) // of an earlier coordinator

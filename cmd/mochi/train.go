@@ -40,6 +40,7 @@ func trainCommand() *cli.Command {
 	c.Complete("data", data.FashionMNIST)
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	run.AddResume(c, &l.resume)
+	run.AddLog(c, &l.logIs)
 	verbose := c.Bool("verbose", false, "log more")
 	patience := addLimits(c, false)
 	c.Group("This machine")
@@ -87,6 +88,8 @@ const knnImagesFlag = "training images that vote in the kNN of --knn-every at mo
 type local struct {
 	errs                       io.Writer
 	data, run, engine, resume  string
+	logIs                      string // --log
+	rebuild                    bool
 	replicas, threads, workers int
 	knnImages                  int
 	limits                     coordinator.Limits
@@ -130,6 +133,7 @@ func (l *local) check(f *cli.Faults) {
 	cfg.Tune = l.tune
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
 	l.start = run.Resumed(f, l.resume, l.cfg)
+	l.rebuild = run.Rebuilds(f, l.logIs)
 	if l.set = cli.OpenData(f, l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.Add("oracle", "needs labelled data; %s has no classes", l.data)
 	}
@@ -194,9 +198,14 @@ func (l *local) train() error {
 		return err
 	}
 	defer nats.Shutdown()
-	srv, err := newServer(ctx, serverParts{job: j, name: defaultJob, nats: nats, data: l.set.Info, log: l.log, limits: l.limits})
+	srv, err := newServer(ctx, serverParts{job: j, name: defaultJob, nats: nats, data: l.set.Info, log: l.log, rebuild: l.rebuild, limits: l.limits})
 	if err != nil {
 		return err
+	}
+	if !l.rebuild {
+		if err := j.Whole(); err != nil {
+			return err
+		}
 	}
 	stop.orderly(func() { srv.Stop("interrupted") })
 

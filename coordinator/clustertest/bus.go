@@ -446,6 +446,10 @@ func what(m protocol.Message) string {
 		return "stop"
 	case m.Again != nil:
 		return "again"
+	case m.Recall != nil:
+		return "recall"
+	case m.Recalled != nil:
+		return "recalled"
 	}
 	return fmt.Sprintf("a message that says nothing known: %+v", m)
 }

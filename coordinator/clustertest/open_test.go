@@ -6,9 +6,7 @@ package clustertest_test
 // knownOpen are histories that the program does not survive yet. One that begins
 // to pass must be taken off the list: the test says so.
 var knownOpen = map[string]bool{
-	"the end of the log is lost, the replicas hold it": true,
-	"a new host without the state folder":              true,
-	"the end of an old connection is noticed late":     true,
+	"the end of an old connection is noticed late": true,
 }
 
 // openFaults are faults at a point, "host what kind", in TestExhaustive.

@@ -329,6 +329,9 @@ func (l *Log) Lead(_ context.Context, above uint64) (uint64, error) {
 	return l.current().Term, err
 }
 
+// Term is that of the last leader, 0 when there was none.
+func (l *Log) Term() uint64 { return l.current().Term }
+
 // Config is the configuration that the commits are of, as SaveConfig was given it; "":
 // it is not known.
 func (l *Log) Config() string { return l.current().Config }

@@ -113,8 +113,8 @@ type LeftOut struct {
 // EventName implements Event.
 func (LeftOut) EventName() string { return "replica left out" }
 
-// AheadOfLog is reported when a replica holds a state whose commit is not in
-// the log. It gets another state.
+// AheadOfLog is reported when a replica holds a state of which the log does not know,
+// and nobody can tell the commits that led to it. It gets another state.
 type AheadOfLog struct {
 	Warning
 	Replica

@@ -39,6 +39,7 @@ type History struct {
 type entry struct {
 	Logged
 	cursor int64 // after it
+	batch  int
 }
 
 // Logged is what the log has of a step.
@@ -68,7 +69,7 @@ func New(checkpoint *Checkpoint, last *protocol.Commit, tail []protocol.Commit) 
 }
 
 func (h *History) remember(commit protocol.Commit) {
-	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit.Cursor + int64(commit.Batch)}
+	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit.Cursor + int64(commit.Batch), commit.Batch}
 }
 
 // At is the step whose state the job stands at.
@@ -119,6 +120,33 @@ func (h *History) Has(step int64) bool {
 func (h *History) Logged(step int64) (Logged, bool) {
 	e := h.steps[step]
 	return e.Logged, e.Digest != ""
+}
+
+// Commit is what is remembered of the commit of a step, without its groups; nil when
+// nothing is.
+func (h *History) Commit(step int64) *protocol.Commit {
+	e := h.steps[step]
+	if e.Digest == "" {
+		return nil
+	}
+	return &protocol.Commit{
+		Step: step, Cursor: e.cursor - int64(e.batch), Batch: e.batch, Digest: e.Digest, Term: e.Term, Chain: e.Chain,
+	}
+}
+
+// Adopt takes commits that the log has got back: they take the place of what it had of
+// their steps and of later ones. The job stands at the last of them.
+func (h *History) Adopt(commits []protocol.Commit) {
+	if len(commits) == 0 {
+		return
+	}
+	first, last := commits[0].Step, commits[len(commits)-1]
+	maps.DeleteFunc(h.steps, func(s int64, _ entry) bool { return s >= first })
+	for _, c := range commits {
+		h.remember(c)
+	}
+	h.head, h.last, h.inherited = last.Step, &last, true
+	h.StandAt(last.Step, "")
 }
 
 // Chain is the running digest of the log, "" when it is empty.

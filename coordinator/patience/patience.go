@@ -33,6 +33,7 @@ type Patience struct {
 	started time.Time         // the first input
 	helloAt time.Time         // the last Hello
 	missing time.Time         // since when nobody holds the state where the job stands; zero: somebody does
+	lost    time.Time         // since when replicas are here without the commits that the log has lost; zero: none are
 	retryAt time.Time         // no new round before
 	callers map[string]caller // by id: they speak and are not admitted
 	nobody  time.Time         // since when there is no replica; zero: there is one
@@ -91,6 +92,25 @@ func (p *Patience) AwaitsState(now time.Time, could, parts bool, steps int64) bo
 		limit = max(p.limits.Parts, min(time.Duration(steps)*p.pace.mean(), longestParts))
 	}
 	return now.Before(p.missing.Add(limit))
+}
+
+// AwaitsLost says whether it is worth waiting for replicas that hold commits which the
+// log has lost. The clock starts when replicas are here that do not (could).
+func (p *Patience) AwaitsLost(now time.Time, could bool) bool {
+	switch {
+	case !could:
+		p.lost = time.Time{}
+		return true
+	case p.lost.IsZero():
+		p.lost = now
+	}
+	return now.Before(p.lost.Add(p.limits.Parts))
+}
+
+// AwaitsRecalled says whether a replica that was asked for commits then may still
+// answer.
+func (p *Patience) AwaitsRecalled(now, asked time.Time) bool {
+	return now.Before(asked.Add(p.limits.Stuck))
 }
 
 // AwaitsParts says whether a replica that said Hello then may still be the first

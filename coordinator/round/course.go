@@ -51,6 +51,9 @@ func (c *Course) Because(why string) { c.why = why }
 // Why is the reason for the next round.
 func (c *Course) Why() string { return c.why }
 
+// AtLeast says that the rounds up to a number are another coordinator's.
+func (c *Course) AtLeast(number int64) { c.last = max(c.last, number) }
+
 // NextNumber is that of the next round; no other will get it.
 func (c *Course) NextNumber() int64 {
 	c.last++

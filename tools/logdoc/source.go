@@ -238,7 +238,7 @@ func kindOf(t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.Ident:
 		return map[string]string{
-			"string": "text", "int": "integer", "int64": "integer", "float64": "number", "bool": "true or false",
+			"string": "text", "int": "integer", "int64": "integer", "uint64": "integer", "float64": "number", "bool": "true or false",
 		}[t.Name]
 	case *ast.ArrayType:
 		return "list of " + kindOf(t.Elt)

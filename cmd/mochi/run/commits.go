@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/coordinator"
 	"mochi/coordinator/commitlog"
 	"mochi/coordinator/protocol/config"
@@ -104,6 +106,11 @@ func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err er
 	}
 	p.Say("settings changed from step %d on: %s", cut, strings.Join(diff, ", "))
 	notes := j.Log.Notes() // who was left out for wrong arithmetic stays so
+	term := j.Log.Term()
+	round, err := j.Log.Round(context.Background())
+	if err != nil {
+		return 0, err
+	}
 	if err := j.Log.Close(); err != nil {
 		return 0, err
 	}
@@ -115,12 +122,82 @@ func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err er
 	if err := j.useLog(dir, p); err != nil {
 		return 0, err
 	}
+	if notes == nil {
+		notes = map[string]string{}
+	}
+	// What replicas keep of the old settings' commits is not wanted back.
+	notes[coordinator.NoteSince] = strconv.FormatUint(term+1, 10)
+	if err := j.goOn(term, round); err != nil {
+		return 0, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(notes)) {
 		if err := j.Log.SaveNote(context.Background(), name, notes[name]); err != nil {
 			return 0, err
 		}
 	}
 	return cut, nil
+}
+
+// goOn makes a new log's terms and rounds later ones than those of the log before.
+func (j *Job) goOn(term uint64, round int64) error {
+	_, err := j.Log.Lead(context.Background(), term)
+	return errors.Join(err, j.Log.SaveRound(context.Background(), round))
+}
+
+// formerTerms are the last term and the last round of the log in a RUN folder that is
+// about to be moved aside; 0 when there is none that can be read.
+func formerTerms(path string) (term uint64, round int64) {
+	dir := Commits(path)
+	if _, err := os.Stat(dir); err != nil {
+		return 0, 0
+	}
+	l, _, err := commitlog.Open(wal.Dir(dir), commitlog.Options{})
+	if err != nil {
+		return 0, 0
+	}
+	defer l.Close()
+	round, err = l.Round(context.Background())
+	if err != nil {
+		return 0, 0
+	}
+	return l.Term(), round
+}
+
+// AddLog adds --log to a command.
+func AddLog(c *cli.Command, value *string) {
+	c.StringVar(value, "log", logWhole, "whole: refuse to start without commits that are known to have been made and that neither the commit log nor a replica has; rebuild: go on without them, and run their steps again")
+	c.Complete("log", logWhole, logRebuild)
+}
+
+// The words of --log.
+const (
+	logWhole   = "whole"
+	logRebuild = "rebuild"
+)
+
+// Rebuilds says whether --log asks to go on without what the log has lost.
+func Rebuilds(f *cli.Faults, value string) bool {
+	if value != logWhole && value != logRebuild {
+		f.Add("log", "%q is neither %s nor %s", value, logWhole, logRebuild)
+	}
+	return value == logRebuild
+}
+
+// Whole is an error when the log ends before what is on record. Nobody can bring what
+// is missing where all replicas start with their coordinator.
+func (j *Job) Whole() error {
+	last, _, err := j.Log.Last(context.Background())
+	if err != nil {
+		return err
+	}
+	head := last.Step
+	if j.From != nil {
+		head = max(head, j.From.Step)
+	}
+	if recorded := j.Recorded(); recorded > head {
+		return fmt.Errorf("%w: it ends with step %d, but log.jsonl has step %d: bring back the folder as it was; --log rebuild goes on with what there is, and runs steps %d to %d again", coordinator.ErrLogShort, head, recorded, head+1, recorded)
+	}
+	return nil
 }
 
 // aside renames a file or folder to the first free PATH.1, PATH.2, ….

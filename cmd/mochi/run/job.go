@@ -27,6 +27,7 @@ type Job struct {
 	From     *checkpoint.State // resumed from, nil for a fresh start
 	Recorder *Recorder
 	Log      *commitlog.Log
+	Afresh   bool   // it takes up nothing of an earlier run
 	Former   string // the folder of the log of an earlier build, "" when there is none
 	lock     *os.File
 }
@@ -72,7 +73,10 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 			j.Close()
 		}
 	}()
-	if resume != "auto" {
+	var term uint64 // of the run that is moved aside
+	var round int64
+	if j.Afresh = resume != "auto"; j.Afresh {
+		term, round = formerTerms(path)
 		if err := moveAside(path, p); err != nil {
 			return nil, err
 		}
@@ -98,6 +102,11 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	cut, err := j.openLog(path, old, p)
 	if err != nil {
 		return nil, err
+	}
+	if term > 0 {
+		if err := j.goOn(term, round); err != nil {
+			return nil, err
+		}
 	}
 	cfg = j.Config
 	text, err := cfg.YAML()
