@@ -14,7 +14,8 @@
 //	queue                       F32 [d,K]  transposed, as facebookresearch/moco stores it
 //	queue_labels                I32 [K]    classes of the queue's samples, −1 unknown
 //
-// and the metadata, all strings: format ("mochi-1"), arch, step, epoch, seed,
+// and the metadata, all strings: format ("pt", without which transformers refuses
+// a file), mochi_format ("mochi-1"; files of earlier builds have it as format), arch, step, epoch, seed,
 // config (YAML), sampler (JSON with the cursor), queue_filled, and digest:
 // xxhash64 over the whole file with the digest's own 16 digits set to '0', so
 // that any changed bit is found.
@@ -39,8 +40,17 @@ import (
 	"mochi/model/network"
 )
 
-// Format is the value of the metadata key "format".
+// Format is the version of the layout, the value of the metadata key
+// "mochi_format".
 const Format = "mochi-1"
+
+// The keys of the metadata that say what a file is, and what "format" says: that
+// the tensors are meant for PyTorch, which readers ask for.
+const (
+	versionKey = "mochi_format"
+	formatKey  = "format"
+	pyTorch    = "pt"
+)
 
 // ErrInvalid is wrapped by every error about a file's contents: cut short,
 // damaged, or not a mochi checkpoint at all. The message says which.

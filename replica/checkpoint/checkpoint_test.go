@@ -112,6 +112,27 @@ func TestReadReturnsWhatWasWritten(t *testing.T) {
 	}
 }
 
+// Files of earlier builds have the version under "format". Those of other
+// programs that say "pt" are not taken for ours.
+func TestReadTakesOlderFiles(t *testing.T) {
+	s := tinyState(3)
+	blob := encode(t, s)
+	const now = `"format":"pt",`
+	older := rewrite(rewrite(blob, now, `"format":"mochi-1",`), `"mochi_format":"mochi-1",`, "")
+	got, err := Read(bytes.NewReader(older))
+	if err != nil || got.Step != s.Step || Digest(got.QueryParams) != Digest(s.QueryParams) {
+		t.Errorf("an older file: %v", err)
+	}
+	for says, blob := range map[string][]byte{
+		"without the metadata of a mochi checkpoint": rewrite(blob, `"mochi_format":"mochi-1",`, ""),
+		`its format is "mochi-0"`:                    rewrite(older, `"format":"mochi-1",`, `"format":"mochi-0",`),
+	} {
+		if _, err := Read(bytes.NewReader(blob)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), says) {
+			t.Errorf("want %q, got %v", says, err)
+		}
+	}
+}
+
 // A second reader, written from the format's description alone: what other
 // programs will see.
 func TestFileIsPlainSafetensors(t *testing.T) {
@@ -139,7 +160,7 @@ func TestFileIsPlainSafetensors(t *testing.T) {
 	delete(items, "ignored")
 	data := blob[8+n:]
 	wantMeta := map[string]string{
-		"format": "mochi-1", "arch": "tiny", "step": "12", "epoch": "2", "seed": "18446744073709551615",
+		"format": "pt", "mochi_format": "mochi-1", "arch": "tiny", "step": "12", "epoch": "2", "seed": "18446744073709551615",
 		"config": s.Config, "sampler": `{"cursor":384}`, "queue_filled": "9", "digest": meta.Strings["digest"],
 	}
 	if !reflect.DeepEqual(meta.Strings, wantMeta) {

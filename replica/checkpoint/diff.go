@@ -57,7 +57,7 @@ func Diff(pathA, pathB string) (Difference, error) {
 		}
 	}
 	for key, value := range a.header.metadata {
-		if other, ok := b.header.metadata[key]; key != "digest" && (!ok || other != value) {
+		if other, ok := b.header.metadata[key]; key != "digest" && key != formatKey && key != versionKey && (!ok || other != value) {
 			d.Metadata = append(d.Metadata, key)
 		}
 	}

@@ -83,7 +83,12 @@ func read(r io.Reader, size int64) (*State, error) {
 
 // checkFormat tells a checkpoint from other safetensors files.
 func checkFormat(metadata map[string]string) error {
-	switch format, ok := metadata["format"]; {
+	format, ok := metadata[versionKey]
+	if !ok { // of an earlier build, or of another program
+		format, ok = metadata[formatKey]
+		ok = ok && format != pyTorch
+	}
+	switch {
 	case !ok:
 		return invalid("a safetensors file without the metadata of a mochi checkpoint")
 	case format != Format:

@@ -40,7 +40,8 @@ func Write(w io.Writer, s *State) error {
 		tensors[i] = p.entry
 	}
 	h, err := encodeHeader(map[string]string{
-		"format":       Format,
+		formatKey:      pyTorch,
+		versionKey:     Format,
 		"arch":         s.Arch,
 		"step":         strconv.FormatInt(s.Step, 10),
 		"epoch":        strconv.Itoa(s.Epoch),

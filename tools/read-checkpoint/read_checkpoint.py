@@ -126,7 +126,7 @@ def main():
     dim, slots = tensors["queue"][1]
     info = {
         "file": args.file,
-        "format": metadata["format"],
+        "format": metadata.get("mochi_format", metadata["format"]),
         "step": int(metadata["step"]),
         "epoch": int(metadata["epoch"]),
         "arch": metadata["arch"],
