@@ -67,15 +67,20 @@ var rooms = map[string][]string{
 	"allreduce":            {"allreduce/natsserver"},
 	"allreduce/natsserver": {}, // a door of its own: the coordinator embeds a server too
 
-	"model":          {"model/engine", "model/figures", "model/limits", "model/loss", "model/network", "model/optim"}, // the method
-	"model/figures":  {},
-	"model/nearest":  {},
-	"model/limits":   {},
-	"model/network":  {},
-	"model/splitmix": {},
-	"model/optim":    {"model/network"},
-	"model/loss":     {"model/engine", "model/figures", "model/limits", "model/nearest", "model/splitmix"},
-	"model/eval":     {"model/engine", "model/nearest", "model/network"},
+	"model":                      {"model/engine", "model/figures", "model/limits", "model/loss", "model/network", "model/optim"}, // the method
+	"model/figures":              {},
+	"model/nearest":              {},
+	"model/limits":               {},
+	"model/network":              {},
+	"model/splitmix":             {},
+	"model/optim":                {"model/network"},
+	"model/loss":                 {"model/engine", "model/figures", "model/limits", "model/nearest", "model/splitmix"},
+	"model/exchange":             {"model/exchange/...", "model/network"}, // other programs' names and files
+	"model/exchange/array":       {},
+	"model/exchange/pickle":      {},
+	"model/exchange/torch":       {"model/exchange/array", "model/exchange/pickle"},
+	"model/exchange/safetensors": {"model/exchange/array"},
+	"model/eval":                 {"model/engine", "model/nearest", "model/network"},
 
 	// The contract, what engines share, and the engines: none uses another.
 	"model/engine":            {"model/nearest", "model/network"},

@@ -93,5 +93,17 @@ func (r Recipe) Name() string { return r.name }
 // Size is the height and width of a view, pixels.
 func (r Recipe) Size() int { return r.size }
 
+// Resized is the length to which Eval resizes the shorter side, pixels.
+func (r Recipe) Resized() int {
+	if r.size >= 112 {
+		return r.size * 8 / 7
+	}
+	return r.size
+}
+
+// Normalization is what a view's channels are normalised with: (v − mean)/std for
+// v in [0, 1].
+func (r Recipe) Normalization() (ofMean, ofStd [Channels]float32) { return mean, std }
+
 // ViewLen is the length of a view [3, S, S] in float32.
 func (r Recipe) ViewLen() int { return Channels * r.size * r.size }

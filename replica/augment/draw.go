@@ -151,8 +151,8 @@ func centralCrop(w, h int) Rect {
 func (r Recipe) centre(w, h int) Params {
 	p := Params{Crop: Rect{Height: h, Width: w}}
 	short := r.size
-	if (w != r.size || h != r.size) && r.size >= 112 {
-		short = r.size * 8 / 7
+	if w != r.size || h != r.size {
+		short = r.Resized()
 	}
 	if w <= h {
 		p.ResizeW, p.ResizeH = short, short*h/w

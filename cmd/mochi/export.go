@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
+	"mochi/cmd/mochi/evaluate"
+)
+
+func exportCommand() *cli.Command {
+	c := cli.NewCommand("export CHECKPOINT", cli.Text{
+		Short:   "write a checkpoint for another program",
+		About:   "write the encoder of CHECKPOINT as other programs read it (docs/export.md)",
+		Example: "mochi export runs/first/checkpoints/latest.safetensors --format torchvision --out backbone.pth\nmochi export runs/first/checkpoints/latest.safetensors --format timm --out my-resnet50",
+	})
+	format := c.String("format", "", "`F`: "+strings.Join(convert.Formats(), ", "))
+	c.Complete("format", convert.Formats()...)
+	path := c.String("out", "", "`PATH` of the file, or of the folder that timm takes")
+	encoder := c.String("encoder", "query", "which `E`: query, or key, its moving average")
+	c.Complete("encoder", "query", "key")
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		if *format == "" {
+			f.Add("format", "missing: one of %s", strings.Join(convert.Formats(), ", "))
+		} else if !slices.Contains(convert.Formats(), *format) {
+			f.Add("format", "%q is not known; there are %s", *format, strings.Join(convert.Formats(), ", "))
+		}
+		if *path == "" {
+			f.Add("out", "missing: where to write")
+		}
+		if *encoder != "query" && *encoder != "key" {
+			f.Add("encoder", "%q is not known; there are query, key", *encoder)
+		}
+		if *format == convert.MoCo && c.Given("encoder") {
+			f.Add("encoder", "a file of MoCo holds both encoders")
+		}
+		if err := f.Err(); err != nil {
+			return err
+		}
+		st, net, err := evaluate.LoadCheckpoint(args[0])
+		if err != nil {
+			return err
+		}
+		done, err := convert.Export(convert.Checkpoint{State: st, Net: net}, *path, convert.ExportOptions{Format: *format, Key: *encoder == "key"})
+		if err != nil {
+			return fmt.Errorf("export %s: %w", args[0], err)
+		}
+		for _, note := range done.Notes {
+			fmt.Fprintf(errs, "note: %s\n", note)
+		}
+		if *asJSON {
+			return cli.PrintJSON(out, done)
+		}
+		fmt.Fprintf(out, "%s: %s of step %d for %s, %d bytes\n", done.Path, done.Arch, done.Step, done.Format, done.Bytes)
+		return nil
+	}
+	return c
+}
