@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mochi/tools/lines"
 )
 
 // proc is a process under a name: the one that runs, and what is expected of it.
@@ -234,26 +236,26 @@ type line struct {
 	To     int64              `json:"to"`
 }
 
-// readLog reads the lines of a log.jsonl that are whole; an end that is cut short
+// readLog reads the lines of a log.jsonl and its segments that are whole; an end that is cut short
 // is left out, another broken line is an error that names it.
 func readLog(path string) ([]line, error) {
-	f, err := os.Open(path)
+	f, err := lines.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var lines []line
+	var read []line
 	r := bufio.NewReaderSize(f, 1<<20)
 	for n := 1; ; n++ {
 		text, err := r.ReadBytes('\n')
 		if err != nil {
-			return lines, nil
+			return read, nil
 		}
 		var l line
 		if err := json.Unmarshal(text, &l); err != nil {
-			return lines, fmt.Errorf("%s: line %d: %w", path, n, err)
+			return read, fmt.Errorf("%s: line %d: %w", path, n, err)
 		}
-		lines = append(lines, l)
+		read = append(read, l)
 	}
 }
 

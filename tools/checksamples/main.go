@@ -5,7 +5,7 @@
 //
 //	checksamples -samples 60000 runs/demo/samples.jsonl
 //
-// The file "-" is standard input. The last line may be cut short: a job that
+// The segments of a long file (samples.000001.jsonl, …) are read before it. The file "-" is standard input. The last line may be cut short: a job that
 // was killed while writing it.
 package main
 
@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"mochi/tools/lines"
 )
 
 func main() {
@@ -32,9 +34,9 @@ func run(args []string, samples int, out io.Writer) error {
 	if len(args) != 1 {
 		return errors.New("which file? (- is standard input)")
 	}
-	in := os.Stdin
+	var in io.Reader = os.Stdin
 	if args[0] != "-" {
-		f, err := os.Open(args[0])
+		f, err := lines.Open(args[0])
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ label (other seeds) the line is the mean and the band the range; --table writes
 mean and standard deviation as Markdown. Needs nothing but Python.
 """
 import argparse
+import glob
 import html
 import json
 import math
@@ -25,8 +26,11 @@ COLOURS = ["#1b6ca8", "#c8553d", "#4f8a3c", "#8e5ea2", "#b8860b", "#555555"]
 def points(run, field, smooth, by):
     """The (x, y) of a field: by step, or by epoch of the evaluations."""
     out = []
-    with open(os.path.join(run, "log.jsonl")) as log:
-        for line in map(json.loads, log):
+    # A long run has segments, which come before the file.
+    for name in sorted(glob.glob(os.path.join(glob.escape(run), "log.*.jsonl"))) + [os.path.join(run, "log.jsonl")]:
+        with open(name) as log:
+            lines = [json.loads(text) for text in log]
+        for line in lines:
             if field in line and ("event" in line) == (by == "epoch"):
                 out.append((line[by], line[field]))
     if by == "epoch":

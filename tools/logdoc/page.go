@@ -18,7 +18,7 @@ const intro = `# log.jsonl
 
 <!-- Written by tools/logdoc from the types behind the lines: go generate ./coordinator/event -->
 
-RUN/log.jsonl has one JSON object a line: one for each committed step, and one for each event. Names and fields stay; new ones may come, so a reader should let pass what it does not know. A line with the field ` + "`event`" + ` is an event, any other a step. Where a step was run again after a fault it has its line once: the bits are the same.
+RUN/log.jsonl has one JSON object a line: one for each committed step, and one for each event. When it has 32 MiB it becomes a segment, log.000001.jsonl and so on, and begins anew: the segments and then the file have all lines. Names and fields stay; new ones may come, so a reader should let pass what it does not know. A line with the field ` + "`event`" + ` is an event, any other a step. Where a step was run again after a fault it has its line once: the bits are the same.
 
 `
 
