@@ -18,6 +18,12 @@ func (g *Group) AllReduceSum(ctx context.Context, tag Tag, data []float32) error
 	return g.AllReduceSumAs(ctx, tag, g.cfg.Wire, data)
 }
 
+// AllReduceSumChecked is AllReduceSum with a second look at a part of the
+// additions; a nil check looks at nothing.
+func (g *Group) AllReduceSumChecked(ctx context.Context, tag Tag, data []float32, check *Check) error {
+	return g.allReduce(ctx, tag, reduction{op: opSum, wire: g.cfg.Wire, onTheWay: roleAdd, last: roleAddAndKeep, check: check}, data)
+}
+
 // AllReduceSumAs is AllReduceSum in a given wire format, such as fp32 for
 // statistics beside bf16 gradients. All ranks must choose the same.
 func (g *Group) AllReduceSumAs(ctx context.Context, tag Tag, wire codec.Wire, data []float32) error {
@@ -40,6 +46,7 @@ type reduction struct {
 	wire     codec.Wire
 	onTheWay role // at the ranks that a chunk passes
 	last     role // at the rank where it is complete
+	check    *Check
 }
 
 // allReduce is reduce-scatter and all-gather around the ring. Chunk c starts
@@ -49,6 +56,7 @@ type reduction struct {
 func (g *Group) allReduce(ctx context.Context, tag Tag, how reduction, data []float32) error {
 	world, rank := g.id.World, g.id.Rank
 	if world == 1 {
+		how.check.Alone(data)
 		return g.alone(ctx)
 	}
 	chunk := func(c int) span {
@@ -66,11 +74,17 @@ func (g *Group) allReduce(ctx context.Context, tag Tag, how reduction, data []fl
 	for k := range world - 1 {
 		hops = append(hops, hop{chunk(rank - k), roleCopy})
 	}
-	return g.run(ctx, &flow{
+	how.check.begin(g.wires(how.wire))
+	how.check.starts(data, chunk(rank))
+	err := g.run(ctx, &flow{
 		op: how.op, tag: tag, total: len(data),
 		own: []span{chunk(rank)}, hops: hops, onward: len(hops) - 1, rewrites: world - 1,
-		vector: g.floats(how.wire, data),
+		vector: &floats{data: data, wire: how.wire, scratch: g.scratch, check: how.check},
 	})
+	if err == nil {
+		how.check.ends(data)
+	}
+	return err
 }
 
 // AllGather fills data, on every rank, with the ranks' parts in rank order:
@@ -153,6 +167,18 @@ func (g *Group) alone(ctx context.Context) error {
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+// wires are the formats of a collective at this rank.
+func (g *Group) wires(wire codec.Wire) wires {
+	w := wires{wire, wire, wire}
+	if g.borrows != nil {
+		w.in = codec.FP32
+	}
+	if g.lends != nil {
+		w.out = codec.FP32
+	}
+	return w
 }
 
 // floats views data for one collective.

@@ -272,6 +272,7 @@ type floats struct {
 	data    []float32
 	wire    codec.Wire
 	scratch []byte // the Group's, one segment: used by the sender, whose turn it is
+	check   *Check // of additions, nil: none
 }
 
 func (v *floats) size() int { return v.wire.Size() }
@@ -283,11 +284,13 @@ func (v *floats) take(r role, lo, hi int, payload []byte) {
 	switch r {
 	case roleCopy:
 		v.wire.Unpack(dst, payload)
-	case roleAdd:
+	case roleAdd, roleAddAndKeep:
+		v.check.before(v.data, span{lo, hi}, payload)
 		v.wire.Add(dst, payload)
-	case roleAddAndKeep:
-		v.wire.Add(dst, payload)
-		v.wire.Round(dst)
+		if r == roleAddAndKeep {
+			v.wire.Round(dst)
+		}
+		v.check.after(v.data, span{lo, hi}, r == roleAddAndKeep)
 	case roleMax:
 		codec.MaxFP32(dst, payload)
 	}
@@ -303,11 +306,13 @@ func (v *floats) takeLent(r role, lo, hi int, segment []byte) {
 	switch r {
 	case roleCopy:
 		codec.FP32.Unpack(dst, segment)
-	case roleAdd:
+	case roleAdd, roleAddAndKeep:
+		v.check.before(v.data, span{lo, hi}, segment)
 		codec.AddFP32(dst, segment)
-	case roleAddAndKeep:
-		codec.AddFP32(dst, segment)
-		v.wire.Round(dst)
+		if r == roleAddAndKeep {
+			v.wire.Round(dst)
+		}
+		v.check.after(v.data, span{lo, hi}, r == roleAddAndKeep)
 	case roleMax:
 		codec.MaxFP32(dst, segment)
 	}

@@ -161,7 +161,11 @@ func (c *Core) banish(r *round.Round, odd jury.Odd) {
 	c.report(event.AuditFailed{
 		Replica: who, Step: r.Step(), Group: odd.Group, Got: odd.Got, Want: odd.Want, Agree: odd.Agree, Sound: c.jury.Sound(odd.ID),
 	})
-	why := fmt.Sprintf("%s (%s) computed a wrong result of group %d at step %d (audit)", who.Name, who.ID, odd.Group, r.Step())
+	c.leavesForGood(r, who, fmt.Sprintf("%s (%s) computed a wrong result of group %d at step %d (audit)", who.Name, who.ID, odd.Group, r.Step()))
+}
+
+// leavesForGood leaves a member out that computed wrongly.
+func (c *Core) leavesForGood(r *round.Round, who event.Replica, why string) {
 	namesake := slices.ContainsFunc(c.roster.All(), func(o *roster.Replica) bool { return o.ID() != who.ID && o.Name() == who.Name })
 	c.jury.Ban(who.ID, who.Name, why, !namesake)
 	m := c.roster.Get(who.ID)

@@ -420,6 +420,9 @@ func (s *scenario) ready(id string) {
 		}
 	}
 	v.Recounts, v.Keys = s.recounts(id)
+	if s.args["sums"] != "" || s.args["sent"] != "" || s.args["got"] != "" { // what its second look found
+		v.Sums = &protocol.Sums{Wrong: int(s.num("sums", 0)), Sent: uint64(s.num("sent", 0)), Got: uint64(s.num("got", 0))}
+	}
 	v.BusyMS = float64(s.num("ms", 10)) * float64(len(v.Groups))
 	s.from(id, protocol.Message{Ready: &v})
 }

@@ -44,7 +44,7 @@ func (c *Core) decide() bool {
 		c.disagree(r, "gradients", r.Step(), others, len(majority))
 		return true
 	}
-	if !c.audited(r) {
+	if !c.added(r) || !c.audited(r) {
 		return true
 	}
 	commit, err := r.Commit(c.cfg.Training, c.data.Train, c.cfg.LR)

@@ -24,7 +24,7 @@ type Link interface {
 
 // Ring is the collectives of one round (an allreduce.Group).
 type Ring interface {
-	AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error
+	AllReduceSumChecked(ctx context.Context, tag allreduce.Tag, data []float32, check *allreduce.Check) error
 	AllReduceMax(ctx context.Context, tag allreduce.Tag, data []float32) error
 	AllGather(ctx context.Context, tag allreduce.Tag, data []float32, counts []int) error
 	Broadcast(ctx context.Context, tag allreduce.Tag, root int, data []byte) error

@@ -85,9 +85,9 @@ func (w *watchedRing) watch(collective func() error) error {
 	return err
 }
 
-// AllReduceSum implements Ring.
-func (w *watchedRing) AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error {
-	return w.watch(func() error { return w.Ring.AllReduceSum(ctx, tag, data) })
+// AllReduceSumChecked implements Ring.
+func (w *watchedRing) AllReduceSumChecked(ctx context.Context, tag allreduce.Tag, data []float32, check *allreduce.Check) error {
+	return w.watch(func() error { return w.Ring.AllReduceSumChecked(ctx, tag, data, check) })
 }
 
 // AllReduceMax implements Ring.

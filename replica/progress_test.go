@@ -16,9 +16,11 @@ type lookRing struct {
 }
 
 func (r lookRing) AllGather(context.Context, allreduce.Tag, []float32, []int) error { return r.look() }
-func (r lookRing) AllReduceSum(context.Context, allreduce.Tag, []float32) error     { return r.look() }
-func (r lookRing) AllReduceMax(context.Context, allreduce.Tag, []float32) error     { return r.look() }
-func (r lookRing) Broadcast(context.Context, allreduce.Tag, int, []byte) error      { return r.look() }
+func (r lookRing) AllReduceSumChecked(context.Context, allreduce.Tag, []float32, *allreduce.Check) error {
+	return r.look()
+}
+func (r lookRing) AllReduceMax(context.Context, allreduce.Tag, []float32) error { return r.look() }
+func (r lookRing) Broadcast(context.Context, allreduce.Tag, int, []byte) error  { return r.look() }
 
 // A collective is progress once it has ended well, and whoever waits in it does
 // not hang: other members do. Sums beside the last backward hide no hang.
@@ -39,7 +41,7 @@ func TestCollectivesAreProgress(t *testing.T) {
 		}
 		collectives := []func() error{
 			func() error { return r.AllGather(t.Context(), allreduce.Tag{}, nil, nil) },
-			func() error { return r.AllReduceSum(t.Context(), allreduce.Tag{}, nil) },
+			func() error { return r.AllReduceSumChecked(t.Context(), allreduce.Tag{}, nil, nil) },
 			func() error { return r.AllReduceMax(t.Context(), allreduce.Tag{}, nil) },
 			func() error { return r.Broadcast(t.Context(), allreduce.Tag{}, 0, nil) },
 		}

@@ -82,6 +82,7 @@ func newSession(rc Config, job config.Job) (*session, error) {
 		}, rc.Data.Train, images, model.moco),
 		sums: reduction.New(model.net, reduction.Config{
 			Exact: job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
+			Check: job.Audit > 0,
 		}),
 		keys:  newKeys(job.Batch, job.Dim),
 		audit: audit.RuleOf(job),

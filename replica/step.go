@@ -85,6 +85,9 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	if err != nil {
 		return s.unsound(p, terms, ready.Groups, err)
 	}
+	if found, looked := s.sums.Checked(); looked {
+		ready.Sums = &protocol.Sums{Wrong: found.Wrong, Sent: found.Sent, Got: found.Got}
+	}
 	s.vote = &vote{round: p.Round.Round, step: step, digest: s.computed(t), classes: batch.Classes}
 	t.end(protocol.MeasureDigest)
 	if p.audited.Empty() {

@@ -50,6 +50,30 @@ func TestWrongBitIsFound(t *testing.T) {
 	}
 }
 
+// A member that adds up gradients wrongly gives all of them the same wrong sum,
+// and all votes agree. It finds out itself, at the default share too, and in the
+// step in which it begins; nothing wrong is in the log.
+func TestWrongSumIsFound(t *testing.T) {
+	history := func(w *clustertest.World) {
+		start(w, "a", "b", "c")
+		w.Reaches(5, time.Minute)
+		w.ExpectEnd("b")
+		w.Tune("b", func(e *clustertest.Engine) { e.Adds = true })
+		at := w.Committed()
+		w.Must(time.Minute, "b is left out", func() bool { return w.Of("b") == nil })
+		w.Ends(time.Minute)
+		list := w.Events("sums_failed")
+		if len(list) != 1 || list[0].(event.SumsFailed).Name != "b" || list[0].(event.SumsFailed).Step > at+2 {
+			t.Errorf("after step %d named are %+v", at, list)
+		}
+		w.Never("audit_failed", "rolled back")
+	}
+	clustertest.Run(t, clustertest.Config{Steps: 20}, history)
+	// With bf16 sums depend on the number of members, so the world's own comparisons
+	// with one are not looked at.
+	clustertest.Simulate(t, clustertest.Config{Steps: 20, Change: func(j *config.Job) { j.Wire = "bf16" }}, 10, history)
+}
+
 // Of two nobody can tell which is wrong: they wait, for as long as it takes, and
 // a third decides.
 func TestTwoWaitForAThird(t *testing.T) {

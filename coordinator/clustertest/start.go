@@ -22,6 +22,7 @@ type Engine struct {
 	Hang  string        // from now on this program (keys, query, backward, update) computes for ever
 	Fail  error         // from now on every program fails
 	Evil  bool          // from now on gradients have a wrong bit
+	Adds  bool          // from now on it adds gradients up wrongly, by one bit
 }
 
 // orphaned is for how long a replica does without a coordinator, as is usual.
@@ -101,7 +102,7 @@ func (w *World) Tune(name string, change func(*Engine)) {
 	for _, p := range w.running(name) {
 		if p.engine != nil {
 			change(p.engine)
-			if p.engine.Evil {
+			if p.engine.Evil || p.engine.Adds {
 				w.check.evil[name] = true
 			}
 		}

@@ -253,6 +253,16 @@ type Ready struct {
 	// vote has.
 	Recounts []Recount `json:"recounts,omitempty"`
 	Keys     string    `json:"keys,omitempty"`
+
+	Sums *Sums `json:"sums,omitempty"` // nil: nobody looked
+}
+
+// Sums is what a member's second look at a part of its additions found, when it
+// added up a step's gradients around the ring (allreduce.Check).
+type Sums struct {
+	Wrong int    `json:"wrong,omitempty"` // elements that it added wrongly, or that changed in its hands
+	Sent  uint64 `json:"sent,string"`     // hash of what it passed on to the member of the next rank
+	Got   uint64 `json:"got,string"`      // hash of what came from the member of the rank before: that one's Sent
 }
 
 // Commit makes a step final. It carries the momentum-encoder update (Momentum

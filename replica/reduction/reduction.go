@@ -30,6 +30,13 @@
 // small all-reduce of maxima a bucket. See allreduce/exact.go for the bound of
 // the error.
 //
+// # Sums that are wrong
+//
+// What a member adds up wrongly all members get, so their sums agree and show
+// nothing. So with Check set a part of the additions of each step, another one each
+// time, is done a second time in another way, here and around the ring; Checked
+// says what was found. See allreduce.Check.
+//
 // Where the global batch is one group, its vector is the sum: the engine writes
 // it in place, nothing is rounded, and members without it add −0, which changes
 // no value.
@@ -47,7 +54,7 @@ import (
 
 // Ring is the collectives that a reduction needs (those of an allreduce.Group).
 type Ring interface {
-	AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error
+	AllReduceSumChecked(ctx context.Context, tag allreduce.Tag, data []float32, check *allreduce.Check) error
 	AllReduceMax(ctx context.Context, tag allreduce.Tag, data []float32) error
 }
 
@@ -57,6 +64,7 @@ type Config struct {
 	Groups  int  // G, of the global batch
 	AtOnce  int  // n, groups that one unit computes
 	Threads int  // what a member that is alone sums on; default 1
+	Check   bool // look at a part of the additions a second time (Checked)
 }
 
 // Terms are what one unit of n groups adds to the sums, as the engine writes
@@ -78,6 +86,8 @@ type Reduction struct {
 	local []Terms // of the step in hand
 	sum   []float32
 	max   []float32 // scratch, one a tensor
+
+	check *allreduce.Check // of the step in hand, nil: none
 
 	left  []int      // parameters of each bucket that are not final yet
 	final chan int   // buckets that are; closed by Wait
@@ -146,7 +156,7 @@ func (r *Reduction) Begin(units int) []Terms {
 		r.terms = append(r.terms, r.room())
 	}
 	r.local = r.terms[:units]
-	r.final, r.done = make(chan int, len(r.layout.buckets)), nil
+	r.final, r.done, r.check = make(chan int, len(r.layout.buckets)), nil, nil
 	for i, b := range r.layout.buckets {
 		r.left[i] = b.params
 	}
@@ -162,6 +172,7 @@ func (r *Reduction) Begin(units int) []Terms {
 // for.
 func (r *Reduction) Start(ctx context.Context, ring Ring, step int64, alone bool) {
 	r.done = make(chan error, 1)
+	r.startCheck(step)
 	go func() { r.done <- r.run(ctx, ring, step, alone) }()
 }
 
@@ -272,7 +283,7 @@ func (r *Reduction) reduce(ctx context.Context, ring Ring, step int64, index, th
 	}
 	tag.Bucket++
 	lo, hi := r.layout.tensors[b.lo].lo, r.layout.tensors[b.hi-1].hi
-	if err := ring.AllReduceSum(ctx, tag, r.sum[lo:hi]); err != nil {
+	if err := ring.AllReduceSumChecked(ctx, tag, r.sum[lo:hi], r.checkOf(b)); err != nil {
 		return fmt.Errorf("all-reduce bucket %d: %w", index, err)
 	}
 	return nil

@@ -5,7 +5,8 @@
 // a processor, a GPU or memory that gives finite but wrong numbers, shows when a
 // second member computes a group too and the two are compared to the bit. Nothing
 // else shows it: the sum of all groups is the same on all members, wrong or not,
-// and so are their votes.
+// and so are their votes. (That the groups' results are added up rightly is another
+// matter: allreduce.Check.)
 //
 // # Which
 //

@@ -87,7 +87,7 @@ type Job struct {
 	StrictData      bool  `yaml:"strict-data" json:"strict_data" keeps:"result" help:"an image, folder or shard that cannot be read ends the job; else it is reported once and another takes its place"`
 	// Audit is which part of the groups a second member computes too, so that wrong
 	// arithmetic is found (package coordinator/protocol/audit). It changes no result.
-	Audit       float64 `yaml:"audit" json:"audit" arg:"x" range:"at least 0 and at most 1" keeps:"result" help:"part of the groups that a second replica computes too, compared to the bit: who computes wrongly is found and left out; one step in 1/x of every replica; 0 = off"`
+	Audit       float64 `yaml:"audit" json:"audit" arg:"x" range:"at least 0 and at most 1" keeps:"result" help:"part of the groups that a second replica computes too, compared to the bit: who computes wrongly is found and left out; one step in 1/x of every replica; 0 = off, and nobody looks at sums a second time either"`
 	MinReplicas int     `yaml:"min-replicas" json:"min_replicas" arg:"n" range:"at least 1 and at most 2147483647" keeps:"result" help:"wait for this many replicas before the first step"`
 	MaxReplicas int     `yaml:"max-replicas" json:"max_replicas" arg:"n" range:"at least 0 and at most 2147483647" keeps:"result" help:"replicas beyond this many stand by; 0 = one for each unit of work (batch / bn-group / groups-at-once)"`
 }

@@ -205,10 +205,10 @@ func (r *onceRing) once(tag allreduce.Tag) {
 	r.used[tag] = true
 }
 
-// AllReduceSum implements replica.Ring.
-func (r *onceRing) AllReduceSum(ctx context.Context, tag allreduce.Tag, data []float32) error {
+// AllReduceSumChecked implements replica.Ring.
+func (r *onceRing) AllReduceSumChecked(ctx context.Context, tag allreduce.Tag, data []float32, check *allreduce.Check) error {
 	r.once(tag)
-	return r.Ring.AllReduceSum(ctx, tag, data)
+	return r.Ring.AllReduceSumChecked(ctx, tag, data, check)
 }
 
 // AllReduceMax implements replica.Ring.
