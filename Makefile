@@ -80,6 +80,7 @@ FUZZTIME ?= 30s
 test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under the race detector, the address sanitizer, the image as users build it (an hour or more)
 	MOCHI_SHAPES=10000 CGO_ENABLED=1 go test -timeout 60m -tags '$(ENGINES)' -run RandomShapes ./model/loss
 	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 30m -run SpreadQueueSurvivesKills ./cmd/mochi
+	MOCHI_LONG=1 go test -timeout 30m -tags '$(ENGINES)' -run FlippedBitIsNamed ./cmd/mochi
 	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 90m -run TestChance ./coordinator/clustertest
 	go run ./tools/mutations
 	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/...
