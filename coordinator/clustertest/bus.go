@@ -17,9 +17,10 @@ import (
 //   - a connection delivers in order, or not at all when it breaks before;
 //   - a client that is disconnected keeps what is published, up to clientBuffer,
 //     and sends it when it is connected again;
-//   - the server tells the coordinator of each connection that ends, by the
-//     client's name, when it notices: at once when the other side closes it, late
-//     when the network swallows everything;
+//   - the server tells the coordinator of each client whose connection ends, by its
+//     name, when it notices: at once when the other side closes it, late when the
+//     network swallows everything. A connection that the client has replaced by
+//     another one ends then, and no second time;
 //   - what is sent to a replica without a connection is gone;
 //   - a message above maxPayload is refused.
 const (
@@ -28,7 +29,7 @@ const (
 
 	reconnectLow, reconnectHigh = 100 * time.Millisecond, 150 * time.Millisecond
 	clientNotices               = 6 * time.Second // three pings of 2 s without an answer; up to one more
-	serverNotices               = 4 * time.Minute // two pings of 2 min, likewise
+	serverNotices               = 6 * time.Second // likewise
 	endNotice                   = time.Millisecond
 )
 
@@ -39,7 +40,8 @@ var errTooLarge = errors.New("maximum payload exceeded")
 // coordinator's end of the bus (a coordinator.Bus).
 type server struct {
 	p        *Process
-	conns    []*conn // those that it holds open
+	conns    []*conn          // those that it holds open
+	newest   map[string]*conn // by client
 	messages *mailbox[protocol.Message]
 	lost     *mailbox[string]
 	serving  bool
@@ -70,7 +72,7 @@ type client struct {
 
 // startServer makes a server; the process before is gone. The lock is held.
 func (w *World) startServer(p *Process) *server {
-	s := &server{p: p, messages: newMailbox[protocol.Message](p, 256), lost: newMailbox[string](p, 64)}
+	s := &server{p: p, newest: map[string]*conn{}, messages: newMailbox[protocol.Message](p, 256), lost: newMailbox[string](p, 64)}
 	w.server = s
 	return s
 }
@@ -258,6 +260,11 @@ func (c *client) connected() {
 	n.up = w.stream(c.p.name+" up", c.p.name, s.p, s.p.name)
 	n.down = w.stream(c.p.name+" down", s.p.name, c.p, c.p.name)
 	s.conns = append(s.conns, n)
+	if s.newest[c.id] != nil { // what was on its way is lost
+		w.note(s.p, "told of another connection of "+c.p.name, 0)
+		s.lost.put(c.id)
+	}
+	s.newest[c.id] = n
 	c.conn = n
 	w.note(c.p, "connected", int64(len(c.kept)))
 	for _, data := range c.kept {
@@ -287,7 +294,7 @@ func (c *client) look() {
 			n.closeClient()
 		}
 	})
-	after(w.draw(c.p.name+" is noticed", serverNotices, serverNotices+2*time.Minute), func() {
+	after(w.draw(c.p.name+" is noticed", serverNotices, serverNotices+2*time.Second), func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if n.serverOpen && !w.links.both(c.p.name, n.server.p.name) {
@@ -341,6 +348,10 @@ func (c *conn) closeServer() {
 	c.serverOpen = false
 	c.up.close()
 	c.server.conns = slices.DeleteFunc(c.server.conns, func(o *conn) bool { return o == c })
+	if c.server.newest[c.client.id] != c {
+		return
+	}
+	delete(c.server.newest, c.client.id)
 	if !c.server.p.dead {
 		c.client.p.w.note(c.server.p, "told of the end of "+c.client.p.name, 0)
 		c.server.lost.put(c.client.id)

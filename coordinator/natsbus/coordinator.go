@@ -56,9 +56,9 @@ func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err err
 }
 
 // watch subscribes to the server's events of clients that connect and disconnect.
-// The end of a connection counts only when it is the newest one of its name: a
-// replica whose old connection broke without a word is back long before the
-// server notices the end of that.
+// A replica whose connection broke without a word is back long before the server
+// notices the end of that. So a connection has ended when there is a newer one of
+// its name, too: what was on its way in it is lost; and its end is no second one.
 func (c *Coordinator) watch(ctx context.Context) (err error) {
 	user, password, subject := c.opts.Server.Monitor()
 	c.monitor, err = connect(ctx, c.opts, "mochi-monitor", nats.UserInfo(user, password))
@@ -78,14 +78,17 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 			return // a client without a name is no replica
 		}
 		id, name := event.Client.ID, event.Client.Name
-		if strings.HasSuffix(raw.Subject, ".CONNECT") {
-			newest[name] = max(newest[name], id)
+		before, open := newest[name]
+		switch {
+		case strings.HasSuffix(raw.Subject, ".CONNECT"):
+			if newest[name] = max(before, id); !open {
+				return
+			}
+		case !strings.HasSuffix(raw.Subject, ".DISCONNECT") || id < before:
 			return
+		default:
+			delete(newest, name)
 		}
-		if !strings.HasSuffix(raw.Subject, ".DISCONNECT") || id < newest[name] {
-			return
-		}
-		delete(newest, name)
 		select {
 		case c.lost <- name:
 		case <-c.done:

@@ -235,13 +235,16 @@ func TestCheckpoints(t *testing.T) {
 	}
 }
 
-// A replica that is back on a new connection is not lost when the server notices
-// the end of the old one; it is when that of the new one ends.
+// A replica that is back on a new connection has lost the old one then, and not
+// when the server notices its end; it is lost again when the new one ends.
 func TestTheEndOfAnOldConnection(t *testing.T) {
 	server := start(t, natsbus.ServerOptions{})
 	c := coordinator(t, natsbus.Options{Server: server}, &store{})
 	old := replica(t, natsbus.Options{Server: server, ID: "a"})
 	now := replica(t, natsbus.Options{Server: server, ID: "a"})
+	if gone := receive(t, c.Lost()); gone != "a" {
+		t.Errorf("%s is lost, want a, whose connection was replaced", gone)
+	}
 	other := replica(t, natsbus.Options{Server: server, ID: "b"})
 	old.Close()
 	other.Close()
