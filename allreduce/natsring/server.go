@@ -10,8 +10,9 @@ import (
 )
 
 // writeDeadline is how long a successor that does not read may hold up its own
-// link.
-const writeDeadline = 2 * time.Second
+// link: longer than the coordinator takes to give up a replica that is silent (5 s).
+// A pause that everybody else would forgive must not cost the round.
+const writeDeadline = 15 * time.Second
 
 // StartServer starts a server for ring traffic at HOST:PORT (port 0: any free
 // one): no JetStream, no authentication, no log.

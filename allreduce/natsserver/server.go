@@ -39,6 +39,10 @@ type Options struct {
 	// WriteDeadline is how long a client that does not read may hold up the
 	// server. Default: NATS's own, 10 s.
 	WriteDeadline time.Duration
+	// PingInterval is how often a client that is silent is asked whether it is there;
+	// it is given up at the third time without an answer. Default: NATS's own, 2
+	// minutes.
+	PingInterval time.Duration
 	// StartTimeout bounds the start; recovering streams from a disk is the long
 	// part. Default 10 s.
 	StartTimeout time.Duration
@@ -74,6 +78,8 @@ func Start(o Options) (_ *Server, err error) {
 		NoSigs:          true,
 		NoSystemAccount: !o.Monitor,
 		WriteDeadline:   o.WriteDeadline,
+		PingInterval:    o.PingInterval,
+		MaxPingsOut:     3,
 	}
 	if s.listens {
 		if opts.Host, opts.Port, err = freeAddress(o.Listen); err != nil {

@@ -27,6 +27,15 @@ type Server = natsserver.Server
 // from a disk is the long part.
 const startTimeout = 20 * time.Second
 
+// pingEvery is how often the server asks a silent client whether it is there, and
+// writeDeadline how long one that does not read may hold up its connection: longer
+// than it takes to give up a replica for its silence (5 s), which is not decided
+// here.
+const (
+	pingEvery     = 2 * time.Second
+	writeDeadline = 15 * time.Second
+)
+
 // StartServer starts an embedded server and returns once it accepts
 // connections. A port in use or a state directory in use is an error that
 // says so.
@@ -39,6 +48,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	}
 	s, err := natsserver.Start(natsserver.Options{
 		Name: o.Name, Listen: o.Listen, StoreDir: o.StoreDir, Monitor: true, StartTimeout: startTimeout, Log: o.Log,
+		PingInterval: pingEvery, WriteDeadline: writeDeadline,
 	})
 	switch {
 	case errors.Is(err, natsserver.ErrLocked):
