@@ -32,6 +32,11 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 		s.log.Debug("state", "reason", plan.Reason)
 	}
 	s.votes.note(s.core, time.Since(s.started))
+	for finished == nil && len(s.unsent) > 0 {
+		lost := s.unsent[0]
+		s.unsent = s.unsent[1:]
+		finished = s.handle(ctx, lost)
+	}
 	return finished
 }
 
@@ -137,10 +142,13 @@ func (s *Server) measure(r CommitRecord) {
 	s.cpu = now
 }
 
+// send sends a message. Whoever does not get one is lost: it would wait for it, and
+// others for it, as long as nobody misses it.
 func (s *Server) send(a Send) {
 	a.Message.Term = s.term
 	if err := s.cfg.Bus.Send(a.To, a.Message); err != nil {
 		s.log.Warn("message not sent", "to", a.To, "err", err)
+		s.unsent = append(s.unsent, Lost{ID: a.To, Why: "a message to it could not be sent: " + err.Error()})
 	}
 }
 

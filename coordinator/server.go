@@ -68,6 +68,7 @@ type Server struct {
 	inner   chan Input  // from the bus's goroutines
 	stop    chan string // capacity 1
 	last    string      // last reason logged
+	unsent  []Lost      // those to whom a message could not be sent, until the core knows
 
 	cpu       time.Duration // at the last record
 	covered   int64         // the last step of which a checkpoint was stored
