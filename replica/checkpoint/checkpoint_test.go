@@ -398,12 +398,16 @@ func TestRealNetwork(t *testing.T) {
 	}
 	net := build("resnet8", network.HeadMLP)
 	params, buffers := net.Init(3)
-	s, err := Read(bytes.NewReader(encode(t, &State{
-		Arch: net.Arch, Net: net,
+	file := encode(t, &State{
+		Arch: net.Arch, Net: net, Config: strings.Repeat("a: b\n", 1000),
 		QueryParams: params, KeyParams: params, Momentum: make([]float32, len(params)),
 		QueryBuffers: buffers, KeyBuffers: buffers,
 		K: 4, Dim: 16, Queue: make([]float32, 64), QueueLabels: make([]int32, 4),
-	})))
+	})
+	if most := SizeAtMost(net, 4, 16); int64(len(file)) > most || int64(len(file)) < most-2<<20 {
+		t.Errorf("%d bytes, said to be %d at most", len(file), most)
+	}
+	s, err := Read(bytes.NewReader(file))
 	if err != nil {
 		t.Fatal(err)
 	}

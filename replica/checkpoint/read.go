@@ -45,8 +45,13 @@ func loadFile(path string, read func(r io.Reader, size int64) error) error {
 // Read reads and verifies a checkpoint up to the end of r.
 func Read(r io.Reader) (*State, error) {
 	size := int64(-1)
-	if b, ok := r.(interface{ Len() int }); ok {
-		size = int64(b.Len())
+	switch r := r.(type) {
+	case interface{ Len() int }:
+		size = int64(r.Len())
+	case *os.File:
+		if info, err := r.Stat(); err == nil && info.Mode().IsRegular() {
+			size = info.Size()
+		}
 	}
 	s, err := read(r, size)
 	if err != nil {

@@ -37,6 +37,36 @@ func TakeStep(dir string, step int64, keep int, copy func(w io.Writer) error) (s
 	return storeStep(osFiles(), dir, step, keep, copy)
 }
 
+// ReceiveStep is SaveStep of a state that arrives in r, of at most limit bytes. It
+// goes to a file as it comes, however long that takes, and is read there, once, to be
+// looked at by check before it is stored.
+func ReceiveStep(dir string, step int64, keep int, r io.Reader, limit int64, check func(s *State) error) (string, error) {
+	return TakeStep(dir, step, keep, func(w io.Writer) error {
+		n, err := io.Copy(w, io.LimitReader(r, limit+1))
+		if err != nil {
+			return err
+		}
+		if n > limit {
+			return invalid("it is longer than %d bytes, which no checkpoint of this job is", limit)
+		}
+		f, can := w.(io.ReadSeeker)
+		if !can {
+			return fmt.Errorf("%w: what was written cannot be read again", errors.ErrUnsupported)
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		s, err := read(f, n)
+		if err != nil {
+			return err
+		}
+		if s.Step != step {
+			return invalid("the state is that of step %d, not %d", s.Step, step)
+		}
+		return check(s)
+	})
+}
+
 func saveStep(fsys files, dir string, s *State, keep int) (string, error) {
 	return storeStep(fsys, dir, s.Step, keep, s.writeTo)
 }

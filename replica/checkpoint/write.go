@@ -74,6 +74,13 @@ func Write(w io.Writer, s *State) error {
 	return nil
 }
 
+// SizeAtMost bounds the size of the checkpoint of a network with a queue of k keys of
+// d elements, in bytes: its tensors, and more than enough for what describes them.
+func SizeAtMost(net *network.Network, k, d int) int64 {
+	elements := 3*int64(net.NumParams()) + 2*int64(net.NumBuffers()) + int64(k)*int64(d+1)
+	return 4*elements + 8 + 1<<20 + 512*int64(3*len(net.Params)+2*len(net.Buffers))
+}
+
 // pieces is the data section in order. The widest type comes first, so that
 // every tensor is aligned to its own element size.
 func (s *State) pieces() []piece {
@@ -144,7 +151,7 @@ type file interface {
 func osFiles() files {
 	return files{
 		create: func(path string) (file, error) {
-			return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+			return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 		},
 		rename: os.Rename,
 		link:   os.Link,

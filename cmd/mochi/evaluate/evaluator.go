@@ -6,6 +6,7 @@ package evaluate
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 
@@ -37,7 +38,21 @@ type Evaluator struct {
 
 	busy sync.Mutex // one evaluation at a time
 	wg   sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting []due // of Saved, the oldest first
+	running bool  // somebody evaluates them
 }
+
+// due is a checkpoint that is to be evaluated. It is open: meanwhile others may take
+// its name.
+type due struct {
+	file *os.File
+	when string
+}
+
+// mostDue is how many of them may wait; of more the oldest is left out.
+const mostDue = 16
 
 // New makes the evaluator of a run.
 func New(o Options) *Evaluator {
@@ -69,27 +84,74 @@ func (e *Evaluator) Trained(ctx context.Context, dir string) error {
 // after each multiple of --knn-every epochs, from the one that the run goes on
 // from (nil: the start), is evaluated beside the training, on one thread. The
 // last one is left to Trained.
-func (e *Evaluator) Saved(ctx context.Context, from *checkpoint.State) func(st *checkpoint.State) {
+func (e *Evaluator) Saved(ctx context.Context, from *checkpoint.State) func(path string, step int64, epoch int) {
 	if e.off {
-		return func(*checkpoint.State) {}
+		return func(string, int64, int) {}
 	}
 	done := 0 // multiples of KNNEvery evaluated
 	if from != nil {
 		done = from.Epoch / e.Job.KNNEvery
 	}
-	return func(st *checkpoint.State) {
-		due := st.Epoch / e.Job.KNNEvery
-		if due <= done || st.Epoch >= e.Job.Epochs || e.Job.Steps > 0 && st.Step >= e.Job.Steps {
+	return func(path string, step int64, epoch int) {
+		n := epoch / e.Job.KNNEvery
+		if n <= done || epoch >= e.Job.Epochs || e.Job.Steps > 0 && step >= e.Job.Steps {
 			return
 		}
-		done = due
-		e.wg.Go(func() {
-			when := fmt.Sprintf("after epoch %d", st.Epoch)
-			if err := e.evaluate(ctx, when, 1, st); err != nil && ctx.Err() == nil {
-				e.Say("the encoder %s was not evaluated: %v", when, err)
-			}
-		})
+		done = n
+		when := fmt.Sprintf("after epoch %d", epoch)
+		f, err := os.Open(path)
+		if err != nil {
+			e.Say("the encoder %s is not evaluated: %v", when, err)
+			return
+		}
+		e.later(ctx, due{f, when})
 	}
+}
+
+// later evaluates a checkpoint when those before it have been.
+func (e *Evaluator) later(ctx context.Context, d due) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.waiting = append(e.waiting, d); len(e.waiting) > mostDue {
+		e.Say("the encoder %s is not evaluated: %d others wait", e.waiting[0].when, mostDue)
+		_ = e.waiting[0].file.Close() // it was only to be read
+		e.waiting = e.waiting[1:]
+	}
+	if e.running {
+		return
+	}
+	e.running = true
+	e.wg.Go(func() {
+		for d, any := e.take(); any; d, any = e.take() {
+			if err := e.measure(ctx, d); err != nil && ctx.Err() == nil {
+				e.Say("the encoder %s was not evaluated: %v", d.when, err)
+			}
+		}
+	})
+}
+
+// take is the checkpoint whose turn it is; false ends the turns.
+func (e *Evaluator) take() (d due, any bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.running = len(e.waiting) > 0; !e.running {
+		return d, false
+	}
+	d, e.waiting = e.waiting[0], e.waiting[1:]
+	return d, true
+}
+
+// measure reads a checkpoint only now that it is evaluated: it may be large.
+func (e *Evaluator) measure(ctx context.Context, d due) error {
+	defer d.file.Close()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	st, err := checkpoint.Read(d.file)
+	if err != nil {
+		return err
+	}
+	return e.evaluate(ctx, d.when, 1, st)
 }
 
 // Wait waits for the evaluations that Saved has begun.

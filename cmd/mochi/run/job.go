@@ -113,6 +113,11 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err != nil {
 		return nil, err
 	}
+	net, err := cfg.Network()
+	if err != nil {
+		return nil, err
+	}
+	j.Store.limit = checkpoint.SizeAtMost(net, cfg.Queue, cfg.Dim)
 	if j.Dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
 		return nil, err
 	}

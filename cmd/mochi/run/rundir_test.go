@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,11 @@ func TestLock(t *testing.T) {
 		again.Close()
 	}
 }
+
+// zeros has no end.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // Replicas name checkpoints; a name is no path.
 func TestStoreOpensCheckpointsOnly(t *testing.T) {
@@ -162,12 +168,18 @@ func TestStoreKeepsOnlyTheStateThatWasApplied(t *testing.T) {
 	if err := checkpoint.Write(&file, state); err != nil {
 		t.Fatal(err)
 	}
-	s := &Store{Dir: t.TempDir(), keep: 2}
+	limit := checkpoint.SizeAtMost(state.Net, state.K, state.Dim)
+	s := &Store{Dir: t.TempDir(), keep: 2, limit: limit}
 	save := func(is coordinator.Voted, err error) error {
 		_, serr := s.Save(t.Context(), 3, bytes.NewReader(file.Bytes()), func(context.Context) (coordinator.Voted, error) { return is, err })
 		return serr
 	}
+	endless := func() error { // from a stranger, or a replica gone mad
+		_, err := s.Save(t.Context(), 3, io.MultiReader(bytes.NewReader(file.Bytes()), zeros{}), nil)
+		return err
+	}
 	for _, err := range []error{
+		endless(),
 		save(coordinator.Voted{Digest: "another"}, nil),
 		save(coordinator.Voted{Shards: []string{"another"}}, nil),
 		save(coordinator.Voted{}, context.Canceled),

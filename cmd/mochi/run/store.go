@@ -16,8 +16,12 @@ import (
 type Store struct {
 	Dir   string // RUN/checkpoints
 	keep  int
-	last  *coordinator.Checkpoint    // the newest valid one
-	Saved func(st *checkpoint.State) // optional: told of each new one
+	limit int64                   // bytes of a checkpoint of the job, at most
+	last  *coordinator.Checkpoint // the newest valid one
+
+	// Saved is told of each new one, if it is not nil: its file, and the step and the
+	// epoch whose state it has.
+	Saved func(path string, step int64, epoch int)
 }
 
 // Latest implements coordinator.Checkpoints.
@@ -30,26 +34,20 @@ func (s *Store) Latest() (coordinator.Checkpoint, bool, error) {
 
 // Save implements coordinator.Checkpoints.
 func (s *Store) Save(ctx context.Context, step int64, r io.Reader, voted func(context.Context) (coordinator.Voted, error)) (string, error) {
-	st, err := checkpoint.Read(r)
-	if err != nil {
-		return "", err
-	}
-	if st.Step != step {
-		return "", fmt.Errorf("the state is that of step %d, not %d", st.Step, step)
-	}
-	is, err := voted(ctx)
-	if err != nil {
-		return "", err
-	}
-	if err := st.Verify(is.Digest, is.Shards); err != nil {
-		return "", err
-	}
-	path, err := checkpoint.SaveStep(s.Dir, st, s.keep)
+	epoch := 0
+	path, err := checkpoint.ReceiveStep(s.Dir, step, s.keep, r, s.limit, func(st *checkpoint.State) error {
+		epoch = st.Epoch
+		is, err := voted(ctx)
+		if err != nil {
+			return err
+		}
+		return st.Verify(is.Digest, is.Shards)
+	})
 	if err != nil {
 		return "", err
 	}
 	if s.Saved != nil {
-		s.Saved(st)
+		s.Saved(path, step, epoch)
 	}
 	return filepath.Base(path), nil
 }
