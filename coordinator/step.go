@@ -165,11 +165,30 @@ func (c *Core) stores(r *round.Round, commit protocol.Commit) bool {
 	every := c.cfg.Training.CheckpointEvery
 	due := c.upload.Missed() || every > 0 && commit.Step%every == 0 ||
 		evaluated(&commit, c.cfg.Training.KNNEvery, c.data.Train)
-	if due && c.upload.Sent() && c.patience.AwaitsUpload(c.now, c.upload.Since()) {
-		c.upload.Leave()
+	far := c.uncovered(commit.Step)
+	if (due || far) && c.upload.Sent() && c.patience.AwaitsUpload(c.now, c.upload.Since()) {
+		if due {
+			c.upload.Leave()
+		}
 		return false
 	}
-	return due
+	return due || far
+}
+
+// mostUncovered is how many commits there may be that no checkpoint covers, however
+// rarely checkpoints are asked for: the log, what the coordinator remembers of each,
+// and what its successor reads grow with them.
+const mostUncovered = 10_000
+
+// uncovered says whether a commit is so far from the newest checkpoint that its state
+// is stored. One that cannot be stored is tried again after a tenth of that.
+func (c *Core) uncovered(step int64) bool {
+	covered := int64(0)
+	if last := c.history.Checkpoint(); last != nil {
+		covered = last.Step
+	}
+	n := step - covered
+	return n >= mostUncovered && n%(mostUncovered/10) == 0
 }
 
 // evaluated says whether a commit ends an epoch of train samples whose state is

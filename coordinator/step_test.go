@@ -2,9 +2,12 @@ package coordinator
 
 import (
 	"testing"
+	"time"
 
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/roster"
+	"mochi/coordinator/round"
 )
 
 // Every KNNEvery epochs, the commit that takes the last sample of the epoch,
@@ -44,6 +47,29 @@ func TestTotalCountsSamplesLeft(t *testing.T) {
 		})
 		if got := core.Total(); got != c.want {
 			t.Errorf("%+v: %d steps in all", c, got)
+		}
+	}
+}
+
+// Without --checkpoint-every a state is stored when 10,000 commits are covered by
+// none, and, when that comes to nothing, 1,000 steps later; not while one is on its way.
+func TestUncoveredCommits(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	everybody := roster.New()
+	members := []*roster.Replica{everybody.Admit(protocol.Hello{ID: "a", Name: "a"}, now)}
+	everybody.NewRanks(members)
+	r := round.New(round.Plan{Number: 1, Members: members, Deal: [][]int{{0}}, Step: 1}, now)
+	for _, covered := range []int64{0, 500} {
+		core := NewCore(CoreConfig{Training: config.Job{Batch: 4, Steps: 1e6}, Checkpoint: &Checkpoint{Step: covered}})
+		core.now = now
+		for n, want := range map[int64]bool{9_999: false, 10_000: true, 10_001: false, 10_999: false, 11_000: true} {
+			if got := core.stores(r, protocol.Commit{Step: covered + n}); got != want {
+				t.Errorf("%d commits after the checkpoint of step %d: %v", n, covered, got)
+			}
+		}
+		core.upload.Ask(covered+10_000, "a", now)
+		if core.stores(r, protocol.Commit{Step: covered + 11_000}) || core.upload.Missed() {
+			t.Error("another is asked for while one is on its way")
 		}
 	}
 }

@@ -81,7 +81,7 @@ type Job struct {
 	Seed      uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
 	KNNEvery        int   `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
-	CheckpointEvery int64 `yaml:"checkpoint-every" json:"checkpoint_every" arg:"STEPS" range:"at least 0" keeps:"result" help:"write a checkpoint every so many steps; 0 = only at the end"`
+	CheckpointEvery int64 `yaml:"checkpoint-every" json:"checkpoint_every" arg:"STEPS" range:"at least 0" keeps:"result" help:"write a checkpoint every so many steps, 10,000 at most; 0 = only at the end and every 10,000"`
 	Keep            int   `yaml:"keep" json:"keep" arg:"n" range:"at least 0 and at most 2147483647" keeps:"result" help:"checkpoints to keep besides the latest"`
 	SampleLog       bool  `yaml:"sample-log" json:"sample_log" keeps:"result" help:"write samples.jsonl: the sample indices of every step"`
 	StrictData      bool  `yaml:"strict-data" json:"strict_data" keeps:"result" help:"an image, folder or shard that cannot be read ends the job; else it is reported once and another takes its place"`
