@@ -82,6 +82,7 @@ test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under t
 	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 30m -run SpreadQueueSurvivesKills ./cmd/mochi
 	MOCHI_LONG=1 go test -timeout 30m -tags '$(ENGINES)' -run FlippedBitIsNamed ./cmd/mochi
 	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 90m -run TestChance ./coordinator/clustertest
+	CGO_ENABLED=0 go test -timeout 60m -run TestLongRun -v ./cmd/mochi/run -longrun.steps=5000000
 	go run ./tools/mutations
 	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/...
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
