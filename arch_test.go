@@ -99,6 +99,7 @@ var rooms = map[string][]string{
 // package (coordinator_test) wires parts together, as cmd does: its imports are
 // free.
 var testRooms = map[string][]string{
+	"coordinator/quorum":    {"coordinator/wal/waltest"},
 	"replica":               {"model/engine/enginetest", "model/engine/gorgonia", "replica/replicatest"},
 	"model/loss":            {"model/engine/cpu", "model/engine/onednn", "model/engine/cuda"}, // every engine's Contrast against one plain loss
 	"model":                 {"model/engine/cpu"},

@@ -114,8 +114,7 @@ func (n *Node) dial(ctx context.Context, to string, h hello) (*bufferedConn, ans
 	}
 	h.Magic, h.Job, h.From, h.To = helloMagic, n.o.Job, n.o.Name, to
 	h.Group = n.membershipNow().Group
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", m.Peer)
+	raw, err := n.o.dial(ctx, m)
 	if err != nil {
 		return fail(err)
 	}

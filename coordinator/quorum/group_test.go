@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -91,17 +92,17 @@ type group struct {
 	dir       string
 	cuts      map[[2]string]bool
 	conns     map[*cutConn]struct{}
+	logged    record
 	log       *slog.Logger
 }
 
 func newGroup(t testing.TB, size int) *group {
 	g := &group{
 		t: t, beat: beat, nodes: map[string]*Node{}, followers: map[string]*files{}, dir: t.TempDir(),
-		cuts: map[[2]string]bool{}, conns: map[*cutConn]struct{}{}, log: slog.New(slog.DiscardHandler),
+		cuts: map[[2]string]bool{}, conns: map[*cutConn]struct{}{},
 	}
-	if os.Getenv("QUORUM_TEST_LOG") != "" {
-		g.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	}
+	g.log = g.logged.logger()
+	t.Cleanup(func() { g.logged.dump(t) })
 	for i := range size {
 		name := string(rune('a' + i))
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -125,6 +126,41 @@ func newGroup(t testing.TB, size int) *group {
 		}
 	})
 	return g
+}
+
+// record is the log of a group, for the folder that is named in QUORUM_TEST_LOG.
+type record struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.text = append(r.text, p...)
+	return len(p), nil
+}
+
+// dump writes the log of a test that failed.
+func (r *record) dump(t testing.TB) {
+	dir := os.Getenv("QUORUM_TEST_LOG")
+	if dir == "" || !t.Failed() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	path := filepath.Join(dir, strings.ReplaceAll(t.Name(), "/", "-"))
+	if err := os.WriteFile(path, r.text, 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+// logger makes the logger of a group.
+func (r *record) logger() *slog.Logger {
+	if os.Getenv("QUORUM_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (g *group) folder(name string) string { return filepath.Join(g.dir, name) }
@@ -185,6 +221,13 @@ func (g *group) kill(name string) {
 	delete(g.nodes, name)
 	g.mu.Unlock()
 	if n != nil {
+		if err := n.Err(); err != nil {
+			g.t.Errorf("%s could not go on: %v", name, err)
+			for who, f := range g.followers {
+				all := f.all("log")
+				g.t.Logf("%s holds %d lines: %q", who, len(all), all[max(0, len(all)-12):])
+			}
+		}
 		if err := n.Close(); err != nil {
 			stacks := make([]byte, 1<<20)
 			g.t.Errorf("close %s: %v\n%s", name, err, stacks[:runtime.Stack(stacks, true)])

@@ -32,6 +32,8 @@ type Node struct {
 	ctx    context.Context // until Close, or until it failed
 	cancel context.CancelFunc
 	owned  sync.WaitGroup
+	once   sync.Once
+	down   raft.Future // of raft's end, after once
 	listen net.Listener
 	stream *stream
 
@@ -49,9 +51,11 @@ type Node struct {
 	raft       *raft.Raft // nil while the member is blank
 	gate       *gate
 	failed     error
-	why        string        // a blank member waits for
-	votesHeld  error         // why the vote is not written
-	term       *reign        // the leadership in hand, nil: none
+	why        string // a blank member waits for
+	votesHeld  error  // why the vote is not written
+	term       *reign // the leadership in hand, nil: none
+	closing    bool
+	underWay   int           // entries that raft was given and has not answered
 	changed    chan struct{} // closed and made anew when term changes
 	leader     string
 	since      time.Time
@@ -106,6 +110,12 @@ func newNode(o Options) *Node {
 	if o.wrap == nil {
 		o.wrap = func(c net.Conn, _ string) net.Conn { return c }
 	}
+	if o.dial == nil {
+		o.dial = func(ctx context.Context, m Member) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", m.Peer)
+		}
+	}
 	if o.snapshotEntries == 0 {
 		o.snapshotEntries = snapshotEntries
 	}
@@ -155,7 +165,7 @@ func (n *Node) open() (err error) {
 		return errors.Join(err, reach.close())
 	}
 	n.store = newStore(log, reach)
-	n.store.room, n.store.fail, n.store.ended = n.o.Room, n.fail, n.ctx.Done()
+	n.store.room, n.store.fail, n.store.ended, n.store.covered = n.o.Room, n.fail, n.ctx.Done(), n.covered
 	if n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.o.Dir, 2, n.raftLog()); err == nil {
 		err = n.whole(last)
 	}
@@ -200,6 +210,15 @@ func (n *Node) whole(reach uint64) error {
 		return damaged("its log ends with entry %d, but once had entry %d", max(last, covered), reach)
 	}
 	return nil
+}
+
+// covered is the last entry that a snapshot has.
+func (n *Node) covered() uint64 {
+	list, err := n.snaps.List()
+	if err != nil || len(list) == 0 {
+		return 0
+	}
+	return list[0].Index
 }
 
 // describes says whether a snapshot's description, which has no sum of its own, is that
@@ -281,6 +300,31 @@ func (n *Node) found() {
 	}
 }
 
+// latestTerm is the highest term of what is here.
+func (n *Node) latestTerm() (uint64, error) {
+	term, err := n.votes.GetUint64(currentTerm)
+	if err != nil {
+		return 0, err
+	}
+	// An entry can be of a later term: raft's leader may send it in the name of an
+	// earlier term of its own.
+	var last raft.Log
+	if index, _ := n.store.LastIndex(); index > 0 {
+		r, err := n.store.wal.Read(index)
+		if err == nil {
+			err = decodeRecord(r, &last)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	list, err := n.snaps.List()
+	if err == nil && len(list) > 0 {
+		term = max(term, list[0].Term)
+	}
+	return max(term, last.Term), err
+}
+
 // prepare gives raft what a new member begins with. What comes last makes it one.
 func (n *Node) prepare(next membership, term uint64) error {
 	if next.Standing == voting {
@@ -304,9 +348,12 @@ func (n *Node) take(next membership) error {
 		// One request at a time: a pipeline (v1.8.0) can wait for itself for ever when
 		// its connection is lost, and the entries of a step come one after another anyway.
 		MaxRPCsInFlight: 1,
-	}), n.ctx.Done())
+	}), n)
 	g.votes.Store(next.Standing == voting)
-	n.deliver.judge, _ = n.votes.GetUint64(currentTerm) // in memory
+	var err error
+	if n.deliver.judge, err = n.latestTerm(); err != nil {
+		return err
+	}
 	notify := make(chan bool, 16)
 	conf := n.config()
 	conf.NotifyCh = notify
@@ -314,6 +361,7 @@ func (n *Node) take(next membership) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start the replicated log: %w", err), g.Close())
 	}
+	n.store.running.Store(true)
 	n.mu.Lock()
 	n.membership, n.raft, n.gate, n.why = next, r, g, ""
 	n.mu.Unlock()
@@ -375,9 +423,16 @@ func (n *Node) fail(err error) {
 	n.mu.Unlock()
 	n.log.Error("this coordinator leaves the group", "err", n.failed)
 	n.cancel()
-	if r != nil {
-		r.Shutdown()
+	n.shutdown(r)
+}
+
+// shutdown ends raft; it can be asked for once, and so it is remembered.
+func (n *Node) shutdown(r *raft.Raft) raft.Future {
+	if r == nil {
+		return nil
 	}
+	n.once.Do(func() { n.down = r.Shutdown() })
+	return n.down
 }
 
 // Failed is closed when this node cannot go on: Err says why.
@@ -396,16 +451,20 @@ const closeLimit = 5 * time.Second
 // Close leaves the group; it can be started again. It says nothing to the others: a
 // leader resigns before.
 func (n *Node) Close() error {
-	n.cancel()
 	n.mu.Lock()
 	r := n.raft
+	n.closing = true
 	n.mu.Unlock()
+	for start := time.Now(); n.busy() && time.Since(start) < 2*n.o.Heartbeat && n.Err() == nil; {
+		time.Sleep(n.o.Heartbeat / 100) // raft does not answer what its end leaves in its queues
+	}
+	n.cancel()
 	done := make(chan error, 1)
 	go func() {
 		n.stream.Close() // or raft waits for its answers
 		var err error
-		if r != nil {
-			err = r.Shutdown().Error()
+		if down := n.shutdown(r); down != nil {
+			err = down.Error()
 		}
 		n.owned.Wait()
 		done <- err
@@ -416,6 +475,13 @@ func (n *Node) Close() error {
 	case <-time.After(closeLimit):
 		return fmt.Errorf("leave the group of coordinators: %w within %v", errSlow, closeLimit)
 	}
+}
+
+// busy says whether raft has something to answer.
+func (n *Node) busy() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.underWay > 0
 }
 
 func (n *Node) membershipNow() membership {

@@ -57,6 +57,7 @@
 package quorum
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -124,6 +125,7 @@ type Options struct {
 	Room      func() error // as of commitlog.Options
 	Log       *slog.Logger
 
+	dial  func(ctx context.Context, peer Member) (net.Conn, error)
 	wrap  func(c net.Conn, peer string) net.Conn // tests cut connections with it
 	files func(folder string) wal.Files          // tests have disks that fail
 

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -75,13 +76,14 @@ type votes struct {
 	ended <-chan struct{}
 	note  func(error) // of a write that failed, and of the next one that did not
 
-	mu     sync.Mutex
-	values map[string][]byte
+	writing chan struct{} // capacity 1: held over the disk's work
+	mu      sync.Mutex    // held for moments only
+	values  map[string][]byte
 }
 
 // openVotes reads the file; found says whether it was there.
 func openVotes(files wal.Files) (v *votes, found bool, err error) {
-	v = &votes{files: files, values: map[string][]byte{}, note: func(error) {}}
+	v = &votes{files: files, values: map[string][]byte{}, note: func(error) {}, writing: make(chan struct{}, 1)}
 	b, err := readFile(files, votesFile)
 	if err != nil || b == nil {
 		return v, false, err
@@ -94,9 +96,14 @@ func openVotes(files wal.Files) (v *votes, found bool, err error) {
 
 // Set implements raft.StableStore.
 func (v *votes) Set(key, value []byte) error {
+	v.writing <- struct{}{}
+	defer func() { <-v.writing }()
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	next := maps.Clone(v.values)
+	v.mu.Unlock()
+	if bytes.Equal(next[string(key)], value) && value != nil {
+		return nil // raft says its term again when it starts, and the disk may be full
+	}
 	next[string(key)] = append([]byte(nil), value...)
 	b, err := seal(next)
 	if err != nil {
@@ -119,7 +126,9 @@ func (v *votes) Set(key, value []byte) error {
 	if failed {
 		v.note(nil)
 	}
+	v.mu.Lock()
 	v.values = next
+	v.mu.Unlock()
 	return nil
 }
 

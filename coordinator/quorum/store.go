@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -28,14 +29,16 @@ var errSlow = errors.New("the disk does not finish")
 //     what it had.
 //   - What is damaged ends this member. Raft's answer would be a panic.
 type store struct {
-	wal   *wal.Log
-	reach *reach
-	room  func() error    // as of commitlog.Options
-	limit *limit          // of a write
-	fail  func(error)     // this member cannot go on
-	ended <-chan struct{} // nobody needs answers any more
+	wal     *wal.Log
+	reach   *reach
+	room    func() error    // as of commitlog.Options
+	limit   *limit          // of a write
+	fail    func(error)     // this member cannot go on
+	covered func() uint64   // the last entry that a snapshot has
+	ended   <-chan struct{} // nobody needs answers any more
 
-	busy chan struct{} // capacity 1: held by what changes the log
+	running atomic.Bool   // raft runs, on goroutines of its own
+	busy    chan struct{} // capacity 1: held by what changes the log
 
 	mu      sync.Mutex
 	trouble error // of the last write
@@ -43,6 +46,7 @@ type store struct {
 	recent  map[uint64]*raft.Log // what was stored last
 	oldest  uint64               // of them
 	bytes   int                  // of them
+	taken   uint64               // raft believes in entries up to here, which were taken back; 0: it knows what there is
 }
 
 // mostRecent is how much of the log is kept in memory: what members that are up to date
@@ -94,8 +98,15 @@ func (s *store) GetLog(index uint64, to *raft.Log) error {
 		case err == nil:
 			return nil
 		case errors.Is(err, wal.ErrNotFound):
+			if s.broken() && index > s.wal.Last() && index <= s.believed() {
+				*to = raft.Log{Index: index, Type: raft.LogNoop} // of no term: raft puts another in its place
+				return nil
+			}
 			return raft.ErrLogNotFound
 		case errors.As(err, &damaged) || errors.Is(err, errEntry) || errors.Is(err, wal.ErrClosed) || errors.Is(err, fs.ErrNotExist):
+			if !s.running.Load() {
+				return err
+			}
 			s.fail(&DamagedError{What: err})
 			runtime.Goexit() // raft would panic; it is being shut down
 		}
@@ -106,6 +117,16 @@ func (s *store) GetLog(index uint64, to *raft.Log) error {
 			runtime.Goexit()
 		}
 	}
+}
+
+// termOf is the term of an entry, if it is here.
+func (s *store) termOf(index uint64) (term uint64, found bool) {
+	r, err := s.wal.Read(index)
+	var l raft.Log
+	if err != nil || decodeRecord(r, &l) != nil {
+		return 0, false
+	}
+	return l.Term, true
 }
 
 // StoreLog implements raft.LogStore.
@@ -122,39 +143,65 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 		}
 	}
 	return s.note(s.change(func() error {
-		if err := s.makeWay(logs[0].Index); err != nil {
-			return err
-		}
-		for rest := logs; len(rest) > 0; {
-			n, size := 0, 0
-			var records []wal.Record
-			for ; n < len(rest) && (n == 0 || size+len(rest[n].Data) <= mostWrite); n++ {
-				records = append(records, encodeRecord(rest[n]))
-				size += len(rest[n].Data)
+		last := s.wal.Last()
+		cut, err := s.makeWay(logs[0].Index)
+		for wait := 10 * time.Millisecond; err == nil; wait = min(2*wait, time.Second) {
+			if err = s.append(logs); err == nil || !cut {
+				break
 			}
-			if err := s.wal.Append(records...); err != nil {
-				return err
+			// Raft believes in what was taken back until its place is taken.
+			s.take(last)
+			_ = s.note(err)
+			select {
+			case <-time.After(wait):
+				err = nil
+			case <-s.ended:
 			}
-			s.keep(rest[:n])
-			rest = rest[n:]
 		}
-		return s.reach.set(s.wal.Last())
+		if err == nil {
+			s.take(0)
+		}
+		return err
 	}))
 }
 
-// makeWay lets the log end before the index that comes next.
-func (s *store) makeWay(next uint64) error {
-	switch last := s.wal.Last(); {
-	case last+1 == next:
-		return nil
-	case last+1 > next && next >= s.wal.First(): // of a write that raft gave up
-		return s.cut(next - 1)
-	default: // a snapshot has taken the place of what was here, and of the gap
-		s.drop()
-		if err := s.reach.lower(0); err != nil {
+// append writes what raft has given, as far as it is not there yet.
+func (s *store) append(logs []*raft.Log) error {
+	for len(logs) > 0 && logs[0].Index <= s.wal.Last() {
+		logs = logs[1:]
+	}
+	for len(logs) > 0 {
+		n, size := 0, 0
+		var records []wal.Record
+		for ; n < len(logs) && (n == 0 || size+len(logs[n].Data) <= mostWrite); n++ {
+			records = append(records, encodeRecord(logs[n]))
+			size += len(logs[n].Data)
+		}
+		if err := s.wal.Append(records...); err != nil {
 			return err
 		}
-		return s.wal.Reset(next)
+		s.keep(logs[:n])
+		logs = logs[n:]
+	}
+	return s.reach.set(s.wal.Last())
+}
+
+// makeWay lets the log end before the index that comes next. cut: entries that raft
+// believes in, or had given up, were taken back.
+func (s *store) makeWay(next uint64) (cut bool, err error) {
+	switch last := s.wal.Last(); {
+	case last+1 == next:
+		return false, nil
+	case last+1 > next && next >= s.wal.First():
+		return true, s.cut(next - 1)
+	case next <= s.covered()+1: // a snapshot has taken the place of what was here
+		s.drop()
+		if err := s.reach.lower(0); err != nil {
+			return false, err
+		}
+		return false, s.wal.Reset(next)
+	default:
+		return false, fmt.Errorf("entry %d cannot follow entry %d", next, last)
 	}
 }
 
@@ -167,14 +214,30 @@ func (s *store) cut(last uint64) error {
 	return s.wal.TruncateBack(last)
 }
 
-// DeleteRange implements raft.LogStore: raft takes away one of the log's ends, or all.
+func (s *store) take(last uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = last
+}
+
+func (s *store) believed() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken
+}
+
+// broken says whether raft believes in entries that are not here: such a member must not
+// lead.
+func (s *store) broken() bool { return s.believed() > 0 }
+
+// DeleteRange implements raft.LogStore: raft takes away one of the log's ends, or all. It
+// takes away the newest entries only to store others in their place, and if that fails it
+// believes that they are still there; so they are, until StoreLogs replaces them.
 func (s *store) DeleteRange(first, last uint64) error {
-	return s.note(s.change(func() error {
-		if first > s.wal.First() {
-			return s.cut(first - 1)
-		}
-		return s.wal.TruncateFront(min(last, s.wal.Last()) + 1)
-	}))
+	if first > s.wal.First() {
+		return nil
+	}
+	return s.note(s.change(func() error { return s.wal.TruncateFront(min(last, s.wal.Last()) + 1) }))
 }
 
 // change does something to the log, and waits for it so long as a write may take.

@@ -3,6 +3,8 @@ package quorum
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -109,18 +111,90 @@ func (s *stream) Dial(to raft.ServerAddress, timeout time.Duration) (net.Conn, e
 }
 
 // gate is raft's transport without the votes of a member that may not vote: it neither
-// asks for votes nor gives any.
+// asks for votes nor gives any. And it takes from a leader only what raft's paper allows:
+// raft (v1.8.0) sends entries of a later term in the name of an earlier one, when a leader
+// was deposed and elected again while a request was held up; it applies what is behind the
+// entries of a request, which may be what another leader left; and it takes any snapshot,
+// also one that is older than what it has.
 type gate struct {
 	*raft.NetworkTransport
-	votes atomic.Bool
-	in    chan raft.RPC
-	ended <-chan struct{}
+	votes   atomic.Bool
+	store   *store
+	applied func() uint64 // the last entry that is applied
+	term    func() uint64 // raft's
+	in      chan raft.RPC
+	ended   <-chan struct{}
 }
 
 var errNoVote = errors.New("this coordinator's folder was emptied: it has no vote until it has what the others have")
 
-func newGate(t *raft.NetworkTransport, ended <-chan struct{}) *gate {
-	return &gate{NetworkTransport: t, in: make(chan raft.RPC), ended: ended}
+var errLater = errors.New("the entries are of a later term than the request")
+
+func newGate(t *raft.NetworkTransport, n *Node) *gate {
+	return &gate{
+		NetworkTransport: t, store: n.store, in: make(chan raft.RPC), ended: n.ctx.Done(),
+		applied: func() uint64 { _, _, index := n.machine.grown(); return index },
+		term: func() uint64 {
+			term, _ := n.votes.GetUint64(currentTerm) // in memory
+			return term
+		},
+	}
+}
+
+// mayLead says whether this member may become the leader.
+func (g *gate) mayLead() bool { return g.votes.Load() && !g.store.broken() }
+
+// refuse answers what raft is not to see.
+func (g *gate) refuse(rpc raft.RPC) bool {
+	switch c := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		if !g.votes.Load() {
+			rpc.Respond(&raft.RequestVoteResponse{}, errNoVote)
+			return true
+		}
+	case *raft.RequestPreVoteRequest:
+		if !g.votes.Load() {
+			rpc.Respond(&raft.RequestPreVoteResponse{}, errNoVote)
+			return true
+		}
+	case *raft.TimeoutNowRequest:
+		if !g.mayLead() {
+			rpc.Respond(&raft.TimeoutNowResponse{}, errNoVote)
+			return true
+		}
+	case *raft.AppendEntriesRequest:
+		last := c.PrevLogEntry
+		for _, e := range c.Entries {
+			if last = e.Index; e.Term > c.Term {
+				rpc.Respond(&raft.AppendEntriesResponse{}, errLater)
+				return true
+			}
+		}
+		c.LeaderCommitIndex = min(c.LeaderCommitIndex, last)
+	case *raft.InstallSnapshotRequest:
+		return g.has(rpc, c)
+	}
+	return false
+}
+
+// has answers a snapshot of what this member has already: raft would go back to it, and
+// forget what it has acknowledged since.
+func (g *gate) has(rpc raft.RPC, c *raft.InstallSnapshotRequest) bool {
+	term, found := g.store.termOf(c.LastLogIndex)
+	switch {
+	case c.Term < g.term():
+		return false // raft says so
+	case c.LastLogIndex <= g.applied() || found && term == c.LastLogTerm:
+	case found:
+		g.store.fail(&DamagedError{What: fmt.Errorf("entry %d is of term %d here and of %d at the leader", c.LastLogIndex, term, c.LastLogTerm)})
+		rpc.Respond(nil, errLater)
+		return true
+	default:
+		return false
+	}
+	_, err := io.Copy(io.Discard, rpc.Reader)
+	rpc.Respond(&raft.InstallSnapshotResponse{Term: c.Term, Success: err == nil}, err)
+	return true
 }
 
 // run passes on what may be.
@@ -132,24 +206,29 @@ func (g *gate) run() {
 		case <-g.ended:
 			return
 		}
-		if !g.votes.Load() {
-			switch rpc.Command.(type) {
-			case *raft.RequestVoteRequest:
-				rpc.Respond(&raft.RequestVoteResponse{}, errNoVote)
-				continue
-			case *raft.RequestPreVoteRequest:
-				rpc.Respond(&raft.RequestPreVoteResponse{}, errNoVote)
-				continue
-			case *raft.TimeoutNowRequest:
-				rpc.Respond(&raft.TimeoutNowResponse{}, errNoVote)
-				continue
-			}
-		}
-		select {
-		case g.in <- rpc:
-		case <-g.ended:
+		if !g.refuse(rpc) && !g.pass(rpc) {
 			return
 		}
+	}
+}
+
+// pass gives raft one request and waits until it is done with it, so that the next one is
+// looked at beside what came of this one; false: raft takes none any more.
+func (g *gate) pass(rpc raft.RPC) bool {
+	answer := make(chan raft.RPCResponse, 1)
+	passed := rpc
+	passed.RespChan = answer
+	select {
+	case g.in <- passed:
+	case <-g.ended:
+		return false
+	}
+	select {
+	case a := <-answer:
+		rpc.Respond(a.Response, a.Error)
+		return true
+	case <-g.ended:
+		return false
 	}
 }
 
@@ -158,7 +237,7 @@ func (g *gate) Consumer() <-chan raft.RPC { return g.in }
 
 // RequestVote implements raft.Transport.
 func (g *gate) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest, a *raft.RequestVoteResponse) error {
-	if !g.votes.Load() {
+	if !g.mayLead() {
 		return errNoVote
 	}
 	return g.NetworkTransport.RequestVote(id, to, q, a)
@@ -166,7 +245,7 @@ func (g *gate) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.Requ
 
 // RequestPreVote implements raft.WithPreVote.
 func (g *gate) RequestPreVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest, a *raft.RequestPreVoteResponse) error {
-	if !g.votes.Load() {
+	if !g.mayLead() {
 		return errNoVote
 	}
 	return g.NetworkTransport.RequestPreVote(id, to, q, a)
