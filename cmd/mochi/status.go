@@ -40,7 +40,7 @@ func statusCommand() *cli.Command {
 		if *asJSON {
 			return cli.PrintJSON(out, s)
 		}
-		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %d replicas in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch, s.Round, s.World)
+		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %s in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch+1, s.Round, cli.Count(s.World, "replica"))
 		if s.Reason != "" {
 			since := ""
 			if s.Since != "" {
