@@ -141,6 +141,11 @@ type Queries struct {
 	Labels []int32 // [b]
 
 	Draws *Draws // explicit draws instead of the seeded ones, for tests; not with PairsInShard
+
+	// Seen, if not nil, is told what is mixed of every query (where pairs stay
+	// inside a shard, in every shard), by several goroutines at once; it must not
+	// keep the slices. Only where the CPU mixes.
+	Seen func(Mixed)
 }
 
 // Input is all that Compute needs.

@@ -1,6 +1,7 @@
 package loss
 
 import (
+	"errors"
 	"fmt"
 
 	"mochi/model/engine"
@@ -167,6 +168,9 @@ func (l *Loss) Mix(starts []int32) error {
 		return fmt.Errorf("loss: %w", err)
 	}
 	if l.device != nil {
+		if l.q.Seen != nil {
+			return errors.New("loss: what a device mixes cannot be seen")
+		}
 		if err := l.device.mix(); err != nil {
 			return fmt.Errorf("loss: %w", err)
 		}
@@ -266,6 +270,7 @@ func (w *worker) mix(item int) {
 			InvT: float32(1 / l.cfg.Temperature), Part: l.part(s, i),
 		}
 		if len(m.Sims) > 0 {
+			l.seen(i, s, m)
 			w.mixer.Mix(m)
 		}
 	}

@@ -30,6 +30,7 @@ func (w *worker) mixAny(i int) {
 	}
 	w.drawAny(i, int32(len(m.Sims)))
 	m.First, m.Second, m.Alpha, m.Partner, m.Beta = w.first, w.second, w.alpha, w.partner, w.beta
+	l.seen(i, 0, m)
 	w.mixer.Mix(m)
 }
 
