@@ -106,6 +106,18 @@ CHAOS_FLAGS ?=
 chaos: build ## a cluster of processes, killed, stopped, cut off; then its promises are checked (CHAOS_TIME=1h CHAOS_SEED=7)
 	go run ./tools/chaos run --mochi bin/mochi --time $(CHAOS_TIME) --seed $(CHAOS_SEED) $(CHAOS_FLAGS)
 
+# Where the page about it goes, and what run.py is told besides: --only steps.
+DOC            ?=
+FIDELITY_FLAGS ?=
+
+.PHONY: fidelity
+fidelity: build ## mochi beside PyTorch, torchvision, Pillow and scikit-learn: figures, tolerances (10 minutes; DOC=docs/fidelity.md writes the page)
+	bash tools/fidelity/run.sh bin/mochi '$(ENGINES)' --commit '$(VERSION)' $(if $(DOC),--doc '$(DOC)') $(FIDELITY_FLAGS)
+
+.PHONY: fidelity-faults
+fidelity-faults: build ## five known faults, one at a time in a copy: each must make the comparison fail (some minutes)
+	bash tools/fidelity/run.sh bin/mochi '$(ENGINES)' --faults
+
 # Where CUDA's headers are: a toolkit's folder, Debian's package, or what
 # tools/deps.sh gpu unpacks. The driver is not linked (see
 # model/engine/cuda/driver).

@@ -1,0 +1,7 @@
+//go:build onednn
+
+package main
+
+import "mochi/model/engine/onednn"
+
+func init() { openFast = onednn.New }
