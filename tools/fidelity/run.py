@@ -2,7 +2,7 @@
 
     bash tools/fidelity/run.sh [--only WORD] [--doc FILE]
 
-Parts run two at a time, each on one core.
+Parts run two at a time (--jobs), each on one core.
 """
 
 import argparse
@@ -66,6 +66,7 @@ def main():
     p.add_argument("--shower", required=True, help="tools/fidelity, built")
     p.add_argument("--only", action="append", default=[], choices=PARTS, help="only this part (may be repeated)")
     p.add_argument("--quick", action="store_true", help="steps of the smallest network only")
+    p.add_argument("--jobs", type=int, default=2, help="parts at a time, each on one core")
     p.add_argument("--doc", help="write the page about it to this file")
     p.add_argument("--commit", default="", help="which mochi it is, for the page")
     args = p.parse_args()
@@ -75,7 +76,7 @@ def main():
     chosen = [name for name in LONGEST if not args.only or name in args.only]
     with tempfile.TemporaryDirectory(prefix="mochi-fidelity-") as work:
         jobs = [(name, os.path.abspath(args.mochi), os.path.abspath(args.shower), work, args.quick) for name in chosen]
-        with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        with multiprocessing.get_context("spawn").Pool(args.jobs, maxtasksperchild=1) as pool:
             done = dict(pool.imap_unordered(one, jobs, chunksize=1))
         version = os.popen(f"{args.mochi} version").read().strip()
     for name in PARTS:

@@ -13,7 +13,7 @@ from network import Rectified, Statistics, embed, loaded, norms
 NETWORKS = {
     "resnet8": {"image_size": 20, "head": "linear", "dim": 32, "batch": 64, "bn_group": 16},
     "resnet18-cifar": {"image_size": 16, "head": "linear", "dim": 128, "batch": 32, "bn_group": 16},
-    "resnet50": {"image_size": 48, "head": "mlp", "dim": 128, "batch": 16, "bn_group": 8},
+    "resnet50": {"image_size": 32, "head": "mlp", "dim": 128, "batch": 32, "bn_group": 16},
 }
 LOSSES = {"MoCo-v2": "0,0,0", "MoCHi (64,32,16)": "64,32,16", "MoCHi, class oracle": "64,32,16"}
 STEP = 3  # the state that the step begins with: with momentum, and keys in the queue

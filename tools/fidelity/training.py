@@ -16,7 +16,7 @@ from network import features as features_of
 SEEDS = (1, 2, 3)
 SETTINGS = {
     "arch": "resnet8", "head": "linear", "image_size": 16, "recipe": "cifar", "batch": 64, "bn_group": 16, "queue": 512, "dim": 32, "temperature": 0.1, "momentum": 0.99,
-    "mochi": "64,64,16", "mochi_warmup": 1, "epochs": 8, "lr": 0.06, "weight_decay": 5e-4, "knn_every": 0, "checkpoint_every": 0,
+    "mochi": "64,64,16", "mochi_warmup": 1, "epochs": 5, "lr": 0.06, "weight_decay": 5e-4, "knn_every": 0, "checkpoint_every": 0,
 }  # fmt: skip
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 VIEW = T.Compose([
