@@ -14,6 +14,9 @@ import (
 // handle gives one input to the core and carries out its plan.
 func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 	plan := s.core.Step(time.Now(), in)
+	if _, said := in.(Received); !said || len(plan.Actions) > 0 {
+		s.changed = true
+	}
 	if stored, ok := in.(Stored); ok {
 		s.forget(stored.Step)
 		s.votes.covered(stored.Step)
@@ -234,8 +237,13 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// setStatus makes the status that of now.
+// setStatus makes the status that of now. A message that nothing follows from, such as
+// a heartbeat, or a vote of many, changes little in it: the next tick tells that.
 func (s *Server) setStatus(now time.Time) {
+	if !s.changed {
+		return
+	}
+	s.changed = false
 	status := s.core.Status()
 	status.Job, status.StartedAt, status.Term = s.cfg.Job, s.started.Format(time.RFC3339), s.term
 	if d, held := s.writer.held(now); held {

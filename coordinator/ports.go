@@ -31,7 +31,8 @@ type Bus interface {
 		save func(ctx context.Context, from string, step int64, r io.Reader) error,
 		open func(name string) (io.ReadSeekCloser, error),
 	) error
-	// Send delivers to one replica, in order. It does not wait.
+	// Send delivers to one replica, in order. It does not wait. What m points to
+	// is not changed afterwards, and may be sent to others.
 	Send(to string, m protocol.Message) error
 	// Messages are those of the replicas, in order for each.
 	Messages() <-chan protocol.Message

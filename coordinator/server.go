@@ -68,6 +68,7 @@ type Server struct {
 	inner   chan Input  // from the bus's goroutines
 	stop    chan string // capacity 1
 	last    string      // last reason logged
+	changed bool        // what the status tells, since it was made
 	unsent  []Lost      // those to whom a message could not be sent, until the core knows
 
 	cpu       time.Duration // at the last record

@@ -48,6 +48,7 @@ func Cases() []Case {
 		{"messages arrive whole and in order", inOrder},
 		{"what nobody reads waits", backlog},
 		{"a replica that is not there hears nothing, and nobody minds", nobody},
+		{"what is sent to several arrives at each as it was", several},
 		{"a message that is too large is refused, and the next one arrives", tooLarge},
 		{"the coordinator is told who closes", closes},
 		{"the coordinator is told whose connection breaks", breaks},
@@ -203,6 +204,48 @@ func nobody(f Fixture) error {
 	}
 	if step, err := down(link); err != nil || step != 2 {
 		return fmt.Errorf("a was sent commit 2 and got %d: %w", step, err)
+	}
+	return nil
+}
+
+// several is one commit to two replicas, again and again, and in two terms.
+func several(f Fixture) error {
+	bus, a, err := pair(f, &Store{}, "a")
+	if err != nil {
+		return err
+	}
+	b, err := f.Connect("b")
+	if err != nil {
+		return err
+	}
+	if err := meet(bus, b, "b"); err != nil {
+		return err
+	}
+	for i := range int64(10) {
+		m := commit(i)
+		for term := range uint64(2) {
+			m.Term = term
+			if err := errors.Join(bus.Send("a", m), bus.Send("b", m)); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range int64(20) {
+		for id, link := range map[string]replica.Link{"a": a, "b": b} {
+			for {
+				m, open := <-link.Messages()
+				if !open {
+					return errors.New("the link was closed")
+				}
+				if m.Commit == nil {
+					continue
+				}
+				if m.Commit.Step != i/2 || m.Term != uint64(i%2) {
+					return fmt.Errorf("message %d to %s is commit %d in term %d", i, id, m.Commit.Step, m.Term)
+				}
+				break
+			}
+		}
 	}
 	return nil
 }

@@ -25,6 +25,15 @@ type Coordinator struct {
 	inbox    *inbox
 	uploads  *receiver
 	close    sync.Once
+
+	mu   sync.Mutex
+	last encoded
+}
+
+// encoded is a message as it travels.
+type encoded struct {
+	protocol.Message
+	data []byte
 }
 
 // ConnectCoordinator connects the coordinator of a job. With an embedded
@@ -138,9 +147,23 @@ func (c *Coordinator) Serve(
 // Conn is the connection itself, for the commit log.
 func (c *Coordinator) Conn() *nats.Conn { return c.nc.Conn }
 
-// Send delivers a message to one replica, in order.
+// Send delivers a message to one replica, in order. A commit or a round goes to all
+// members of a round, one after another, and is long: it is encoded once.
 func (c *Coordinator) Send(to string, m protocol.Message) error {
-	return publish(c.nc.Conn, protocol.ReplicaSubject(c.opts.Job, to), m)
+	subject := protocol.ReplicaSubject(c.opts.Job, to)
+	if m.Commit == nil && m.Round == nil {
+		return publish(c.nc.Conn, subject, m)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.last; l.data == nil || l.Commit != m.Commit || l.Round != m.Round || l.Term != m.Term {
+		data, err := encode(m)
+		if err != nil {
+			return fmt.Errorf("encode a message for %s: %w", subject, err)
+		}
+		c.last = encoded{m, data}
+	}
+	return c.nc.Publish(subject, c.last.data)
 }
 
 // Messages are those of the replicas, in order for each of them.

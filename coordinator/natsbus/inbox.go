@@ -14,12 +14,16 @@ import (
 
 // publish sends one message as JSON.
 func publish(nc *nats.Conn, subject string, m protocol.Message) error {
-	m.Version = protocol.Version
-	data, err := json.Marshal(m)
+	data, err := encode(m)
 	if err != nil {
 		return fmt.Errorf("encode a message for %s: %w", subject, err)
 	}
 	return nc.Publish(subject, data)
+}
+
+func encode(m protocol.Message) ([]byte, error) {
+	m.Version = protocol.Version
+	return json.Marshal(m)
 }
 
 // inbox is one subscription. NATS's goroutine decodes what arrives into a backlog,
