@@ -33,7 +33,7 @@ func program() cli.Program {
 			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), drainCommand(), statusCommand()}},
 			{Title: "Evaluation and checkpoints", Commands: []*cli.Command{evalKNNCommand(), evalGeometryCommand(), inspectCommand(), diffCommand(), exportCommand()}},
 			{Title: "Data", Commands: []*cli.Command{dataInspectCommand(), dataPackCommand(), dataPreviewCommand()}},
-			{Title: "Benchmarks", Commands: []*cli.Command{benchStepCommand(), benchLossCommand(), benchAllreduceCommand(), benchInputCommand()}},
+			{Title: "Benchmarks", Commands: []*cli.Command{benchStepCommand(), benchLossCommand(), benchAllreduceCommand(), benchClusterCommand(), benchInputCommand()}},
 			{Title: "This program", Commands: []*cli.Command{versionCommand(), cli.NewCompletion()}},
 		},
 	}
