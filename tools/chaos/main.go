@@ -322,7 +322,7 @@ func (w *world) run(ctx context.Context, of []kind) (any, []string, error) {
 	}
 	broken := w.cluster.broken()
 	for _, l := range seen {
-		g, grows, enough := l.grown(began.Add(w.length / 2))
+		g, grows, enough := l.grown(began.Add(w.length/2), w.length/12)
 		if broken = append(broken, grows...); enough {
 			s.Second = append(s.Second, g)
 		}

@@ -154,9 +154,14 @@ var measures = []struct {
 const leastReadings = 20
 
 // grown fits lines through what a process had after a moment, and says what grows.
-// ok is false when it was seen too rarely after it.
-func (l *life) grown(after time.Time) (g growth, broken []string, ok bool) {
+// ok is false when it did not live from so long before until so long after it: what
+// has just begun fills its buffers.
+func (l *life) grown(after time.Time, long time.Duration) (g growth, broken []string, ok bool) {
 	g = growth{Process: fmt.Sprintf("%s (process %d)", l.name, l.pid), Trends: map[string]trend{}}
+	if !slices.ContainsFunc(l.seen, func(v vital) bool { return v.At.Before(after.Add(-long)) }) ||
+		!slices.ContainsFunc(l.seen, func(v vital) bool { return v.At.After(after.Add(long)) }) {
+		return g, nil, false
+	}
 	for _, m := range measures {
 		var at, value []float64
 		for _, v := range l.seen {

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,11 +127,20 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err := j.Log.SaveConfig(string(text)); err != nil {
 		return nil, err
 	}
-	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
+	if err := writeConfig(filepath.Join(path, "config.yaml"), text); err != nil {
 		return nil, err
 	}
 	j.Recorder = &Recorder{path: path, out: j.Dir, cfg: cfg, progress: p}
 	return j, nil
+}
+
+// writeConfig writes config.yaml, unless it is there as it should be: on a full disk a
+// run is opened again, and waits for room with all else that it has to write.
+func writeConfig(path string, text []byte) error {
+	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, text) {
+		return nil
+	}
+	return WriteFile(path, text)
 }
 
 // takeUp finds the checkpoint to go on from, if there is one, and returns its

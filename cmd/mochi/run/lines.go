@@ -152,13 +152,14 @@ func openLines(path string, cut int64) (*lineFile, error) {
 		return nil, err
 	}
 	keep, dropped, last, err := readLines(path, cut)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = WriteFile(path, nil)
+	case err == nil && dropped:
+		err = keepLines(path, keep)
 	}
-	if dropped || err != nil {
-		if err := WriteFile(path, keep); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
 	}
 	f.last, f.size = last, int64(len(keep))
 	segments, err := segmentsOf(path)
@@ -176,7 +177,7 @@ func openLines(path string, cut int64) (*lineFile, error) {
 		case dropped && len(keep) == 0:
 			err = os.Remove(segment)
 		case dropped:
-			err = WriteFile(segment, keep)
+			err = keepLines(segment, keep)
 		}
 		if err != nil {
 			return nil, err
@@ -186,6 +187,19 @@ func openLines(path string, cut int64) (*lineFile, error) {
 	}
 	f.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0o644)
 	return f, err
+}
+
+// keepLines makes a file's lines those that are kept of it. An end that was cut short is
+// cut off, which needs no room on the disk.
+func keepLines(path string, keep []byte) error {
+	all, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if bytes.HasPrefix(all, keep) {
+		return os.Truncate(path, int64(len(keep)))
+	}
+	return WriteFile(path, keep)
 }
 
 // readLines reads the whole lines of a file of steps up to cut (−1: of all), and says

@@ -1,7 +1,9 @@
 package run
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -121,5 +123,42 @@ func TestSegmentNames(t *testing.T) {
 	segments, err := segmentsOf(path)
 	if err != nil || len(segments) != 2 || filepath.Base(segments[0]) != "log.000009.jsonl" || nextNumber(path, segments) != 11 {
 		t.Errorf("%q, %v", segments, err)
+	}
+}
+
+// A run is opened again without writing what is there, on a full disk too; a line that
+// was cut short is cut off in place.
+func TestOpenedAgainWritesNothing(t *testing.T) {
+	path, cfg := filepath.Join(t.TempDir(), "run"), demo(t)
+	before := map[string]os.FileInfo{}
+	for again := range 2 {
+		j, err := Open(path, cfg, "auto", nil, NewProgress(io.Discard, cfg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again == 0 {
+			err = j.Dir.Step(LogFile, 1, StepLine{Step: 1})
+		}
+		if err := errors.Join(err, j.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{LogFile, "config.yaml"} {
+			info, err := os.Stat(filepath.Join(path, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if was := before[name]; was != nil && (!os.SameFile(was, info) || was.Size() != info.Size()) {
+				t.Errorf("%s was written again", name)
+			}
+			before[name] = info
+		}
+		f, err := os.OpenFile(filepath.Join(path, LogFile), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(`{"step":2,"ep`); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
 	}
 }
