@@ -179,6 +179,42 @@ func TestReadLog(t *testing.T) {
 	}
 }
 
+// TestTail: what is read while it is written has each line once, also when it becomes
+// a segment meanwhile.
+func TestTail(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.jsonl")
+	log := tail{path: path}
+	put := func(text string) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, text := range []string{"{\"step\":1}\n{\"st", "ep\":2}\n", "", "{\"step\":3}\n{\"step\":4}\n"} {
+		if i == 3 {
+			if err := os.Rename(path, filepath.Join(filepath.Dir(path), "log.000001.jsonl")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(text)
+		if err := log.read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, l := range log.lines {
+		if l.Step != int64(i+1) {
+			t.Errorf("line %d is of step %d", i+1, l.Step)
+		}
+	}
+	if len(log.lines) != 4 {
+		t.Errorf("%d lines", len(log.lines))
+	}
+}
+
 // TestNext: a commit of the round that the victim was in does not count.
 func TestNext(t *testing.T) {
 	at := time.Unix(1000, 0)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,23 +240,39 @@ type line struct {
 // readLog reads the lines of a log.jsonl and its segments that are whole; an end that is cut short
 // is left out, another broken line is an error that names it.
 func readLog(path string) ([]line, error) {
-	f, err := lines.Open(path)
+	t := tail{path: path}
+	err := t.read()
+	return t.lines, err
+}
+
+// tail is a log that is read while it is written: each line once.
+type tail struct {
+	path  string
+	lines []line
+	size  int64 // of them
+}
+
+// read reads the lines that have come.
+func (t *tail) read() error {
+	f, err := lines.Open(t.path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	var read []line
+	if _, err := io.CopyN(io.Discard, f, t.size); err != nil {
+		return fmt.Errorf("%s: it is shorter than it was: %w", t.path, err)
+	}
 	r := bufio.NewReaderSize(f, 1<<20)
-	for n := 1; ; n++ {
+	for {
 		text, err := r.ReadBytes('\n')
 		if err != nil {
-			return read, nil
+			return nil
 		}
 		var l line
 		if err := json.Unmarshal(text, &l); err != nil {
-			return read, fmt.Errorf("%s: line %d: %w", path, n, err)
+			return fmt.Errorf("%s: line %d: %w", t.path, len(t.lines)+1, err)
 		}
-		read = append(read, l)
+		t.lines, t.size = append(t.lines, l), t.size+int64(len(text))
 	}
 }
 

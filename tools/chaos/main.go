@@ -132,6 +132,7 @@ type world struct {
 	cluster *cluster
 	disk    *disk // nil where there is none
 	lacks   map[means]error
+	log     tail // that of the coordinator
 	errs    io.Writer
 	failed  bool
 
@@ -249,12 +250,12 @@ func (w *world) startAll(ctx context.Context) error {
 
 // await reads the log until its steps are as wanted.
 func (w *world) await(ctx context.Context, most time.Duration, what string, ok func([]line) bool) error {
+	w.log.path = filepath.Join(w.cluster.state, "log.jsonl")
 	for end := time.Now().Add(most); time.Now().Before(end); {
-		lines, err := readLog(filepath.Join(w.cluster.state, "log.jsonl"))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := w.log.read(); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		if ok(commits(lines)) {
+		if ok(commits(w.log.lines)) {
 			return nil
 		}
 		if err := wait(ctx, 100*time.Millisecond); err != nil {
