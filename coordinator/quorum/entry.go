@@ -25,6 +25,7 @@ const (
 	kindStored = 12 // Checkpoint
 	kindOver   = 13 // Outcome
 	kindAdmit  = 14 // admitEntry
+	kindReopen = 15 // of a job that was over: it goes on
 )
 
 // Bodies of entries, JSON.

@@ -41,6 +41,7 @@ func (m *machine) Apply(l *raft.Log) any {
 	e, err := decodeEntry(l.Data)
 	var value uint64
 	var told []item
+	m.state.index = l.Index - 1 // raft has entries of its own
 	if err == nil {
 		value, told, err = m.state.apply(l.Term, e)
 	}

@@ -46,7 +46,8 @@ func (n *Node) watch(notify <-chan bool) {
 
 // Lead waits until this node leads, all that was committed before has been applied, and
 // Follower has been told of it. An error but ctx's means that this node cannot go on.
-// After the job is over nobody leads any more.
+// After the job is over nobody leads any more who was there then. Members that were
+// started after that let it go on.
 func (n *Node) Lead(ctx context.Context) (*Leadership, error) {
 	for {
 		n.mu.Lock()
@@ -103,10 +104,14 @@ func (n *Node) begin(ctx context.Context, term *reign) (_ *Leadership, err error
 		}
 		return nil, err
 	}
-	var over *Outcome
-	var known bool
-	n.machine.read(func(s *state) { over, known = s.over, len(s.lines) > 0 })
-	if over != nil { // what is left to do is to tell the others
+	var over, known, old bool
+	n.machine.read(func(s *state) { over, old, known = s.over != nil, s.overAt <= n.startedAt, len(s.lines) > 0 })
+	switch {
+	case over && old:
+		if _, err := l.submit(ctx, kindReopen, nil); err != nil {
+			return nil, err
+		}
+	case over: // what is left to do is to tell the others
 		select {
 		case <-term.done:
 			return nil, coordinator.ErrFenced

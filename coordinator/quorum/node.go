@@ -49,6 +49,7 @@ type Node struct {
 	mu         sync.Mutex
 	membership membership
 	raft       *raft.Raft // nil while the member is blank
+	startedAt  uint64     // the last index that it had when it was started
 	gate       *gate
 	failed     error
 	why        string // a blank member waits for
@@ -363,7 +364,7 @@ func (n *Node) take(next membership) error {
 	}
 	n.store.running.Store(true)
 	n.mu.Lock()
-	n.membership, n.raft, n.gate, n.why = next, r, g, ""
+	n.membership, n.raft, n.gate, n.why, n.startedAt = next, r, g, "", r.LastIndex()
 	n.mu.Unlock()
 	n.owned.Go(g.run)
 	n.owned.Go(func() { n.watch(notify) })

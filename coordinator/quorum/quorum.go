@@ -108,7 +108,8 @@ type Follower interface {
 	Configured(text string)
 	// Stored tells the newest checkpoint. One that was told before may come again.
 	Stored(c Checkpoint)
-	// Over tells that the job has ended. Nothing comes after it.
+	// Over tells that the job has ended. Nothing comes after it, unless all members are
+	// started again: then the job goes on, and Over may be told of the end before.
 	Over(o Outcome)
 }
 

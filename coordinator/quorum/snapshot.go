@@ -27,6 +27,7 @@ type snapshotHeader struct {
 	Lines      map[string]int64  `json:"lines"`
 	Checkpoint *Checkpoint       `json:"checkpoint,omitempty"`
 	Over       *Outcome          `json:"over,omitempty"`
+	OverAt     uint64            `json:"over_at,omitempty"`
 	Admitted   map[string]string `json:"admitted,omitempty"`
 }
 
@@ -42,7 +43,7 @@ func (s *state) copy() *state {
 // write writes a state for read.
 func (s *state) write(to io.Writer) error {
 	header, err := json.Marshal(snapshotHeader{
-		s.index, s.under, s.settings, s.base, len(s.commits), len(s.staged), s.lines, s.checkpoint, s.over, s.admitted,
+		s.index, s.under, s.settings, s.base, len(s.commits), len(s.staged), s.lines, s.checkpoint, s.over, s.overAt, s.admitted,
 	})
 	if err != nil {
 		return err
@@ -80,7 +81,7 @@ func readState(from io.Reader) (*state, error) {
 		return nil, fmt.Errorf("its header: %w", err)
 	}
 	s := newState()
-	s.index, s.under, s.settings, s.base, s.checkpoint, s.over = h.Index, h.Under, h.Settings, h.Base, h.Checkpoint, h.Over
+	s.index, s.under, s.settings, s.base, s.checkpoint, s.over, s.overAt = h.Index, h.Under, h.Settings, h.Base, h.Checkpoint, h.Over, h.OverAt
 	maps.Copy(s.lines, h.Lines)
 	maps.Copy(s.admitted, h.Admitted)
 	var before *protocol.Commit

@@ -34,6 +34,7 @@ type state struct {
 	lines      map[string]int64 // so many of each file
 	checkpoint *Checkpoint
 	over       *Outcome
+	overAt     uint64            // index of the entry that said so
 	admitted   map[string]string // members that got their vote back: nonce by name
 }
 
@@ -131,9 +132,11 @@ func (s *state) tell(e entry, parse func(any) bool) (told []item, err error) {
 	case kindOver:
 		var o Outcome
 		if parse(&o) && s.over == nil {
-			s.over = &o
+			s.over, s.overAt = &o, s.index+1
 			told = []item{{over: &o, counts: maps.Clone(s.lines)}}
 		}
+	case kindReopen:
+		s.over, s.overAt = nil, 0
 	case kindAdmit:
 		var a admitEntry
 		if parse(&a) {
