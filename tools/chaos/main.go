@@ -7,6 +7,7 @@
 //
 //	chaos [run] --mochi bin/mochi --time 1h --seed 7
 //	chaos kill --mochi bin/mochi --times 50
+//	chaos failover --mochi bin/mochi --times 30 --how kill|stop|cut
 //
 // Exit status: 0 all was kept, 1 something was broken, 2 wrong usage. The last
 // line of stdout is one JSON object.
@@ -25,6 +26,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"mochi/tools/chaos/failover"
 )
 
 // options are what the command line says.
@@ -45,6 +48,9 @@ func main() {
 }
 
 func start(ctx context.Context, args []string, out, errs io.Writer) int {
+	if len(args) > 0 && args[0] == "failover" {
+		return failover.Run(ctx, failover.Job{Images: generate, Settings: jobs["tiny"]}, args[1:], out, errs)
+	}
 	mode := "run"
 	if len(args) > 0 && (args[0] == "run" || args[0] == "kill") {
 		mode, args = args[0], args[1:]
