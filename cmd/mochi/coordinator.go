@@ -13,115 +13,171 @@ import (
 	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/evaluate"
 	"mochi/cmd/mochi/run"
+	"mochi/coordinator"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/quorum"
 	"mochi/model/engine"
+	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 )
 
 func coordinatorCommand() *cli.Command {
 	c := cli.NewCommand("coordinator", cli.Text{
-		Short:   "run the coordinator of a cluster",
-		About:   "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
-		Example: "mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2",
+		Short: "run the coordinator of a cluster",
+		About: "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
+		Example: "mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2\n" +
+			"mochi coordinator --standby a=host1:4222,b=host2:4222,c=host3:4222 --name a --state /srv/run --data fashion-mnist --preset demo",
 	})
+	var k coordinating
 	c.Group("Run")
-	state := c.String("state", "", "`DIR` of the run: its files and the commit log")
+	c.StringVar(&k.state, "state", "", "`DIR` of the run: its files and the commit log")
 	dataPath := c.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
 	c.Complete("data", data.FashionMNIST)
-	var engineName, resume, logIs string
-	run.AddResume(c, &resume)
+	run.AddResume(c, &k.resume)
+	var logIs string
 	run.AddLog(c, &logIs)
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("Cluster")
-	listen := c.String("listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join")
+	c.StringVar(&k.listen, "listen", "127.0.0.1:4222", "`HOST:PORT` where replicas join; with --standby, its own address there")
 	gossipOn := c.String("gossip", "", "`HOST:PORT`, UDP and TCP, where members tell each other who is there (default: --listen's address and a free port)")
-	jobName := c.String("job", defaultJob, "`NAME` of the job")
+	c.StringVar(&k.name, "job", defaultJob, "`NAME` of the job")
+	standby := c.String("standby", "", "`A=HOST:PORT,B=…,C=…`: the three or five coordinators of a group, this one among them; one leads, the others stand by, and replicas --join all of them. To each other they talk on the next port, or NAME=HOST:PORT/PORT")
+	self := c.String("name", "", "`NAME` of this coordinator in --standby (default: the one that has --listen's address)")
 	patience := addLimits(c, true)
 	c.Group("This machine")
-	engines.AddFlag(c, &engineName, ", for --knn-every")
-	knnImages := c.Int("knn-images", 0, knnImagesFlag)
+	engines.AddFlag(c, &k.engine, ", for --knn-every")
+	c.IntVar(&k.knnImages, "knn-images", 0, knnImagesFlag)
 	training := cli.AddTraining(c, func(string) bool { return true })
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
-		cfg := training.Job(c, &f, func(*config.Job) {})
-		if *state == "" {
+		k.cfg = training.Job(c, &f, func(*config.Job) {})
+		if k.state == "" {
 			f.Add("state", "missing: the folder of the run")
 		}
-		checkListen(&f, *listen)
+		checkListen(&f, k.listen)
+		if *standby != "" {
+			k.members = membersOf(&f, *standby)
+			k.self = selfOf(&f, k.members, *self, k.listen)
+			k.listen, k.peers = listens(k.self, k.listen, c.Given("listen"))
+			if k.resume == "never" {
+				f.Add("resume", "never: a coordinator of a group does not throw away what the others count on; to start afresh, give all of them new folders")
+			}
+		} else if *self != "" {
+			f.Add("name", "is a coordinator's in a group, and --standby is missing")
+		}
 		hints := endpointFlag(&f, "gossip", *gossipOn, true)
 		// It evaluates, in fp32; whether the job's precision can be had is a matter
 		// of the replicas' processors, but of the build they share with it, too.
-		if needs := engines.ConfigOf(cfg, 1, 0); len(engines.BuiltIn()) == 1 {
-			engines.Check(&f, engineName, needs)
+		if needs := engines.ConfigOf(k.cfg, 1, 0); len(engines.BuiltIn()) == 1 {
+			engines.Check(&f, k.engine, needs)
 		} else {
 			needs.Precision = engine.FP32
-			engines.Check(&f, engineName, needs)
+			engines.Check(&f, k.engine, needs)
 		}
-		f.AtLeast(0, "knn-images", *knnImages)
-		limits := patience.limits(&f)
-		start := run.Resumed(&f, resume, cfg)
-		rebuild := run.Rebuilds(&f, logIs)
-		var set *data.Set
-		var info protocol.Data
+		f.AtLeast(0, "knn-images", k.knnImages)
+		k.limits = patience.limits(&f)
+		k.start = run.Resumed(&f, k.resume, k.cfg)
+		k.rebuild = run.Rebuilds(&f, logIs)
 		if *dataPath != "" {
-			set = cli.OpenData(&f, *dataPath, errs)
+			k.set = cli.OpenData(&f, *dataPath, errs)
 		}
-		if set != nil {
-			if info = set.Info; cfg.Oracle && info.Classes == 0 {
+		if k.set != nil {
+			if k.info = k.set.Info; k.cfg.Oracle && k.info.Classes == 0 {
 				f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
 			}
 		}
 		if err := f.Err(); err != nil {
 			return err
 		}
-		if err := portIsFree(*listen); err != nil {
+		if err := portIsFree(k.listen); err != nil {
 			return err
 		}
-		p := run.NewProgress(errs, cfg)
-		log := slog.New(run.PlainLog{Progress: p, Level: run.AtLevel(slog.LevelInfo, *verbose)})
-		announce(p, set, cfg)
-		j, err := run.Open(*state, cfg, resume, start, p)
-		if err != nil {
-			return err
+		k.gossip = gossipEndpoint(hints, k.listen)
+		k.progress = run.NewProgress(errs, k.cfg)
+		k.log = slog.New(run.PlainLog{Progress: k.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
+		announce(k.progress, k.set, k.cfg)
+		if k.members != nil {
+			return standBy(&k)
 		}
-		defer j.Close()
-		cfg = j.Config
-		j.Recorder.Know(info)
-		if set != nil {
-			j.Recorder.Watch(set, cfg.StrictData)
-		}
-
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		stop, end := stopOnSignals(p.Say, finishing, func(os.Signal) { cancel() })
-		defer end()
-
-		nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: *listen, Log: log})
-		if err != nil {
-			return err
-		}
-		defer nats.Shutdown()
-		knn := evaluate.New(evaluate.Options{
-			Job: cfg, Set: set, Engine: engineName, Images: *knnImages, Say: p.Say, Event: j.Dir.Event,
-		})
-		j.Store.Saved = knn.Saved(ctx, j.From)
-		srv, err := newServer(ctx, serverParts{job: j, name: *jobName, nats: nats, data: info, log: log, cpu: processTime, rebuild: rebuild, limits: limits, gossip: gossipEndpoint(hints, *listen)})
-		if err != nil {
-			return err
-		}
-		stop.orderly(func() { srv.Stop("interrupted") })
-		p.Say("job %s: replicas join with  mochi replica --join %s --data …", *jobName, nats.URL())
-		err = srv.Run(ctx)
-		p.Done()
-		knn.Wait()
-		if err == nil && !stop.asked() {
-			err = knn.Trained(ctx, j.Store.Dir)
-		}
-		return orInterrupted(err, stop)
+		return k.alone()
 	}
 	return c
+}
+
+// coordinating is what a coordinator was started with.
+type coordinating struct {
+	state, resume, listen, engine string
+	name                          string // of the job
+	knnImages                     int
+	rebuild                       bool // --log rebuild
+	limits                        coordinator.Limits
+	gossip                        endpoint
+	cfg                           config.Job
+	set                           *data.Set // nil: no --data
+	info                          protocol.Data
+	start                         *checkpoint.State // --resume FILE
+	progress                      *run.Progress
+	log                           *slog.Logger
+
+	// Of one of a group; members is nil where it is alone.
+	members []quorum.Member
+	self    quorum.Member
+	peers   string // where it listens for the others
+}
+
+// parts are those of its server; what differs is left to fill in.
+func (k *coordinating) parts(j *run.Job, nats *natsbus.Server) serverParts {
+	return serverParts{job: j, name: k.name, nats: nats, data: k.info, log: k.log, cpu: processTime, rebuild: k.rebuild, limits: k.limits, gossip: k.gossip}
+}
+
+// opened takes up what belongs to the run folder.
+func (k *coordinating) opened(j *run.Job) *evaluate.Evaluator {
+	k.cfg = j.Config
+	j.Recorder.Know(k.info)
+	if k.set != nil {
+		j.Recorder.Watch(k.set, k.cfg.StrictData)
+	}
+	return evaluate.New(evaluate.Options{
+		Job: k.cfg, Set: k.set, Engine: k.engine, Images: k.knnImages, Say: k.progress.Say, Event: j.Events().Event,
+	})
+}
+
+// alone runs the only coordinator of a job.
+func (k *coordinating) alone() error {
+	p := k.progress
+	j, err := run.Open(k.state, k.cfg, k.resume, k.start, p)
+	if err != nil {
+		return err
+	}
+	defer j.Close()
+	knn := k.opened(j)
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stop, end := stopOnSignals(p.Say, finishing, func(os.Signal) { cancel() })
+	defer end()
+
+	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: k.listen, Log: k.log})
+	if err != nil {
+		return err
+	}
+	defer nats.Shutdown()
+	j.Store.Saved = knn.Saved(ctx, j.From)
+	srv, err := newServer(ctx, k.parts(j, nats))
+	if err != nil {
+		return err
+	}
+	stop.orderly(func() { srv.Stop("interrupted") })
+	p.Say("job %s: replicas join with  mochi replica --join %s --data …", k.name, nats.URL())
+	err = srv.Run(ctx)
+	p.Done()
+	knn.Wait()
+	if err == nil && !stop.asked() {
+		err = knn.Trained(ctx, j.Store.Dir)
+	}
+	return orInterrupted(err, stop)
 }
 
 // checkListen checks the form of --listen.

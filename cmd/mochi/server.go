@@ -33,12 +33,19 @@ type serverParts struct {
 	limits coordinator.Limits // zero fields take their default
 
 	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
+
+	// Of a coordinator that leads a group; else nil.
+	bus     *natsbus.Coordinator                    // connected already
+	commits coordinator.Log                         // instead of the job's own
+	status  func(s protocol.Status) protocol.Status // adds what it knows of the group
+	others  []string                                // addresses of all that may lead
 }
 
 // server is a coordinator and what it stands on.
 type server struct {
 	*coordinator.Server
 	bus    *natsbus.Coordinator
+	given  bool // the bus is the caller's, who closes it
 	gossip *gossip.Member
 	hints  chan coordinator.Hint
 
@@ -50,13 +57,18 @@ type server struct {
 type heard struct {
 	*natsbus.Coordinator
 	serving chan struct{}
+	status  func(s protocol.Status) protocol.Status // nil: nothing is added
 }
 
 func (h heard) Serve(status func() protocol.Status,
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
-	err := h.Coordinator.Serve(status, save, open)
+	told := status
+	if h.status != nil {
+		told = func() protocol.Status { return h.status(status()) }
+	}
+	err := h.Coordinator.Serve(told, save, open)
 	if err == nil {
 		close(h.serving)
 	}
@@ -64,25 +76,29 @@ func (h heard) Serve(status func() protocol.Status,
 }
 
 func newServer(ctx context.Context, p serverParts) (*server, error) {
-	s := &server{serving: make(chan struct{})}
+	s := &server{serving: make(chan struct{}), given: p.bus != nil}
 	var err error
 	if p.job.Former != "" {
 		if err := takeOver(ctx, p); err != nil {
 			return nil, err
 		}
 	}
-	if s.bus, err = natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: p.name, Server: p.nats, Log: p.log}); err != nil {
-		return nil, err
+	if s.bus = p.bus; s.bus == nil {
+		if s.bus, err = natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: p.name, Server: p.nats, Log: p.log}); err != nil {
+			return nil, err
+		}
 	}
 	cfg := coordinator.Config{
 		Job: p.name, Binary: engines.BuildIdentity(), Training: p.job.Config, ConfigDigest: p.job.Config.Digest(), Data: p.data,
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu,
+		Bus: heard{s.bus, s.serving, p.status}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others,
 	}
-	cfg.Log = p.job.Log             // in the run's folder, whose lock makes this process its only coordinator
-	old, err := p.job.Log.Data(ctx) // of an earlier coordinator
+	if cfg.Log = p.commits; cfg.Log == nil {
+		cfg.Log = p.job.Log // in the run's folder, whose lock makes this process its only coordinator
+	}
+	old, err := cfg.Log.Data(ctx) // of an earlier coordinator
 	if err == nil {
 		p.job.Recorder.Know(old)
 	}
@@ -111,7 +127,9 @@ func (s *server) startGossip(p serverParts, cfg *coordinator.Config) {
 
 // Run runs the coordinator until the job is over and closes what it stands on.
 func (s *server) Run(ctx context.Context) error {
-	defer s.bus.Close()
+	if !s.given {
+		defer s.bus.Close()
+	}
 	if s.gossip == nil {
 		return s.Server.Run(ctx)
 	}

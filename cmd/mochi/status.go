@@ -8,7 +8,6 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/engines"
-	"mochi/coordinator/natsbus"
 )
 
 // defaultJob names a job on a server that carries one; --job tells several
@@ -19,7 +18,7 @@ func statusCommand() *cli.Command {
 	c := cli.NewCommand("status", cli.Text{
 		Short:   "show what a job is doing",
 		About:   "show what a job is doing",
-		Example: "mochi status --join nats://127.0.0.1:4222",
+		Example: "mochi status --join 127.0.0.1:4222",
 	})
 	join := addJoin(c, localCoordinator)
 	job := c.String("job", defaultJob, "`NAME` of the job")
@@ -33,7 +32,7 @@ func statusCommand() *cli.Command {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 		defer cancel()
-		s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: *job, Addresses: where})
+		s, err := requestStatus(ctx, *job, where)
 		if err != nil {
 			return err
 		}
@@ -80,6 +79,9 @@ func statusCommand() *cli.Command {
 				fmt.Fprintf(out, "\n%-24s %s\n", "REPLICA", "DEVICE; VERSIONS")
 			}
 			fmt.Fprintf(out, "%-24s %s\n", r.Name, engines.WithVersions(r.Device, r.Versions))
+		}
+		if s.Group != nil {
+			printGroup(out, s.Group)
 		}
 		return nil
 	}

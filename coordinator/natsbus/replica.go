@@ -143,7 +143,13 @@ func (r *Replica) Status(ctx context.Context) (protocol.Status, error) {
 
 // Close flushes what was sent and closes the connection; messages not yet
 // read are dropped.
-func (r *Replica) Close() {
+func (r *Replica) Close() { r.end(func() { closeAfterFlush(r.nc, r.opts.Log) }) }
+
+// Drop closes the connection at once, whatever is still to be sent: the other end may
+// have gone silent.
+func (r *Replica) Drop() { r.end(r.nc.Close) }
+
+func (r *Replica) end(how func()) {
 	r.close.Do(func() {
 		r.mu.Lock()
 		r.closed = true
@@ -151,7 +157,7 @@ func (r *Replica) Close() {
 			r.large.Close()
 		}
 		r.mu.Unlock()
-		closeAfterFlush(r.nc, r.opts.Log)
+		how()
 		r.inbox.stop()
 	})
 }

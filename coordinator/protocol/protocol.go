@@ -427,6 +427,8 @@ type Status struct {
 	Audits    AuditState     `json:"audits"`
 	StartedAt string         `json:"started_at"` // RFC 3339
 	Term      uint64         `json:"term"`       // of the leader: it rises with every start of one
+
+	Group *GroupState `json:"group,omitempty"` // of coordinators; none where one is alone
 }
 
 // QueueState is the negative queue in a Status.

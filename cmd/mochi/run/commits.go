@@ -69,7 +69,7 @@ func (j *Job) TookOver() error {
 // useLog opens the log in a folder and says what was found damaged.
 func (j *Job) useLog(dir string, p *Progress) (err error) {
 	var found commitlog.Found
-	j.Log, found, err = commitlog.Open(wal.Dir(dir), commitlog.Options{Room: roomUnder(dir)})
+	j.Log, found, err = commitlog.Open(wal.Dir(dir), commitlog.Options{Room: RoomUnder(dir)})
 	if err != nil {
 		return err
 	}
@@ -223,10 +223,10 @@ func freeName(path string) (string, error) {
 // mostFloor is how much room a large disk must have for the log to be written.
 const mostFloor = 256 << 20
 
-// roomUnder says why nothing should be written under a folder: less is free than 256 MB,
+// RoomUnder says why nothing should be written under a folder: less is free than 256 MB,
 // or than a twentieth of a small disk. A disk that is full to the last byte cannot even
 // be tidied up.
-func roomUnder(dir string) func() error {
+func RoomUnder(dir string) func() error {
 	return func() error {
 		var disk unix.Statfs_t
 		if err := unix.Statfs(dir, &disk); err != nil {

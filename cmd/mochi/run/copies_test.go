@@ -158,3 +158,84 @@ func TestSharedSink(t *testing.T) {
 		t.Errorf("%q", put)
 	}
 }
+
+// TestMeasured: the epoch of the last evaluation is known after a start, too.
+func TestMeasured(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := openCopies(t, dir)
+	for n, line := range []string{`{"event":"geometry","epoch":4}`, `{"event":"knn","epoch":6}`, `{"step":9,"epoch":7}`} {
+		if err := c.Line(LogFile, int64(n+1), []byte(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, _ := openCopies(t, dir)
+	if a, b := c.Measured(), again.Measured(); a != 4 || b != 4 {
+		t.Errorf("epochs %d and %d, want 4", a, b)
+	}
+}
+
+// TestCopiesBecomeSegments: a large file begins anew, over crashes too, and all lines are
+// counted and read across its parts; what a segment has is not read at a start.
+func TestCopiesBecomeSegments(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(Group(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, LogFile)
+	const total = 4000
+	for n := int64(1); n <= total; {
+		c, said := openCopies(t, dir)
+		if held, err := c.Held(LogFile); err != nil || held != n-1 || said != "" {
+			t.Fatalf("%d held, not %d: %v %s", held, n-1, err, said)
+		}
+		for end := n + 900; n < end && n <= total; n++ {
+			if f := c.files[LogFile]; f != nil {
+				f.full = 20_000
+			}
+			if err := c.Line(LogFile, n, stepText(n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := c.Recorded(false); got != n-1 {
+			t.Fatalf("recorded %d of %d", got, n-1)
+		}
+		c.Close()
+	}
+	segments, err := segmentsOf(path)
+	if err != nil || len(segments) < 4 {
+		t.Fatalf("%d segments, %v", len(segments), err)
+	}
+	if err := os.Rename(path, segmentName(path, len(segments)+1)); err != nil { // a crash before it began anew
+		t.Fatal(err)
+	}
+	c, _ := openCopies(t, dir)
+	for n := int64(1); n <= total; {
+		lines, err := c.Read(LogFile, n, 3000)
+		if err != nil || len(lines) == 0 {
+			t.Fatalf("from %d: %d lines, %v", n, len(lines), err)
+		}
+		for _, l := range lines {
+			if !bytes.Equal(l, stepText(n)) {
+				t.Fatalf("line %d is %q", n, l)
+			}
+			n++
+		}
+	}
+	c.Close()
+	damaged, err := os.ReadFile(segments[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged[len(damaged)/2] = 0
+	if err := os.WriteFile(segments[1], damaged, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, _ = openCopies(t, dir) // as large as it was: it is not read
+	c.Close()
+	if err := os.Truncate(segments[1], int64(len(damaged)-5)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenCopies(dir, NewProgress(new(strings.Builder), demo(t))); err == nil || !strings.Contains(err.Error(), filepath.Base(segments[1])) {
+		t.Errorf("a segment lost its end: %v", err)
+	}
+}

@@ -30,7 +30,12 @@ type Job struct {
 	Log      *commitlog.Log
 	Afresh   bool   // it takes up nothing of an earlier run
 	Former   string // the folder of the log of an earlier build, "" when there is none
-	lock     *os.File
+
+	// Of one of a group of coordinators (OpenMember), whose log is elsewhere; else nil.
+	Copies *Copies
+	Outlet *Outlet
+	Before *Before
+	lock   *os.File
 }
 
 // AddResume adds --resume to a command.
@@ -74,6 +79,9 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 			j.Close()
 		}
 	}()
+	if _, err := os.Stat(Group(path)); err == nil && resume == "auto" {
+		return nil, cli.UsageError{Err: fmt.Errorf("%s is that of a coordinator in a group: start it with --standby and --name; alone it would not know what the others have committed. To go on without the group, give --resume a checkpoint of it and choose a new folder", path)}
+	}
 	var term uint64 // of the run that is moved aside
 	var round int64
 	if j.Afresh = resume != "auto"; j.Afresh {
@@ -172,8 +180,19 @@ func (j *Job) takeUp(path string, p *Progress) (*config.Job, error) {
 	return &old, nil
 }
 
+// Events is where events go that are not the coordinator's.
+func (j *Job) Events() Sink {
+	if j.Outlet != nil {
+		return j.Outlet
+	}
+	return j.Dir
+}
+
 // Recorded is the last step that both logs hold.
 func (j *Job) Recorded() int64 {
+	if j.Copies != nil {
+		return j.Copies.Recorded(j.Config.SampleLog)
+	}
 	last := j.Dir.log.last
 	if j.Dir.samples != nil {
 		last = min(last, j.Dir.samples.last)
@@ -241,6 +260,12 @@ func (j *Job) Close() error {
 	}
 	if j.Log != nil {
 		err = errors.Join(err, j.Log.Close())
+	}
+	if j.Copies != nil {
+		err = errors.Join(err, j.Copies.Close())
+	}
+	if j.Before != nil {
+		err = errors.Join(err, j.Before.log.Close())
 	}
 	j.lock.Close() // of nil: an error of no interest
 	return err

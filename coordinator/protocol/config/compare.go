@@ -43,6 +43,11 @@ func Differences(a, b Job) []string {
 	return differences(a, b, func(f field) bool { return f.keeps != keepsResult })
 }
 
+// AllDifferences lists all fields in which a and b differ, in the form of Differences.
+func AllDifferences(a, b Job) []string {
+	return differences(a, b, func(field) bool { return true })
+}
+
 // CompatibleResume lists, in the form of Differences, the fields that differ
 // and may not when a run made with old is resumed with new: those that the
 // checkpoint's tensors and the order of samples depend on. Everything else may

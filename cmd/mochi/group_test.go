@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"math"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"mochi/coordinator/natsbus"
+	"mochi/coordinator/protocol"
+)
+
+// TestWhatStandbysCover: the log keeps what the checkpoint of each that was heard lately
+// does not cover; one that is away for long holds nobody up.
+func TestWhatStandbysCover(t *testing.T) {
+	s := newStandbys()
+	s.begin("a")
+	if got := s.covered(); got != math.MaxInt64 {
+		t.Errorf("nobody was heard, and the log is kept from %d on", got)
+	}
+	if a := s.hear(protocol.StandingBy{Name: "b", Checkpoint: 40}); a.Leader != "a" || a.Config != "" {
+		t.Errorf("%+v", a)
+	}
+	s.agreed("text")
+	if a := s.hear(protocol.StandingBy{Name: "c"}); a.Config != "text" {
+		t.Errorf("%+v", a)
+	}
+	if got := s.covered(); got != 0 {
+		t.Errorf("covered %d, and c has no checkpoint", got)
+	}
+	s.last["c"] = standbyHeard{s.last["c"].StandingBy, time.Now().Add(-2 * awayAfter)}
+	if got := s.covered(); got != 40 {
+		t.Errorf("covered %d, want b's 40", got)
+	}
+	s.begin("a")
+	if _, ok := s.of("b"); ok {
+		t.Error("what was heard in an earlier leadership counts")
+	}
+}
+
+// TestStrangers: who asks one that stands by gets a line that says how the group
+// stands; a listener that says something else, or nothing, is passed over.
+func TestStrangers(t *testing.T) {
+	serve := func(text string) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				if text == "" {
+					continue // it says nothing, and holds the connection
+				}
+				_, _ = c.Write([]byte(text)) // whoever asked may have gone
+				c.Close()
+			}
+		}()
+		return l.Addr().String()
+	}
+	ask := func(within time.Duration, addresses ...string) (protocol.GroupState, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		return natsbus.AskGroup(ctx, addresses)
+	}
+	silent, foreign := serve(""), serve("SSH-2.0-OpenSSH\r\n")
+	endless := serve(natsbus.StandbyLine + strings.Repeat("x", 1<<20))
+	broken := serve(natsbus.StandbyLine + "{\r\n")
+	good := serve(natsbus.StandbyLine + `{"leader":"b","since":"now","members":[{"name":"a"}]}` + "\r\n")
+	state, err := ask(time.Minute, silent, foreign, endless, broken, good)
+	if err != nil || state.Leader != "b" || len(state.Members) != 1 {
+		t.Errorf("%+v, %v", state, err)
+	}
+	if _, err := ask(time.Minute, foreign, endless, broken); err == nil {
+		t.Error("strangers were taken for a group")
+	}
+	if _, err := ask(50*time.Millisecond, silent); err == nil {
+		t.Error("silence was taken for an answer")
+	}
+}
