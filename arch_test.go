@@ -80,6 +80,8 @@ var rooms = map[string][]string{
 	"model/exchange/pickle":      {},
 	"model/exchange/torch":       {"model/exchange/array", "model/exchange/pickle"},
 	"model/exchange/safetensors": {"model/exchange/array"},
+	"model/exchange/npy":         {},
+	"model/exchange/parquet":     {},
 	"model/eval":                 {"model/engine", "model/nearest", "model/network"},
 
 	// The contract, what engines share, and the engines: none uses another.
@@ -120,6 +122,8 @@ var libraries = map[string][]string{
 	"github.com/hashicorp/go-hclog":   {"quorum"}, // in the types of raft
 	"gorgonia.org":                    {"gorgonia"},
 	"gorgonia.org/cu":                 {"cuda"},
+	"github.com/parquet-go":           {"parquet"},
+	"google.golang.org/protobuf":      {"onnx"},
 	"go4.org/unsafe":                  {"gorgonia"},
 	"github.com/chewxy/hm":            {"gorgonia"}, // in the types of gorgonia's operators
 	"gonum.org/v1/gonum/graph":        {"gorgonia"},

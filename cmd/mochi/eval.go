@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
 	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/evaluate"
 	"mochi/coordinator/protocol/config"
@@ -25,13 +26,13 @@ func evalKNNCommand() *cli.Command {
 		Example: "mochi eval knn --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --json\nmochi eval knn --checkpoint random:resnet20 --data fashion-mnist --image-size 28",
 	})
 	var e encoderFlags
-	c.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder")
+	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	dataPath := c.String("data", "", "`PATH` of a labelled data set with a test split (see mochi train --help)")
 	k := c.Int("k", eval.DefaultK, "neighbours")
 	temp := c.Float64("kernel-temperature", eval.DefaultTemperature, "`T`: votes weigh exp(similarity/T)")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
 	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
-	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH; 0 = the data set's own size, at most 224")
+	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
 	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
 	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
 	limitTrain := c.Int("limit-train", 0, "use only so many training images, evenly spaced; 0 = all")
@@ -64,7 +65,7 @@ func evalKNNCommand() *cli.Command {
 			return err
 		}
 		fmt.Fprintln(errs, set.Announce)
-		st, net, err := e.load()
+		st, net, err := e.load(errs)
 		if err != nil {
 			return err
 		}
@@ -132,11 +133,16 @@ func (e *encoderFlags) untrained(arch string, size int) (*network.Network, error
 	return network.Build(arch, network.Options{Channels: 3, ImageSize: size, Dim: 128, Head: e.head})
 }
 
-// load reads or makes the encoder.
-func (e *encoderFlags) load() (*checkpoint.State, *network.Network, error) {
+// load reads or makes the encoder. Of another program's file it says what was
+// taken.
+func (e *encoderFlags) load(errs io.Writer) (*checkpoint.State, *network.Network, error) {
 	arch, random := strings.CutPrefix(e.path, "random:")
 	if !random {
-		return evaluate.LoadCheckpoint(e.path)
+		c, report, err := convert.Load(e.path, convert.LoadOptions{ImageSize: e.size})
+		if report != nil {
+			report.Say(errs)
+		}
+		return c.State, c.Net, err
 	}
 	net, err := e.untrained(arch, e.size)
 	if err != nil {

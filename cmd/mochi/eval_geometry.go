@@ -53,7 +53,7 @@ func evalGeometryCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		st, net, err := e.load()
+		st, net, err := e.load(errs)
 		if err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/convert"
-	"mochi/cmd/mochi/evaluate"
 )
 
 func exportCommand() *cli.Command {
@@ -42,11 +41,14 @@ func exportCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		st, net, err := evaluate.LoadCheckpoint(args[0])
+		c, report, err := convert.Load(args[0], convert.LoadOptions{})
 		if err != nil {
 			return err
 		}
-		done, err := convert.Export(convert.Checkpoint{State: st, Net: net}, *path, convert.ExportOptions{Format: *format, Key: *encoder == "key"})
+		if report != nil {
+			report.Say(errs)
+		}
+		done, err := convert.Export(c, *path, convert.ExportOptions{Format: *format, Key: *encoder == "key"})
 		if err != nil {
 			return fmt.Errorf("export %s: %w", args[0], err)
 		}

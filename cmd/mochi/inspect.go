@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
 	"mochi/replica/checkpoint"
 )
 
@@ -16,7 +17,7 @@ func inspectCommand() *cli.Command {
 	})
 	asJSON := c.Bool("json", false, "print one JSON object")
 	c.Run = func(args []string, out, errs io.Writer) error {
-		info, err := checkpoint.Inspect(args[0])
+		info, err := inspected(args[0], errs)
 		if err != nil {
 			return err
 		}
@@ -29,6 +30,20 @@ func inspectCommand() *cli.Command {
 		return nil
 	}
 	return c
+}
+
+// inspected describes a checkpoint, or what would be taken of another program's
+// file.
+func inspected(path string, errs io.Writer) (checkpoint.Info, error) {
+	if !convert.IsForeign(path) {
+		return checkpoint.Inspect(path)
+	}
+	c, report, err := convert.Load(path, convert.LoadOptions{})
+	if err != nil {
+		return checkpoint.Info{}, err
+	}
+	report.Say(errs)
+	return checkpoint.Describe(path, report.Layout, c.State)
 }
 
 func diffCommand() *cli.Command {

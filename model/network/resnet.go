@@ -32,7 +32,13 @@ type resnet struct {
 	blocks     []int // a stage each; the first has stride 1, every other stride 2
 	width      int   // channels of the first stage, doubled in each later one
 	imagenet   bool  // 7×7 stride-2 stem and 3×3 stride-2 max-pool; else a 3×3 stem
+	stemPad    int   // more padding of a 3×3 stem than 1
 }
+
+// WideStem ends the name of a network whose 3×3 stem pads by 2: its images grow by
+// two pixels. It is for checkpoints of solo-learn, which has that stem for small
+// images; their tensors fit the network without it, and would score lower there.
+const WideStem = "-pad2"
 
 func resnets() []resnet {
 	return []resnet{
@@ -41,6 +47,7 @@ func resnets() []resnet {
 		{name: "resnet50", blocks: []int{3, 4, 6, 3}, width: 64, imagenet: true, bottleneck: true},
 		{name: "resnet101", blocks: []int{3, 4, 23, 3}, width: 64, imagenet: true, bottleneck: true},
 		{name: "resnet18-cifar", blocks: []int{2, 2, 2, 2}, width: 64},
+		{name: "resnet18-cifar" + WideStem, blocks: []int{2, 2, 2, 2}, width: 64, stemPad: 1},
 		{name: "resnet20", blocks: []int{3, 3, 3}, width: 16},
 		{name: "resnet8", blocks: []int{1, 1, 1}, width: 16},
 	}
@@ -125,7 +132,7 @@ func (r resnet) backbone(b *Builder) int {
 		x = b.BatchNorm("bn1", x, true)
 		x = b.MaxPool(x, 3, 2, 1)
 	} else {
-		x = b.Conv("conv1", 0, r.width, 3, 1, 1)
+		x = b.Conv("conv1", 0, r.width, 3, 1, 1+r.stemPad)
 		x = b.BatchNorm("bn1", x, true)
 	}
 	in := r.width

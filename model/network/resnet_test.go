@@ -98,6 +98,7 @@ func TestParameterCounts(t *testing.T) {
 		{"resnet50", 224, 23_508_032, 2048},
 		{"resnet101", 224, 44_549_160 - 2049*1000, 2048},
 		{"resnet18-cifar", 32, 11_168_832, 512}, // resnet18 − 64·3·(7²−3²)
+		{"resnet18-cifar-pad2", 32, 11_168_832, 512},
 		{"resnet20", 28, 272_474 - 650, 64},
 		{"resnet8", 28, 78_042 - 650, 64},
 	} {
@@ -186,6 +187,7 @@ func TestShapes(t *testing.T) {
 		{"resnet50", 224, []int{2048, 7, 7}},
 		{"resnet18", 32, []int{512, 1, 1}},
 		{"resnet18-cifar", 32, []int{512, 4, 4}},
+		{"resnet18-cifar-pad2", 32, []int{512, 5, 5}}, // 34 pixels after the stem
 		{"resnet20", 28, []int{64, 7, 7}},
 		{"resnet8", 29, []int{64, 8, 8}},
 	} {
@@ -201,7 +203,7 @@ func TestBuildListsEveryFault(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{`"vgg"`, "resnet18, resnet34, resnet50, resnet101, resnet18-cifar, resnet20, resnet8", "channels", "dim", `"none"`, "linear, mlp", "width"} {
+	for _, want := range []string{`"vgg"`, "resnet18, resnet34, resnet50, resnet101, resnet18-cifar, resnet18-cifar-pad2, resnet20, resnet8", "channels", "dim", `"none"`, "linear, mlp", "width"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not mention %q:\n%v", want, err)
 		}

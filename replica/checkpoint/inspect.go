@@ -38,12 +38,17 @@ func Inspect(path string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return Describe(path, Format, s)
+}
+
+// Describe describes a state that was read from path, where it has this format.
+func Describe(path, format string, s *State) (Info, error) {
 	q := queue.New(s.K, s.Dim, 1)
 	if err := q.Set(s.Queue, s.QueueLabels, s.QueuePtr, s.QueueFilled); err != nil {
 		return Info{}, err
 	}
 	return Info{
-		File: path, Format: Format,
+		File: path, Format: format,
 		Step: s.Step, Epoch: s.Epoch, Arch: s.Arch, Seed: s.Seed, Samples: s.Cursor,
 		Parameters: s.Net.NumParams(),
 		Queue:      QueueInfo{Length: s.K, Dim: s.Dim, Filled: min(s.QueueFilled, int64(s.K))},

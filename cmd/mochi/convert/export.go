@@ -5,7 +5,6 @@ package convert
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,9 +69,9 @@ func Export(c Checkpoint, path string, o ExportOptions) (Exported, error) {
 	}
 	switch o.Format {
 	case Torchvision:
-		err = writeFile(path, func(w io.Writer) error { return exchange.Torchvision(w, chosen) })
+		err = WriteFile(path, func(w *os.File) error { return exchange.Torchvision(w, chosen) })
 	case Detectron2:
-		err = writeFile(path, func(w io.Writer) error { return exchange.Detectron2(w, chosen) })
+		err = WriteFile(path, func(w *os.File) error { return exchange.Detectron2(w, chosen) })
 	case Timm:
 		var files []exchange.NamedFile
 		if files, err = exchange.Timm(chosen, preprocessing(c.Net.ImageSize), about(c, job)); err == nil {
@@ -88,7 +87,7 @@ func Export(c Checkpoint, path string, o ExportOptions) (Exported, error) {
 		if c.State.Cursor > 0 && m.Epoch > 0 {
 			out.Notes = append(out.Notes, fmt.Sprintf("the reference begins at an epoch's start: it would go on with epoch %d from its first batch", m.Epoch))
 		}
-		err = writeFile(path, func(w io.Writer) error { return exchange.MoCo(w, m) })
+		err = WriteFile(path, func(w *os.File) error { return exchange.MoCo(w, m) })
 	default:
 		err = fmt.Errorf("format %q is not known; there are %s", o.Format, strings.Join(Formats(), ", "))
 	}

@@ -3,16 +3,15 @@ package convert
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
 	"mochi/model/exchange"
 )
 
-// writeFile writes a file that is whole or not there: what stood at path before
+// WriteFile writes a file that is whole or not there: what stood at path before
 // stays until the new one is on the disk.
-func writeFile(path string, write func(w io.Writer) error) (err error) {
+func WriteFile(path string, write func(f *os.File) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", path, err)
@@ -62,7 +61,7 @@ func writeFolder(path string, files []exchange.NamedFile) (err error) {
 		}
 	}()
 	for _, f := range files {
-		if err := writeFile(filepath.Join(temp, f.Name), func(w io.Writer) error {
+		if err := WriteFile(filepath.Join(temp, f.Name), func(w *os.File) error {
 			_, err := w.Write(f.Content)
 			return err
 		}); err != nil {

@@ -1,8 +1,6 @@
 package evaluate
 
 import (
-	"fmt"
-
 	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
@@ -10,27 +8,6 @@ import (
 	"mochi/replica/checkpoint"
 	"mochi/replica/queue"
 )
-
-// LoadCheckpoint reads a checkpoint and builds its network from the
-// configuration it carries.
-func LoadCheckpoint(path string) (*checkpoint.State, *network.Network, error) {
-	st, err := checkpoint.Load(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg, err := config.Recorded([]byte(st.Config))
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: its config: %w", path, err)
-	}
-	net, err := cfg.Network()
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := st.Matches(net, cfg.Queue, cfg.Dim); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return st, net, nil
-}
 
 // InitialState is the state in which a run of cfg begins.
 func InitialState(cfg config.Job, net *network.Network) *checkpoint.State {
@@ -69,6 +46,9 @@ func OpenEncoders(name string, cfg engine.Config, net *network.Network, st *chec
 	state.Set(engine.KeyBuffers, st.KeyBuffers)
 	return &Encoders{engine: eng, state: state, from: st, Why: why}, nil
 }
+
+// Threads is how many the engine computes on.
+func (e *Encoders) Threads() int { return e.engine.Info().Threads }
 
 // Close ends the engine.
 func (e *Encoders) Close() {

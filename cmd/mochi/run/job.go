@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
 	"mochi/coordinator"
 	"mochi/coordinator/commitlog"
 	"mochi/coordinator/protocol/config"
@@ -40,7 +41,7 @@ type Job struct {
 
 // AddResume adds --resume to a command.
 func AddResume(c *cli.Command, value *string) {
-	c.StringVar(value, "resume", "auto", "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint")
+	c.StringVar(value, "resume", "auto", "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint; of another program's (mochi import) from its weights, at step 0")
 	c.Complete("resume", "auto", "never")
 }
 
@@ -52,6 +53,11 @@ func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
 	case "":
 		f.Add("resume", "is empty: auto, never or a checkpoint FILE")
 		return nil
+	}
+	if convert.IsForeign(value) {
+		st, _, err := convert.Continue(value, cfg)
+		f.AddErr("resume", err)
+		return st
 	}
 	st, err := checkpoint.Load(value)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
+	"mochi/cmd/mochi/engines"
+	"mochi/cmd/mochi/evaluate"
+	"mochi/model/engine"
+	"mochi/model/eval"
+	"mochi/model/exchange/npy"
+	"mochi/model/exchange/parquet"
+	"mochi/model/network"
+	"mochi/replica/data"
+)
+
+// embedded is the JSON object of mochi embed.
+type embedded struct {
+	Out     string  `json:"out"`
+	Feature string  `json:"feature"`
+	Dim     int     `json:"dim"`
+	Images  int     `json:"images"` // rows written
+	LeftOut int     `json:"left_out"`
+	Rate    float64 `json:"images_per_s"`
+}
+
+func embedCommand() *cli.Command {
+	c := cli.NewCommand("embed", cli.Text{
+		Short:   "write the features of images",
+		About:   "write the features of all images of a data set: X.npy with X.csv beside it (row, split, label, path), or X.parquet",
+		Example: "mochi embed --checkpoint runs/first/checkpoints/latest.safetensors --data ~/images --out features.npy",
+	})
+	var e encoderFlags
+	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
+	dataPath := c.String("data", "", "`PATH` of a data set (see mochi train --help)")
+	path := c.String("out", "", "`FILE` to write, .npy or .parquet")
+	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
+	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
+	encoder := c.String("encoder", "query", "which `E`: query, or key, its moving average")
+	c.Complete("encoder", "query", "key")
+	normalize := c.Bool("normalize", false, "scale each feature to length 1")
+	split := c.String("split", "all", "`S`: train, test, or all")
+	c.Complete("split", "train", "test", "all")
+	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
+	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
+	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
+	var engineName string
+	engines.AddFlag(c, &engineName, "")
+	precision := c.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
+	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
+	asJSON := c.Bool("json", false, "print one JSON object")
+	c.Run = func(args []string, out, errs io.Writer) error {
+		var f cli.Faults
+		if ext := filepath.Ext(*path); ext != ".npy" && ext != ".parquet" {
+			f.Add("out", "%q ends neither in .npy nor in .parquet", *path)
+		}
+		f.AtLeast(0, "threads", *threads)
+		for _, w := range []struct {
+			name, value string
+			words       []string
+		}{{"feature", *feature, []string{string(eval.Backbone), string(eval.Embedding)}}, {"encoder", *encoder, []string{"query", "key"}}, {"split", *split, []string{"train", "test", "all"}}} {
+			if !strings.Contains(" "+strings.Join(w.words, " ")+" ", " "+w.value+" ") {
+				f.Add(w.name, "%q is not known; there are %s", w.value, strings.Join(w.words, ", "))
+			}
+		}
+		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
+		set := cli.OpenData(&f, *dataPath, errs)
+		if set != nil && set.Test == nil && *split == "test" {
+			f.Add("split", "the data set has no test split")
+		}
+		e.check(&f, set)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		fmt.Fprintln(errs, set.Announce)
+		st, net, err := e.load(errs)
+		if err != nil {
+			return err
+		}
+		enc, err := evaluate.OpenEncoders(engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
+		if err != nil {
+			return err
+		}
+		defer enc.Close()
+		fmt.Fprintln(errs, enc.Why)
+		splits := map[string]data.Dataset{"train": set.Train, "test": set.Test}
+		if set.Test == nil || *split == "train" {
+			delete(splits, "test")
+		}
+		if *split == "test" {
+			delete(splits, "train")
+		}
+		r := embedded{Out: *path, Feature: *feature}
+		if r.Dim, err = eval.Feature(*feature).Len(net); err != nil {
+			return err
+		}
+		o := evaluate.EmbedOptions{
+			Feature: eval.Feature(*feature), Key: *encoder == "key", Normalize: *normalize, Threads: enc.Threads(),
+			Progress: func(done, all int, rate float64) {
+				r.Rate = rate
+				fmt.Fprintf(errs, "%d/%d images, %.0f images/s\n", done, all, rate)
+			},
+			Corrupt: func(e *data.CorruptError) {
+				r.LeftOut++
+				fmt.Fprintf(errs, "%s cannot be decoded (%v); it is left out\n", e.Path, e.Err)
+			},
+		}
+		if err := writeFeatures(enc, splits, o, &r); err != nil {
+			return err
+		}
+		if *asJSON {
+			return cli.PrintJSON(out, r)
+		}
+		fmt.Fprintf(out, "%s: %d features of %d values; %d images left out\n", r.Out, r.Images, r.Dim, r.LeftOut)
+		return nil
+	}
+	return c
+}
+
+// writeFeatures writes the file, and its list of images where it has none inside.
+// Ctrl-C leaves nothing.
+func writeFeatures(enc *evaluate.Encoders, splits map[string]data.Dataset, o evaluate.EmbedOptions, r *embedded) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	err := convert.WriteFile(r.Out, func(file *os.File) error {
+		if filepath.Ext(r.Out) == ".parquet" {
+			w := parquet.NewWriter(file)
+			var err error
+			r.Images, err = enc.Embed(ctx, splits, o, func(list []evaluate.Embedded) error {
+				rows := make([]parquet.Row, len(list))
+				for i, e := range list {
+					rows[i] = parquet.Row{Path: e.Path, Split: e.Split, Label: e.Label, Feature: e.Feature}
+				}
+				return w.Add(rows)
+			})
+			return errors.Join(err, w.Close())
+		}
+		w, err := npy.NewWriter(file, r.Dim)
+		if err != nil {
+			return err
+		}
+		records := [][]string{{"row", "split", "label", "path"}}
+		if r.Images, err = enc.Embed(ctx, splits, o, func(list []evaluate.Embedded) error {
+			for _, e := range list {
+				records = append(records, []string{strconv.Itoa(len(records) - 1), e.Split, strconv.Itoa(int(e.Label)), e.Path})
+				if err := w.Add(e.Feature); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+		return convert.WriteFile(strings.TrimSuffix(r.Out, ".npy")+".csv", func(file *os.File) error {
+			return csv.NewWriter(file).WriteAll(records)
+		})
+	})
+	if ctx.Err() != nil {
+		return cli.ErrInterrupted
+	}
+	return err
+}
