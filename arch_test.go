@@ -81,6 +81,7 @@ var rooms = map[string][]string{
 	"model/exchange/torch":       {"model/exchange/array", "model/exchange/pickle"},
 	"model/exchange/safetensors": {"model/exchange/array"},
 	"model/exchange/npy":         {},
+	"model/exchange/onnx":        {"model/network"},
 	"model/exchange/parquet":     {},
 	"model/eval":                 {"model/engine", "model/nearest", "model/network"},
 

@@ -21,6 +21,7 @@ func exportCommand() *cli.Command {
 	path := c.String("out", "", "`PATH` of the file, or of the folder that timm takes")
 	encoder := c.String("encoder", "query", "which `E`: query, or key, its moving average")
 	c.Complete("encoder", "query", "key")
+	fold := c.Bool("fold-bn", false, "onnx: make BatchNorms part of the convolutions (smaller; rounds otherwise than training does)")
 	asJSON := c.Bool("json", false, "print one JSON object")
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
@@ -35,6 +36,9 @@ func exportCommand() *cli.Command {
 		if *encoder != "query" && *encoder != "key" {
 			f.Add("encoder", "%q is not known; there are query, key", *encoder)
 		}
+		if *fold && *format != convert.ONNX {
+			f.Add("fold-bn", "is for --format onnx only")
+		}
 		if *format == convert.MoCo && c.Given("encoder") {
 			f.Add("encoder", "a file of MoCo holds both encoders")
 		}
@@ -48,7 +52,7 @@ func exportCommand() *cli.Command {
 		if report != nil {
 			report.Say(errs)
 		}
-		done, err := convert.Export(c, *path, convert.ExportOptions{Format: *format, Key: *encoder == "key"})
+		done, err := convert.Export(c, *path, convert.ExportOptions{Format: *format, Key: *encoder == "key", FoldBN: *fold})
 		if err != nil {
 			return fmt.Errorf("export %s: %w", args[0], err)
 		}

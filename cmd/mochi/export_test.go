@@ -43,6 +43,14 @@ func TestExport(t *testing.T) {
 		t.Errorf("epoch %v", epoch)
 	}
 
+	model, folded := filepath.Join(dir, "encoder.onnx"), filepath.Join(dir, "folded.onnx")
+	mochi(t, "export", latest, "--format", "onnx", "--out", model)
+	mochi(t, "export", latest, "--format", "onnx", "--out", folded, "--fold-bn")
+	if whole := contents(t, model); !bytes.Contains(whole, []byte("preprocessing")) || len(contents(t, folded)) >= len(whole) {
+		t.Error("a model without its preprocessing, or folded and no smaller")
+	}
+	refused(t, 2, []string{"export", latest, "--format", "torchvision", "--out", a, "--fold-bn"}, "fold-bn:", "onnx only")
+
 	refused(t, 2, []string{"export", latest, "--encoder", "both"}, "3 faults", "format: missing", "out: missing", "encoder:")
 	refused(t, 2, []string{"export", latest, "--format", "tensorflow", "--out", a}, "tensorflow", "torchvision, moco")
 	refused(t, 2, []string{"export", latest, "--format", "moco", "--out", a, "--encoder", "key"}, "both encoders")

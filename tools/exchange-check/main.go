@@ -1,6 +1,6 @@
-// Command exchange-check makes what check.py compares: checkpoints with random
-// weights and statistics, as after some training, a folder of images for them, and
-// the features that mochi's plain engine computes of those images.
+// Command exchange-check makes what exports.py and imports.py compare: checkpoints
+// with random weights and statistics, as after some training, and a folder of images;
+// and for continue.py the views that a run has seen.
 package main
 
 import (
@@ -20,8 +20,16 @@ import (
 func main() {
 	dir := flag.String("dir", "", "folder to write")
 	archs := flag.String("archs", "resnet18,resnet50,resnet18-cifar,resnet20", "networks")
+	seen := flag.String("views", "", "RUN folder whose steps' views to write instead, of -data")
+	source := flag.String("data", "", "the data set of that run")
 	flag.Parse()
-	if err := run(*dir, strings.Split(*archs, ",")); err != nil {
+	var err error
+	if *seen != "" {
+		err = views(*seen, *source, *dir)
+	} else {
+		err = run(*dir, strings.Split(*archs, ","))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "exchange-check:", err)
 		os.Exit(1)
 	}

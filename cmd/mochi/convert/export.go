@@ -23,10 +23,11 @@ const (
 	MoCo        = "moco"
 	Detectron2  = "detectron2"
 	Timm        = "timm"
+	ONNX        = "onnx"
 )
 
 // Formats lists them.
-func Formats() []string { return []string{Torchvision, MoCo, Detectron2, Timm} }
+func Formats() []string { return []string{Torchvision, MoCo, Detectron2, Timm, ONNX} }
 
 // Checkpoint is one that was read, with its whole network.
 type Checkpoint struct {
@@ -38,6 +39,7 @@ type Checkpoint struct {
 type ExportOptions struct {
 	Format string
 	Key    bool // the key encoder, not the query encoder
+	FoldBN bool // ONNX: BatchNorms become part of the convolutions
 }
 
 // Exported is what was written.
@@ -76,6 +78,17 @@ func Export(c Checkpoint, path string, o ExportOptions) (Exported, error) {
 		var files []exchange.NamedFile
 		if files, err = exchange.Timm(chosen, preprocessing(c.Net.ImageSize), about(c, job)); err == nil {
 			err = writeFolder(path, files)
+		}
+	case ONNX:
+		var model []byte
+		model, err = exchange.ONNX(chosen, preprocessing(c.Net.ImageSize), o.FoldBN, map[string]string{
+			"encoder": out.Encoder, "step": fmt.Sprint(c.State.Step), "parameters": checkpoint.Digest(chosen.Params), "about": about(c, job),
+		})
+		if err == nil {
+			err = WriteFile(path, func(w *os.File) error {
+				_, err := w.Write(model)
+				return err
+			})
 		}
 	case MoCo:
 		out.Encoder = "both"
