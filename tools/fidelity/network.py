@@ -70,7 +70,7 @@ class Rectified(torch.autograd.Function):
     """ReLU, whose gradient can be taken as an engine in float32 might: an input so near 0 that it may round to the
     other side lets the gradient through or not, by chance."""
 
-    uncertain = False  # the next gradients are drawn
+    uncertain = 0.0  # how near, in parts of the layer's scale; then the next gradients are drawn
 
     @staticmethod
     def forward(ctx, x):
@@ -82,7 +82,7 @@ class Rectified(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         through = x > 0
         if Rectified.uncertain:
-            near = x.abs() < 4e-6 * x.square().mean().sqrt()
+            near = x.abs() < Rectified.uncertain * x.square().mean().sqrt()
             through = torch.where(near, torch.rand_like(x) < 0.5, through)
         return grad * through
 

@@ -77,18 +77,20 @@ def compare(report, label, s, after, line):
     off = max(abs(line[name] - value) for name, value in s.figures().items() if name.startswith("proxy"))
     report.below(f"{label}: share of keys that outrank real, and all negatives", off, 1e-9)
     if s.mixing:
-        report.below(f"{label}: the N hardest, most that one left out is nearer", s.hardest_off(), 1e-5)
+        report.below(f"{label}: the N hardest, most that one left out is nearer", s.hardest_off(), 8 * s.rough_embedding + 1e-5)
     # Without an uncertain ReLU the allowed part is that of float32 sums alone.
     off = s.momentum_off(after)
-    worst = max(off[n] / (4 * s.uncertain[n] + 2e-5) for n in off)
+    worst = max(off[n] / (4 * s.uncertain[n] + 4 * s.rough + 2e-5) for n in off)
     median, allowed = np.median(list(off.values())), np.median(list(s.uncertain.values()))
     report.below(
-        f"{label}: gradients with decay and momentum (median {median:.1g}), in units of what ReLUs explain (median {allowed:.1g})", worst, 1
+        f"{label}: gradients with decay and momentum (median {median:.1g}), in units of what float32 explains (median {allowed:.1g})",
+        worst,
+        1,
     )
     report.below(f"{label}: optimiser, parameters from gradients", s.parameters_off(after), 3e-7)
     report.below(f"{label}: key encoder m·θk + (1−m)·θq", s.key_off(after), 1e-6)
     report.below(f"{label}: running statistics of both encoders, relative", s.statistics_off(after), 2e-5)
-    report.below(f"{label}: keys in the queue, largest difference", s.queue_off(after), 2e-5)
+    report.below(f"{label}: keys in the queue, largest difference", s.queue_off(after), 4 * s.rough_embedding + 2e-6)
     report.none(
         f"{label}: slots of the queue, labels and its pointer that should not have changed or are not as they should", *s.queue_kept(after)
     )
@@ -98,6 +100,7 @@ class Step:
     def __init__(self, before, job, line, shown):
         self.before, self.job, self.line, self.shown = before, job, line, shown
         self.mixing = job["mochi"][0] > 0
+        self.rough, self.rough_embedding = 0.0, 0.0
         self.names = [n.removeprefix("optimizer.momentum.") for n in before if n.startswith("optimizer.momentum.")]
 
     def forward(self, dtype):
@@ -112,6 +115,12 @@ class Step:
             k[torch.from_numpy(shown["shuffle"].astype(np.int64))] = shuffled
         q = embed(self.query, shown["queries"], group, dtype)
         self.statistics = [s.means() for s in statistics]
+        # How far float32 is off in PyTorch itself, which grows with the network's depth.
+        with torch.no_grad():
+            for prefix, images, exact in (("encoder_q.", "queries", q), ("encoder_k.", "keys", shuffled)):
+                off = embed(loaded(self.before, prefix, job, torch.float32), shown[images], group, torch.float32).to(dtype) - exact
+                self.rough_embedding = max(self.rough_embedding, float(off.abs().max()))
+                self.rough = max(self.rough, float(off.norm() / exact.norm()))
         queue = torch.from_numpy(self.before["queue"].T.copy()).to(dtype)
         counted = torch.ones(b, len(queue), dtype=torch.bool)
         if job["oracle"]:
@@ -150,11 +159,11 @@ class Step:
         self.grads = gradients()
         self.uncertain = dict.fromkeys(parameters, 0.0)
         torch.manual_seed(1)
-        Rectified.uncertain = True
+        Rectified.uncertain = max(4e-6, 4 * self.rough)
         for _ in range(3):
             for n, g in gradients().items():
                 self.uncertain[n] = max(self.uncertain[n], relative(g, self.grads[n]))
-        Rectified.uncertain = False
+        Rectified.uncertain = 0.0
 
     def figures(self):
         positive, real = self.logits[:, 0], self.real
