@@ -121,6 +121,9 @@ func (c *Core) tick(stood time.Duration) {
 	for _, m := range c.roster.All() {
 		if why := c.patience.Silent(m.Silence(c.now, stood), m.Hinted()); why != "" {
 			c.asleep[m.ID()] = true
+			if c.isMember(m) {
+				c.sleeps = c.history.At()
+			}
 			c.lost(m.ID(), why)
 		}
 	}

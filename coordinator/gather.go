@@ -142,7 +142,7 @@ func (c *Core) awaited(gone []int, could bool) string {
 		return fmt.Sprintf("waiting for the checkpoint of step %d", at)
 	case c.patience.AwaitsCallers(c.now):
 		return "waiting for replicas that are in a step to say what they hold"
-	case !c.patience.AwaitsState(c.now, could, len(gone) > 0, at-c.restorable()):
+	case !c.patience.AwaitsState(c.now, could, len(gone) > 0 || c.sleeps == at, at-c.restorable()):
 		return ""
 	case !could:
 		return fmt.Sprintf("waiting for replicas, of which those that hold the state after step %d are best%s", at, c.absent())

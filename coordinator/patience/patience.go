@@ -77,8 +77,9 @@ func (p *Patience) Returning(now time.Time) bool {
 // AwaitsState says whether it is worth waiting for replicas that hold the state
 // where the job stands. The clock starts when a round could begin without it
 // (could), which it cannot while nobody is here, and BeginRound stops it. When
-// those that are here hold a part of it (parts), the others are waited for
-// longer: steps would have to be run again, so many.
+// those that are here hold a part of it, or one that holds it was silent, and so is
+// likely to come back (parts), the others are waited for longer: steps would have to
+// be run again, so many.
 func (p *Patience) AwaitsState(now time.Time, could, parts bool, steps int64) bool {
 	switch {
 	case !could:
