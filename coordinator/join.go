@@ -12,7 +12,7 @@ import (
 // hello admits a replica, refuses it, or welcomes it again. term is the highest of a
 // leader that it has obeyed.
 func (c *Core) hello(version int, term uint64, h protocol.Hello) {
-	if term > c.cfg.Term && version == protocol.Version {
+	if version == protocol.Version && c.obeysAnother(term, h.Leader) {
 		c.helloOfForeigner(term, h)
 		return
 	}

@@ -30,6 +30,12 @@ type foreigner struct {
 	seen  time.Time
 }
 
+// obeysAnother says whether a replica has obeyed a leader that this coordinator does not
+// follow. Two that begin on empty folders, or on copies of one, have the same term.
+func (c *Core) obeysAnother(term uint64, leader string) bool {
+	return term > c.cfg.Term || term == c.cfg.Term && leader != "" && leader != c.cfg.Instance
+}
+
 // isForeign takes note of a message of a replica that has obeyed a later leader.
 func (c *Core) isForeign(m protocol.Message) bool {
 	if f, known := c.foreign[m.From]; known {
@@ -119,7 +125,7 @@ func (c *Core) led(term uint64) {
 	c.report(event.TookOver{Term: term, Was: c.highest()})
 	c.leading, c.cfg.Term = false, term
 	for _, id := range slices.Sorted(maps.Keys(c.foreign)) {
-		if f := c.foreign[id]; f.term < term {
+		if f := c.foreign[id]; !c.obeysAnother(f.term, f.hello.Leader) {
 			c.hello(protocol.Version, f.term, f.hello)
 		}
 	}

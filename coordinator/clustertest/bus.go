@@ -70,11 +70,40 @@ type client struct {
 	wake     chan struct{} // capacity 1: conn has become nil
 }
 
-// startServer makes a server; the process before is gone. The lock is held.
+// startServer makes a server. The lock is held.
 func (w *World) startServer(p *Process) *server {
 	s := &server{p: p, newest: map[string]*conn{}, messages: newMailbox[protocol.Message](p, 256), lost: newMailbox[string](p, 64)}
-	w.server = s
+	w.servers = append(w.servers, s)
 	return s
+}
+
+// shut ends a server; its clients are told. The lock is held.
+func (s *server) shut() {
+	w := s.p.w
+	s.serving = false
+	w.servers = slices.DeleteFunc(w.servers, func(o *server) bool { return o == s })
+	for _, n := range slices.Clone(s.conns) {
+		n.serverOpen = false
+		if n.clientOpen {
+			after(endNotice, func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				n.closeClient()
+			})
+		}
+	}
+	s.conns = nil
+}
+
+// speaking is the server of the coordinator that says how its job stands, the last one
+// started; nil when none does. The lock is held.
+func (w *World) speaking() *server {
+	for _, s := range slices.Backward(w.servers) {
+		if s.status != nil && w.leads(s.p) && s.p.journal == w.disk {
+			return s
+		}
+	}
+	return nil
 }
 
 func (s *server) Serve(
@@ -114,7 +143,7 @@ func (s *server) Send(to string, m protocol.Message) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.checkSent(to, m)
+	w.checkSent(s.p, to, m)
 	for _, c := range s.conns {
 		if c.client.id == to {
 			c.down.put(func() { c.deliverDown(data) })
@@ -130,7 +159,7 @@ func (c *conn) deliverDown(data []byte) {
 		panic(err)
 	}
 	w.mu.Lock()
-	err := c.client.p.touch("get "+what(m), Coordinator)
+	err := c.client.p.touch("get "+what(m), c.server.p.name)
 	open := c.clientOpen && err == nil
 	w.mu.Unlock()
 	if open {
@@ -165,7 +194,7 @@ func (c *client) Send(ctx context.Context, m protocol.Message) error {
 		return err
 	}
 	if m.Heartbeat == nil {
-		if err := c.p.pass("send "+what(m), Coordinator); err != nil {
+		if err := c.p.pass("send "+what(m), c.host()); err != nil {
 			return err
 		}
 	} else if err := c.p.gate(); err != nil {
@@ -227,8 +256,10 @@ func (c *client) reconnect() {
 		case c.p.dead:
 			w.mu.Unlock()
 			return
-		case c.conn == nil && c.reachable():
-			c.connected()
+		case c.conn == nil:
+			if s := c.finds(); s != nil {
+				c.connected(s)
+			}
 		}
 		connected := c.conn != nil
 		pause := w.draw(c.p.name+" reconnect", reconnectLow, reconnectHigh)
@@ -246,16 +277,60 @@ func (c *client) reconnect() {
 	}
 }
 
-// reachable says whether the server would answer. The lock is held.
-func (c *client) reachable() bool {
-	s := c.p.w.server
-	return s != nil && !s.p.dead && s.p.paused == nil && s.serving && c.p.w.links.both(c.p.name, s.p.name)
+// answers says whether a server would answer. The lock is held.
+func (c *client) answers(s *server) bool {
+	return !s.p.dead && s.p.paused == nil && s.serving && c.p.w.links.both(c.p.name, s.p.name)
+}
+
+// known are the servers that a client has the addresses of, the last started first. The
+// lock is held.
+func (c *client) known() (list []*server) {
+	for _, s := range slices.Backward(c.p.w.servers) {
+		if host := c.p.w.addresses[c.p.name]; host == "" || host == s.p.name {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// finds is a server that answers, the quickest of all, nil when none does. The lock is
+// held.
+func (c *client) finds() *server {
+	list := slices.DeleteFunc(c.known(), func(s *server) bool { return !c.answers(s) })
+	switch len(list) {
+	case 0:
+		return nil
+	case 1:
+		return list[0]
+	}
+	return list[c.p.w.draw(c.p.name+" dials", 0, time.Duration(len(list)))]
+}
+
+// coordinator is the server that a client asks for something: that of its connection, or
+// one that it knows. nil: none. The lock is held.
+func (c *client) coordinator() *server {
+	if c.conn != nil {
+		return c.conn.server
+	}
+	if list := c.known(); len(list) > 0 {
+		return list[0]
+	}
+	return nil
+}
+
+// host is that of the coordinator that a client talks to, or would.
+func (c *client) host() string {
+	c.p.w.mu.Lock()
+	defer c.p.w.mu.Unlock()
+	if s := c.coordinator(); s != nil {
+		return s.p.name
+	}
+	return Coordinator
 }
 
 // connected opens a connection and sends what was kept. The lock is held.
-func (c *client) connected() {
+func (c *client) connected(s *server) {
 	w := c.p.w
-	s := w.server
 	n := &conn{server: s, client: c, clientOpen: true, serverOpen: true}
 	n.up = w.stream(c.p.name+" up", c.p.name, s.p, s.p.name)
 	n.down = w.stream(c.p.name+" down", s.p.name, c.p, c.p.name)
@@ -281,7 +356,7 @@ func (c *client) look() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := c.conn
-	if n == nil || c.p.dead || c.reachable() {
+	if n == nil || c.p.dead || c.answers(n.server) {
 		return
 	}
 	// Whether it was so all the while does not matter: a network that flickers
@@ -289,7 +364,7 @@ func (c *client) look() {
 	after(w.draw(c.p.name+" notices", clientNotices, clientNotices+2*time.Second), func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if c.conn == n && !c.reachable() && c.p.paused == nil {
+		if c.conn == n && !c.answers(n.server) && c.p.paused == nil {
 			w.note(c.p, "finds its connection dead", 0)
 			n.closeClient()
 		}
@@ -408,17 +483,9 @@ func (w *World) connectionsOf(p *Process, orderly bool) {
 			p.client.conn.closeClient()
 		}
 	}
-	if s := w.server; s != nil && s.p == p {
-		w.server = nil
-		for _, n := range slices.Clone(s.conns) {
-			n.serverOpen = false
-			if n.clientOpen {
-				after(endNotice, func() {
-					w.mu.Lock()
-					defer w.mu.Unlock()
-					n.closeClient()
-				})
-			}
+	for _, s := range slices.Clone(w.servers) {
+		if s.p == p {
+			s.shut()
 		}
 	}
 	for _, e := range w.ends {

@@ -35,7 +35,6 @@ type checks struct {
 	held     map[*Process]held        // what each said last that it holds
 	lost     map[string]time.Duration // since when the coordinator has given up a replica, by id
 	here     map[string]*Process      // the coordinator that a replica has said Hello to, by id
-	rounds   map[int64]string         // members of every round that was announced, by its number
 	failing  bool                     // the job may end as failed
 }
 
@@ -69,10 +68,10 @@ func (w *World) same(who, what string, step int64, want *string, got string) {
 	}
 }
 
-// checkAppend is told of every commit that becomes durable. The lock is held.
-func (w *World) checkAppend(c protocol.Commit) {
-	if c.Step != w.disk.head()+1 {
-		w.violatedLocked("step %d is appended behind %d", c.Step, w.disk.head())
+// checkAppend is told of every commit that becomes durable in a log. The lock is held.
+func (w *World) checkAppend(in *disk, c protocol.Commit) {
+	if c.Step != in.head()+1 {
+		w.violatedLocked("step %d is appended behind %d", c.Step, in.head())
 	}
 	if c.Cursor != (c.Step-1)*int64(w.job.Batch) {
 		w.violatedLocked("step %d begins at sample %d", c.Step, c.Cursor)
@@ -86,16 +85,16 @@ func (w *World) checkAppend(c protocol.Commit) {
 }
 
 // checkSent is told of what the coordinator sends. The lock is held.
-func (w *World) checkSent(to string, m protocol.Message) {
-	if c := m.Commit; c != nil && c.Step > w.disk.head() {
-		w.violatedLocked("commit %d is published to %s before it is in the log (%d)", c.Step, to, w.disk.head())
+func (w *World) checkSent(p *Process, to string, m protocol.Message) {
+	if c := m.Commit; c != nil && c.Step > p.journal.head() {
+		w.violatedLocked("commit %d is published to %s before it is in the log (%d)", c.Step, to, p.journal.head())
 	}
 	if r := m.Round; r != nil {
 		members := fmt.Sprint(r.Step, r.Members)
-		if was, known := w.check.rounds[r.Round]; known && was != members {
+		if was, known := p.journal.rounds[r.Round]; known && was != members {
 			w.violatedLocked("round %d has two memberships: %s and %s", r.Round, was, members)
 		}
-		w.check.rounds[r.Round] = members
+		p.journal.rounds[r.Round] = members
 	}
 	if s := m.Stop; s != nil && s.Failed && !w.check.failing {
 		w.violatedLocked("the job ends as failed: %s", s.Reason)
@@ -163,6 +162,9 @@ func (o observer) Committed(r coordinator.CommitRecord) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.leads(o.p) {
+		return // its lines reach nobody
+	}
 	step := r.Commit.Step
 	if t := w.at(step); t != nil {
 		w.same("the record", "gradients", step, &t.gradients, r.Commit.Digest)
@@ -171,10 +173,11 @@ func (o observer) Committed(r coordinator.CommitRecord) {
 		w.note(o.p, "recorded again", step)
 		return
 	}
-	if step != w.disk.recorded+1 {
-		w.violatedLocked("step %d is recorded after %d", step, w.disk.recorded)
+	in := o.p.journal
+	if step != in.recorded+1 && in.recorded+1 >= in.first() {
+		w.violatedLocked("step %d is recorded after %d", step, in.recorded)
 	}
-	w.disk.recorded = max(w.disk.recorded, step)
+	in.recorded = max(in.recorded, step)
 	w.note(o.p, "recorded", step)
 }
 
@@ -242,7 +245,7 @@ func (w *World) checkRolledBack(e event.RolledBack) {
 // isHere says whether the coordinator that runs knows a replica. The lock is held.
 func (w *World) isHere(p *Process) bool {
 	_, lost := w.check.lost[p.id]
-	return !p.dead && !lost && w.server != nil && w.check.here[p.id] == w.server.p
+	return !p.dead && !lost && w.check.here[p.id] != nil && !w.check.here[p.id].dead
 }
 
 // sick says whether the engine does not work. The lock is held.
@@ -322,7 +325,7 @@ func (w *World) ExpectFailure() {
 func (w *World) checkEnd(p *Process, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if errors.Is(err, replica.ErrOrphaned) && (w.server == nil || w.away(p) > 0) {
+	if errors.Is(err, replica.ErrOrphaned) && (len(w.servers) == 0 || w.away(p) > 0) {
 		return // nobody was there
 	}
 	if err != nil && !w.check.failing && !slices.Contains(w.check.expected, p.name) && !errors.Is(err, errDead) {
@@ -351,20 +354,20 @@ func (w *World) AllGone(limit time.Duration) {
 func (w *World) reason() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.server == nil || w.server.status == nil {
-		return "nothing: it does not run"
+	if s := w.speaking(); s != nil {
+		return s.status().Reason
 	}
-	return w.server.status().Reason
+	return "nothing: it does not run"
 }
 
 // Status is what the coordinator says; the zero value when it does not run.
 func (w *World) Status() protocol.Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.server == nil || w.server.status == nil {
-		return protocol.Status{}
+	if s := w.speaking(); s != nil {
+		return s.status()
 	}
-	return w.server.status()
+	return protocol.Status{}
 }
 
 // Points are the places that were passed so far, sorted, each as often as it
@@ -414,17 +417,14 @@ func (w *World) Stopped(limit time.Duration) {
 func (w *World) Unfinished() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.disk.head() < w.cfg.Steps || w.disk.recorded < w.cfg.Steps || w.disk.latest == nil || w.disk.latest.Step < w.cfg.Steps
+	return w.disk.head() < w.cfg.Steps || w.disk.recorded < w.cfg.Steps || w.latest() < w.cfg.Steps
 }
 
 // Done says that a job must have come to its end.
 func (w *World) Done() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	latest := int64(0)
-	if l := w.disk.latest; l != nil {
-		latest = l.Step
-	}
+	latest := w.latest()
 	if d := w.disk; d.head() != w.cfg.Steps || d.recorded != w.cfg.Steps || latest != w.cfg.Steps {
 		w.violatedLocked("the job of %d steps ended with %d in the log, %d recorded, and a checkpoint of %d", w.cfg.Steps, d.head(), d.recorded, latest)
 	}

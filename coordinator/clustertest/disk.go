@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -22,6 +21,7 @@ type disk struct {
 	round   int64
 	term    uint64
 	notes   map[string]string
+	rounds  map[int64]string  // members of every round that was announced on this log, by its number
 	files   map[string][]byte // checkpoints by name
 	latest  *coordinator.Checkpoint
 
@@ -38,7 +38,19 @@ type entry struct {
 	data []byte // JSON
 }
 
-var errFull = errors.New("no space left on device")
+var errFull = fmt.Errorf("no space left on device: %w", coordinator.ErrDiskFull)
+
+func (w *World) newDisk() *disk {
+	return &disk{w: w, notes: map[string]string{}, rounds: map[int64]string{}, files: map[string][]byte{}}
+}
+
+// first is the step of the first commit that is in the log, 1 when there is none.
+func (d *disk) first() int64 {
+	if len(d.commits) == 0 {
+		return 1
+	}
+	return d.commits[0].step
+}
 
 // head is the last step of the log. The world's lock is held.
 func (d *disk) head() int64 {
@@ -81,17 +93,27 @@ func (w *World) EmptyFolder() {
 	defer w.mu.Unlock()
 	w.note(nil, "the state folder is gone", 0)
 	d := w.disk
-	*d = disk{w: w, notes: map[string]string{}, files: map[string][]byte{}, writes: d.writes, stalled: d.stalled, full: d.full}
+	empty := w.newDisk()
+	empty.writes, empty.stalled, empty.full, empty.rounds = d.writes, d.stalled, d.full, d.rounds
+	*d = *empty
 }
 
 // LatestCheckpoint is the step of the newest, 0 when there is none.
 func (w *World) LatestCheckpoint() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.disk.latest == nil {
-		return 0
+	return w.latest()
+}
+
+// latest is LatestCheckpoint with the lock held; of a group it is what any of its
+// coordinators has.
+func (w *World) latest() (step int64) {
+	for _, d := range append(w.group.disks(), w.disk) {
+		if d.latest != nil {
+			step = max(step, d.latest.Step)
+		}
 	}
-	return w.disk.latest.Step
+	return step
 }
 
 // write does one thing to the disk, under the world's lock, as soon as that is
@@ -103,19 +125,19 @@ func (p *Process) write(ctx context.Context, what string, do func() error) error
 	w := p.w
 	for {
 		w.mu.Lock()
-		wait := max(w.disk.stalled-w.now(), 0) + w.draw("disk", 200*time.Microsecond, 2*time.Millisecond)
-		stalls := w.disk.stalled > w.now()
+		wait := max(p.disk.stalled-w.now(), 0) + w.draw("disk", 200*time.Microsecond, 2*time.Millisecond)
+		stalls := p.disk.stalled > w.now()
 		w.mu.Unlock()
 		if err := p.wait(ctx, wait); err != nil {
 			if stalls && ctx.Err() != nil { // the system call goes on without its caller
 				w.mu.Lock()
-				before := w.disk.writes
+				before := p.disk.writes
 				w.mu.Unlock()
 				go func() {
 					if p.wait(context.Background(), wait) == nil {
 						w.mu.Lock()
 						defer w.mu.Unlock()
-						if w.disk.writes == before { // writes are done one after the other
+						if p.disk.writes == before { // writes are done one after the other
 							_ = do() // as its caller will find out
 						}
 					}
@@ -124,7 +146,7 @@ func (p *Process) write(ctx context.Context, what string, do func() error) error
 			return err
 		}
 		w.mu.Lock()
-		if w.disk.stalled > w.now() { // it began meanwhile
+		if p.disk.stalled > w.now() { // it began meanwhile
 			w.mu.Unlock()
 			continue
 		}
@@ -133,10 +155,10 @@ func (p *Process) write(ctx context.Context, what string, do func() error) error
 		switch {
 		case p.dead:
 			return errDead
-		case w.disk.full > w.now():
+		case p.disk.full > w.now():
 			return errFull
 		}
-		w.disk.writes++
+		p.disk.writes++
 		return do()
 	}
 }
@@ -151,17 +173,17 @@ func (l *log) Last(context.Context) (c protocol.Commit, found bool, err error) {
 	w := l.p.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if l.last = len(w.disk.commits); l.last == 0 {
+	if l.last = len(l.p.journal.commits); l.last == 0 {
 		return c, false, nil
 	}
-	return c, true, json.Unmarshal(w.disk.commits[l.last-1].data, &c)
+	return c, true, json.Unmarshal(l.p.journal.commits[l.last-1].data, &c)
 }
 
 func (l *log) After(_ context.Context, step int64) (list []protocol.Commit, err error) {
 	w := l.p.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, e := range w.disk.commits {
+	for _, e := range l.p.journal.commits {
 		if e.step <= step {
 			continue
 		}
@@ -180,16 +202,16 @@ func (l *log) Append(ctx context.Context, c protocol.Commit) error {
 		return err
 	}
 	w := l.p.w
-	err = l.p.write(ctx, "append", func() error {
-		switch n := len(w.disk.commits); {
-		case n > 0 && bytes.Equal(w.disk.commits[n-1].data, data):
+	err = l.write(ctx, "append", func() error {
+		switch n := len(l.p.journal.commits); {
+		case n > 0 && bytes.Equal(l.p.journal.commits[n-1].data, data):
 			l.last = n // an attempt before this one that nobody heard of
 			return nil
 		case n != l.last:
-			return fmt.Errorf("append commit %d behind %d: %w", c.Step, w.disk.head(), coordinator.ErrFenced)
+			return fmt.Errorf("append commit %d behind %d: %w", c.Step, l.p.journal.head(), coordinator.ErrFenced)
 		}
-		w.checkAppend(c)
-		w.disk.commits = append(w.disk.commits, entry{c.Step, data})
+		w.checkAppend(l.p.journal, c)
+		l.p.journal.commits = append(l.p.journal.commits, entry{c.Step, data})
 		l.last++
 		return nil
 	})
@@ -212,8 +234,8 @@ func (l *log) Adopt(ctx context.Context, commits []protocol.Commit) error {
 		}
 		added = append(added, entry{c.Step, data})
 	}
-	return l.p.write(ctx, "adopt", func() error {
-		d := l.p.w.disk
+	return l.write(ctx, "adopt", func() error {
+		d := l.p.journal
 		keep := 0
 		for keep < len(d.commits) && d.commits[keep].step < added[0].step {
 			keep++
@@ -227,13 +249,22 @@ func (l *log) Adopt(ctx context.Context, commits []protocol.Commit) error {
 	})
 }
 
+// write makes something durable, in the log of a group as soon as most of its members
+// have it.
+func (l *log) write(ctx context.Context, what string, do func() error) error {
+	if g := l.p.w.group; g != nil {
+		return g.write(ctx, l.p, what, do)
+	}
+	return l.p.write(ctx, what, do)
+}
+
 // Forget keeps everything.
 func (l *log) Forget(context.Context, int64) error { return nil }
 
 func (l *log) Lead(ctx context.Context, above uint64) (term uint64, err error) {
-	err = l.p.write(ctx, "lead", func() error {
-		l.p.w.disk.term = max(l.p.w.disk.term, above) + 1
-		term = l.p.w.disk.term
+	err = l.write(ctx, "lead", func() error {
+		l.p.journal.term = max(l.p.journal.term, above) + 1
+		term = l.p.journal.term
 		return nil
 	})
 	return term, err
@@ -242,22 +273,22 @@ func (l *log) Lead(ctx context.Context, above uint64) (term uint64, err error) {
 func (l *log) Data(context.Context) (protocol.Data, error) {
 	l.p.w.mu.Lock()
 	defer l.p.w.mu.Unlock()
-	return l.p.w.disk.data, nil
+	return l.p.journal.data, nil
 }
 
 func (l *log) SaveData(ctx context.Context, d protocol.Data) error {
-	return l.p.write(ctx, "save data", func() error { l.p.w.disk.data = d; return nil })
+	return l.write(ctx, "save data", func() error { l.p.journal.data = d; return nil })
 }
 
 func (l *log) Round(context.Context) (int64, error) {
 	l.p.w.mu.Lock()
 	defer l.p.w.mu.Unlock()
-	return l.p.w.disk.round, nil
+	return l.p.journal.round, nil
 }
 
 func (l *log) SaveRound(ctx context.Context, round int64) error {
-	return l.p.write(ctx, "save round", func() error {
-		l.p.w.disk.round = max(l.p.w.disk.round, round)
+	return l.write(ctx, "save round", func() error {
+		l.p.journal.round = max(l.p.journal.round, round)
 		return nil
 	})
 }
@@ -265,11 +296,11 @@ func (l *log) SaveRound(ctx context.Context, round int64) error {
 func (l *log) Note(_ context.Context, name string) (string, error) {
 	l.p.w.mu.Lock()
 	defer l.p.w.mu.Unlock()
-	return l.p.w.disk.notes[name], nil
+	return l.p.journal.notes[name], nil
 }
 
 func (l *log) SaveNote(ctx context.Context, name, text string) error {
-	return l.p.write(ctx, "save note", func() error { l.p.w.disk.notes[name] = text; return nil })
+	return l.write(ctx, "save note", func() error { l.p.journal.notes[name] = text; return nil })
 }
 
 // store keeps checkpoints (a coordinator.Checkpoints).
@@ -278,7 +309,7 @@ type store struct{ p *Process }
 func (s *store) Latest() (coordinator.Checkpoint, bool, error) {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	if l := s.p.w.disk.latest; l != nil {
+	if l := s.p.disk.latest; l != nil {
 		return *l, true, nil
 	}
 	return coordinator.Checkpoint{}, false, nil
@@ -310,10 +341,8 @@ func (s *store) Save(ctx context.Context, step int64, r io.Reader, voted func(co
 	w := s.p.w
 	err = s.p.write(ctx, "store", func() error {
 		w.checkStored(state)
-		w.disk.files[name] = blob
-		if l := w.disk.latest; l == nil || l.Step <= step { // an old one may come late, and is not the latest
-			w.disk.latest = &coordinator.Checkpoint{Name: name, Step: step, Cursor: state.Cursor}
-		}
+		s.p.disk.keep(coordinator.Checkpoint{Name: name, Step: step, Cursor: state.Cursor}, blob)
+		w.group.stored(s.p, name)
 		return nil
 	})
 	if err == nil {
@@ -322,10 +351,19 @@ func (s *store) Save(ctx context.Context, step int64, r io.Reader, voted func(co
 	return name, err
 }
 
+// keep stores a checkpoint. An old one may come late, and is not the latest. The lock is
+// held.
+func (d *disk) keep(c coordinator.Checkpoint, blob []byte) {
+	d.files[c.Name] = blob
+	if d.latest == nil || d.latest.Step <= c.Step {
+		d.latest = &c
+	}
+}
+
 func (s *store) Open(name string) (io.ReadSeekCloser, error) {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	blob, there := s.p.w.disk.files[name]
+	blob, there := s.p.disk.files[name]
 	if !there {
 		return nil, fmt.Errorf("no checkpoint %s", name)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -107,15 +108,18 @@ func (p *Process) meet(what, host string) (Fault, error) {
 	case Break:
 		if p.client != nil {
 			p.client.broken()
-		} else if s := w.server; s != nil {
-			for _, c := range s.conns {
-				c.client.broken()
+		}
+		for _, s := range w.servers {
+			for _, c := range slices.Clone(s.conns) {
+				if s.p == p {
+					c.client.broken()
+				}
 			}
 		}
 	case Slow:
 		switch {
 		case host == diskHost:
-			w.disk.stalled = w.now() + f.For
+			p.disk.stalled = w.now() + f.For
 		case host != "":
 			w.stallLocked(p.name, host, f.For)
 		}
@@ -150,6 +154,7 @@ func (w *World) kill(p *Process) {
 	p.resume()
 	p.cancel()
 	w.connectionsOf(p, false)
+	w.group.look()
 }
 
 // Pause makes what runs on a host stand still for a while, as SIGSTOP and

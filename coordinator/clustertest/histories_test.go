@@ -17,8 +17,12 @@ type history struct {
 	run  func(w *clustertest.World)
 }
 
-func TestHistories(t *testing.T) {
-	for _, h := range histories() {
+func TestHistories(t *testing.T) { play(t, histories()) }
+
+// play runs histories.
+func play(t *testing.T, list []history) {
+	t.Helper()
+	for _, h := range list {
 		t.Run(h.name, func(t *testing.T) {
 			r := clustertest.Simulate(t, h.cfg, 300, h.run)
 			switch {

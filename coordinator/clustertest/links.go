@@ -60,7 +60,7 @@ func (w *World) change(from, to string, cut bool) {
 	w.note(nil, what+from, 0)
 	w.links.cut[way{from, to}] = cut
 	for _, host := range []string{from, to} {
-		is := w.links.cut[way{host, Coordinator}] || w.links.cut[way{Coordinator, host}]
+		is := w.isolated(host)
 		was, known := w.links.away[host]
 		switch lasts := known && was.to > w.now(); {
 		case is && !lasts:
@@ -80,6 +80,23 @@ func (w *World) Slow(from, to string, by time.Duration) {
 	w.links.slow[way{from, to}] = by
 }
 
+// isolated says whether a way between a host and one of a coordinator is cut. The lock
+// is held.
+func (w *World) isolated(host string) bool {
+	for cut, is := range w.links.cut {
+		if is && (cut.from == host && w.coordinates(cut.to) || cut.to == host && w.coordinates(cut.from)) {
+			return true
+		}
+	}
+	return false
+}
+
+// coordinates says whether a host is that of a coordinator. The lock is held.
+func (w *World) coordinates(host string) bool {
+	_, other := w.copies[host]
+	return host == Coordinator || other || w.group.has(host)
+}
+
 // Stall holds up all that is sent from one host to another for a while.
 func (w *World) Stall(from, to string, d time.Duration) {
 	w.mu.Lock()
@@ -90,7 +107,7 @@ func (w *World) Stall(from, to string, d time.Duration) {
 func (w *World) stallLocked(from, to string, d time.Duration) {
 	w.links.stalled[way{from, to}] = w.now() + d
 	for _, host := range []string{from, to} {
-		if host != Coordinator && (from == Coordinator || to == Coordinator) {
+		if !w.coordinates(host) && (w.coordinates(from) || w.coordinates(to)) {
 			w.links.away[host] = span{w.now(), w.now() + d}
 		}
 	}
@@ -113,6 +130,7 @@ func (w *World) linksChanged() {
 	for _, s := range streams {
 		s.kick()
 	}
+	w.group.look()
 	w.mu.Unlock()
 	for _, f := range watches {
 		f()

@@ -70,12 +70,12 @@ func simulate(t *testing.T, cfg Config, job job, reference []truth, lines int, h
 func newWorld(cfg Config, job job, reference []truth, lines int) *World {
 	w := &World{
 		cfg: cfg, job: job, began: time.Now(), draws: map[string]uint64{}, ends: map[seat]*end{},
-		reference: reference, learning: reference == nil, points: map[Point]int{}, changed: make(chan struct{}),
+		reference: reference, learning: reference == nil, points: map[Point]int{}, addresses: map[string]string{}, copies: map[string]*disk{}, changed: make(chan struct{}),
 		trace: trace{keep: lines, hash: map[string]uint64{}},
-		check: checks{hellos: map[string]int{}, evil: map[string]bool{}, stood: map[*Process]int64{}, held: map[*Process]held{}, lost: map[string]time.Duration{}, here: map[string]*Process{}, rounds: map[int64]string{}},
+		check: checks{hellos: map[string]int{}, evil: map[string]bool{}, stood: map[*Process]int64{}, held: map[*Process]held{}, lost: map[string]time.Duration{}, here: map[string]*Process{}},
 	}
 	w.links = &links{w: w, away: map[string]span{}, flips: map[string]bool{}, cut: map[way]bool{}, slow: map[way]time.Duration{}, stalled: map[way]time.Duration{}, uplinks: map[string]time.Duration{}}
-	w.disk = &disk{w: w, notes: map[string]string{}, files: map[string][]byte{}}
+	w.disk = w.newDisk()
 	return w
 }
 

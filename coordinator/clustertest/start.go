@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"mochi/coordinator"
@@ -28,19 +30,66 @@ type Engine struct {
 // orphaned is for how long a replica does without a coordinator, as is usual.
 const orphaned = 30 * time.Minute
 
-// StartCoordinator starts a coordinator on its host. change may change what it
-// is given; nil: nothing.
-func (w *World) StartCoordinator(change func(*coordinator.Config)) *Process {
-	w.apart()
+// StartCoordinator starts a coordinator on its host, or all of a group that do not run.
+// change may change what it is given; nil: nothing.
+func (w *World) StartCoordinator(change func(*coordinator.Config)) (p *Process) {
+	if w.group == nil {
+		return w.startCoordinator(Coordinator, w.disk, change)
+	}
+	for _, host := range w.group.hosts {
+		if w.Of(host) == nil {
+			p = w.StartMember(host)
+		}
+	}
+	return p
+}
+
+// CopyFolder makes a copy of the coordinator's folder, as it is now, on another host.
+func (w *World) CopyFolder(host string) {
 	w.mu.Lock()
-	p := w.process(Coordinator, fmt.Sprintf("coordinator-%d", len(w.processes)))
-	bus := w.startServer(p)
-	cfg := coordinator.Config{
+	defer w.mu.Unlock()
+	w.note(nil, "the folder is copied to "+host, 0)
+	d := *w.disk
+	d.commits, d.notes, d.rounds, d.files = slices.Clone(d.commits), maps.Clone(d.notes), map[int64]string{}, maps.Clone(d.files)
+	w.copies[host] = &d
+}
+
+// StartCopy starts a coordinator on the copy of the folder that a host has.
+func (w *World) StartCopy(host string, change func(*coordinator.Config)) *Process {
+	return w.startCoordinator(host, w.copies[host], change)
+}
+
+// Move gives the replica of a host the address of one coordinator, in place of all. A
+// connection to another one breaks.
+func (w *World) Move(name, coordinator string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(nil, name+" is told the address of "+coordinator, 0)
+	w.addresses[name] = coordinator
+	for _, p := range w.running(name) {
+		if p.client != nil && p.client.conn != nil && p.client.conn.server.p.name != coordinator {
+			p.client.broken()
+		}
+	}
+}
+
+// config is what a coordinator is given.
+func (w *World) config(p *Process, bus *server) coordinator.Config {
+	return coordinator.Config{
 		Job: "sim", Instance: p.id, Binary: "b", Training: w.job, ConfigDigest: w.job.Digest(),
 		LR:  func(float64) float64 { return w.job.LR },
 		Bus: bus, Log: &log{p: p}, Checkpoints: &store{p}, Observer: observer{p},
-		Recorded: w.disk.recorded, Logger: slog.New(slog.DiscardHandler),
+		Recorded: p.journal.recorded, Logger: slog.New(slog.DiscardHandler),
 	}
+}
+
+func (w *World) startCoordinator(host string, on *disk, change func(*coordinator.Config)) *Process {
+	w.apart()
+	w.mu.Lock()
+	p := w.process(host, fmt.Sprintf("%s-%d", host, len(w.processes)))
+	p.disk, p.journal = on, on
+	bus := w.startServer(p)
+	cfg := w.config(p, bus)
 	w.note(p, "starts", 0)
 	w.mu.Unlock()
 	if change != nil {
@@ -119,7 +168,7 @@ func (w *World) Leave(name string) {
 
 // Stop asks the coordinator for an orderly stop, as Ctrl-C does.
 func (w *World) Stop() {
-	if p := w.Of(Coordinator); p != nil {
+	if p := w.Of(Coordinator); p != nil && p.stop != nil {
 		w.Log("the job is asked to stop")
 		p.stop("asked to")
 	}
@@ -163,4 +212,20 @@ func (p *Process) wrong() bool {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	return p.engine.Evil
+}
+
+// RestoreFolder puts the copy of the folder that a host has in place of the
+// coordinator's. No coordinator may be running on it.
+func (w *World) RestoreFolder(host string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(nil, "the folder is that of "+host, 0)
+	w.disk = w.copies[host]
+}
+
+// CommittedOn is the last step in the log of a copy of the folder.
+func (w *World) CommittedOn(host string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.copies[host].head()
 }

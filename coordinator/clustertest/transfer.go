@@ -45,14 +45,14 @@ func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 	for sent := 0; ; {
 		w.mu.Lock()
 		piece := w.uplink(c.p.name)
-		s := w.server
+		s := c.coordinator()
 		w.mu.Unlock()
-		ok, err := c.p.roundTrip(ctx, Coordinator, piece)
+		ok, err := c.p.roundTrip(ctx, c.host(), piece)
 		if err != nil {
 			return err
 		}
 		w.mu.Lock()
-		answers := ok && s != nil && w.server == s && !s.p.dead && s.serving && s.p.paused == nil
+		answers := ok && s != nil && !s.p.dead && s.serving && s.p.paused == nil
 		switch {
 		case !answers:
 		case in == nil, in.server != s: // a coordinator that was started again has nothing
@@ -138,14 +138,14 @@ func (c *client) Download(ctx context.Context, name string) ([]byte, error) {
 	w := c.p.w
 	for moved := w.now(); w.now()-moved < stallTimeout; {
 		w.mu.Lock()
-		s, piece := w.server, w.uplink(c.p.name)
+		s, piece := c.coordinator(), w.uplink(c.p.name)
 		w.mu.Unlock()
-		ok, err := c.p.roundTrip(ctx, Coordinator, pieces*piece)
+		ok, err := c.p.roundTrip(ctx, c.host(), pieces*piece)
 		if err != nil {
 			return nil, err
 		}
 		w.mu.Lock()
-		answers := ok && s != nil && w.server == s && !s.p.dead && s.serving && s.p.paused == nil
+		answers := ok && s != nil && !s.p.dead && s.serving && s.p.paused == nil
 		w.mu.Unlock()
 		if answers {
 			f, err := s.open(name)

@@ -59,11 +59,14 @@ type World struct {
 	draws     map[string]uint64 // how many delays were drawn, by name
 	processes []*Process        // all that ever ran
 	links     *links
-	server    *server // the message server in the running coordinator; nil: none
+	servers   []*server         // the message servers in running coordinators, the last started last
+	addresses map[string]string // host of the coordinator that a replica's host knows; "": any
+	group     *group            // of coordinators with one replicated log; nil: there is no group
 	lateEnds  time.Duration
 	ends      map[seat]*end
-	disk      *disk
-	reference []truth // what the unbroken run has, by step
+	disk      *disk            // of the coordinator; of a group, what is replicated
+	copies    map[string]*disk // folders of coordinators on other hosts
+	reference []truth          // what the unbroken run has, by step
 	check     checks
 	learning  bool // this is the unbroken run itself
 	failed    []string
@@ -85,10 +88,12 @@ type Process struct {
 	done                 chan struct{} // closed when Run has returned
 	err                  error         // of Run
 
-	client *client // of a replica
-	engine *Engine
-	leave  func(reason string)
-	stop   func(reason string)
+	disk    *disk   // of a coordinator: its folder
+	journal *disk   // where its commits are: the same, or what its group replicates
+	client  *client // of a replica
+	engine  *Engine
+	leave   func(reason string)
+	stop    func(reason string)
 }
 
 // Name is that of the host it runs on.
@@ -235,8 +240,10 @@ func (w *World) violatedLocked(format string, args ...any) {
 	}
 }
 
-// running are the living processes of a host.
+// running are the living processes of a host. The coordinator of a group is the one
+// that leads.
 func (w *World) running(name string) []*Process {
+	name = w.leading(name)
 	return slices.DeleteFunc(slices.Clone(w.processes), func(p *Process) bool { return p.name != name || p.dead })
 }
 

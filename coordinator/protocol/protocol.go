@@ -122,6 +122,7 @@ type Hello struct {
 	State    *Position `json:"state,omitempty"` // nil: holds none
 	Pending  *Pending  `json:"pending,omitempty"`
 
+	Leader  string     `json:"leader,omitempty"`  // instance of the coordinator that it has obeyed last, "": none
 	Head    *Head      `json:"head,omitempty"`    // the end of the history that it keeps; nil: it keeps none
 	Round   int64      `json:"round,omitempty"`   // the last one that it heard of
 	Members []string   `json:"members,omitempty"` // ids of the members of that round
