@@ -118,6 +118,7 @@ type Core struct {
 	sleeps  int64                // where the job stood when a member was given up because it was silent: it may come back with that state
 	tried   []string             // members of a round that failed, the oldest first: one of them may be left out of the next
 	split   split                // members that could not agree
+	noRoom  bool                 // there was none for the last checkpoint
 	trouble string               // what the last replica died of, if it said so, since the last step
 
 	latest CommitRecord // for Status

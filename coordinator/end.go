@@ -32,6 +32,7 @@ func (c *Core) stored(e Stored) {
 		return
 	}
 	c.upload.Stored(e.Step)
+	c.noRoom = false
 	c.report(event.Checkpoint{Step: e.Step, Name: e.Name})
 	c.noteAudits() // how they were passed, now and then
 	if r := c.course.Round(); r != nil && r.Plan().Save && !c.upload.Wanted() {
@@ -40,14 +41,24 @@ func (c *Core) stored(e Stored) {
 }
 
 // storeFailed: the job goes on without this checkpoint. One that it was to end
-// with is asked for again, a few times.
+// with is asked for again: a few times, or until there is room for it.
 func (c *Core) storeFailed(e StoreFailed) {
-	c.report(event.CheckpointFailed{Step: e.Step, Error: e.Error})
+	last := c.upload.Of(e.Step) && c.course.Finishing()
+	switch {
+	case !e.Full || !last:
+		c.report(event.CheckpointFailed{Step: e.Step, Error: e.Error})
+	case !c.noRoom:
+		c.report(event.DiskFull{What: fmt.Sprintf("the checkpoint of step %d", e.Step), Error: e.Error})
+	}
+	c.noRoom = e.Full && last
 	switch {
 	case !c.upload.Of(e.Step):
-	case c.course.Finishing():
-		if !c.patience.NotStored(c.now) {
+	case last:
+		if !c.patience.NotStored(c.now, e.Full) {
 			c.upload.Lose(c.now)
+			if r := c.course.Round(); r != nil && r.Plan().Save {
+				r.End("the checkpoint was not stored")
+			}
 			return
 		}
 		reason := fmt.Sprintf("the checkpoint of step %d could not be stored: %s", e.Step, e.Error)
@@ -101,6 +112,9 @@ func (c *Core) conclude() bool {
 func (c *Core) findSender() bool {
 	u := &c.upload
 	if c.patience.Pausing(c.now) {
+		if c.noRoom {
+			return c.wait("waiting for room on the disk, to store the checkpoint of step %d", u.Step())
+		}
 		return c.wait("pausing before the checkpoint is tried again")
 	}
 	for _, m := range c.roster.All() {

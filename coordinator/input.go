@@ -54,6 +54,7 @@ type Arriving struct {
 // StoreFailed says that a checkpoint could not be stored.
 type StoreFailed struct {
 	Step  int64
+	Full  bool // there was no room for it
 	Error string
 }
 

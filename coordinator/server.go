@@ -262,7 +262,7 @@ func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader)
 		return upload.err // the one that took its place will be heard of
 	}
 	if err != nil {
-		in = StoreFailed{Step: step, Error: err.Error()}
+		in = StoreFailed{Step: step, Full: errors.Is(err, ErrDiskFull), Error: err.Error()}
 	}
 	select {
 	case s.inner <- in:

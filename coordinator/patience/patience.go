@@ -22,6 +22,10 @@ import (
 // longestPause is the most that a failed step is put off.
 const longestPause = 2 * time.Second
 
+// longestNoRoom is how long it is at most before it is looked whether there is room
+// again for the last checkpoint, which travels once more for that.
+const longestNoRoom = 30 * time.Second
+
 // longestParts is how long the rest of a state is waited for at most, however
 // long it would take to run the steps again.
 const longestParts = 30 * time.Minute
@@ -39,6 +43,7 @@ type Patience struct {
 	nobody  time.Time         // since when there is no replica; zero: there is one
 
 	failures   int // of rounds, in a row
+	noRoom     int // times that there was no room for the last checkpoint
 	unstored   int // times that the last checkpoint could not be stored
 	trouble    string
 	alike      int // rounds in a row that failed with that trouble
@@ -198,8 +203,14 @@ func (p *Patience) StepFailed(now time.Time) {
 const storeTries = 4
 
 // NotStored counts a checkpoint that the job was to end with and that could not
-// be stored, and begins a pause. It says whether that is enough.
-func (p *Patience) NotStored(now time.Time) (enough bool) {
+// be stored, and begins a pause. It says whether that is enough; a disk that is full
+// is waited for as long as it takes.
+func (p *Patience) NotStored(now time.Time, full bool) (enough bool) {
+	if full {
+		p.noRoom++
+		p.retryAt = now.Add(min(p.limits.Backoff<<min(p.noRoom, 16), longestNoRoom))
+		return false
+	}
 	p.unstored++
 	p.retryAt = now.Add(min(p.limits.Backoff<<min(p.unstored-1, 16), longestPause))
 	return p.unstored >= storeTries

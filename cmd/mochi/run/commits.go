@@ -85,7 +85,7 @@ func (j *Job) loggedConfig(path string, saved *config.Job) (*config.Job, error) 
 	text, from := []byte(j.Log.Config()), "the commit log"
 	if len(text) == 0 {
 		var err error
-		from = filepath.Join(path, "config.yaml")
+		from = filepath.Join(path, configFile)
 		if text, err = os.ReadFile(from); errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0 {
 			return saved, nil
 		} else if err != nil {

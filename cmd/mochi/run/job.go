@@ -141,7 +141,7 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 	if err := j.Log.SaveConfig(string(text)); err != nil {
 		return nil, err
 	}
-	if err := writeConfig(filepath.Join(path, "config.yaml"), text); err != nil {
+	if err := writeConfig(filepath.Join(path, configFile), text); err != nil {
 		return nil, err
 	}
 	j.Recorder = &Recorder{path: path, out: j.Dir, cfg: cfg, progress: p}
@@ -236,6 +236,9 @@ func moveAside(path string, p *Progress) error {
 	p.Say("moved the old run to %s", to)
 	return nil
 }
+
+// configFile has the settings of the last start.
+const configFile = "config.yaml"
 
 // lockName is the file whose lock says that a process trains in a RUN folder.
 const lockName = ".lock"

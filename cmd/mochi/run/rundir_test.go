@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"mochi/coordinator"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/network"
 	"mochi/replica/checkpoint"
 )
@@ -194,5 +195,51 @@ func TestStoreKeepsOnlyTheStateThatWasApplied(t *testing.T) {
 	is := checkpoint.StateDigest(checkpoint.Digests(nil, nil, nil, nil, nil))
 	if err := save(coordinator.Voted{Digest: is}, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// A start with the settings of the last one needs no room on the disk: what is there
+// stays as it is, but for a line that was cut short.
+func TestStartWritesNothingThatIsThere(t *testing.T) {
+	path, cfg := filepath.Join(t.TempDir(), "run"), config.Default()
+	cfg.SampleLog = true
+	open := func() {
+		t.Helper()
+		j, err := Open(path, cfg, "auto", nil, NewProgress(io.Discard, cfg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Dir.Step(LogFile, 1, map[string]int64{"step": 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open()
+	torn, err := os.OpenFile(filepath.Join(path, LogFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := torn.WriteString(`{"step":2,"cut":`); err != nil {
+		t.Fatal(err)
+	}
+	torn.Close()
+	names := []string{configFile, LogFile, SamplesFile}
+	before := map[string]os.FileInfo{}
+	for _, name := range names {
+		if before[name], err = os.Stat(filepath.Join(path, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open()
+	for _, name := range names {
+		after, err := os.Stat(filepath.Join(path, name))
+		if err != nil || !os.SameFile(before[name], after) {
+			t.Errorf("%s was written anew (%v)", name, err)
+		}
+	}
+	if got, _ := os.ReadFile(filepath.Join(path, LogFile)); string(got) != "{\"step\":1}\n" {
+		t.Errorf("log.jsonl is %q", got)
 	}
 }

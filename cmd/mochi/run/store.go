@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"mochi/coordinator"
 	"mochi/coordinator/quorum"
@@ -69,6 +72,9 @@ func (s *Store) Save(ctx context.Context, step int64, r io.Reader, voted func(co
 		}
 		return st.Verify(is.Digest, is.Shards)
 	})
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return "", fmt.Errorf("%w: %w", coordinator.ErrDiskFull, err)
+	}
 	if err != nil {
 		return "", err
 	}
