@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
+	"mochi/coordinator"
 	"mochi/coordinator/protocol/config"
 )
 
@@ -21,6 +23,8 @@ type Chance struct {
 	bad   string // the one replica that may be sick at the end, "" when none is
 	born  int
 	quiet time.Duration // until then what was begun has an end
+
+	copies int // of the folder, so far
 }
 
 // ChanceConfig is the job of a random history.
@@ -65,16 +69,51 @@ func troubles() []trouble {
 				c.w.Leave(c.anybody())
 			}
 		}},
-		{"coordinator crash", 4, func(c *Chance) { c.restart(func() { c.w.Crash(Coordinator) }) }},
+		{"coordinator crash", 4, func(c *Chance) { c.restart(func() {}) }},
+		{"the leader is deposed", 3, func(c *Chance) { c.w.Depose() }},
+		{"the leader is cut from the others", 3, func(c *Chance) {
+			leader := c.w.Leader()
+			var from []string
+			if c.odds(2) {
+				from = c.w.Replicas()
+			}
+			for _, host := range append(from, c.w.Members()...) {
+				if leader != "" && host != leader {
+					c.w.Cut(leader, host)
+					if c.odds(2) {
+						c.w.Cut(host, leader)
+					}
+					c.later(c.between(0, 25*time.Second), func() { c.w.Rejoin(leader, host) })
+				}
+			}
+		}},
+		{"a coordinator of the group crashes", 2, func(c *Chance) {
+			if all := c.w.Members(); len(all) > 0 {
+				c.w.Crash(all[c.rng.IntN(len(all))])
+				c.later(c.between(0, 15*time.Second), c.revive)
+			}
+		}},
+		{"the end of the log is lost", 3, func(c *Chance) {
+			n := 1 + c.rng.IntN(20)
+			c.alone(func() { c.w.LoseTail(n) })
+		}},
+		{"a new host", 2, func(c *Chance) { c.alone(c.w.EmptyFolder) }},
+		{"an old copy", 1, func(c *Chance) {
+			if len(c.w.Members()) > 0 {
+				return
+			}
+			c.copies++
+			host := fmt.Sprintf("copy-%d", c.copies)
+			c.w.CopyFolder(host)
+			c.later(c.between(0, 10*time.Second), func() { c.alone(func() { c.w.RestoreFolder(host) }) })
+		}},
 		{"coordinator crash at a point", 6, func(c *Chance) {
 			what := []string{"send commit", "send round", "append", "appended", "record", "save round", "save", "store", "stored",
 				"send welcome", "send again", "get ready", "get applied", "get hello", "send stop"}[c.rng.IntN(15)]
 			back := c.between(0, 8*time.Second)
-			c.next(Coordinator, what, Fault{Kind: Crash, Then: func(w *World) {
+			c.next(c.coordinator(), what, Fault{Kind: Crash, Then: func(w *World) {
 				w.Sleep(back)
-				if w.Of(Coordinator) == nil {
-					w.StartCoordinator(nil)
-				}
+				c.revive()
 			}})
 		}},
 		{"crash at a point", 6, func(c *Chance) {
@@ -93,7 +132,7 @@ func troubles() []trouble {
 		{"partition", 4, func(c *Chance) {
 			a, b := c.anybody(), c.anybody()
 			if c.odds(2) {
-				b = Coordinator
+				b = c.coordinator()
 			}
 			if a == b {
 				return
@@ -108,13 +147,13 @@ func troubles() []trouble {
 			c.later(c.between(0, 25*time.Second), func() { c.w.Rejoin(a, b) })
 		}},
 		{"everybody away", 2, func(c *Chance) {
-			all := c.w.Replicas()
+			all, from := c.w.Replicas(), c.coordinator()
 			for _, name := range all {
-				c.w.Partition(name, Coordinator)
+				c.w.Partition(name, from)
 			}
 			c.later(c.between(2*time.Second, 20*time.Second), func() {
 				for _, name := range all {
-					c.w.Rejoin(name, Coordinator)
+					c.w.Rejoin(name, from)
 				}
 			})
 		}},
@@ -156,6 +195,9 @@ func (c *Chance) Play(w *World) {
 			}
 		}
 	}
+	if c.odds(3) {
+		w.Group(3)
+	}
 	w.StartCoordinator(nil)
 	for range 2 + c.rng.IntN(3) {
 		c.join(Engine{})
@@ -186,37 +228,84 @@ func (c *Chance) calm() {
 	w.mu.Unlock()
 	w.linksChanged()
 	w.Sleep(10 * time.Second) // those that are to be started again are
-	if w.Of(Coordinator) == nil && w.Unfinished() {
-		w.StartCoordinator(nil)
-	}
+	c.revive()
 	healthy := slices.DeleteFunc(w.Replicas(), func(name string) bool { return name == c.bad })
 	if len(healthy) < 2 && w.Unfinished() {
 		c.join(Engine{})
 		c.join(Engine{})
 	}
 	if c.bad != "" {
-		w.Until(2*time.Hour, func() bool { return !w.Unfinished() }) // it is seen to hang
+		c.goesOn(2*time.Hour, func() bool { return !w.Unfinished() }) // it is seen to hang
 		w.Crash(c.bad)
 	}
 	if w.Unfinished() {
 		// A disk that stood still, a member that was left out for a while: the
 		// longest of the waits after which all is as before.
 		next := w.Committed() + 1
-		w.Must(3*time.Minute, "another step", func() bool { return w.Committed() >= next || !w.Unfinished() })
+		again := func() bool { return w.Committed() >= next || !w.Unfinished() }
+		if !c.goesOn(3*time.Minute, again) {
+			w.Must(0, "another step", again)
+		}
 	}
 	w.Must(time.Hour, "the end of the job", func() bool { return !w.Unfinished() })
 	w.Must(2*time.Hour, "the end of every process", func() bool { return w.Of(Coordinator) == nil && len(w.Replicas()) == 0 })
 	w.Done()
 }
 
-// restart does something to the coordinator that ends it, and starts it again.
-func (c *Chance) restart(end func()) {
-	end()
-	c.later(c.between(0, 15*time.Second), func() {
-		if c.w.Of(Coordinator) == nil && c.w.Unfinished() {
-			c.w.StartCoordinator(nil)
+// restart kills the coordinator, does something to what it leaves, and starts it again.
+func (c *Chance) restart(then func()) {
+	c.w.Crash(Coordinator)
+	then()
+	c.later(c.between(0, 15*time.Second), c.revive)
+}
+
+// alone is restart of a coordinator that is not one of a group: those do not lose
+// what they have replicated.
+func (c *Chance) alone(then func()) {
+	if len(c.w.Members()) == 0 {
+		c.restart(then)
+	}
+}
+
+// revive starts coordinators that do not run, as long as there is something to do.
+func (c *Chance) revive() {
+	switch group := len(c.w.Members()) > 0; {
+	case group && !c.w.Over(), !group && c.w.Unfinished() && c.w.Of(Coordinator) == nil:
+		c.w.StartCoordinator(nil)
+	}
+}
+
+// coordinator is the host of the one that leads, or would.
+func (c *Chance) coordinator() string {
+	if host := c.w.Leader(); host != "" {
+		return host
+	}
+	if all := c.w.Members(); len(all) > 0 {
+		return all[0]
+	}
+	return Coordinator
+}
+
+// goesOn is Until with somebody who does what the coordinator asks for when it cannot
+// go on by itself.
+func (c *Chance) goesOn(limit time.Duration, holds func() bool) bool {
+	w := c.w
+	helped := 0
+	for end := w.now() + limit; !holds(); {
+		if w.now() >= end {
+			return false
 		}
-	})
+		w.Until(min(10*time.Second, end-w.now()), holds)
+		refused := w.Of(Coordinator) == nil && w.Unfinished()
+		if helped < 3 && (refused || strings.Contains(w.Status().Reason, "--log rebuild")) {
+			helped++
+			w.Log("somebody starts the coordinator with --log rebuild")
+			w.Crash(Coordinator)
+			w.StartCoordinator(func(cfg *coordinator.Config) { cfg.Rebuild = true })
+			end = max(end, w.now()+limit)
+		}
+	}
+	return true
 }
 
 func (c *Chance) join(e Engine) {

@@ -38,6 +38,7 @@ func TestChance(t *testing.T) {
 	}
 	failed, looked, differ := 0, 0, 0
 	var took time.Duration
+	told := map[string]int{}
 	for seed := *first; seed < *first+n && failed < *most; seed++ {
 		lines := 60
 		if *trace != "" {
@@ -49,6 +50,9 @@ func TestChance(t *testing.T) {
 		}
 		r := play()
 		took += r.Took
+		for name, n := range r.Events {
+			told[name] += n
+		}
 		if len(r.Violations) > 0 {
 			failed++
 			t.Errorf("seed %d: %s\n%s", seed, strings.Join(r.Violations, "\n"), r.Trace)
@@ -71,5 +75,12 @@ func TestChance(t *testing.T) {
 	if differ > 1+looked/5 {
 		t.Errorf("%d of %d seeds gave another history the second time", differ, looked)
 	}
-	t.Logf("%d histories of %v", n, took)
+	t.Logf("%d histories of %v; people were told %v", n, took, told)
+	for _, name := range []string{
+		"commit sent again", "rolled back", "commits recalled", "took over", "log is short",
+	} {
+		if n >= 150 && told[name] == 0 {
+			t.Errorf("%q never happened: what makes it is not tried", name)
+		}
+	}
 }

@@ -84,6 +84,7 @@ func (w *World) LoseTail(n int) {
 	n = min(n, len(w.disk.commits))
 	w.note(nil, "the log loses its tail", int64(n))
 	w.disk.commits = w.disk.commits[:len(w.disk.commits)-n]
+	w.check.short = true
 }
 
 // EmptyFolder takes all that the coordinator has on its disk, as another host
@@ -94,8 +95,9 @@ func (w *World) EmptyFolder() {
 	w.note(nil, "the state folder is gone", 0)
 	d := w.disk
 	empty := w.newDisk()
-	empty.writes, empty.stalled, empty.full, empty.rounds = d.writes, d.stalled, d.full, d.rounds
+	empty.writes, empty.stalled, empty.full = d.writes, d.stalled, d.full
 	*d = *empty
+	w.check.short = true
 }
 
 // LatestCheckpoint is the step of the newest, 0 when there is none.
@@ -242,6 +244,9 @@ func (l *log) Adopt(ctx context.Context, commits []protocol.Commit) error {
 		}
 		if keep > 0 && d.commits[keep-1].step+1 != added[0].step {
 			keep = 0
+		}
+		for _, c := range commits {
+			l.p.w.checkLogged(c)
 		}
 		d.commits = append(d.commits[:keep:keep], added...)
 		l.last = len(d.commits)

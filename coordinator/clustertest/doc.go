@@ -19,10 +19,14 @@
 //
 // Faults: Crash and Start again, Pause, BreakConnection, Cut, Partition, Slow and
 // Stall of one direction between two hosts, Uplink, LateEnds; StallDisk,
-// FillDisk, LoseTail, EmptyFolder; Tune of an engine that is slow, hangs, fails
+// FillDisk, LoseTail, EmptyFolder, CopyFolder and RestoreFolder; Depose; Tune of an engine that is slow, hangs, fails
 // or computes wrong bits; and with Config.Plan any of these at a Point, the n-th
 // time that a host does something others can see: so a coordinator can be killed
 // between any two actions of a plan.
+//
+// With Group the coordinator is one of several with a replicated log: then "the
+// coordinator" is the one that leads (Leader, Members). With StartCopy a second one runs
+// on a copy of the folder, and Move says which of them a replica's host knows.
 //
 // What holds always is checked without being asked for: the log is that of an
 // unbroken run with one replica, and so are the states that replicas report and
@@ -36,7 +40,8 @@
 // Real: coordinator.Server with its core, replica.Replica with its queue, loss,
 // reduction and checkpoints, allreduce.Group. Simulated: the message server and
 // its clients (bus.go: order by connection, what is lost when one breaks, what a
-// client keeps, ends that are noticed late), the ring's links, the disk, and the
+// client keeps, ends that are noticed late), the ring's links, the disk, the replicated
+// log of a group (group.go: from outside, no message of it travels), and the
 // engine (engine.go), whose state is a few floats that depend on every bit of
 // all that was computed before. A process that is suspended stands still where it
 // sends, receives, computes or writes.

@@ -61,7 +61,19 @@ func (w *World) Group(n int) {
 }
 
 // Members are the hosts of the group.
-func (w *World) Members() []string { return slices.Clone(w.group.hosts) }
+func (w *World) Members() []string {
+	if w.group == nil {
+		return nil
+	}
+	return slices.Clone(w.group.hosts)
+}
+
+// Over says whether all members of the group know that the job has ended.
+func (w *World) Over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.group != nil && w.group.over
+}
 
 // Leader is the host of the coordinator that leads, "" when none does.
 func (w *World) Leader() string {

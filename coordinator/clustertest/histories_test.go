@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"mochi/coordinator"
 	"mochi/coordinator/clustertest"
 )
 
@@ -140,6 +141,34 @@ func histories() []history {
 			if n := w.Hellos("a") + w.Hellos("b") - before; n > 6 {
 				w.Errorf("two replicas said Hello %d times to a coordinator that was started again", n)
 			}
+			w.NothingAgain()
+			w.Ends(time.Minute)
+		}},
+		{"more messages wait for the coordinator than a channel holds", clustertest.Config{Steps: 60}, func(w *clustertest.World) {
+			start(w, "a", "b")
+			w.Reaches(20, time.Minute)
+			w.Pause(clustertest.Coordinator, 4*time.Second)
+			w.Flood("a", 70_000)
+			w.Commits(1, 30*time.Second)
+			w.NothingAgain()
+			w.Ends(time.Minute)
+		}},
+		{"resumed with other settings, then started again with the same command", clustertest.Config{Steps: 60}, func(w *clustertest.World) {
+			other := func(c *coordinator.Config) {
+				c.Training.Audit = 0.5 // which changes no bit
+				c.ConfigDigest = c.Training.Digest()
+			}
+			start(w, "a")
+			w.Reaches(12, time.Minute)
+			w.Stop()
+			w.Stopped(time.Minute)
+			w.OtherSettings()
+			w.StartCoordinator(other)
+			w.Start("b", clustertest.Engine{})
+			w.Commits(15, time.Minute)
+			w.Crash(clustertest.Coordinator)
+			w.StartCoordinator(other)
+			w.Commits(5, time.Minute)
 			w.NothingAgain()
 			w.Ends(time.Minute)
 		}},

@@ -15,11 +15,12 @@ import (
 // Result is how a history went.
 type Result struct {
 	Violations []string
-	Trace      string        // its last lines
-	Sum        uint64        // of all that happened: the same for the same seed
-	Points     []Point       // that were passed
-	Took       time.Duration // of virtual time
-	Steps      int64         // committed
+	Trace      string         // its last lines
+	Sum        uint64         // of all that happened: the same for the same seed
+	Points     []Point        // that were passed
+	Took       time.Duration  // of virtual time
+	Steps      int64          // committed
+	Events     map[string]int // how often people were told what
 }
 
 // hangs is how much real time a history may take before it counts as one in
@@ -59,7 +60,10 @@ func simulate(t *testing.T, cfg Config, job job, reference []truth, lines int, h
 		w := newWorld(cfg, job, reference, lines)
 		history(w)
 		w.mu.Lock()
-		r = Result{Violations: slices.Clone(w.failed), Trace: w.trace.String(), Sum: w.trace.sum(), Took: w.now(), Steps: w.disk.head()}
+		r = Result{Violations: slices.Clone(w.failed), Trace: w.trace.String(), Sum: w.trace.sum(), Took: w.now(), Steps: w.disk.head(), Events: map[string]int{}}
+		for _, e := range w.check.events {
+			r.Events[e.EventName()]++
+		}
 		w.mu.Unlock()
 		w.close()
 		learned = w.reference

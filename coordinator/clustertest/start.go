@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mochi/coordinator"
+	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/replica"
@@ -221,6 +222,7 @@ func (w *World) RestoreFolder(host string) {
 	defer w.mu.Unlock()
 	w.note(nil, "the folder is that of "+host, 0)
 	w.disk = w.copies[host]
+	w.check.short = true
 }
 
 // CommittedOn is the last step in the log of a copy of the folder.
@@ -228,4 +230,32 @@ func (w *World) CommittedOn(host string) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.copies[host].head()
+}
+
+// OtherSettings puts a new log in place of the one that there is, as a start with other
+// settings than it is for does: steps after the checkpoint are to be run again. No
+// coordinator may be running.
+func (w *World) OtherSettings() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.note(nil, "the settings are others", 0)
+	d := w.disk
+	d.commits, d.recorded = nil, 0
+	if d.latest != nil {
+		d.recorded = d.latest.Step
+	}
+	d.notes[coordinator.NoteSince] = fmt.Sprint(d.term + 1)
+	w.check.short = true
+}
+
+// Flood makes the replica of a host say so many heartbeats at once.
+func (w *World) Flood(name string, n int) {
+	p := w.Of(name)
+	w.Log("%s says %d heartbeats", name, n)
+	for range n {
+		if err := p.client.Send(p.ctx, protocol.Message{Heartbeat: &protocol.Heartbeat{Phase: protocol.PhaseComputing}}); err != nil {
+			w.Errorf("a heartbeat: %v", err)
+			return
+		}
+	}
 }

@@ -103,7 +103,7 @@ func (p *Process) Name() string { return p.name }
 var errDead = errors.New("killed")
 
 func (w *World) process(name, id string) *Process {
-	p := &Process{w: w, name: name, id: id, done: make(chan struct{})}
+	p := &Process{w: w, name: name, id: id, disk: w.disk, journal: w.disk, done: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	w.processes = append(w.processes, p)
 	return p
