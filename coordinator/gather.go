@@ -39,10 +39,8 @@ func (c *Core) gather() bool {
 	if c.course.State() == round.Finished { // for lack of it
 		return false
 	}
-	if len(candidates) == 0 {
-		if why := c.elsewhere(); why != "" {
-			return c.wait("%s", why)
-		}
+	if why := c.elsewhere(); len(candidates) == 0 && why != "" {
+		return c.wait("%s", why)
 	}
 	if since, giveUp := c.patience.Nobody(c.now, len(c.roster.All()) == 0); giveUp {
 		c.fail(fmt.Sprintf("there has been no replica since %s (--give-up)%s", since.UTC().Format(time.RFC3339), c.lastTrouble()))
@@ -71,6 +69,9 @@ func (c *Core) gather() bool {
 		if !c.course.Begun() {
 			need = max(1, c.cfg.Training.MinReplicas) // to start with; later whoever is left goes on
 		}
+	}
+	if why := c.elsewhere(); len(candidates) < need && why != "" {
+		return c.wait("waiting for replicas: %d of %d are here; %s", len(candidates), need, why)
 	}
 	if len(candidates) < need {
 		return c.wait("waiting for replicas: %d of %d are here%s", len(candidates), need, c.absent())

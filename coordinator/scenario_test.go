@@ -370,7 +370,7 @@ func (s *scenario) hello(id string) {
 	if step := s.num("pending", -1); step >= 0 {
 		h.Pending = &protocol.Pending{Round: s.num("round", 3), Step: step, Digest: s.str("gradients", fmt.Sprintf("g%d", step))}
 	}
-	h.Round = s.num("round", 0)
+	h.Round, h.Leader = s.num("round", 0), s.str("leader", "")
 	if all := s.str("members", ""); all != "" {
 		h.Members = strings.Split(all, ",")
 	}

@@ -291,6 +291,16 @@ func (c *conn) closeServer() {
 		c.client.p.w.note(c.server.p, "told of the end of "+c.client.p.name, 0)
 		c.server.lost.put(c.client.id)
 	}
+	if c.clientOpen { // it hears of that when the network lets it
+		w := c.client.p.w
+		end := w.stream(c.client.p.name+" is told", c.server.p.name, c.client.p, c.client.p.name)
+		end.put(func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			c.closeClient()
+			end.close()
+		})
+	}
 }
 
 // BreakConnection resets the connection of a replica to the coordinator: both

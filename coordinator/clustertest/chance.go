@@ -230,7 +230,7 @@ func (c *Chance) calm() {
 	w.Sleep(10 * time.Second) // those that are to be started again are
 	c.revive()
 	healthy := slices.DeleteFunc(w.Replicas(), func(name string) bool { return name == c.bad })
-	if len(healthy) < 2 && w.Unfinished() {
+	if len(healthy) < 2 && c.goesOnYet() {
 		c.join(Engine{})
 		c.join(Engine{})
 	}
@@ -269,10 +269,18 @@ func (c *Chance) alone(then func()) {
 
 // revive starts coordinators that do not run, as long as there is something to do.
 func (c *Chance) revive() {
-	switch group := len(c.w.Members()) > 0; {
-	case group && !c.w.Over(), !group && c.w.Unfinished() && c.w.Of(Coordinator) == nil:
+	if c.goesOnYet() && (c.w.Of(Coordinator) == nil || len(c.w.Members()) > 0) {
 		c.w.StartCoordinator(nil)
 	}
+}
+
+// goesOnYet says whether there is something to do: steps, or, for a group that has lost
+// its leader with the last checkpoint, what the others do not have of it.
+func (c *Chance) goesOnYet() bool {
+	if len(c.w.Members()) > 0 {
+		return !c.w.Over()
+	}
+	return c.w.Unfinished()
 }
 
 // coordinator is the host of the one that leads, or would.
