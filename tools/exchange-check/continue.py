@@ -5,8 +5,8 @@
 
 FOLDER is written; MOCHI and EXCHANGE_CHECK are the two programs. A run of mochi stops
 after 5 steps and is exported; mochi resumes it for 3 steps, and so does PyTorch, with
-torch.optim.SGD's own load_state_dict and the same views: losses within 1e-4, and then
-parameters, running statistics, momentum and queue.
+torch.optim.SGD's own load_state_dict and the same views: losses within 1e-4, and
+parameters, running statistics, momentum and queue as near as float32 lets them be.
 """
 
 import json
@@ -83,13 +83,19 @@ def main():
     names = [n for n, _ in moco.encoder_q.named_parameters()]
     parameters = list(moco.encoder_q.parameters())
     state |= {f"optimizer.momentum.{n}": sgd.state[p]["momentum_buffer"] for n, p in zip(names, parameters)}
-    differences = {}
-    for name, want in after.items():
-        if name != "queue_labels":
-            differences[name] = float(np.abs(np.asarray(state[name]) - want).max() / max(np.abs(want).max(), 1e-12))
-    name = max(differences, key=differences.get)
-    print(f"{len(differences)} tensors after step 8, the farthest {name}: max_rel {differences[name]:.1e}")
-    ok = worst < 1e-4 and differences[name] < 1e-2
+    ok = worst < 1e-4
+    for part, bound in (("encoder_q.", 2e-3), ("encoder_k.", 2e-3), ("optimizer.momentum.", 2e-2), ("queue", 1e-4)):
+        # A ReLU whose input is 0 but for rounding lets a gradient pass or not. One of
+        # them moves the gradients before it by some 1e-3 of their length, in PyTorch's
+        # float32 against its float64 as well.
+        off = {
+            name: float(np.linalg.norm(np.asarray(state[name]) - want) / max(np.linalg.norm(want), 1e-12))
+            for name, want in after.items()
+            if name.startswith(part) and name != "queue_labels"
+        }
+        name = max(off, key=off.get)
+        print(f"{part}: {len(off)} tensors after step 8, the farthest {name}: {off[name]:.1e} of its length")
+        ok = ok and off[name] < bound
     print("ok" if ok else "FAIL")
     sys.exit(0 if ok else 1)
 
