@@ -78,6 +78,27 @@ func TestGate(t *testing.T) {
 	if refused, a := ask(later); !refused || !errors.Is(a.Error, errLater) {
 		t.Errorf("entries of a later term: %v %v", refused, a)
 	}
+	// What is applied and no longer in the log is what the leader has.
+	if err := s.DeleteRange(1, 4); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		ask     raft.AppendEntriesRequest
+		prev    uint64
+		entries int
+	}{
+		"begins in the log":        {raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 5, Entries: []*raft.Log{{Index: 6, Term: 3}}}, 5, 1},
+		"begins before it":         {raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 4, Entries: []*raft.Log{{Index: 5, Term: 3}, {Index: 6, Term: 3}, {Index: 7, Term: 3}}}, 0, 1},
+		"ends before it":           {raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 2, Entries: []*raft.Log{{Index: 3, Term: 3}}}, 0, 0},
+		"begins with the first":    {raft.AppendEntriesRequest{Term: 3, Entries: []*raft.Log{{Index: 1, Term: 3}}}, 0, 0},
+		"of an old leader":         {raft.AppendEntriesRequest{Term: 2, PrevLogEntry: 4, Entries: []*raft.Log{{Index: 5, Term: 2}}}, 4, 1},
+		"behind what is applied":   {raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 20, Entries: []*raft.Log{{Index: 21, Term: 3}}}, 20, 1},
+		"a heartbeat without more": {raft.AppendEntriesRequest{Term: 3}, 0, 0},
+	} {
+		if refused, _ := ask(&c.ask); refused || c.ask.PrevLogEntry != c.prev || len(c.ask.Entries) != c.entries {
+			t.Errorf("a request that %s: refused %v, behind entry %d, %d entries", name, refused, c.ask.PrevLogEntry, len(c.ask.Entries))
+		}
+	}
 	// Snapshots: raft sees those of what is not here, and those of leaders that are none.
 	for name, c := range map[string]struct {
 		snapshot raft.InstallSnapshotRequest

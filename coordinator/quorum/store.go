@@ -119,6 +119,9 @@ func (s *store) GetLog(index uint64, to *raft.Log) error {
 	}
 }
 
+// holds says whether an entry is in the log.
+func (s *store) holds(index uint64) bool { return s.wal.First() <= index && index <= s.wal.Last() }
+
 // termOf is the term of an entry, if it is here.
 func (s *store) termOf(index uint64) (term uint64, found bool) {
 	r, err := s.wal.Read(index)

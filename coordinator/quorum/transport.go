@@ -171,10 +171,29 @@ func (g *gate) refuse(rpc raft.RPC) bool {
 			}
 		}
 		c.LeaderCommitIndex = min(c.LeaderCommitIndex, last)
+		g.forward(c)
 	case *raft.InstallSnapshotRequest:
 		return g.has(rpc, c)
 	}
 	return false
+}
+
+// forward takes what this member has applied out of a request whose beginning is no
+// longer in its log. What is applied is committed, so that it is what the leader has too;
+// raft would look for the entry before, not find it, and send the leader back without end.
+func (g *gate) forward(c *raft.AppendEntriesRequest) {
+	begin := c.PrevLogEntry
+	if begin == 0 && len(c.Entries) > 0 {
+		begin = c.Entries[0].Index
+	}
+	applied := g.applied()
+	if begin == 0 || begin > applied || g.store.holds(begin) || c.Term < g.term() {
+		return
+	}
+	for len(c.Entries) > 0 && c.Entries[0].Index <= applied {
+		c.Entries = c.Entries[1:]
+	}
+	c.PrevLogEntry, c.PrevLogTerm = 0, 0 // there is nothing to look for
 }
 
 // has answers a snapshot of what this member has already: raft would go back to it, and
