@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,14 +26,14 @@ type world struct {
 	*group
 	ctx     context.Context
 	rng     *rand.Rand
-	disks   map[string]map[string]*waltest.Disk // by node and folder
-	faults  map[string]fault                    // of disks, by node
+	disks   map[string]map[string]*disk // by node and folder
+	faults  map[string]fault            // of disks, by node
 	running map[string]context.CancelFunc
 	owned   sync.WaitGroup
 
-	led   []*Leadership // all there were; guarded by group.mu
-	head  int64         // the step of the last commit that was acknowledged; likewise
-	doors map[string]*door
+	led   []*Leadership    // all there were; guarded by group.mu
+	head  int64            // the step of the last commit that was acknowledged; likewise
+	doors map[string]*door // guarded by group.mu
 }
 
 // fault is what a node's disk does.
@@ -44,7 +45,7 @@ type fault struct {
 
 func newWorld(t testing.TB, size int, seed uint64) *world {
 	w := &world{
-		ctx: context.Background(), rng: rand.New(rand.NewPCG(seed, 5)), disks: map[string]map[string]*waltest.Disk{},
+		ctx: context.Background(), rng: rand.New(rand.NewPCG(seed, 5)), disks: map[string]map[string]*disk{},
 		faults: map[string]fault{}, running: map[string]context.CancelFunc{}, doors: map[string]*door{},
 	}
 	w.group = &group{
@@ -56,11 +57,14 @@ func newWorld(t testing.TB, size int, seed uint64) *world {
 		name := string(rune('a' + i))
 		w.members = append(w.members, Member{Name: name, Join: name + ":1", Peer: name + ":2"})
 		w.followers[name] = newFiles()
-		w.disks[name] = map[string]*waltest.Disk{}
+		w.disks[name] = map[string]*disk{}
 	}
 	w.options = func(o *Options) {
-		w.doors[o.Name] = newDoor(o.Name)
-		o.Listener = w.doors[o.Name]
+		d := newDoor(o.Name)
+		w.mu.Lock()
+		w.doors[o.Name] = d
+		w.mu.Unlock()
+		o.Listener = d
 		o.dial = func(ctx context.Context, peer Member) (net.Conn, error) { return w.connect(ctx, o.Name, peer.Name) }
 		o.files = func(folder string) wal.Files { return w.disk(o.Name, folder) }
 		o.snapshotEntries = 40
@@ -80,11 +84,25 @@ func newWorld(t testing.TB, size int, seed uint64) *world {
 func (w *world) disk(name, folder string) *waltest.Disk {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := w.disks[name][folder]
-	if d == nil {
-		d = waltest.New(w.rng.Uint64())
-		d.Before = func(op waltest.Op) error { return w.before(name, op) }
-		w.disks[name][folder] = d
+	if w.disks[name][folder] == nil {
+		w.disks[name][folder] = w.newDisk(name)
+	}
+	return w.disks[name][folder].Disk
+}
+
+// disk is one machine's: after a crash another one has what it had.
+type disk struct {
+	*waltest.Disk
+	gone atomic.Bool
+}
+
+func (w *world) newDisk(name string) *disk {
+	d := &disk{Disk: waltest.New(w.rng.Uint64())}
+	d.Before = func(op waltest.Op) error {
+		if d.gone.Load() {
+			return waltest.ErrCrashed
+		}
+		return w.before(name, op)
 	}
 	return d
 }
@@ -152,34 +170,23 @@ func (w *world) crash(name string) {
 	}
 	w.kill(name)
 	w.mu.Lock()
-	for folder, d := range w.disks[name] { // what still runs of it writes to a disk that is no more
-		d.Crash()
-		w.disks[name][folder] = w.anew(name, d)
+	for folder, old := range w.disks[name] { // what still runs of it writes to a disk that is no more
+		old.gone.Store(true)
+		old.Crash()
+		d := w.newDisk(name)
+		for _, file := range old.Names() {
+			d.Put(file, append([]byte{}, old.Content(file)...))
+		}
+		w.disks[name][folder] = d
 	}
 	w.mu.Unlock()
 	w.fault(name, fault{})
 }
 
-// anew is a disk with what another one has.
-func (w *world) anew(name string, old *waltest.Disk) *waltest.Disk {
-	d := waltest.New(w.rng.Uint64())
-	old.Before = nil
-	names, err := old.List()
-	if err != nil {
-		w.t.Error(err)
-	}
-	for _, file := range names {
-		d.Put(file, append([]byte{}, old.Content(file)...))
-	}
-	old.Before = func(waltest.Op) error { return waltest.ErrCrashed }
-	d.Before = func(op waltest.Op) error { return w.before(name, op) }
-	return d
-}
-
 // empty removes all files of a node that does not run, those of its follower too or not.
 func (w *world) empty(name string, follower bool) {
 	w.mu.Lock()
-	w.disks[name] = map[string]*waltest.Disk{}
+	w.disks[name] = map[string]*disk{}
 	w.mu.Unlock()
 	if err := os.RemoveAll(w.folder(name)); err != nil {
 		w.t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -150,6 +151,13 @@ func (d *Disk) Content(name string) []byte {
 		return slices.Clone(f.data)
 	}
 	return nil
+}
+
+// Names are those of the files, as processes see them; unlike List it is no call.
+func (d *Disk) Names() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.names))
 }
 
 // Put makes a file of that content, on the disk at once; nil removes it.
