@@ -69,7 +69,7 @@ func troubles() []trouble {
 				c.w.Leave(c.anybody())
 			}
 		}},
-		{"coordinator crash", 4, func(c *Chance) { c.restart(func() {}) }},
+		{"coordinator crash", 4, func(c *Chance) { c.restart(c.until(c.between(0, 15*time.Second)), func() {}) }},
 		{"the leader is deposed", 3, func(c *Chance) { c.w.Depose() }},
 		{"the leader is cut from the others", 3, func(c *Chance) {
 			leader := c.w.Leader()
@@ -105,7 +105,10 @@ func troubles() []trouble {
 			c.copies++
 			host := fmt.Sprintf("copy-%d", c.copies)
 			c.w.CopyFolder(host)
-			c.later(c.between(0, 10*time.Second), func() { c.alone(func() { c.w.RestoreFolder(host) }) })
+			// All is drawn now: what happens later must not draw, nor change c.
+			when, back := c.between(0, 10*time.Second), c.between(0, 15*time.Second)
+			c.until(when + back)
+			after(when, func() { c.restart(back, func() { c.w.RestoreFolder(host) }) })
 		}},
 		{"coordinator crash at a point", 6, func(c *Chance) {
 			what := []string{"send commit", "send round", "append", "appended", "record", "save round", "save", "store", "stored",
@@ -252,18 +255,19 @@ func (c *Chance) calm() {
 	w.Done()
 }
 
-// restart kills the coordinator, does something to what it leaves, and starts it again.
-func (c *Chance) restart(then func()) {
+// restart kills the coordinator, does something to what it leaves, and starts it again
+// after a while.
+func (c *Chance) restart(back time.Duration, then func()) {
 	c.w.Crash(Coordinator)
 	then()
-	c.later(c.between(0, 15*time.Second), c.revive)
+	after(back, c.revive)
 }
 
 // alone is restart of a coordinator that is not one of a group: those do not lose
 // what they have replicated.
 func (c *Chance) alone(then func()) {
 	if len(c.w.Members()) == 0 {
-		c.restart(then)
+		c.restart(c.until(c.between(0, 15*time.Second)), then)
 	}
 }
 
