@@ -54,7 +54,7 @@ func (t *trial) build() (err error) {
 		t.coordinators = append(t.coordinators, &process{name: name, args: append([]string{"coordinator", "--standby", strings.Join(members, ","),
 			"--name", name, "--listen", listen[i], "--state", state, "--data", t.data, "--sample-log"}, t.job.Settings...)})
 	}
-	for _, name := range []string{"a", "b"} {
+	for _, name := range []string{"a", "b", "c"} {
 		t.replicas = append(t.replicas, &process{name: name, args: []string{"replica", "--join", strings.Join(join, ","),
 			"--data", t.data, "--name", name, "--threads", "1", "--workers", "1"}})
 	}
