@@ -280,20 +280,7 @@ func (v *floats) size() int { return v.wire.Size() }
 func (v *floats) pack(lo, hi int) []byte { return v.wire.Pack(v.scratch, v.data[lo:hi]) }
 
 func (v *floats) take(r role, lo, hi int, payload []byte) {
-	dst := v.data[lo:hi]
-	switch r {
-	case roleCopy:
-		v.wire.Unpack(dst, payload)
-	case roleAdd, roleAddAndKeep:
-		v.check.before(v.data, span{lo, hi}, payload)
-		v.wire.Add(dst, payload)
-		if r == roleAddAndKeep {
-			v.wire.Round(dst)
-		}
-		v.check.after(v.data, span{lo, hi}, r == roleAddAndKeep)
-	case roleMax:
-		codec.MaxFP32(dst, payload)
-	}
+	v.combine(r, span{lo, hi}, v.wire, payload)
 }
 
 func (v *floats) lentSize() int          { return 4 }
@@ -302,19 +289,24 @@ func (v *floats) lend(lo, hi int) []byte { return codec.Bytes(v.data[lo:hi]) }
 // takeLent takes float32, whatever the wire: what does not travel need not be rounded
 // on the way. Only the owner rounds, so that all ranks adopt what all can be told.
 func (v *floats) takeLent(r role, lo, hi int, segment []byte) {
-	dst := v.data[lo:hi]
+	v.combine(r, span{lo, hi}, codec.FP32, segment)
+}
+
+// combine does with what came, in the format as, what its role is.
+func (v *floats) combine(r role, at span, as codec.Wire, came []byte) {
+	dst := v.data[at.lo:at.hi]
 	switch r {
 	case roleCopy:
-		codec.FP32.Unpack(dst, segment)
+		as.Unpack(dst, came)
 	case roleAdd, roleAddAndKeep:
-		v.check.before(v.data, span{lo, hi}, segment)
-		codec.AddFP32(dst, segment)
+		v.check.before(v.data, at, came)
+		as.Add(dst, came)
 		if r == roleAddAndKeep {
 			v.wire.Round(dst)
 		}
-		v.check.after(v.data, span{lo, hi}, r == roleAddAndKeep)
+		v.check.after(v.data, at, r == roleAddAndKeep)
 	case roleMax:
-		codec.MaxFP32(dst, segment)
+		codec.MaxFP32(dst, came)
 	}
 }
 
