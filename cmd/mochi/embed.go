@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,6 @@ import (
 	"mochi/model/eval"
 	"mochi/model/exchange/npy"
 	"mochi/model/exchange/parquet"
-	"mochi/model/network"
 	"mochi/replica/data"
 )
 
@@ -51,9 +51,7 @@ func embedCommand() *cli.Command {
 	normalize := c.Bool("normalize", false, "scale each feature to length 1")
 	split := c.String("split", "all", "`S`: train, test, or all")
 	c.Complete("split", "train", "test", "all")
-	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
-	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
-	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
+	e.addUntrained(c)
 	var engineName string
 	engines.AddFlag(c, &engineName, "")
 	precision := c.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
@@ -69,7 +67,7 @@ func embedCommand() *cli.Command {
 			name, value string
 			words       []string
 		}{{"feature", *feature, []string{string(eval.Backbone), string(eval.Embedding)}}, {"encoder", *encoder, []string{"query", "key"}}, {"split", *split, []string{"train", "test", "all"}}} {
-			if !strings.Contains(" "+strings.Join(w.words, " ")+" ", " "+w.value+" ") {
+			if !slices.Contains(w.words, w.value) {
 				f.Add(w.name, "%q is not known; there are %s", w.value, strings.Join(w.words, ", "))
 			}
 		}
@@ -82,17 +80,11 @@ func embedCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		fmt.Fprintln(errs, set.Announce)
-		st, net, err := e.load(errs)
-		if err != nil {
-			return err
-		}
-		enc, err := evaluate.OpenEncoders(engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
+		enc, net, err := e.open(set, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, errs)
 		if err != nil {
 			return err
 		}
 		defer enc.Close()
-		fmt.Fprintln(errs, enc.Why)
 		splits := map[string]data.Dataset{"train": set.Train, "test": set.Test}
 		if set.Test == nil || *split == "train" {
 			delete(splits, "test")

@@ -32,9 +32,7 @@ func evalKNNCommand() *cli.Command {
 	temp := c.Float64("kernel-temperature", eval.DefaultTemperature, "`T`: votes weigh exp(similarity/T)")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
 	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
-	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
-	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
-	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
+	e.addUntrained(c)
 	limitTrain := c.Int("limit-train", 0, "use only so many training images, evenly spaced; 0 = all")
 	limitTest := c.Int("limit-test", 0, "use only so many test images, evenly spaced; 0 = all")
 	var engineName string
@@ -64,17 +62,11 @@ func evalKNNCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		fmt.Fprintln(errs, set.Announce)
-		st, net, err := e.load(errs)
-		if err != nil {
-			return err
-		}
-		enc, err := evaluate.OpenEncoders(engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, net, st)
+		enc, _, err := e.open(set, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, errs)
 		if err != nil {
 			return err
 		}
 		defer enc.Close()
-		fmt.Fprintln(errs, enc.Why)
 		results, err := enc.KNN(context.Background(), set, evaluate.KNNOptions{
 			K: *k, Temperature: *temp, Features: []eval.Feature{eval.Feature(*feature)}, Train: *limitTrain, Test: *limitTest, Progress: errs,
 			Corrupt: func(e *data.CorruptError) {
@@ -100,6 +92,13 @@ type encoderFlags struct {
 	path, head string
 	size       int
 	seed       uint64
+}
+
+// addUntrained adds the flags that say what random:ARCH is.
+func (e *encoderFlags) addUntrained(c *cli.Command) {
+	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
+	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
+	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
 }
 
 // check adds what is wrong with the flags to f; size 0 becomes the data's.
@@ -149,6 +148,22 @@ func (e *encoderFlags) load(errs io.Writer) (*checkpoint.State, *network.Network
 		return nil, nil, err
 	}
 	return evaluate.InitialState(e.config(net), net), net, nil
+}
+
+// open loads the encoder and opens an engine with it. It says what the data is, and
+// which engine.
+func (e *encoderFlags) open(set *data.Set, engineName string, cfg engine.Config, errs io.Writer) (*evaluate.Encoders, *network.Network, error) {
+	fmt.Fprintln(errs, set.Announce)
+	st, net, err := e.load(errs)
+	if err != nil {
+		return nil, nil, err
+	}
+	enc, err := evaluate.OpenEncoders(engineName, cfg, net, st)
+	if err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintln(errs, enc.Why)
+	return enc, net, nil
 }
 
 // config is what an untrained encoder would be trained with.
