@@ -252,9 +252,15 @@ func TestCoordinatorsAreTold(t *testing.T) {
 func TestOtherSettingsInAGroup(t *testing.T) {
 	data := writeIDX(t, t.TempDir(), 100, 20)
 	s := newStanding(t, data, "--steps", "100000")
-	s.coordinator("a")
-	s.coordinator("b")
-	c := s.coordinator("c", "--lr", "0.5")
+	s.all(0)
+	// Until one leads, the settings of any of them may become those of the job.
+	s.await("a leader", func() bool { return len(s.leads()) > 0 })
+	name := s.names[0]
+	if name == s.leader() {
+		name = s.names[1]
+	}
+	s.coordinators[name].kill()
+	c := s.coordinator(name, "--lr", "0.5")
 	c.mustEnd(2)
 	if text := c.errs.String(); !strings.Contains(text, "lr: 0.05 ≠ 0.5") {
 		t.Errorf("it does not say what differs:\n%s", text)
