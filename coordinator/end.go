@@ -20,6 +20,10 @@ func (c *Core) stopRequested(reason string) {
 // arriving takes the news that more of a checkpoint is here: who sends it is
 // alive, and what waits for it goes on waiting.
 func (c *Core) arriving(e Arriving) {
+	if e.From == "" {
+		c.upload.Here(e.Step, c.now)
+		return
+	}
 	if r := c.roster.Get(e.From); r != nil {
 		r.Seen(c.now)
 	}
@@ -103,6 +107,9 @@ func (c *Core) conclude() bool {
 		return c.findSender()
 	case !c.patience.AwaitsUpload(c.now, u.Since()):
 		return c.unsaved()
+	}
+	if u.IsHere() {
+		return c.wait("waiting for most of the coordinators to hold the checkpoint of step %d", u.Step())
 	}
 	return c.wait("waiting for the checkpoint of step %d", u.Step())
 }

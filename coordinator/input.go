@@ -47,7 +47,7 @@ type Stored struct {
 
 // Arriving says that more of a replica's checkpoint has arrived.
 type Arriving struct {
-	From string
+	From string // "": all of it is here, and on its way to the other coordinators
 	Step int64
 }
 

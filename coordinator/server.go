@@ -52,6 +52,11 @@ type Config struct {
 	Afresh   bool                 // take no commits of an earlier run from replicas
 	Logger   *slog.Logger
 
+	// Copied returns when most of the coordinators hold the checkpoint of a step, or a
+	// later one: from then on it counts as stored, and the job may end. An error says who
+	// lacks it. nil: this one alone.
+	Copied func(ctx context.Context, step int64) error
+
 	// Coordinators are the addresses, HOST:PORT, of all that may lead this job, for
 	// replicas to find the next one; nil: this one alone.
 	Coordinators []string
@@ -66,6 +71,7 @@ type Server struct {
 	started time.Time
 	status  atomic.Pointer[protocol.Status]
 	inner   chan Input  // from the bus's goroutines
+	arrived chan Stored // checkpoints that are here, and not yet at most of the coordinators
 	stop    chan string // capacity 1
 	last    string      // last reason logged
 	changed bool        // what the status tells, since it was made
@@ -93,7 +99,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
-		inner: make(chan Input, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
+		inner: make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s
@@ -141,6 +147,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	owned.Go(func() { s.writer.run(ctx) })
+	if s.cfg.Copied != nil {
+		owned.Go(func() { s.copies(ctx) })
+	}
 	if err := s.cfg.Bus.Serve(s.Status, func(_ context.Context, from string, step int64, r io.Reader) error {
 		return s.save(ctx, from, step, r)
 	}, s.cfg.Checkpoints.Open); err != nil {
@@ -261,20 +270,36 @@ func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader)
 	if err != nil && errors.Is(upload.err, protocol.ErrSuperseded) {
 		return upload.err // the one that took its place will be heard of
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		in = StoreFailed{Step: step, Full: errors.Is(err, ErrDiskFull), Error: err.Error()}
+	case s.cfg.Copied != nil:
+		in = Arriving{Step: step}
 	}
-	select {
-	case s.inner <- in:
-	case <-ctx.Done():
-		if err == nil {
-			err = ctx.Err()
-		}
+	if told := s.tell(ctx, in); err == nil {
+		err = told
 	}
 	if err != nil {
 		return fmt.Errorf("store the checkpoint of step %d from %s: %w", step, from, err)
 	}
+	if s.cfg.Copied != nil { // whoever sent it need not wait for the others
+		select {
+		case s.arrived <- Stored{Name: name, Step: step}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	return nil
+}
+
+// tell gives the core an input.
+func (s *Server) tell(ctx context.Context, in Input) error {
+	select {
+	case s.inner <- in:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // arrivingEvery is how often it is said that an upload gets on.

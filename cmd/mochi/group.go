@@ -208,6 +208,9 @@ func (g *group) Stored(c quorum.Checkpoint) {
 	g.newest = c
 }
 
+// Checkpoint implements quorum.Follower.
+func (g *group) Checkpoint() (step, arrived int64) { return g.job.Store.Step(), g.job.Store.Arrived() }
+
 // Over implements quorum.Follower.
 func (g *group) Over(o quorum.Outcome) {
 	g.mu.Lock()

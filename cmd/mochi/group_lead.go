@@ -75,6 +75,7 @@ func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err 
 	}
 	p := g.parts(g.job, nats)
 	p.bus, p.commits, p.status, p.others = bus, shared{l, g.heard}, g.withGroup, g.addresses()
+	p.copied = l.Copied
 	g.job.Store.Shared = l.Stored
 	// What the one before had begun to evaluate, it has not: the next checkpoint is.
 	g.job.Store.Saved = g.knn.Saved(ctx, &checkpoint.State{Epoch: g.job.Copies.Measured()})

@@ -35,10 +35,11 @@ type serverParts struct {
 	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
 
 	// Of a coordinator that leads a group; else nil.
-	bus     *natsbus.Coordinator                    // connected already
-	commits coordinator.Log                         // instead of the job's own
-	status  func(s protocol.Status) protocol.Status // adds what it knows of the group
-	others  []string                                // addresses of all that may lead
+	bus     *natsbus.Coordinator                        // connected already
+	commits coordinator.Log                             // instead of the job's own
+	status  func(s protocol.Status) protocol.Status     // adds what it knows of the group
+	others  []string                                    // addresses of all that may lead
+	copied  func(ctx context.Context, step int64) error // as of coordinator.Config
 }
 
 // server is a coordinator and what it stands on.
@@ -93,7 +94,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving, p.status}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others,
+		Bus: heard{s.bus, s.serving, p.status}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others, Copied: p.copied,
 	}
 	if cfg.Log = p.commits; cfg.Log == nil {
 		cfg.Log = p.job.Log // in the run's folder, whose lock makes this process its only coordinator

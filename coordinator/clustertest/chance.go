@@ -350,13 +350,5 @@ func (c *Chance) until(d time.Duration) time.Duration {
 // later does something when some time has passed.
 func (c *Chance) later(d time.Duration, do func()) { after(c.until(d), do) }
 
-// next makes something go wrong the next time that a host does what.
-func (c *Chance) next(host, what string, f Fault) {
-	w := c.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cfg.Plan == nil {
-		w.cfg.Plan = map[Point]Fault{}
-	}
-	w.cfg.Plan[Point{host, what, w.points[Point{host, what, 0}] + c.rng.IntN(3)}] = f
-}
+// next makes something go wrong one of the next times that a host does what.
+func (c *Chance) next(host, what string, f Fault) { c.w.Next(host, what, c.rng.IntN(3), f) }

@@ -347,7 +347,7 @@ func (s *store) Save(ctx context.Context, step int64, r io.Reader, voted func(co
 	err = s.p.write(ctx, "store", func() error {
 		w.checkStored(state)
 		s.p.disk.keep(coordinator.Checkpoint{Name: name, Step: step, Cursor: state.Cursor}, blob)
-		w.group.stored(s.p, name)
+		w.group.stored(s.p, step)
 		return nil
 	})
 	if err == nil {
@@ -363,6 +363,14 @@ func (d *disk) keep(c coordinator.Checkpoint, blob []byte) {
 	if d.latest == nil || d.latest.Step <= c.Step {
 		d.latest = &c
 	}
+}
+
+// step is that of the newest checkpoint, 0 when there is none. The lock is held.
+func (d *disk) step() int64 {
+	if d.latest == nil {
+		return 0
+	}
+	return d.latest.Step
 }
 
 func (s *store) Open(name string) (io.ReadSeekCloser, error) {

@@ -50,6 +50,17 @@ func (f Fault) String() string {
 	return f.Kind.String()
 }
 
+// Next makes something go wrong when a host does what the next time, or so many times
+// later.
+func (w *World) Next(host, what string, later int, f Fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cfg.Plan == nil {
+		w.cfg.Plan = map[Point]Fault{}
+	}
+	w.cfg.Plan[Point{host, what, w.points[Point{host, what, 0}] + later}] = f
+}
+
 // errFault is what fails because the plan says so.
 var errFault = errors.New("it fails, as planned")
 

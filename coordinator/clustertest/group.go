@@ -23,8 +23,11 @@ type group struct {
 	own   map[string]*disk // by host: its checkpoints
 	reign *reign           // who leads, in truth; nil: nobody
 	races int              // elections under way
+	told  int64            // the step of the newest checkpoint that all have been told of
 	over  bool             // the job has ended
 	err   error            // as
+
+	fetching map[string]bool // hosts that look for a checkpoint, or fetch one
 }
 
 // reign is the time in which one process leads.
@@ -41,6 +44,7 @@ const (
 	leaseLow, leaseHigh       = 500 * time.Millisecond, 1500 * time.Millisecond // until a leader knows that it is none
 	electionLow, electionHigh = time.Second, 2500 * time.Millisecond
 	fetchLow, fetchHigh       = 5 * time.Millisecond, 400 * time.Millisecond // of a checkpoint, by the others
+	fetchAgain                = 2 * time.Second
 )
 
 var errNoMajority = errors.New("no majority has it yet")
@@ -51,7 +55,7 @@ var errNoMajority = errors.New("no majority has it yet")
 func (w *World) Group(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	g := &group{w: w, own: map[string]*disk{}}
+	g := &group{w: w, own: map[string]*disk{}, fetching: map[string]bool{}}
 	for i := range n {
 		host := fmt.Sprintf("%s-%c", Coordinator, 'a'+i)
 		g.hosts = append(g.hosts, host)
@@ -220,8 +224,14 @@ func (g *group) elect() {
 		return // somebody will come back, and look
 	}
 	p := able[w.draw("elected", 0, time.Duration(len(able)))]
+	for _, other := range able { // to whom it hands over
+		if p.disk.step() < g.told && other.disk.step() >= g.told {
+			p = other
+		}
+	}
 	w.note(p, "is elected", 0)
 	g.reign = &reign{p: p, end: make(chan struct{})}
+	g.fetchAll()
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
@@ -276,28 +286,76 @@ func (g *group) write(ctx context.Context, p *Process, what string, do func() er
 	}
 }
 
-// stored lets the other members fetch a checkpoint from the leader. The lock is held.
-func (g *group) stored(from *Process, name string) {
+// stored tells the other members of a checkpoint, which they fetch from whoever leads.
+// The lock is held.
+func (g *group) stored(from *Process, step int64) {
 	if g == nil || !g.w.leads(from) {
 		return
 	}
+	if g.majority(from) {
+		g.told = max(g.told, step)
+	}
+	g.fetchAll()
+}
+
+// copied returns when most members hold a checkpoint, as the leader hears from them.
+func (g *group) copied(ctx context.Context, p *Process, step int64) error {
 	w := g.w
-	blob, c := from.disk.files[name], coordinator.Checkpoint{Name: name, Step: from.disk.latest.Step, Cursor: from.disk.latest.Cursor}
-	if from.disk.latest.Name != name {
-		return // an older one
+	for {
+		w.mu.Lock()
+		have := 0
+		for _, host := range g.hosts {
+			all := w.running(host)
+			if len(all) > 0 && (all[0] == p || all[0].paused == nil && w.links.both(p.name, host)) && g.own[host].step() >= step {
+				have++
+			}
+		}
+		leads, wait := w.leads(p), w.draw("copied", 10*time.Millisecond, 100*time.Millisecond)
+		w.mu.Unlock()
+		switch {
+		case !leads:
+			return fmt.Errorf("the checkpoint of step %d: %w", step, coordinator.ErrFenced)
+		case 2*have > len(g.hosts):
+			return p.pass("copied", "")
+		}
+		if err := p.wait(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// fetchAll makes all members look for the newest checkpoint. The lock is held.
+func (g *group) fetchAll() {
+	if g == nil {
+		return
 	}
 	for _, host := range g.hosts {
-		if host == from.name {
-			continue
+		if !g.fetching[host] {
+			g.fetching[host] = true
+			g.fetch(host, g.w.draw(host+" fetches", fetchLow, fetchHigh)+pieces*g.w.uplink(host))
 		}
-		after(w.draw(host+" fetches", fetchLow, fetchHigh), func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if !from.dead && len(w.running(host)) > 0 && w.links.both(from.name, host) {
-				g.own[host].keep(c, blob)
-			}
-		})
 	}
+}
+
+// fetch lets one member fetch it, in a while, and try again when that fails. The lock is
+// held.
+func (g *group) fetch(host string, in time.Duration) {
+	w, r := g.w, g.reign
+	after(in, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		own := g.own[host].step()
+		switch all := w.running(host); {
+		case len(all) == 0, g.over, g.reign == nil, own >= g.told: // until something changes
+			g.fetching[host] = false
+		case g.reign != r, all[0].paused != nil, r.p.dead || r.p.paused != nil, r.p.name == host, r.p.disk.step() <= own, !w.links.both(r.p.name, host):
+			g.fetch(host, fetchAgain+w.draw(host+" fetches", fetchLow, fetchHigh)+pieces*w.uplink(host))
+		default:
+			g.own[host].keep(*r.p.disk.latest, r.p.disk.files[r.p.disk.latest.Name])
+			g.fetching[host] = false
+			g.fetchAll()
+		}
+	})
 }
 
 // StartMember starts the coordinator of one of the group's hosts.
@@ -309,6 +367,7 @@ func (w *World) StartMember(host string) *Process {
 	p.disk, p.journal = g.own[host], w.disk
 	w.note(p, "starts", 0)
 	g.look()
+	g.fetchAll()
 	w.mu.Unlock()
 	p.run(func(ctx context.Context) error { return g.serve(ctx, p) })
 	return p

@@ -92,6 +92,19 @@ func leaderChanges() []history {
 			w.NothingAgain()
 			w.Ends(time.Minute)
 		}},
+		{"the leader is lost after it has sent everybody home, while the others fetch the last checkpoint", clustertest.Config{Steps: 20}, func(w *clustertest.World) {
+			standing(w, "a", "b")
+			w.Reaches(7, time.Minute)
+			for _, host := range w.Members() {
+				w.Uplink(host, time.Second)
+			}
+			lost := w.Leader()
+			w.Next(lost, "event done", 0, clustertest.Fault{Kind: clustertest.Crash})
+			w.Must(5*time.Minute, "everybody has gone home", func() bool { return len(w.Replicas()) == 0 })
+			w.Must(time.Minute, "the leader is lost", func() bool { return w.Leader() != lost })
+			w.NothingAgain()
+			w.Ends(time.Minute)
+		}},
 	}
 }
 

@@ -76,12 +76,16 @@ func (w *World) Move(name, coordinator string) {
 
 // config is what a coordinator is given.
 func (w *World) config(p *Process, bus *server) coordinator.Config {
-	return coordinator.Config{
+	cfg := coordinator.Config{
 		Job: "sim", Instance: p.id, Binary: "b", Training: w.job, ConfigDigest: w.job.Digest(),
 		LR:  func(float64) float64 { return w.job.LR },
 		Bus: bus, Log: &log{p: p}, Checkpoints: &store{p}, Observer: observer{p},
 		Recorded: p.journal.recorded, Logger: slog.New(slog.DiscardHandler),
 	}
+	if g := w.group; g != nil {
+		cfg.Copied = func(ctx context.Context, step int64) error { return g.copied(ctx, p, step) }
+	}
+	return cfg
 }
 
 func (w *World) startCoordinator(host string, on *disk, change func(*coordinator.Config)) *Process {

@@ -34,6 +34,20 @@ func (u *Upload) Moves(from string, step int64, now time.Time) {
 	}
 }
 
+// here is who sends what has arrived whole, and is on its way to other coordinators.
+const here = "(this coordinator)"
+
+// Here says that the state after a step has arrived, and gets on to where it is safe: no
+// loss of a replica stops it any more.
+func (u *Upload) Here(step int64, now time.Time) {
+	if u.Of(step) && !u.bad {
+		u.from, u.since = here, now
+	}
+}
+
+// IsHere says whether it has arrived.
+func (u *Upload) IsHere() bool { return u.wanted && u.from == here }
+
 // Leave leaves out a checkpoint that is due while one is on its way: the state
 // after the first step that can be sent is stored in place of it.
 func (u *Upload) Leave() { u.missed = true }

@@ -178,11 +178,6 @@ func (b *bench) Break(id string) {
 	}
 }
 
-// knownOpen are cases that fail, and how. In the end there are none.
-var knownOpen = map[string]string{
-	"nothing arrives twice when a connection breaks": "Send fails where the connection breaks while it writes",
-}
-
 // The bus over NATS does what is asked of every bus, with one coordinator that is
 // started again, and with two that lead in turn.
 func TestConformance(t *testing.T) {
@@ -196,10 +191,7 @@ func TestConformance(t *testing.T) {
 					}
 					b.Stop()
 				})
-				switch err := c.Run(b); {
-				case err != nil && knownOpen[c.Name] != "":
-					t.Skipf("known to fail, %s: %v", knownOpen[c.Name], err)
-				case err != nil:
+				if err := c.Run(b); err != nil {
 					t.Error(err)
 				}
 			})

@@ -2,8 +2,11 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -124,13 +127,33 @@ func (r *Replica) Connected() bool { return r.nc.IsConnected() }
 
 // Send delivers a message to the coordinator, in order. While the connection
 // is being restored messages are kept, up to 1 MiB.
+//
+// NATS's client writes by itself when its buffer is full, and gives the error of a
+// connection that breaks just then. The end of the buffer, which is this message, has
+// not left then, so it is sent again, and still arrives once: the client notices within
+// moments, and keeps it.
 func (r *Replica) Send(ctx context.Context, m protocol.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	m.From = r.opts.ID
-	return publish(r.nc.Conn, protocol.CoordinatorSubject(r.opts.Job), m)
+	for began := time.Now(); ; {
+		err := publish(r.nc.Conn, protocol.CoordinatorSubject(r.opts.Job), m)
+		if broke := net.Error(nil); !errors.As(err, &broke) || time.Since(began) > noticeWithin {
+			return err
+		}
+		if ended := pause(ctx, noticeEvery); ended != nil {
+			return errors.Join(ended, err)
+		}
+	}
 }
+
+// How soon NATS's client has noticed that a connection is gone to which it cannot
+// write, and how often that is looked at.
+const (
+	noticeWithin = 10 * time.Second
+	noticeEvery  = 5 * time.Millisecond
+)
 
 // Messages are those of the coordinator to this replica, in order. The
 // channel is closed by Close.

@@ -53,7 +53,11 @@ type answer struct {
 	Step    int64            `json:"step"`
 	Lines   map[string]int64 `json:"lines"` // that its files hold
 	Commits bool             `json:"commits"`
-	Trouble string           `json:"trouble,omitempty"`
+
+	Checkpoint int64 `json:"checkpoint"` // the newest that it holds
+	Arrived    int64 `json:"arrived"`    // of those that it fetches
+
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Limits of what is read before it is known who is at the other end, and how long it

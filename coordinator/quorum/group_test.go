@@ -27,6 +27,7 @@ type files struct {
 	stored []Checkpoint
 	over   []Outcome
 	config string
+	step   int64                            // of its newest checkpoint
 	fails  func(file string, n int64) error // before a line is written
 	faults []string
 }
@@ -69,6 +70,15 @@ func (f *files) Read(file string, n int64, bytes int) (lines [][]byte, err error
 func (f *files) Configured(text string) { f.mu.Lock(); f.config = text; f.mu.Unlock() }
 func (f *files) Stored(c Checkpoint)    { f.mu.Lock(); f.stored = append(f.stored, c); f.mu.Unlock() }
 func (f *files) Over(o Outcome)         { f.mu.Lock(); f.over = append(f.over, o); f.mu.Unlock() }
+
+func (f *files) Checkpoint() (step, arrived int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.step, 0
+}
+
+// take makes a checkpoint the newest that is here.
+func (f *files) take(step int64) { f.mu.Lock(); f.step = step; f.mu.Unlock() }
 
 func (f *files) all(file string) []string {
 	f.mu.Lock()

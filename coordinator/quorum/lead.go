@@ -121,6 +121,9 @@ func (n *Node) begin(ctx context.Context, term *reign) (_ *Leadership, err error
 			return nil, n.Err()
 		}
 	}
+	if err := n.giveWay(ctx, l); err != nil {
+		return nil, err
+	}
 	if !known && len(n.o.Files) > 0 {
 		if err := n.bringIn(ctx, l); err != nil {
 			return nil, err

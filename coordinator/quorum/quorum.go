@@ -27,7 +27,8 @@
 // one to three of them vote for another (raft draws the time, so that they rarely do so
 // at once); a leader that hears no majority for half of one steps down by itself. It
 // steps down, too, when its disk does not finish a write within some seconds or has no
-// room: raft alone would show life for ever.
+// room: raft alone would show life for ever. One that lacks the newest checkpoint hands
+// over to a member that holds it: the replicas may have gone home after it was stored.
 //
 // # Files
 //
@@ -108,6 +109,9 @@ type Follower interface {
 	Configured(text string)
 	// Stored tells the newest checkpoint. One that was told before may come again.
 	Stored(c Checkpoint)
+	// Checkpoint is the step of the newest checkpoint that is here, and how much has
+	// arrived so far of those that are fetched. It is called from other goroutines.
+	Checkpoint() (step, arrived int64)
 	// Over tells that the job has ended. Nothing comes after it, unless all members are
 	// started again: then the job goes on, and Over may be told of the end before.
 	Over(o Outcome)

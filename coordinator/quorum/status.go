@@ -108,7 +108,10 @@ func (n *Node) noteLeader() {
 		n.leader, n.since = name, time.Now()
 	}
 	n.mu.Unlock()
-	if changed {
+	switch {
+	case changed && name == "":
+		n.log.Info("coordinators", "state", "none leads")
+	case changed:
 		n.log.Info("coordinators", "leader", name)
 	}
 }
@@ -122,6 +125,7 @@ func (n *Node) answer() answer {
 		Standing: m.Standing, Nonce: m.Nonce, Group: m.Group, Founders: m.Founders,
 		Lines: n.deliver.lines(), Trouble: n.trouble(),
 	}
+	a.Checkpoint, a.Arrived = n.o.Follow.Checkpoint()
 	_, _, a.Applied = n.machine.grown()
 	n.machine.read(func(s *state) {
 		if s.last != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,8 @@ type Store struct {
 	Saved func(path string, step int64, epoch int)
 	// Shared is told of each new one too: the others of a group are to fetch it.
 	Shared func(c quorum.Checkpoint)
+
+	arrived atomic.Int64 // bytes of checkpoints of other coordinators, so far
 
 	folder sync.Mutex // held while checkpoints are put into the folder
 	mu     sync.Mutex
@@ -127,7 +130,7 @@ func (s *Store) Take(c quorum.Checkpoint, fetch func(w io.Writer) error) error {
 	}
 	path, err := checkpoint.TakeStep(s.Dir, c.Step, s.keep, func(w io.Writer) error {
 		h := sha256.New()
-		counted := &counter{w: io.MultiWriter(w, h)}
+		counted := &counter{w: io.MultiWriter(w, h), all: &s.arrived}
 		if err := fetch(counted); err != nil {
 			return err
 		}
@@ -143,14 +146,19 @@ func (s *Store) Take(c quorum.Checkpoint, fetch func(w io.Writer) error) error {
 	return nil
 }
 
+// Arrived is how much Take has got so far, of all checkpoints.
+func (s *Store) Arrived() int64 { return s.arrived.Load() }
+
 type counter struct {
-	w io.Writer
-	n int64
+	w   io.Writer
+	n   int64
+	all *atomic.Int64
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.n += int64(n)
+	c.all.Add(int64(n))
 	return n, err
 }
 
