@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
@@ -46,7 +48,7 @@ func (r *Replica) round(ctx context.Context, round protocol.Round) error {
 		r.progress.phase(round.Round, round.Step, protocol.PhaseWaiting)
 		return nil
 	}
-	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", m.self().Groups, "reason", round.Reason)
+	r.log.Info("round", "round", round.Round, "step", round.Step, "rank", m.rank, "world", len(round.Members), "groups", runs(m.self().Groups), "reason", round.Reason)
 
 	err := r.takePart(ctx, m)
 	switch {
@@ -247,3 +249,21 @@ func (e *ringError) Unwrap() error { return e.error }
 type stateError struct{ what string }
 
 func (e *stateError) Error() string { return e.what }
+
+// runs is ascending numbers for people, runs of them by their ends: "0-3 7".
+func runs(numbers []int) string {
+	var out []string
+	for i := 0; i < len(numbers); {
+		end := i
+		for end+1 < len(numbers) && numbers[end+1] == numbers[end]+1 {
+			end++
+		}
+		run := strconv.Itoa(numbers[i])
+		if end > i {
+			run += "-" + strconv.Itoa(numbers[end])
+		}
+		out = append(out, run)
+		i = end + 1
+	}
+	return strings.Join(out, " ")
+}

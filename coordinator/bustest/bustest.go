@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -255,12 +256,17 @@ func tooLarge(f Fixture) error {
 	if err != nil {
 		return err
 	}
-	huge := strings.Repeat("x", 2<<20)
+	r := rand.New(rand.NewPCG(1, 2))
+	var text strings.Builder
+	for text.Len() < 4<<20 {
+		fmt.Fprintf(&text, "%016x", r.Uint64()) // nothing makes it shorter than half
+	}
+	huge := text.String()
 	if link.Send(context.Background(), protocol.Message{Failed: &protocol.Failed{Error: huge}}) == nil {
-		return errors.New("a replica may send 2 MiB")
+		return errors.New("a replica may send 4 MiB")
 	}
 	if bus.Send("a", protocol.Message{Stop: &protocol.Stop{Reason: huge}}) == nil {
-		return errors.New("the coordinator may send 2 MiB")
+		return errors.New("the coordinator may send 4 MiB")
 	}
 	if err := errors.Join(link.Send(context.Background(), applied(1)), bus.Send("a", commit(2))); err != nil {
 		return err

@@ -2,7 +2,6 @@ package clustertest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +133,7 @@ func (s *server) Send(to string, m protocol.Message) error {
 		return err
 	}
 	m.Version = protocol.Version
-	data, err := json.Marshal(m)
+	data, err := protocol.Encode(m)
 	if err != nil {
 		return err
 	}
@@ -155,7 +154,7 @@ func (s *server) Send(to string, m protocol.Message) error {
 func (c *conn) deliverDown(data []byte) {
 	w := c.client.p.w
 	var m protocol.Message
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := protocol.Decode(data, &m); err != nil {
 		panic(err)
 	}
 	w.mu.Lock()
@@ -170,7 +169,7 @@ func (c *conn) deliverDown(data []byte) {
 func (c *conn) deliverUp(data []byte) {
 	w := c.server.p.w
 	var m protocol.Message
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := protocol.Decode(data, &m); err != nil {
 		panic(err)
 	}
 	w.mu.Lock()
@@ -201,7 +200,7 @@ func (c *client) Send(ctx context.Context, m protocol.Message) error {
 		return err
 	}
 	m.Version, m.From = protocol.Version, c.id
-	data, err := json.Marshal(m)
+	data, err := protocol.Encode(m)
 	if err != nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func (l *Log) get(ctx context.Context, seq uint64) (protocol.Commit, error) {
 	if err != nil {
 		return c, fmt.Errorf("read commit %d of the log: %w", seq, err)
 	}
-	if err := json.Unmarshal(raw.Data, &c); err != nil {
+	if err := protocol.Decode(raw.Data, &c); err != nil {
 		return c, fmt.Errorf("decode commit %d of the log: %w", seq, err)
 	}
 	return c, nil
@@ -125,7 +125,7 @@ func (l *Log) get(ctx context.Context, seq uint64) (protocol.Commit, error) {
 // leaves it unknown whether the commit was written, and calling Append again
 // with the same commit is safe.
 func (l *Log) Append(ctx context.Context, c protocol.Commit) error {
-	data, err := json.Marshal(c)
+	data, err := protocol.Encode(c)
 	if err != nil {
 		return fmt.Errorf("encode commit %d: %w", c.Step, err)
 	}
@@ -195,7 +195,7 @@ func (l *Log) lastLeft(ctx context.Context) (protocol.Commit, bool, error) {
 	}
 	var c protocol.Commit
 	if err == nil {
-		err = json.Unmarshal(raw.Data, &c)
+		err = protocol.Decode(raw.Data, &c)
 	}
 	if err != nil {
 		return c, false, fmt.Errorf("read the last commit of the log: %w", err)

@@ -3,7 +3,7 @@
 //
 // What travels where (job "demo", replica "b"):
 //
-//	mochi.demo.coordinator   messages of replicas, JSON
+//	mochi.demo.coordinator   messages of replicas, JSON (packed where it is long)
 //	mochi.demo.replica.b     all the coordinator says to b, JSON, in order
 //	mochi.demo.status        request → Status
 //	mochi.demo.checkpoint    request → a piece of a checkpoint, binary

@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,7 +11,7 @@ import (
 	"mochi/coordinator/protocol"
 )
 
-// publish sends one message as JSON.
+// publish sends one message.
 func publish(nc *nats.Conn, subject string, m protocol.Message) error {
 	data, err := encode(m)
 	if err != nil {
@@ -23,7 +22,7 @@ func publish(nc *nats.Conn, subject string, m protocol.Message) error {
 
 func encode(m protocol.Message) ([]byte, error) {
 	m.Version = protocol.Version
-	return json.Marshal(m)
+	return protocol.Encode(m)
 }
 
 // inbox is one subscription. NATS's goroutine decodes what arrives into a backlog,
@@ -40,7 +39,7 @@ func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protoc
 	waiting := newBacklog(maxBacklog)
 	sub, err := nc.Subscribe(subject, func(raw *nats.Msg) {
 		var m protocol.Message
-		if err := json.Unmarshal(raw.Data, &m); err != nil {
+		if err := protocol.Decode(raw.Data, &m); err != nil {
 			log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
 			return
 		}

@@ -52,7 +52,7 @@ type Job struct {
 	// library may round a group's results by how many it computes at once.
 	GroupsAtOnce int    `yaml:"groups-at-once" json:"groups_at_once" arg:"n" range:"at least 1 and at most 16777216" help:"BatchNorm groups dealt and computed together, the unit of work. GPU: raise until its memory is full (batch 256, bn-group 32: 8); CPU engines compute one at a time"`
 	Queue        int    `yaml:"queue" json:"queue" arg:"K" help:"length of the negative queue, keys"`
-	QueueShards  int    `yaml:"queue-shards" json:"queue_shards" arg:"V" range:"at least 1 and at most 4096" help:"virtual shards of the queue, for --pairs shard; a whole queue is cut as it is best"`
+	QueueShards  int    `yaml:"queue-shards" json:"queue_shards" arg:"V" range:"at least 1 and at most 65536" help:"virtual shards of the queue, for --pairs shard; a whole queue is cut as it is best"`
 	QueueCopies  string `yaml:"queue-copies" json:"queue_copies" arg:"R" keeps:"result" help:"copies of each shard: all, or 2 and more (then a replica holds K·R/P keys)"`
 	QueueStorage string `yaml:"queue-storage" json:"queue_storage" arg:"S" oneof:"auto,fp32,bf16" help:"format of its keys in memory: fp32, bf16 (half of it, rounded), auto (fp32 up to 128 MiB, then bf16)"`
 

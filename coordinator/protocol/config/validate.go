@@ -51,12 +51,13 @@ func (c Job) checkMethod(fs *Faults) {
 	limits.WeightDecay(c.WeightDecay, fs.add)
 }
 
-// What messages have room for: NATS refuses those above 1 MiB. A member votes with
-// figures of each group that it computed (some 260 bytes, and 110 for one that is
-// audited), and a round names the holders of each shard and the copies to be
-// made (some 80 bytes, and 8 for each copy).
+// What messages have room for: NATS refuses those above 1 MiB, after they were packed
+// (protocol.Encode). A member votes with figures of each group that it computed (some
+// 65 bytes that cannot be packed, and 32 for one that is audited), and a round names
+// the holders of each shard and the copies to be made (8 bytes for the digest of a
+// shard that travels).
 const (
-	mostGroups = 2048
+	mostGroups = 8192
 	mostCopies = 1 << 16 // of all shards together
 )
 
