@@ -23,7 +23,7 @@ const (
 	MaxMessage = 8 << 20
 )
 
-// ErrTooLong: a message, or what it unpacks to, has more than MaxMessage bytes.
+// ErrTooLong is said of a message that has, or unpacks to, more than MaxMessage bytes.
 var ErrTooLong = errors.New("a message longer than any of this protocol")
 
 // Encode is v as JSON, or as gzip of it (RFC 1952) where that is long. The two are
