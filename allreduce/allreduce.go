@@ -23,7 +23,8 @@
 //	Broadcast     P−1     n (the last rank: 0)      same, pipelined: n/s + P − 2 segment times
 //	Barrier       P−1     4·(P−1)                   none
 //
-// Each segment also carries HeaderLen bytes of header. World size 1 costs
+// Each segment also carries HeaderLen bytes of header; one frame's worth of credit goes
+// back for every quarter of a window. World size 1 costs
 // nothing: no goroutine, no copy. The wire formats are package codec's.
 //
 // # Guarantees

@@ -3,8 +3,9 @@ package allreduce
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"hash/fnv"
+
+	"mochi/allreduce/codec"
 )
 
 // HeaderLen is the size of every frame's header, bytes.
@@ -71,11 +72,14 @@ type header struct {
 	index  uint32 // of the segment among those this link carries in this collective
 }
 
-// castagnoli is a constant table; the hardware has an instruction for it.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // encode writes h and the checksum into b, HeaderLen bytes.
 func (h *header) encode(b, payload []byte) {
+	h.put(b)
+	seal(b, checksum(b, payload))
+}
+
+// put writes h into b without the checksum.
+func (h *header) put(b []byte) {
 	_ = b[HeaderLen-1]
 	le := binary.LittleEndian
 	le.PutUint16(b[0:], frameMagic)
@@ -88,8 +92,10 @@ func (h *header) encode(b, payload []byte) {
 	le.PutUint64(b[32:], h.total)
 	le.PutUint32(b[40:], h.bucket)
 	le.PutUint32(b[44:], h.index)
-	le.PutUint32(b[48:], checksum(b, payload))
 }
+
+// seal adds the checksum to a header.
+func seal(b []byte, sum uint32) { binary.LittleEndian.PutUint32(b[HeaderLen-4:], sum) }
 
 // decode reads b. It reports false when the frame is damaged or not a frame.
 func (h *header) decode(b, payload []byte) bool {
@@ -106,9 +112,16 @@ func (h *header) decode(b, payload []byte) bool {
 	return true
 }
 
-func checksum(b, payload []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[:HeaderLen-4], castagnoli), castagnoli, payload)
-}
+// What frames are checked by, all of them, is what these three compute: of the
+// header before the checksum and then of the payload.
+
+func checksum(b, payload []byte) uint32 { return sumOver(sumOver(0, b[:HeaderLen-4]), payload) }
+
+// sumOver continues a checksum over p.
+func sumOver(sum uint32, p []byte) uint32 { return codec.Checksum(sum, p) }
+
+// sumCopy copies src to dst and continues a checksum over it.
+func sumCopy(sum uint32, dst, src []byte) uint32 { return codec.CopyChecksum(sum, dst, src) }
 
 // fenceOf is the value that sets apart the frames of one round of one job.
 func fenceOf(id Identity) uint64 {

@@ -18,11 +18,13 @@ import (
 // error, and the other ranks are told. Cancelling a collective's context is
 // such an error, and unblocks at once. A new round needs a new Group.
 type Group struct {
-	t     Transport
-	id    Identity
-	cfg   Config
-	fence uint64
-	epoch time.Time // what times of the links count from
+	t        Transport
+	filler   Filler   // t, nil if it is none
+	recycler Recycler // likewise
+	id       Identity
+	cfg      Config
+	fence    uint64
+	epoch    time.Time // what times of the links count from
 
 	turn      chan struct{} // held by the collective that is running
 	connected bool          // under turn
@@ -99,6 +101,8 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 		g.lends, g.borrows = l.Lends(), l.Borrows()
 		g.attach()
 	}
+	g.filler, _ = t.(Filler)
+	g.recycler, _ = t.(Recycler)
 	g.scratch = make([]byte, cfg.Segment)
 	g.arrived = make([]float32, id.World)
 	handlers := Handlers{FromPredecessor: g.fromPredecessor, FromSuccessor: g.fromSuccessor, Down: g.down}

@@ -207,7 +207,7 @@ func (g *Group) send(d Direction, h header, payload []byte) {
 
 // sendWith is send with a header buffer of the caller's.
 func (g *Group) sendWith(buffer []byte, d Direction, h header, payload []byte) {
-	h.sender, h.world, h.fence = uint16(g.id.Rank), uint16(g.id.World), g.fence
+	g.address(&h)
 	h.encode(buffer, payload)
 	if err := g.t.Send(d, buffer, payload); err != nil {
 		rank := g.id.Successor()
@@ -216,6 +216,31 @@ func (g *Group) sendWith(buffer []byte, d Direction, h header, payload []byte) {
 		}
 		g.down(rank, err)
 	}
+}
+
+// room is where the payload of the next data frame may be put, nil: nowhere.
+func (g *Group) room(n int) []byte {
+	if g.filler == nil || n == 0 {
+		return nil
+	}
+	return g.filler.Room(n)
+}
+
+// sendFilled is sendWith for a data frame whose payload fill puts into its room; fill
+// continues the checksum.
+func (g *Group) sendFilled(h header, fill func(sum uint32) uint32) {
+	g.address(&h)
+	b := g.out.header[:]
+	h.put(b)
+	seal(b, fill(sumOver(0, b[:HeaderLen-4])))
+	if err := g.filler.SendFilled(b); err != nil {
+		g.down(g.id.Successor(), err)
+	}
+}
+
+// address says whose frame it is.
+func (g *Group) address(h *header) {
+	h.sender, h.world, h.fence = uint16(g.id.Rank), uint16(g.id.World), g.fence
 }
 
 // next takes the next segment out of the inbox.

@@ -32,6 +32,7 @@ type hop struct {
 type vector interface {
 	size() int // bytes of one element on the wire
 	pack(lo, hi int) []byte
+	fill(sum uint32, payload []byte, lo, hi int) uint32 // packs there, and continues a checksum over it
 	take(r role, lo, hi int, payload []byte)
 
 	lentSize() int          // bytes of one element in memory
@@ -159,6 +160,9 @@ func (g *Group) receiveFlow(f *flow, p *progress) error {
 func (g *Group) take(f *flow, lane lane, r role, at span, s *segment) error {
 	if !lane.lent {
 		f.vector.take(r, at.lo, at.hi, s.payload)
+		if g.recycler != nil {
+			g.recycler.Recycle(s.payload)
+		}
 		return nil
 	}
 	lent, ok := g.borrows.borrow(s.header.seq)
@@ -258,6 +262,8 @@ func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span) error {
 		if !g.lends.lend(h, f.vector.lend(at.lo, at.hi)) {
 			return g.err() // recalled by an earlier error, which ended the Group
 		}
+	} else if room := g.room((at.hi - at.lo) * lane.size); room != nil {
+		g.sendFilled(h, func(sum uint32) uint32 { return f.vector.fill(sum, room, at.lo, at.hi) })
 	} else {
 		g.sendWith(g.out.header[:], Forward, h, f.vector.pack(at.lo, at.hi))
 	}
@@ -278,6 +284,14 @@ type floats struct {
 func (v *floats) size() int { return v.wire.Size() }
 
 func (v *floats) pack(lo, hi int) []byte { return v.wire.Pack(v.scratch, v.data[lo:hi]) }
+
+func (v *floats) fill(sum uint32, payload []byte, lo, hi int) uint32 {
+	packed := v.wire.Pack(payload, v.data[lo:hi])
+	if &packed[0] == &payload[0] {
+		return sumOver(sum, payload)
+	}
+	return sumCopy(sum, payload, packed) // the vector's own memory
+}
 
 func (v *floats) take(r role, lo, hi int, payload []byte) {
 	v.combine(r, span{lo, hi}, v.wire, payload)
@@ -313,8 +327,11 @@ func (v *floats) combine(r role, at span, as codec.Wire, came []byte) {
 // raw is a byte vector.
 type raw []byte
 
-func (v raw) size() int                            { return 1 }
-func (v raw) pack(lo, hi int) []byte               { return v[lo:hi] }
+func (v raw) size() int              { return 1 }
+func (v raw) pack(lo, hi int) []byte { return v[lo:hi] }
+func (v raw) fill(sum uint32, payload []byte, lo, hi int) uint32 {
+	return sumCopy(sum, payload, v[lo:hi])
+}
 func (v raw) take(_ role, lo, hi int, data []byte) { copy(v[lo:hi], data) }
 
 func (v raw) lentSize() int                            { return 1 }

@@ -51,6 +51,25 @@ type Transport interface {
 	Close() error
 }
 
+// Filler is a Transport that can take the payload of a frame for the successor where the
+// frame will leave from, so that it is copied once.
+type Filler interface {
+	Transport
+	// Room is where the payload of the next such frame may be put, n bytes; nil: there
+	// is none now, and the frame goes by Send. Only one goroutine calls Room and SendFilled.
+	Room(n int) []byte
+	// SendFilled sends what was put there, with its header. Errors as Send's.
+	SendFilled(header []byte) error
+}
+
+// Recycler is a Transport that uses payloads again when they are given back. Whoever
+// keeps one does no harm.
+type Recycler interface {
+	Transport
+	// Recycle gives back a payload that a handler got. Any goroutine may call it.
+	Recycle(payload []byte)
+}
+
 // Solo is the transport of a world of one rank, which never sends anything.
 func Solo(job string, round int64) Transport {
 	return solo{Identity{Job: job, Round: round, World: 1}}

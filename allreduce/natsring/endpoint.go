@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -28,16 +29,18 @@ type endpoint struct {
 	server InProcess // in-process when not nil
 	name   string
 	shared bool // the hub: its loss says nothing about a peer
+	pool   *pool
 
 	mu    sync.Mutex
 	conns [purposes]*nats.Conn
+	taps  [purposes]*tap // below them
 	once  sync.Once
 	dead  chan struct{} // closed when a connection was lost
 	why   error         // set before
 }
 
-func newEndpoint(url string, s InProcess, name string) *endpoint {
-	return &endpoint{url: url, server: s, name: name, dead: make(chan struct{})}
+func newEndpoint(url string, s InProcess, name string, p *pool) *endpoint {
+	return &endpoint{url: url, server: s, name: name, pool: p, dead: make(chan struct{})}
 }
 
 // retryEvery is the pause between attempts to connect.
@@ -92,8 +95,11 @@ func (e *endpoint) connect(ctx context.Context, p purpose) (*nats.Conn, error) {
 		// sequence numbers notice.
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}),
 	}
+	made := func(t *tap) { e.taps[p] = t } // under e.mu, from Connect
 	if e.server != nil {
-		opts = append(opts, nats.InProcessServer(e.server))
+		opts = append(opts, nats.InProcessServer(inProcess{e.server, made, e.pool}))
+	} else {
+		opts = append(opts, nats.SetCustomDialer(&dialer{net.Dialer{Timeout: wait}, made, e.pool}))
 	}
 	nc, err := nats.Connect(e.url, opts...)
 	if err != nil {
@@ -135,6 +141,13 @@ func (e *endpoint) end(why error) {
 		e.why = why
 		close(e.dead)
 	})
+}
+
+// tap is what lies below the connection for a purpose, which is there.
+func (e *endpoint) tap(p purpose) *tap {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.taps[p]
 }
 
 func (e *endpoint) isDead() bool {

@@ -61,6 +61,8 @@ type Node struct {
 	own *natsserver.Server // nil in hub mode
 	url string
 
+	pool *pool // of payloads
+
 	mu        sync.Mutex
 	closed    bool
 	endpoints map[string]*endpoint // by Peer.URL; "" is the hub
@@ -75,7 +77,7 @@ func NewNode(o Options) (*Node, error) {
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
 	}
-	n := &Node{o: o, endpoints: map[string]*endpoint{}}
+	n := &Node{o: o, pool: newPool(), endpoints: map[string]*endpoint{}}
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -149,7 +151,7 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (a
 	}
 	dialCtx, stop := context.WithTimeout(ctx, n.o.DialTimeout)
 	defer stop()
-	t := newTransport(id, in, out)
+	t := newTransport(id, in, out, n.pool)
 	if err := t.dial(dialCtx); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -187,7 +189,7 @@ func (n *Node) endpoint(url string) (*endpoint, error) {
 		if url == "" {
 			dial = n.o.HubURL
 		}
-		e = newEndpoint(dial, n.serverOf(url), "ring "+n.o.ID)
+		e = newEndpoint(dial, n.serverOf(url), "ring "+n.o.ID, n.pool)
 		e.shared = url == ""
 		n.endpoints[url] = e
 	}

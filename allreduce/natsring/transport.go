@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"unsafe"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,6 +23,10 @@ type transport struct {
 	dataSubject, controlSubject    string     // the successor's, the predecessor's
 	toSuccessor, toPredecessor     *nats.Conn // publish data, control
 	fromPredecessor, fromSuccessor *nats.Conn // subscribe to data, control
+
+	pool    *pool
+	outbox  outbox     // of data
+	letters [2]letters // of other frames, by direction
 
 	process        *Process         // nil: none
 	lends, borrows *allreduce.Loans // nil: that neighbour is elsewhere
@@ -52,13 +57,15 @@ func (t *transport) dial(ctx context.Context) error {
 		}
 		*c.conn = nc
 	}
+	t.outbox.tap = t.out.tap(forData)
 	return nil
 }
 
 // newTransport prepares the links of one round; dial connects them.
-func newTransport(id allreduce.Identity, in, out *endpoint) *transport {
-	t := &transport{id: id, in: in, out: out, closed: make(chan struct{})}
+func newTransport(id allreduce.Identity, in, out *endpoint, p *pool) *transport {
+	t := &transport{id: id, in: in, out: out, pool: p, closed: make(chan struct{})}
 	t.dataSubject = t.subject("data", id.Successor())
+	t.outbox.subject = t.dataSubject
 	t.controlSubject = t.subject("control", id.Predecessor())
 	return t
 }
@@ -88,10 +95,14 @@ func (t *transport) subject(kind string, rank int) string {
 
 func (t *transport) Start(h allreduce.Handlers) error {
 	t.handlers = h
-	if err := t.subscribe(t.fromPredecessor, t.subject("data", t.id.Rank), h.FromPredecessor); err != nil {
+	data := t.subject("data", t.id.Rank)
+	t.in.tap(forInbox).take(data, t.deliverer(h.FromPredecessor))
+	if err := t.subscribe(t.fromPredecessor, data, h.FromPredecessor); err != nil {
 		return err
 	}
-	if err := t.subscribe(t.fromSuccessor, t.subject("control", t.id.Rank), h.FromSuccessor); err != nil {
+	control := t.subject("control", t.id.Rank)
+	t.out.tap(forInbox).take(control, t.deliverer(h.FromSuccessor))
+	if err := t.subscribe(t.fromSuccessor, control, h.FromSuccessor); err != nil {
 		return err
 	}
 	t.watch.Go(t.watchConnections)
@@ -107,18 +118,8 @@ func (t *transport) Start(h allreduce.Handlers) error {
 // subscribe delivers a subject's frames. Credits bound what is in flight, so
 // the client's own limits, which drop, are off.
 func (t *transport) subscribe(nc *nats.Conn, subject string, deliver func(header, payload []byte)) error {
-	var header [allreduce.HeaderLen]byte
-	sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
-		n, err := decodeHeader(header[:], m.Reply)
-		if err != nil {
-			n = 0 // not a frame: the receiver counts it as damaged
-		}
-		t.mu.RLock()
-		defer t.mu.RUnlock()
-		if !t.stopped {
-			deliver(header[:n], m.Data)
-		}
-	})
+	receive := t.deliverer(deliver)
+	sub, err := nc.Subscribe(subject, func(m *nats.Msg) { receive([]byte(m.Reply), m.Data) })
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
@@ -127,6 +128,23 @@ func (t *transport) subscribe(nc *nats.Conn, subject string, deliver func(header
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	return nil
+}
+
+// deliverer makes frames of messages, whose reply is the frame's header. It is for one
+// caller at a time.
+func (t *transport) deliverer(deliver func(header, payload []byte)) func(reply, payload []byte) {
+	header := new([allreduce.HeaderLen]byte)
+	return func(reply, payload []byte) {
+		n, err := decodeHeader(header[:], reply)
+		if err != nil {
+			n = 0 // not a frame: the receiver counts it as damaged
+		}
+		t.mu.RLock()
+		defer t.mu.RUnlock()
+		if !t.stopped {
+			deliver(header[:n], payload)
+		}
+	}
 }
 
 // watchConnections reports lost servers. The predecessor's own means that the
@@ -162,12 +180,30 @@ func (t *transport) Send(d allreduce.Direction, header, payload []byte) error {
 	if d == allreduce.Backward {
 		nc, subject = t.toPredecessor, t.controlSubject
 	}
-	err := nc.PublishRequest(subject, encodeHeader(header), payload)
+	l := &t.letters[d]
+	l.mu.Lock()
+	err := nc.PublishRequest(subject, l.encode(header), payload)
+	l.mu.Unlock()
 	if err == nil || !nc.IsConnected() {
 		return nil
 	}
 	return fmt.Errorf("publish to %s: %w", subject, err)
 }
+
+// Room implements allreduce.Filler.
+func (t *transport) Room(n int) []byte { return t.outbox.room(n) }
+
+// SendFilled implements allreduce.Filler.
+func (t *transport) SendFilled(header []byte) error {
+	err := t.outbox.send(header)
+	if err == nil || !t.toSuccessor.IsConnected() {
+		return nil // see Send
+	}
+	return fmt.Errorf("publish to %s: %w", t.dataSubject, err)
+}
+
+// Recycle implements allreduce.Recycler.
+func (t *transport) Recycle(payload []byte) { t.pool.put(payload) }
 
 // Close unsubscribes and waits for handlers that are running.
 func (t *transport) Close() error {
@@ -177,6 +213,8 @@ func (t *transport) Close() error {
 		t.mu.Lock()
 		t.stopped = true
 		t.mu.Unlock()
+		t.in.tap(forInbox).take(t.subject("data", t.id.Rank), nil)
+		t.out.tap(forInbox).take(t.subject("control", t.id.Rank), nil)
 		for _, sub := range t.subs {
 			if unsubErr := sub.Unsubscribe(); !errors.Is(unsubErr, nats.ErrConnectionClosed) && !errors.Is(unsubErr, nats.ErrBadSubscription) {
 				err = errors.Join(err, unsubErr)
@@ -193,15 +231,23 @@ func (t *transport) Close() error {
 	return err
 }
 
-// encodeHeader writes a header in the letters a subject may have.
-func encodeHeader(header []byte) string { return base64.RawURLEncoding.EncodeToString(header) }
+// letters is a header in the letters that a subject may have.
+type letters struct {
+	mu     sync.Mutex
+	buffer [(allreduce.HeaderLen*8 + 5) / 6]byte
+}
+
+// encode writes a header. The string is good until the next one: nats.go has copied it
+// when it returns.
+func (l *letters) encode(header []byte) string {
+	base64.RawURLEncoding.Encode(l.buffer[:], header)
+	return unsafe.String(&l.buffer[0], len(l.buffer))
+}
 
 // decodeHeader reads one into dst.
-func decodeHeader(dst []byte, reply string) (int, error) {
+func decodeHeader(dst, reply []byte) (int, error) {
 	if len(reply) != base64.RawURLEncoding.EncodedLen(len(dst)) {
 		return 0, fmt.Errorf("a header of %d letters", len(reply))
 	}
-	var letters [128]byte
-	n := copy(letters[:], reply)
-	return base64.RawURLEncoding.Decode(dst, letters[:n])
+	return base64.RawURLEncoding.Decode(dst, reply)
 }
