@@ -114,7 +114,7 @@ type Core struct {
 	recorded int64           // the last step that the observer has been told of
 
 	asked   map[string]time.Time // when a stranger was asked to say Hello
-	asleep  map[string]bool      // ids that fell silent and were given up; they may only sleep
+	asleep  map[string]bool      // ids that were given up and may be there: they fell silent, wait in vain, or hang
 	sleeps  int64                // where the job stood when a member was given up because it was silent: it may come back with that state
 	tried   []string             // members of a round that failed, the oldest first: one of them may be left out of the next
 	split   split                // members that could not agree

@@ -111,6 +111,7 @@ func (c *Core) heartbeat(m *roster.Replica, h protocol.Heartbeat) {
 		return
 	}
 	if c.patience.Stuck(m.Waits(c.now)) {
+		c.asleep[m.ID()] = true // it is there, and hears the end if that comes first
 		c.lost(m.ID(), "it waits for a message that was lost")
 	}
 }

@@ -61,6 +61,9 @@ func (c *Core) hello(version int, term uint64, h protocol.Hello) {
 		return
 	}
 	c.compare(r)
+	if h.Uploading > c.restorable() && c.history.Has(h.Uploading) {
+		c.upload.Found(h.ID, h.Uploading, c.now)
+	}
 	c.welcome(h.ID)
 	c.sendAgain()
 }

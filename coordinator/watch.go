@@ -54,6 +54,7 @@ func (c *Core) watch() {
 		}
 		why := fmt.Sprintf("no progress for %v while %s step %d: it hangs", c.now.Sub(m.Moved()).Round(time.Second), m.Beat().Phase, m.Beat().Step)
 		c.blame.Exclude(c.now, m.ID(), why)
+		c.asleep[m.ID()] = true
 		c.lost(m.ID(), why)
 	}
 	if len(together) > 0 && len(together) == awaited {

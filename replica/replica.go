@@ -264,7 +264,7 @@ func (r *Replica) hello(ctx context.Context) error {
 		Data: r.cfg.Data.Info, Engine: info.Name, Numerics: info.Numerics, Threads: info.Threads,
 		Device: info.Device, Versions: info.Versions,
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
-		Leader: r.instance, Head: r.past.head(), Stored: r.past.saved, Round: r.last.Round,
+		Leader: r.instance, Head: r.past.head(), Stored: r.past.saved, Round: r.last.Round, Uploading: r.uploads.step(),
 	}
 	for _, m := range r.last.Members {
 		h.Members = append(h.Members, m.ID)

@@ -52,7 +52,21 @@ type uploads struct {
 
 	mu   sync.Mutex
 	busy bool
+	hand int64    // the step of the one in hand
 	next *encoded // nil: nothing waits
+}
+
+// step is that of the state that is being sent, or waits for its turn; 0: none.
+func (u *uploads) step() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.next != nil:
+		return u.next.step
+	case u.busy:
+		return u.hand
+	}
+	return 0
 }
 
 // encoded is a checkpoint as it travels.
@@ -97,7 +111,9 @@ func (u *uploads) take() (e *encoded) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	e, u.next = u.next, nil
-	u.busy = e != nil
+	if u.busy = e != nil; u.busy {
+		u.hand = e.step
+	}
 	return e
 }
 

@@ -45,6 +45,7 @@ var kinds = []clustertest.Fault{
 	{Kind: clustertest.Break},
 	{Kind: clustertest.Slow, For: time.Minute},
 	{Kind: clustertest.Fail},
+	{Kind: clustertest.Lose},
 }
 
 // At every point of a small job, in every role, everything that can go wrong goes
@@ -73,6 +74,9 @@ func TestExhaustive(t *testing.T) {
 				for _, f := range kinds {
 					if f.Kind == clustertest.Fail && !failing[p.What] {
 						continue // it cannot fail
+					}
+					if f.Kind == clustertest.Lose && !strings.HasPrefix(p.What, "get ") {
+						continue // it is no message that comes
 					}
 					runs++
 					r := clustertest.Simulate(t, with(s.cfg, p, f), 120, func(w *clustertest.World) {

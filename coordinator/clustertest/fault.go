@@ -30,10 +30,11 @@ const (
 	Break      // its connections to the coordinator are reset (the coordinator's: all of them)
 	Slow       // what it does takes a while longer; a message, and all behind it, is held up
 	Fail       // what it does fails, where it can
+	Lose       // the message that it gets is lost, as no bus does whose connection lasts
 )
 
 func (k Kind) String() string {
-	return [...]string{"none", "crash", "pause", "break", "slow", "fail"}[k]
+	return [...]string{"none", "crash", "pause", "break", "slow", "fail", "lose"}[k]
 }
 
 // Fault is what goes wrong at a Point.
@@ -63,6 +64,9 @@ func (w *World) Next(host, what string, later int, f Fault) {
 
 // errFault is what fails because the plan says so.
 var errFault = errors.New("it fails, as planned")
+
+// errLost is what a message that is lost comes to.
+var errLost = errors.New("it is lost, as planned")
 
 // diskHost is whom it concerns when the disk is written to: then Slow is a disk
 // that stands still.
@@ -136,6 +140,8 @@ func (p *Process) meet(what, host string) (Fault, error) {
 		}
 	case Fail:
 		return f, errFault
+	case Lose:
+		return f, errLost
 	}
 	return f, nil
 }

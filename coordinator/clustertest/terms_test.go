@@ -208,6 +208,20 @@ func lostLogs() []history {
 			w.NothingAgain()
 			w.Ends(10 * time.Minute)
 		}},
+		{"a checkpoint arrives while its coordinator is started again, and the next one is another replica's", clustertest.Config{Steps: 60, Pace: 100 * time.Millisecond}, func(w *clustertest.World) {
+			start(w, "a", "b")
+			w.Uplink("a", time.Second) // more than until the next one is due
+			w.Uplink("b", time.Second)
+			w.Reaches(5, time.Minute)
+			w.Must(time.Minute, "it is on its way", func() bool { return w.Uploader() != "" })
+			from := w.Uploader()
+			w.Crash(clustertest.Coordinator)
+			w.Stall(from, clustertest.Coordinator, time.Second) // so that the other one is first
+			w.StartCoordinator(nil)
+			w.Must(2*time.Minute, "it is stored", func() bool { return w.LatestCheckpoint() == 5 })
+			w.NothingAgain()
+			w.Ends(10 * time.Minute)
+		}},
 		{"a damaged checkpoint arrives while its coordinator is started again", clustertest.Config{Steps: 40, Pace: 100 * time.Millisecond}, func(w *clustertest.World) {
 			start(w, "a", "b")
 			for _, name := range []string{"a", "b"} {

@@ -23,6 +23,7 @@ const (
 // upload is one on its way in.
 type upload struct {
 	server *server
+	from   string // the replica's id
 	pipe   *io.PipeWriter
 	ended  bool          // save has returned
 	err    error         // of save
@@ -92,6 +93,22 @@ func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 	}
 }
 
+// Uploader is the host of the replica whose checkpoint is on its way, "" for none.
+func (w *World) Uploader() string {
+	w.mu.Lock()
+	from := ""
+	for _, s := range w.servers {
+		if s.saving != nil {
+			from = s.saving.from
+		}
+	}
+	w.mu.Unlock()
+	if from == "" {
+		return ""
+	}
+	return w.hostOf(from)
+}
+
 // take hands a piece on, at the speed of who reads it.
 func (u *upload) take(ctx context.Context, p *Process, piece []byte) error {
 	for _, end := range []context.Context{ctx, p.ctx} {
@@ -109,7 +126,7 @@ func (s *server) begin(from string, step int64) *upload {
 		before.pipe.CloseWithError(protocol.ErrSuperseded)
 	}
 	in, out := io.Pipe()
-	u := &upload{server: s, pipe: out, done: make(chan struct{})}
+	u := &upload{server: s, from: from, pipe: out, done: make(chan struct{})}
 	s.saving = u
 	stop := context.AfterFunc(s.p.ctx, func() { out.CloseWithError(errDead) })
 	go func() {

@@ -48,6 +48,19 @@ func (u *Upload) Here(step int64, now time.Time) {
 // IsHere says whether it has arrived.
 func (u *Upload) IsHere() bool { return u.wanted && u.from == here }
 
+// Found says that a replica is sending the state after a step, for an earlier
+// coordinator or since before it was lost. It goes on with that, if it is of use, and
+// nothing else is.
+func (u *Upload) Found(id string, step int64, now time.Time) {
+	switch {
+	case u.Sent():
+	case !u.wanted:
+		u.Ask(step, id, now)
+	case u.step == step:
+		u.AskAnother(id, now)
+	}
+}
+
 // Leave leaves out a checkpoint that is due while one is on its way: the state
 // after the first step that can be sent is stored in place of it.
 func (u *Upload) Leave() { u.missed = true }

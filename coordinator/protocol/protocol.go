@@ -128,6 +128,10 @@ type Hello struct {
 	Members []string   `json:"members,omitempty"` // ids of the members of that round
 	Stored  []Position `json:"stored,omitempty"`  // what its state was after the last steps that became checkpoints
 
+	// Uploading is the step of the checkpoint that it is sending, or is about to: one
+	// that was started again would not know, and ask for another in its place.
+	Uploading int64 `json:"uploading,omitempty"`
+
 	Device   string            `json:"device,omitempty"`   // engine.Info.Device
 	Versions map[string]string `json:"versions,omitempty"` // engine.Info.Versions
 }
