@@ -15,6 +15,7 @@ package natsserver
 
 import (
 	"crypto/rand"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,6 +32,16 @@ type Options struct {
 	Name     string // shown to clients; default: drawn at random
 	Listen   string // HOST:PORT (port 0: any free one); "" = in-process connections only
 	StoreDir string // where JetStream keeps its streams, synced at every write; "" = no JetStream
+
+	// TLS, when it is set, is how clients must connect before anything is said to
+	// them, those of this process aside.
+	TLS *tls.Config
+	// Admit, when it is set, says who may do what; see Client. Without it everybody
+	// may do everything.
+	Admit func(Client) (Rights, error)
+	// Clients is how many may be connected at a time, Subscriptions how many each of
+	// them may have. Default: NATS's own, 65,536 and no limit.
+	Clients, Subscriptions int
 
 	// Monitor adds an account whose clients hear of every client that comes and
 	// goes; see Server.Monitor.
@@ -58,6 +69,7 @@ type Server struct {
 	ns       *server.Server
 	lock     *os.File // of StoreDir, nil without one
 	password string   // of the monitoring account, "" without one
+	own      string   // password of this process's clients, "" where nobody needs one
 	listens  bool
 	shutdown bool
 }
@@ -90,6 +102,7 @@ func Start(o Options) (_ *Server, err error) {
 		s.password = rand.Text()
 		withAccounts(opts, s.password)
 	}
+	s.guard(opts, o)
 	defer func() {
 		if err != nil {
 			s.Shutdown()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/coordinator/identity"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/model/limits"
@@ -161,7 +162,7 @@ func (o clusterBench) run(ctx context.Context) (r clusterResult, err error) {
 		return r, err
 	}
 	asked := time.Now()
-	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: defaultJob, URL: address})
+	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: defaultJob, URL: address, Access: &identity.Source{Key: identity.NewKey()}})
 	if err != nil {
 		return r, err
 	}
@@ -180,8 +181,9 @@ func (o clusterBench) run(ctx context.Context) (r clusterResult, err error) {
 // start connects the replicas; those that were are returned in any case.
 func (o clusterBench) start(ctx context.Context, address string, m *marks, running *sync.WaitGroup) (fakes []*standIn, err error) {
 	for i := range o.replicas {
-		id := fmt.Sprintf("r%d", i)
-		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: defaultJob, ID: id, URL: address, Wait: 20 * time.Second})
+		access := &identity.Source{Key: identity.NewKey()}
+		id := access.Key.ID(fmt.Sprintf("r%d", i))
+		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: defaultJob, ID: id, URL: address, Access: access, Wait: 20 * time.Second})
 		if err != nil {
 			return fakes, err
 		}

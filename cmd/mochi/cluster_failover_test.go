@@ -20,6 +20,7 @@ type standing struct {
 	*testing.T
 	data         string
 	members      string // --standby
+	keys         string // --keys
 	join         string
 	settings     []string
 	names        []string
@@ -46,6 +47,8 @@ func newStanding(t *testing.T, data string, settings ...string) *standing {
 		s.states[name] = filepath.Join(root, name)
 		members = append(members, fmt.Sprintf("%s=%s/%s", name, join[i/2], addr[strings.LastIndex(addr, ":")+1:]))
 	}
+	s.keys = filepath.Join(root, "keys")
+	mochi(t, "token", "keys", s.keys)
 	s.members, s.join = strings.Join(members, ","), strings.Join(join, ",")
 	return s
 }
@@ -67,7 +70,7 @@ func freePorts(t *testing.T, n int) (free []string) {
 // coordinator starts one of them.
 func (s *standing) coordinator(name string, extra ...string) *process {
 	s.Helper()
-	args := append([]string{"coordinator", "--standby", s.members, "--name", name, "--state", s.states[name]}, s.settings...)
+	args := append([]string{"coordinator", "--standby", s.members, "--name", name, "--state", s.states[name], "--keys", s.keys}, s.settings...)
 	p := start(s.T, append(args, extra...)...)
 	s.coordinators[name] = p
 	return p

@@ -14,6 +14,7 @@ import (
 	"mochi/cmd/mochi/evaluate"
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator"
+	"mochi/coordinator/identity"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
@@ -46,6 +47,8 @@ func coordinatorCommand() *cli.Command {
 	standby := c.String("standby", "", "`A=HOST:PORT,B=…,C=…`: the three or five coordinators of a group, this one among them; one leads, the others stand by, and replicas --join all of them. To each other they talk on the next port, or NAME=HOST:PORT/PORT")
 	self := c.String("name", "", "`NAME` of this coordinator in --standby (default: the one that has --listen's address)")
 	patience := addLimits(c, true)
+	c.Group("Who may come")
+	k.access.add(c)
 	c.Group("This machine")
 	engines.AddFlag(c, &k.engine, ", for --knn-every")
 	c.IntVar(&k.knnImages, "knn-images", 0, knnImagesFlag)
@@ -67,6 +70,7 @@ func coordinatorCommand() *cli.Command {
 		} else if *self != "" {
 			f.Add("name", "is a coordinator's in a group, and --standby is missing")
 		}
+		k.root = k.access.check(&f, k.state, k.members != nil)
 		hints := endpointFlag(&f, "gossip", *gossipOn, true)
 		// It evaluates, in fp32; whether the job's precision can be had is a matter
 		// of the replicas' processors, but of the build they share with it, too.
@@ -121,6 +125,10 @@ type coordinating struct {
 	progress                      *run.Progress
 	log                           *slog.Logger
 
+	access guarding
+	root   *identity.Root // nil: not made yet
+	guard  *guard         // nil: everybody may come
+
 	// Of one of a group; members is nil where it is alone.
 	members []quorum.Member
 	self    quorum.Member
@@ -129,7 +137,12 @@ type coordinating struct {
 
 // parts are those of its server; what differs is left to fill in.
 func (k *coordinating) parts(j *run.Job, nats *natsbus.Server) serverParts {
-	return serverParts{job: j, name: k.name, nats: nats, data: k.info, log: k.log, cpu: processTime, rebuild: k.rebuild, limits: k.limits, gossip: k.gossip}
+	return serverParts{job: j, name: k.name, nats: nats, data: k.info, log: k.log, cpu: processTime, rebuild: k.rebuild, limits: k.limits, gossip: k.gossip, guard: k.guard}
+}
+
+// server are the options of the server that replicas join.
+func (k *coordinating) server() natsbus.ServerOptions {
+	return natsbus.ServerOptions{Listen: k.listen, Log: k.log, Authority: k.guard.authority(), Job: k.name}
 }
 
 // opened takes up what belongs to the run folder.
@@ -153,13 +166,17 @@ func (k *coordinating) alone() error {
 	}
 	defer j.Close()
 	knn := k.opened(j)
+	if k.guard, err = k.access.open(k, k.root, p); err != nil {
+		return err
+	}
+	defer k.guard.close()
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stop, end := stopOnSignals(p.Say, finishing, func(os.Signal) { cancel() })
 	defer end()
 
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: k.listen, Log: k.log})
+	nats, err := natsbus.StartServer(k.server())
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ func drainCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		where := join.addresses(&f)
+		access := join.access.source(&f, true)
 		if *grace < 0 {
 			f.Add("grace", "is %v, which is negative", *grace)
 		}
@@ -42,9 +43,9 @@ func drainCommand() *cli.Command {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 		defer cancel()
-		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: newID("drain"), Addresses: where})
+		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: access.Key.ID("drain"), Addresses: where, Access: access})
 		if err != nil {
-			return err
+			return notLetIn(err)
 		}
 		defer bus.Close()
 		d := draining{bus: bus, ask: protocol.Drain{Replica: args[0], GraceMS: grace.Milliseconds()}, errs: errs}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/evaluate"
 	"mochi/cmd/mochi/run"
+	"mochi/coordinator/identity"
 	"mochi/coordinator/quorum"
 )
 
@@ -49,12 +51,23 @@ func standBy(k *coordinating) error {
 	defer j.Close()
 	g := &group{coordinating: k, job: j, heard: newStandbys(), signals: make(chan os.Signal, 1), ended: make(chan struct{})}
 	g.knn = k.opened(j)
+	if k.guard, err = k.access.open(k, k.root, k.progress); err != nil {
+		return err
+	}
+	defer k.guard.close()
 	listener, err := net.Listen("tcp", k.peers)
 	if err != nil {
 		return fmt.Errorf("listen for the other coordinators: %w; stop what is using the port, or choose another in --standby: NAME=HOST:PORT/PORT", err)
 	}
+	var peers *tls.Config
+	if k.guard != nil {
+		listener = tls.NewListener(listener, k.guard.Server(identity.Coordinator))
+		if peers, err = k.guard.Client(); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	g.node, err = quorum.Start(quorum.Options{
-		Job: k.name, Name: k.self.Name, Members: k.members, Dir: run.Group(k.state), Listener: listener, Follow: g, Files: []string{run.LogFile, run.SamplesFile},
+		TLS: peers, Job: k.name, Name: k.self.Name, Members: k.members, Dir: run.Group(k.state), Listener: listener, Follow: g, Files: []string{run.LogFile, run.SamplesFile},
 		Room: run.RoomUnder(k.state), Log: k.log,
 	})
 	if err != nil {

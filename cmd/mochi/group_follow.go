@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/coordinator/identity"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
@@ -109,10 +111,12 @@ func (g *group) connect(ctx context.Context, m quorum.Member) (*natsbus.Replica,
 		err error
 	}
 	done := make(chan connected)
+	o := natsbus.Options{Job: g.name, ID: newID("standby-" + g.self.Name), URL: "nats://" + m.Join, Log: g.quiet()}
+	if g.guard != nil {
+		o.ID, o.Access = g.guard.ID("standby-"+g.self.Name), g.guard.Peer()
+	}
 	g.late.Go(func() {
-		bus, err := natsbus.ConnectReplica(ctx, natsbus.Options{
-			Job: g.name, ID: newID("standby-" + g.self.Name), URL: "nats://" + m.Join, Log: g.quiet(),
-		})
+		bus, err := natsbus.ConnectReplica(ctx, o)
 		select {
 		case done <- connected{bus, err}:
 		case <-ctx.Done():
@@ -198,6 +202,9 @@ func (g *group) fetch(ctx context.Context, bus *natsbus.Replica, c quorum.Checkp
 func (g *group) tellStrangers(ctx context.Context) {
 	for ctx.Err() == nil {
 		l, err := net.Listen("tcp", g.listen)
+		if err == nil && g.guard != nil {
+			l = tls.NewListener(l, g.guard.Server(identity.Join, identity.Read, identity.Coordinator))
+		}
 		if err == nil {
 			stop := context.AfterFunc(ctx, func() { l.Close() })
 			err = g.answer(l)

@@ -42,7 +42,7 @@ func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err 
 		return true, err
 	}
 	g.progress.Say("%s leads", g.self.Name)
-	nats, err := natsbus.StartServer(natsbus.ServerOptions{Listen: g.listen, Log: g.log})
+	nats, err := natsbus.StartServer(g.server())
 	if err != nil { // somebody else has the port: another may lead
 		g.log.Warn("cannot lead", "err", err)
 		g.resign(l)

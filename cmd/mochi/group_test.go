@@ -67,7 +67,7 @@ func TestStrangers(t *testing.T) {
 	ask := func(within time.Duration, addresses ...string) (protocol.GroupState, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
-		return natsbus.AskGroup(ctx, addresses)
+		return natsbus.AskGroup(ctx, addresses, nil)
 	}
 	silent, foreign := serve(""), serve("SSH-2.0-OpenSSH\r\n")
 	endless := serve(natsbus.StandbyLine + strings.Repeat("x", 1<<20))

@@ -11,14 +11,15 @@ const localCoordinator = "127.0.0.1:4222"
 // joining are the flags that say where the coordinators are.
 type joining struct {
 	list, file *string
+	access     accessing
 	given      func(string) bool
 }
 
 func addJoin(c *cli.Command, standard string) joining {
 	return joining{
-		list:  c.String("join", standard, "`HOST:PORT` of the coordinator; of several, where some stand by: A,B,C"),
-		file:  c.String("join-file", "", "`FILE` with HOST:PORT of coordinators, one a line; it may change while this runs"),
-		given: c.Given,
+		list:   c.String("join", standard, "`HOST:PORT` of the coordinator; of several, where some stand by: A,B,C"),
+		file:   c.String("join-file", "", "`FILE` with HOST:PORT of coordinators, one a line; it may change while this runs"),
+		access: addAccess(c), given: c.Given,
 	}
 }
 

@@ -30,7 +30,7 @@ func program() cli.Program {
 		About:   "mochi pre-trains image encoders with MoCHi on MoCo-v2.",
 		Example: "mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first",
 		Sections: []cli.Section{
-			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), drainCommand(), statusCommand()}},
+			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), drainCommand(), statusCommand(), tokenShowCommand(), tokenRotateCommand(), tokenKeysCommand()}},
 			{Title: "Evaluation and checkpoints", Commands: []*cli.Command{evalKNNCommand(), evalGeometryCommand(), inspectCommand(), diffCommand(), exportCommand(), importCommand(), embedCommand()}},
 			{Title: "Data", Commands: []*cli.Command{dataInspectCommand(), dataPackCommand(), dataPreviewCommand()}},
 			{Title: "Benchmarks", Commands: []*cli.Command{benchStepCommand(), benchLossCommand(), benchAllreduceCommand(), benchClusterCommand(), benchInputCommand()}},

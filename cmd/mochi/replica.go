@@ -53,6 +53,7 @@ func replicaCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		where := join.addresses(&f)
+		access := join.access.source(&f, true)
 		var bus *natsbus.Replica
 		addresses := finder{
 			listen: endpointFlag(&f, "listen", *listen, true), gossip: endpointFlag(&f, "gossip", *gossipOn, true),
@@ -96,13 +97,17 @@ func replicaCommand() *cli.Command {
 
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		id := newID(*name)
+		id := access.Key.ID(*name)
 		var err error
-		bus, err = natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, Addresses: where, Wait: *wait, Log: log})
+		bus, err = natsbus.ConnectReplica(ctx, natsbus.Options{Job: *job, ID: id, Addresses: where, Access: access, Wait: *wait, Log: log})
+		if err != nil {
+			return notLetIn(err)
+		}
+		defer bus.Close()
+		key, err := gossipKey(access, bus.RemoteAddr())
 		if err != nil {
 			return err
 		}
-		defer bus.Close()
 		at, err := addresses.places(ctx)
 		if err != nil {
 			return err
@@ -114,7 +119,7 @@ func replicaCommand() *cli.Command {
 			return err
 		}
 		defer node.Close()
-		hints := joinGossip(gossip.Config{Name: id, Bind: at.Gossip.Host, Port: at.Gossip.Port, Advertise: at.Hinted, Log: log})
+		hints := joinGossip(gossip.Config{Name: id, Bind: at.Gossip.Host, Port: at.Gossip.Port, Advertise: at.Hinted, Key: key, Label: *job, Log: log})
 		defer hints.shutdown()
 
 		r := replica.New(replica.Config{

@@ -32,6 +32,7 @@ type serverParts struct {
 
 	limits coordinator.Limits // zero fields take their default
 
+	guard  *guard   // nil: everybody may come
 	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
 
 	// Of a coordinator that leads a group; else nil.
@@ -117,7 +118,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 // startGossip begins to take hints. They are no more than that: without them
 // losses are noticed by connections and by silence.
 func (s *server) startGossip(p serverParts, cfg *coordinator.Config) {
-	m, err := gossip.Start(gossip.Config{Name: newID("coordinator"), Bind: p.gossip.Host, Port: p.gossip.Port, Log: p.log})
+	m, err := gossip.Start(gossip.Config{Name: newID("coordinator"), Bind: p.gossip.Host, Port: p.gossip.Port, Key: p.guard.gossipKey(), Label: p.name, Log: p.log})
 	if err != nil {
 		p.log.Warn("no gossip; losses are noticed by other means", "err", err)
 		return

@@ -27,14 +27,15 @@ func statusCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		where := join.addresses(&f)
+		access := join.access.source(&f, false)
 		if err := f.Err(); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 		defer cancel()
-		s, err := requestStatus(ctx, *job, where)
+		s, err := requestStatus(ctx, *job, where, access)
 		if err != nil {
-			return err
+			return notLetIn(err)
 		}
 		if *asJSON {
 			return cli.PrintJSON(out, s)

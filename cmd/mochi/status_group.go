@@ -17,14 +17,14 @@ const groupWithin = 2 * time.Second
 // requestStatus asks whoever leads. Where nobody at the addresses does, those that
 // stand by say who they are, and that one is asked; when nobody leads, what they say is
 // the status.
-func requestStatus(ctx context.Context, job string, where *natsbus.Addresses) (protocol.Status, error) {
-	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: job, Addresses: where})
+func requestStatus(ctx context.Context, job string, where *natsbus.Addresses, access natsbus.Access) (protocol.Status, error) {
+	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: job, Addresses: where, Access: access})
 	if err == nil {
 		return s, nil
 	}
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), groupWithin)
 	defer cancel()
-	group, asked := natsbus.AskGroup(within, where.All())
+	group, asked := natsbus.AskGroup(within, where.All(), access)
 	if asked != nil {
 		return s, err
 	}
@@ -33,7 +33,7 @@ func requestStatus(ctx context.Context, job string, where *natsbus.Addresses) (p
 		for _, m := range group.Members {
 			all = append(all, m.Address)
 		}
-		if s, err := natsbus.RequestStatus(within, natsbus.Options{Job: job, URL: strings.Join(all, ",")}); err == nil {
+		if s, err := natsbus.RequestStatus(within, natsbus.Options{Job: job, URL: strings.Join(all, ","), Access: access}); err == nil {
 			return s, nil
 		}
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	Port      int          // UDP and TCP; 0 = a free one
 	Join      []string     // host:port of members known so far; those that do not answer are skipped
 	Key       []byte       // 16, 24 or 32 bytes: encrypts the traffic; nil = clear text
+	Label     string       // of the job: what members of others say is not listened to
 	Log       *slog.Logger // default: discard; memberlist's own lines come at debug
 }
 
@@ -106,6 +107,9 @@ func Start(cfg Config) (*Member, error) {
 	c.TCPTimeout, c.PushPullInterval = 2*time.Second, 10*time.Second
 	c.DeadNodeReclaimTime = time.Second
 	c.SecretKey = cfg.Key
+	if cfg.Label != "" {
+		c.Label = "mochi/" + cfg.Label
+	}
 	c.LogOutput = nil
 	c.Logger = stdlog.New(&debugLines{cfg.Log}, "", 0)
 	c.Events = &memberlist.ChannelEventDelegate{Ch: m.inner}

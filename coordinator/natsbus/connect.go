@@ -23,6 +23,9 @@ type Options struct {
 	Wait   time.Duration // how long to keep trying to connect at first; 0 = one attempt
 	Log    *slog.Logger  // default: discard
 
+	// Access is how to come to a coordinator elsewhere; nil: in the clear, to any.
+	Access Access
+
 	// Addresses are URL as it may change, and be learned. A connection of its own
 	// for each that uses them.
 	Addresses *Addresses
@@ -100,24 +103,31 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 		}),
 	}, extra...)
 	url, wait := "", o.Wait
+	if o.Access != nil {
+		opts = append(opts, nats.CustomInboxPrefix(o.Access.Inbox()), nats.IgnoreAuthErrorAbort())
+	}
 	if o.Server != nil {
-		opts = append(opts, nats.InProcessServer(o.Server))
+		user, password := o.Server.Own()
+		opts = append([]nats.Option{nats.InProcessServer(o.Server), nats.UserInfo(user, password)}, opts...)
 	} else {
 		all := o.Addresses.All()
 		if url = "nats://" + all[0]; len(all) > 1 {
 			wait = max(wait, callLimit) // one attempt at all of them
 		}
-		c.dialer = newDialer(o.Addresses, o.Log)
+		c.dialer = newDialer(o.Addresses, o.Access, o.Log)
 		opts = append(opts, nats.SetCustomDialer(c.dialer), nats.SkipHostLookup())
 	}
 	var err error
-	if c.Conn, err = connectWithin(ctx, wait, url, opts); err != nil {
+	if c.Conn, err = connectWithin(ctx, wait, url, opts, c.final(o)); err != nil {
 		if c.dialer == nil {
 			return nil, fmt.Errorf("connect to the embedded NATS server: %w", err)
 		}
 		c.dialer.close()
 		if errors.Is(err, nats.ErrNoServers) { // NATS's client says no more
 			err = c.dialer.failure(err)
+		}
+		if c.dialer.refused() != nil {
+			return nil, fmt.Errorf("connect to the coordinator at %s: %w", strings.Join(o.Addresses.All(), ", "), err)
 		}
 		return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there?", strings.Join(o.Addresses.All(), ", "), err)
 	}
@@ -127,12 +137,38 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 	return c, nil
 }
 
-// connectWithin tries until there is a connection, at least once.
-func connectWithin(ctx context.Context, wait time.Duration, url string, opts []nats.Option) (*nats.Conn, error) {
+// final says after an attempt whether it makes no sense to try again. A coordinator that
+// does not let this process in is told of once; it may be one that ends, or the token may
+// be yet to come.
+func (c *conn) final(o Options) func() bool {
+	told := false
+	return func() bool {
+		if c.dialer == nil {
+			return false
+		}
+		why := c.dialer.refused()
+		if why == nil {
+			return false
+		}
+		fixed, ok := o.Access.(interface{ Fixed() bool })
+		if ok && fixed.Fixed() {
+			return true
+		}
+		if !told && o.Wait > 0 {
+			told = true
+			o.Log.Warn("the coordinator does not let this process in yet", "at", c.at(), "why", why)
+		}
+		return false
+	}
+}
+
+// connectWithin tries until there is a connection, at least once, or final says that
+// there will be none.
+func connectWithin(ctx context.Context, wait time.Duration, url string, opts []nats.Option, final func() bool) (*nats.Conn, error) {
 	deadline := time.Now().Add(wait)
 	for {
 		nc, err := nats.Connect(url, opts...)
-		if err == nil || !time.Now().Before(deadline) {
+		if err == nil || !time.Now().Before(deadline) || final() {
 			return nc, err
 		}
 		if ended := pause(ctx, retryEvery); ended != nil {

@@ -93,6 +93,9 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 			if newest[name] = max(before, id); !open {
 				return
 			}
+			if before < id { // half open: whoever is new has shown the same key
+				_ = c.opts.Server.Kick(before) // or it has ended meanwhile
+			}
 		case !strings.HasSuffix(raw.Subject, ".DISCONNECT") || id < before:
 			return
 		default:
@@ -121,7 +124,7 @@ func (c *Coordinator) Serve(
 	ctx, cancel := context.WithCancel(context.Background()) // until Close
 	c.uploads = newReceiver(c.opts, cancel)
 	c.uploads.save, c.uploads.open = save, open
-	_, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job), func(m *nats.Msg) { c.uploads.handle(ctx, m) })
+	_, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job, "*"), func(m *nats.Msg) { c.uploads.handle(ctx, m) })
 	if err != nil {
 		return fmt.Errorf("serve checkpoints: %w", err)
 	}
@@ -137,11 +140,18 @@ func (c *Coordinator) Serve(
 	if err != nil {
 		return fmt.Errorf("serve the status: %w", err)
 	}
-	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job), c.messages, nil)
+	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job, "*"), c.messages, sentBy)
 	if err != nil {
 		return err
 	}
 	return flush(context.Background(), c.nc.Conn)
+}
+
+// sentBy takes the sender from the subject: the server of the bus lets nobody publish on
+// another's, whatever the message says.
+func sentBy(m *protocol.Message, subject string) bool {
+	m.From = protocol.Sender(subject)
+	return true
 }
 
 // Conn is the connection itself, for the commit log.

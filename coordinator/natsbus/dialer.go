@@ -38,13 +38,14 @@ const (
 //
 // With one address it is an ordinary dialer.
 type dialer struct {
-	where *Addresses
-	log   *slog.Logger
-	ctx   context.Context // until close
-	stop  context.CancelFunc
-	owned sync.WaitGroup
-	found chan *line    // to whoever dials, or nobody
-	poke  chan struct{} // capacity 1: what the search is for has changed
+	where  *Addresses
+	access Access // nil: in the clear
+	log    *slog.Logger
+	ctx    context.Context // until close
+	stop   context.CancelFunc
+	owned  sync.WaitGroup
+	found  chan *line    // to whoever dials, or nobody
+	poke   chan struct{} // capacity 1: what the search is for has changed
 
 	mu      sync.Mutex
 	search  context.CancelFunc // of the one under way, nil when none
@@ -56,8 +57,8 @@ type dialer struct {
 	told    string             // trouble with the file of addresses, as logged last
 }
 
-func newDialer(where *Addresses, log *slog.Logger) *dialer {
-	d := &dialer{where: where, log: log, found: make(chan *line), poke: make(chan struct{}, 1)}
+func newDialer(where *Addresses, access Access, log *slog.Logger) *dialer {
+	d := &dialer{where: where, access: access, log: log, found: make(chan *line), poke: make(chan struct{}, 1)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d
 }
@@ -106,15 +107,37 @@ func (d *dialer) dialOne(address string) (net.Conn, error) {
 	defer cancel()
 	var plain net.Dialer
 	conn, err := plain.DialContext(ctx, "tcp", address)
+	l := &line{Conn: conn, address: address, began: time.Now()}
+	if err == nil && d.access != nil {
+		if l.Conn, l.head, err = open(ctx, conn, d.access, address); err != nil {
+			_ = conn.Close() // nothing was sent
+		}
+	}
 	if err != nil {
 		d.mu.Lock()
 		d.why = map[string]error{address: err}
 		d.mu.Unlock()
 		return nil, err
 	}
-	l := &line{Conn: conn, address: address, began: time.Now()}
 	d.take(l)
 	return l, nil
+}
+
+// SkipTLSHandshake tells NATS's client that it has been made.
+func (d *dialer) SkipTLSHandshake() bool { return true }
+
+// refused is why a coordinator does not let this process in, nil if none has said so.
+func (d *dialer) refused() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, err := range d.why {
+		var r *RefusedError
+		var s *ServerError
+		if errors.As(err, &r) || errors.As(err, &s) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *dialer) take(l *line) {
@@ -135,7 +158,9 @@ func (d *dialer) failure(standard error) error {
 		return standard
 	}
 	if len(all) == 1 && len(d.where.All()) == 1 {
-		return errors.New(strings.TrimPrefix(all[0], d.where.All()[0]+": "))
+		for _, err := range d.why {
+			return err
+		}
 	}
 	return fmt.Errorf("no coordinator leads: %s", strings.Join(all, "; "))
 }
@@ -224,7 +249,7 @@ func (d *dialer) callAgain(ctx context.Context, address string, later bool, gree
 		return
 	}
 	for ctx.Err() == nil {
-		l, err := call(ctx, address)
+		l, err := d.call(ctx, address)
 		if err == nil {
 			select {
 			case greets <- l:

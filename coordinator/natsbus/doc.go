@@ -3,10 +3,10 @@
 //
 // What travels where (job "demo", replica "b"):
 //
-//	mochi.demo.coordinator   messages of replicas, JSON (packed where it is long)
+//	mochi.demo.coordinator.b messages of b, JSON (packed where it is long)
 //	mochi.demo.replica.b     all the coordinator says to b, JSON, in order
 //	mochi.demo.status        request → Status
-//	mochi.demo.checkpoint    request → a piece of a checkpoint, binary
+//	mochi.demo.checkpoint.b  request → a piece of a checkpoint, binary
 //
 // Core NATS delivers at most once: what is in flight when a connection breaks
 // is gone. The server tells the coordinator of every client that disconnects

@@ -33,9 +33,9 @@ type inbox struct {
 }
 
 // subscribe starts an inbox. A client of NATS that is slow loses messages; here
-// nobody is slow, however long the reader of ch is away. seen, if not nil, is called
-// with each message when it comes.
-func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message, seen func(protocol.Message)) (*inbox, error) {
+// nobody is slow, however long the reader of ch is away. seen is called with each message
+// when it comes, and the subject; it may change it, and says whether it counts.
+func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message, seen func(m *protocol.Message, subject string) bool) (*inbox, error) {
 	waiting := newBacklog(maxBacklog)
 	sub, err := nc.Subscribe(subject, func(raw *nats.Msg) {
 		var m protocol.Message
@@ -43,8 +43,8 @@ func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protoc
 			log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
 			return
 		}
-		if seen != nil {
-			seen(m)
+		if !seen(&m, raw.Subject) {
+			return
 		}
 		if waiting.put(m, len(raw.Data)) {
 			log.Error("messages are lost: more have come than can wait", "subject", raw.Subject, "limit_bytes", maxBacklog)

@@ -55,13 +55,21 @@ func (l *line) quiet() time.Duration {
 }
 
 // call connects and waits for the greeting.
-func call(ctx context.Context, address string) (*line, error) {
+func (d *dialer) call(ctx context.Context, address string) (*line, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callLimit, errors.New("it accepts connections and says nothing"))
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
+	var plain net.Dialer
+	conn, err := plain.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
+	}
+	if d.access != nil {
+		opened, head, err := open(ctx, conn, d.access, address)
+		if err != nil {
+			_ = conn.Close() // nothing was sent
+			return nil, err
+		}
+		return &line{Conn: opened, address: address, head: head, began: time.Now()}, nil
 	}
 	over := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	head, err := greeting(conn)

@@ -299,7 +299,7 @@ func TestUploadsWaitForEachOther(t *testing.T) {
 	if got := receive(t, began); got != "a" {
 		t.Fatalf("%s began", got)
 	}
-	asked, err := bus.Conn().SubscribeSync(protocol.CheckpointSubject(job))
+	asked, err := bus.Conn().SubscribeSync(protocol.CheckpointSubject(job, "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestUploadsWaitForEachOther(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Header.Get("From") == "b" {
+		if protocol.Sender(m.Subject) == "b" {
 			n++
 		}
 	}

@@ -109,7 +109,7 @@ func (r *receiver) answer(m *nats.Msg, h nats.Header, data []byte) {
 }
 
 func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
-	from := m.Header.Get(headerFrom)
+	from := protocol.Sender(m.Subject)
 	step, err := number(m.Header, headerStep)
 	offset, err2 := number(m.Header, headerOffset)
 	size, err3 := number(m.Header, headerSize)

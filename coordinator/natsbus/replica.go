@@ -63,10 +63,11 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 
 // learn takes from a message what this end of the bus needs to know: where the
 // coordinators are.
-func (r *Replica) learn(m protocol.Message) {
+func (r *Replica) learn(m *protocol.Message, _ string) bool {
 	if m.Welcome != nil && r.opts.Addresses != nil {
 		r.opts.Addresses.Learn(m.Welcome.Coordinators)
 	}
+	return true
 }
 
 // restored notes that there is a connection again. One to another server is to
@@ -115,7 +116,7 @@ func (r *Replica) bulk(ctx context.Context) (*conn, error) {
 	}
 	o := r.opts
 	o.Wait = 0
-	nc, err := connect(ctx, o, "bulk."+o.ID)
+	nc, err := connect(ctx, o, bulkName+o.ID)
 	if err == nil {
 		r.large = nc
 	}
@@ -138,7 +139,7 @@ func (r *Replica) Send(ctx context.Context, m protocol.Message) error {
 	}
 	m.From = r.opts.ID
 	for began := time.Now(); ; {
-		err := publish(r.nc.Conn, protocol.CoordinatorSubject(r.opts.Job), m)
+		err := publish(r.nc.Conn, protocol.CoordinatorSubject(r.opts.Job, r.opts.ID), m)
 		if broke := net.Error(nil); !errors.As(err, &broke) || time.Since(began) > noticeWithin {
 			return err
 		}

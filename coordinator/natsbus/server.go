@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mochi/allreduce/natsserver"
+	"mochi/coordinator/identity"
 )
 
 // ServerOptions configures an embedded NATS server. The zero value is a
@@ -17,6 +18,11 @@ type ServerOptions struct {
 	Listen   string       // host:port (port 0: a free one); "" = in-process connections only
 	StoreDir string       // where JetStream keeps its streams; "" = no JetStream
 	Log      *slog.Logger // default: discard. The server's notices are logged at debug
+
+	// Authority, when it is set, says who may connect over the network, and what of
+	// the job they may do. nil: everybody, everything.
+	Authority *identity.Authority
+	Job       string // with Authority
 }
 
 // Server is an embedded NATS server. It knows which clients disconnect (see
@@ -46,10 +52,16 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	s, err := natsserver.Start(natsserver.Options{
+	opts := natsserver.Options{
 		Name: o.Name, Listen: o.Listen, StoreDir: o.StoreDir, Monitor: true, StartTimeout: startTimeout, Log: o.Log,
 		PingInterval: pingEvery, WriteDeadline: writeDeadline,
-	})
+	}
+	if o.Authority != nil {
+		opts.TLS = o.Authority.Server(identity.Join, identity.Read, identity.Coordinator)
+		opts.Admit = admission(o.Job, o.Authority)
+		opts.Clients, opts.Subscriptions = maxClients, maxSubscriptions
+	}
+	s, err := natsserver.Start(opts)
 	switch {
 	case errors.Is(err, natsserver.ErrLocked):
 		return nil, fmt.Errorf("the state directory %s is in use by another coordinator: stop it or choose another directory", o.StoreDir)

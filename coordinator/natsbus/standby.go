@@ -3,6 +3,7 @@ package natsbus
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (r *Replica) Fetch(ctx context.Context, name string, w io.Writer) error {
 
 // AskGroup asks those who listen at some addresses how their group of coordinators
 // stands, and returns the first answer of one that stands by. ctx bounds the wait.
-func AskGroup(ctx context.Context, addresses []string) (protocol.GroupState, error) {
+func AskGroup(ctx context.Context, addresses []string, access Access) (protocol.GroupState, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type answer struct {
@@ -108,7 +109,7 @@ func AskGroup(ctx context.Context, addresses []string) (protocol.GroupState, err
 	answers := make(chan answer, len(addresses))
 	for _, address := range addresses {
 		go func() {
-			state, err := askGroup(ctx, address)
+			state, err := askGroup(ctx, address, access)
 			answers <- answer{state, err}
 		}()
 	}
@@ -123,7 +124,7 @@ func AskGroup(ctx context.Context, addresses []string) (protocol.GroupState, err
 	return protocol.GroupState{}, errors.Join(faults...)
 }
 
-func askGroup(ctx context.Context, address string) (state protocol.GroupState, err error) {
+func askGroup(ctx context.Context, address string, access Access) (state protocol.GroupState, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -132,6 +133,15 @@ func askGroup(ctx context.Context, address string) (state protocol.GroupState, e
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if access != nil {
+		config, err := access.Client(address)
+		if err != nil {
+			return state, err
+		}
+		if config != nil {
+			conn = tls.Client(conn, config)
+		}
+	}
 	text, err := bufio.NewReader(io.LimitReader(conn, maxGreeting)).ReadString('\n')
 	if err != nil {
 		return state, fmt.Errorf("ask %s: %w", address, err)

@@ -18,7 +18,7 @@ func RequestStatus(ctx context.Context, o Options) (protocol.Status, error) {
 	if err != nil {
 		return protocol.Status{}, err
 	}
-	nc, err := connect(ctx, o, "mochi-status")
+	nc, err := connect(ctx, o, statusName)
 	if err != nil {
 		return protocol.Status{}, err
 	}

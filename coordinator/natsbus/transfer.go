@@ -15,7 +15,7 @@ import (
 
 // Checkpoints travel as requests, one piece at a time, with these headers:
 //
-//	put: Op, From, Step, Offset, Size, Sum → Want (the next offset), Done, Busy or Error
+//	put: Op, Step, Offset, Size, Sum → Want (the next offset), Done, Busy or Error
 //	get: Op, Name, Offset, Limit           → Size, Sum and data, or Error
 //
 // They have a connection of their own, so that votes and heartbeats do not wait
@@ -25,7 +25,6 @@ import (
 // asks for offset 0.
 const (
 	headerOp     = "Op"
-	headerFrom   = "From"
 	headerStep   = "Step"
 	headerOffset = "Offset"
 	headerSize   = "Size"
@@ -75,7 +74,6 @@ func (r *Replica) Upload(ctx context.Context, step int64, state []byte) error {
 		piece := state[offset:min(offset+pace.piece, size)]
 		reply, err := r.request(ctx, &progress, pace, nats.Header{
 			headerOp:     {"put"},
-			headerFrom:   {r.opts.ID},
 			headerStep:   {strconv.FormatInt(step, 10)},
 			headerOffset: {strconv.FormatInt(offset, 10)},
 			headerSize:   {strconv.FormatInt(size, 10)},
@@ -154,7 +152,7 @@ func (r *Replica) request(ctx context.Context, progress *stall, pace *pace, h na
 		attempt, cancel := context.WithTimeout(ctx, pace.timeout)
 		var reply *nats.Msg
 		reply, err = nc.RequestMsgWithContext(attempt, &nats.Msg{
-			Subject: protocol.CheckpointSubject(r.opts.Job), Header: h, Data: data,
+			Subject: protocol.CheckpointSubject(r.opts.Job, r.opts.ID), Header: h, Data: data,
 		})
 		cancel()
 		switch {

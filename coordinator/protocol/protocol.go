@@ -11,6 +11,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"mochi/coordinator/protocol/config"
@@ -20,9 +21,11 @@ import (
 // Version is the protocol's version; both ends must have the same.
 const Version = 3
 
-// CoordinatorSubject is where a job's coordinator listens (messages of
-// replicas; requests for status and checkpoints carry a reply subject).
-func CoordinatorSubject(job string) string { return fmt.Sprintf("mochi.%s.coordinator", job) }
+// CoordinatorSubject is where a job's coordinator hears one replica, or all of them
+// ("*"). Who speaks is the subject's last part, which the server of the bus has checked.
+func CoordinatorSubject(job, id string) string {
+	return fmt.Sprintf("mochi.%s.coordinator.%s", job, id)
+}
 
 // ReplicaSubject is where one replica listens. The coordinator sends all it
 // has to say to a replica here, so a replica sees it in order.
@@ -32,8 +35,13 @@ func ReplicaSubject(job, id string) string { return fmt.Sprintf("mochi.%s.replic
 func StatusSubject(job string) string { return fmt.Sprintf("mochi.%s.status", job) }
 
 // CheckpointSubject is where the coordinator takes and gives checkpoints,
-// piece by piece, as requests with a reply.
-func CheckpointSubject(job string) string { return fmt.Sprintf("mochi.%s.checkpoint", job) }
+// piece by piece, as requests with a reply: of one replica, or of all ("*").
+func CheckpointSubject(job, id string) string {
+	return fmt.Sprintf("mochi.%s.checkpoint.%s", job, id)
+}
+
+// Sender is the last part of a subject, which says who sent what came there.
+func Sender(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
 // ErrSuperseded is what reading an upload fails with when another one has begun
 // in its place.

@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -113,6 +114,10 @@ func newNode(o Options) *Node {
 	}
 	if o.dial == nil {
 		o.dial = func(ctx context.Context, m Member) (net.Conn, error) {
+			if o.TLS != nil {
+				d := tls.Dialer{Config: o.TLS}
+				return d.DialContext(ctx, "tcp", m.Peer)
+			}
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", m.Peer)
 		}

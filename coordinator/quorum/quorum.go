@@ -43,8 +43,9 @@
 // others fill it, and until it holds what they hold it has no vote: what it forgot, others
 // may have counted on. What cannot be seen is an old copy of the whole folder.
 //
-// Connections are those of a network that is trusted: they say which job, group and
-// member they are for, so that mistakes are refused, but nothing is signed.
+// Connections say which job, group and member they are for, so that mistakes are refused.
+// Who may connect at all is the matter of the Listener and of TLS: without them the
+// network is trusted.
 //
 // # Cost
 //
@@ -59,6 +60,7 @@ package quorum
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -125,6 +127,7 @@ type Options struct {
 	Dir       string        // its files: log, votes, snapshots
 	Heartbeat time.Duration // default 1 s; elections and lease follow from it
 	Listener  net.Listener  // nil: it listens on the port of its Peer
+	TLS       *tls.Config   // how it connects to the others; nil: in the clear
 	Follow    Follower
 	Files     []string     // whose lines are replicated
 	Room      func() error // as of commitlog.Options

@@ -56,13 +56,16 @@ func newCluster(c *cluster, names []string, seed uint64) (*cluster, error) {
 	c.skies.network = c.network
 	c.replicas = map[string]*proc{}
 	c.coordinator = &proc{name: hub, args: append([]string{
-		"coordinator", "--listen", c.network.listen(), "--state", c.state, "--data", c.data, "--sample-log"}, c.settings...)}
+		"coordinator", "--listen", c.network.listen(), "--state", c.state, "--data", c.data, "--sample-log", "--token-file", c.token()}, c.settings...)}
 	for _, name := range names {
 		c.replicas[name] = &proc{name: name, args: []string{"replica", "--join", "nats://" + c.network.join(name),
-			"--data", c.data, "--name", name, "--threads", "1", "--workers", "1"}}
+			"--data", c.data, "--name", name, "--threads", "1", "--workers", "1", "--token-file", c.token()}}
 	}
 	return c, nil
 }
+
+// token is the file in which the coordinator leaves the token for the replicas.
+func (c *cluster) token() string { return filepath.Join(c.folder, "token") }
 
 // start starts a process, and watches over its end. One that runs already, since
 // it ended by itself and was started again, is left alone.

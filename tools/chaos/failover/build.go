@@ -26,6 +26,10 @@ func (t *trial) build() (err error) {
 	if err := t.job.Images(t.data); err != nil {
 		return err
 	}
+	keys, token := filepath.Join(t.folder, "keys"), filepath.Join(t.folder, "token")
+	if out, err := exec.Command(t.mochi, "token", "keys", keys).CombinedOutput(); err != nil {
+		return fmt.Errorf("make the keys of the group: %w: %s", err, out)
+	}
 	names := []string{"x", "y", "z"}
 	listen, peer, err := ports(len(names))
 	if err != nil {
@@ -52,11 +56,11 @@ func (t *trial) build() (err error) {
 		state := filepath.Join(t.folder, "state-"+name)
 		t.states = append(t.states, state)
 		t.coordinators = append(t.coordinators, &process{name: name, args: append([]string{"coordinator", "--standby", strings.Join(members, ","),
-			"--name", name, "--listen", listen[i], "--state", state, "--data", t.data, "--sample-log"}, t.job.Settings...)})
+			"--name", name, "--listen", listen[i], "--state", state, "--data", t.data, "--sample-log", "--keys", keys, "--token-file", token}, t.job.Settings...)})
 	}
 	for _, name := range []string{"a", "b", "c"} {
 		t.replicas = append(t.replicas, &process{name: name, args: []string{"replica", "--join", strings.Join(join, ","),
-			"--data", t.data, "--name", name, "--threads", "1", "--workers", "1"}})
+			"--data", t.data, "--name", name, "--threads", "1", "--workers", "1", "--token-file", token}})
 	}
 	return nil
 }
