@@ -3,6 +3,7 @@ package quorum
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,6 +150,16 @@ func (n *Node) dial(ctx context.Context, to string, h hello) (*bufferedConn, ans
 		return fail(err)
 	}
 	return c, a, nil
+}
+
+// connect opens a connection to another member.
+func (o Options) connect(ctx context.Context, m Member) (net.Conn, error) {
+	if o.TLS != nil {
+		d := tls.Dialer{Config: o.TLS}
+		return d.DialContext(ctx, "tcp", m.Peer)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", m.Peer)
 }
 
 // ask asks another member one thing.

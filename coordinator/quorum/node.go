@@ -2,7 +2,6 @@ package quorum
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -113,14 +112,7 @@ func newNode(o Options) *Node {
 		o.wrap = func(c net.Conn, _ string) net.Conn { return c }
 	}
 	if o.dial == nil {
-		o.dial = func(ctx context.Context, m Member) (net.Conn, error) {
-			if o.TLS != nil {
-				d := tls.Dialer{Config: o.TLS}
-				return d.DialContext(ctx, "tcp", m.Peer)
-			}
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", m.Peer)
-		}
+		o.dial = o.connect
 	}
 	if o.snapshotEntries == 0 {
 		o.snapshotEntries = snapshotEntries
