@@ -33,8 +33,8 @@ func client(t *testing.T, k *Key, token Token) *tls.Config {
 }
 
 // meet lets a client and a server shake hands, and the server say a word. It returns
-// their errors, and what the server had heard in the clear of its records' contents.
-func meet(server, client *tls.Config) (atServer, atClient error, state tls.ConnectionState) {
+// their errors.
+func meet(server, client *tls.Config) (atServer, atClient error) {
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
@@ -62,7 +62,7 @@ func meet(server, client *tls.Config) (atServer, atClient error, state tls.Conne
 	}
 	b.Close()
 	atServer = <-done
-	return atServer, atClient, s.ConnectionState()
+	return atServer, atClient
 }
 
 func TestWhoIsLetIn(t *testing.T) {
@@ -105,7 +105,7 @@ func TestWhoIsLetIn(t *testing.T) {
 		{"the secret of another role", all, client(t, NewKey(), claims), false},
 		{"a ring's certificate", all, neighbour(t).Client("x"), false},
 	} {
-		atServer, atClient, _ := meet(c.server, c.client)
+		atServer, atClient := meet(c.server, c.client)
 		if c.in != (atServer == nil) || c.in != (atClient == nil) {
 			t.Errorf("%s: the server says %v, the client %v", c.name, atServer, atClient)
 		}
@@ -138,7 +138,7 @@ func TestAFalseCoordinator(t *testing.T) {
 		server.Certificates = []tls.Certificate{cert}
 		saw := false
 		server.VerifyConnection = func(tls.ConnectionState) error { saw = true; return nil }
-		_, atClient, _ := meet(server, client(t, NewKey(), token))
+		_, atClient := meet(server, client(t, NewKey(), token))
 		if atClient == nil || saw {
 			t.Errorf("%s: error %v; the client's certificate was seen: %v", name, atClient, saw)
 		}
@@ -154,7 +154,7 @@ func TestACopiedCertificate(t *testing.T) {
 	a := authority(t, NewRoot(), nil)
 	c := client(t, NewKey(), a.Token(Join))
 	c.Certificates[0].PrivateKey = NewKey().private
-	if atServer, _, _ := meet(a.Server(Join), c); atServer == nil {
+	if atServer, _ := meet(a.Server(Join), c); atServer == nil {
 		t.Error("let in")
 	}
 }
@@ -164,7 +164,7 @@ func TestRotate(t *testing.T) {
 	root := NewRoot()
 	a := authority(t, root, func() (Root, error) { return root, nil })
 	member, old := client(t, NewKey(), a.Token(Join)), a.Token(Join)
-	if err, _, _ := meet(a.Server(Join), member); err != nil {
+	if err, _ := meet(a.Server(Join), member); err != nil {
 		t.Fatal(err)
 	}
 	root.Rotate(Join)
@@ -174,13 +174,13 @@ func TestRotate(t *testing.T) {
 	if a.Token(Join).String() == old.String() || a.Token(Read).String() != authority(t, root, nil).Token(Read).String() {
 		t.Fatal("not the token to join with, or another one, has changed")
 	}
-	if err, _, _ := meet(a.Server(Join), client(t, NewKey(), old)); err == nil {
+	if err, _ := meet(a.Server(Join), client(t, NewKey(), old)); err == nil {
 		t.Error("the old token lets somebody in")
 	}
-	if err, _, _ := meet(a.Server(Join), member); err != nil {
+	if err, _ := meet(a.Server(Join), member); err != nil {
 		t.Error("who was in is out:", err)
 	}
-	if err, _, _ := meet(a.Server(Join), client(t, NewKey(), a.Token(Join))); err != nil {
+	if err, _ := meet(a.Server(Join), client(t, NewKey(), a.Token(Join))); err != nil {
 		t.Error("the new token:", err)
 	}
 }
@@ -229,7 +229,7 @@ func TestID(t *testing.T) {
 		{"another client", us.Server(may(id)), them.Client(id), false},
 		{"no suffix", us.Server(may(other.ID("b"))), them.Client("a"), false},
 	} {
-		atServer, atClient, _ := meet(c.server, c.client)
+		atServer, atClient := meet(c.server, c.client)
 		if ok := atServer == nil && atClient == nil; ok != c.ok {
 			t.Errorf("%s: %v, %v", c.name, atServer, atClient)
 		}

@@ -34,7 +34,7 @@ type Token struct {
 	secret []byte
 }
 
-// ErrToken: a text is no token.
+// ErrToken is the error for a text that is no token.
 var ErrToken = errors.New("not a token: it is of the form mochi-join-…-…, as mochi coordinator prints it at its first start and mochi token shows it")
 
 // ParseToken reads a token; white space around it is no part of it. The error does not
