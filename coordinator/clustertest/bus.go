@@ -20,6 +20,8 @@ import (
 //     name, when it notices: at once when the other side closes it, late when the
 //     network swallows everything. A connection that the client has replaced by
 //     another one ends then, and no second time;
+//   - a client that knows several coordinators looks for another one when its own has
+//     been silent for a second, and leaves it only for one that answers;
 //   - what is sent to a replica without a connection is gone;
 //   - a message above maxPayload is refused.
 const (
@@ -30,6 +32,8 @@ const (
 	clientNotices               = 6 * time.Second // three pings of 2 s without an answer; up to one more
 	serverNotices               = 6 * time.Second // likewise
 	endNotice                   = time.Millisecond
+	silentLow, silentHigh       = time.Second, 1400 * time.Millisecond           // until the others of a group are called
+	lookLow, lookHigh           = 100 * time.Millisecond, 300 * time.Millisecond // between two calls of them
 )
 
 // errTooLarge is what a client says of a message above maxPayload.

@@ -129,6 +129,9 @@ func (c *client) look() {
 	if n == nil || c.p.dead || c.answers(n.server) {
 		return
 	}
+	if w.group != nil {
+		c.looksAround(n, silentLow, silentHigh)
+	}
 	// Whether it was so all the while does not matter: a network that flickers
 	// loses pings too.
 	after(w.draw(c.p.name+" notices", clientNotices, clientNotices+2*time.Second), func() {
@@ -144,6 +147,24 @@ func (c *client) look() {
 		defer w.mu.Unlock()
 		if n.serverOpen && !w.links.both(c.p.name, n.server.p.name) {
 			n.closeServer()
+		}
+	})
+}
+
+// looksAround calls the other coordinators of a group after a moment of silence, until
+// one answers, which it goes to, or until its own is heard again. The lock is held.
+func (c *client) looksAround(n *conn, low, high time.Duration) {
+	w := c.p.w
+	after(w.draw(c.p.name+" looks around", low, high), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case c.conn != n || c.p.dead || c.answers(n.server):
+		case c.p.paused == nil && c.finds() != nil:
+			w.note(c.p, "finds another coordinator", 0)
+			n.closeClient()
+		default:
+			c.looksAround(n, lookLow, lookHigh)
 		}
 	})
 }

@@ -44,6 +44,15 @@ func leaderChanges() []history {
 			w.Sleep(40 * time.Second)
 			w.Ends(time.Minute)
 		}},
+		{"the leader stands still, and a newcomer finds the next one first", clustertest.Config{Seed: 2, Steps: 60, Pace: 50 * time.Millisecond}, func(w *clustertest.World) {
+			standing(w, "a", "b")
+			w.Reaches(13, time.Minute)
+			w.Pause(clustertest.Coordinator, 10*time.Second)
+			w.Start("d", clustertest.Engine{})
+			w.Commits(1, next)
+			w.NothingAgain()
+			w.Ends(time.Minute)
+		}},
 		{"the leader is cut off from the other coordinators", job, func(w *clustertest.World) {
 			standing(w, "a", "b", "c")
 			w.Reaches(13, time.Minute)
