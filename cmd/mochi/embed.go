@@ -97,7 +97,7 @@ func embedCommand() *cli.Command {
 			return err
 		}
 		o := evaluate.EmbedOptions{
-			Feature: eval.Feature(*feature), Key: *encoder == "key", Normalize: *normalize, Threads: enc.Threads(),
+			Feature: eval.Feature(*feature), Key: *encoder == "key", Normalize: *normalize,
 			Progress: func(done, all int, rate float64) {
 				r.Rate = rate
 				fmt.Fprintf(errs, "%d/%d images, %.0f images/s\n", done, all, rate)

@@ -1,91 +1,19 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/convert"
-	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/evaluate"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
-	"mochi/model/eval"
-	"mochi/model/limits"
 	"mochi/model/network"
 	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 )
-
-func evalKNNCommand() *cli.Command {
-	c := cli.NewCommand("eval knn", cli.Text{
-		Short:   "evaluate a checkpoint with a k-nearest-neighbour classifier",
-		About:   "weighted k-nearest-neighbour accuracy of frozen features (Wu et al. 2018)",
-		Example: "mochi eval knn --checkpoint runs/first/checkpoints/latest.safetensors --data fashion-mnist --json\nmochi eval knn --checkpoint random:resnet20 --data fashion-mnist --image-size 28",
-	})
-	var e encoderFlags
-	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
-	dataPath := c.String("data", "", "`PATH` of a labelled data set with a test split (see mochi train --help)")
-	k := c.Int("k", eval.DefaultK, "neighbours")
-	temp := c.Float64("kernel-temperature", eval.DefaultTemperature, "`T`: votes weigh exp(similarity/T)")
-	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
-	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
-	e.addUntrained(c)
-	limitTrain := c.Int("limit-train", 0, "use only so many training images, evenly spaced; 0 = all")
-	limitTest := c.Int("limit-test", 0, "use only so many test images, evenly spaced; 0 = all")
-	var engineName string
-	engines.AddFlag(c, &engineName, "")
-	precision := c.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
-	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
-	asJSON := c.Bool("json", false, "print one JSON object")
-	c.Run = func(args []string, out, errs io.Writer) error {
-		var f cli.Faults
-		f.AtLeast(1, "k", *k)
-		limits.Range("above 0").Number("kernel-temperature", *temp, f.Add)
-		if *feature != string(eval.Backbone) && *feature != string(eval.Embedding) {
-			f.Add("feature", "%q is not known; there are backbone, embedding", *feature)
-		}
-		f.AtLeast(0, "limit-train", *limitTrain)
-		f.AtLeast(0, "limit-test", *limitTest)
-		f.AtLeast(0, "threads", *threads)
-		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-		set := cli.OpenData(&f, *dataPath, errs)
-		if set != nil {
-			// One class is no reason to refuse: the figure is what was asked for.
-			if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {
-				f.Add("data", "%s: kNN needs labels and a test split", why)
-			}
-		}
-		e.check(&f, set)
-		if err := f.Err(); err != nil {
-			return err
-		}
-		enc, _, err := e.open(set, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: *threads}, errs)
-		if err != nil {
-			return err
-		}
-		defer enc.Close()
-		results, err := enc.KNN(context.Background(), set, evaluate.KNNOptions{
-			K: *k, Temperature: *temp, Features: []eval.Feature{eval.Feature(*feature)}, Train: *limitTrain, Test: *limitTest, Progress: errs,
-			Corrupt: func(e *data.CorruptError) {
-				fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
-			},
-		})
-		if err != nil {
-			return err
-		}
-		result := results[0]
-		if *asJSON {
-			return cli.PrintJSON(out, result)
-		}
-		fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, %s features, %d train and %d test images)\n",
-			100*result.Top1, 100*result.Top5, min(*k, result.Train), result.Feature, result.Train, result.Test)
-		return nil
-	}
-	return c
-}
 
 // encoderFlags name the encoder to evaluate.
 type encoderFlags struct {
@@ -98,7 +26,7 @@ type encoderFlags struct {
 func (e *encoderFlags) addUntrained(c *cli.Command) {
 	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
 	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
-	c.Uint64Var(&e.seed, "seed", 1, "seed, for random:ARCH")
+	c.Uint64Var(&e.seed, "seed", 1, "seed of random:ARCH, and of whatever else is drawn")
 }
 
 // check adds what is wrong with the flags to f; size 0 becomes the data's.

@@ -13,7 +13,6 @@ import (
 	"mochi/model/loss"
 	"mochi/model/network"
 	"mochi/replica/augment"
-	"mochi/replica/data"
 )
 
 func evalGeometryCommand() *cli.Command {
@@ -90,10 +89,8 @@ func evalGeometryCommand() *cli.Command {
 		r, err := enc.Geometry(context.Background(), set, evaluate.GeometryOptions{
 			Job:    cfg,
 			Images: *images, MoCHi: mix, Oracle: cfg.Oracle, Seed: e.seed,
-			Report: func(text string) { fmt.Fprintln(errs, text) },
-			Corrupt: func(e *data.CorruptError) {
-				fmt.Fprintf(errs, "%s cannot be decoded (%v); another image takes its place\n", e.Path, e.Err)
-			},
+			Report:  func(text string) { fmt.Fprintln(errs, text) },
+			Corrupt: leftOut(errs),
 		})
 		if err != nil {
 			return err

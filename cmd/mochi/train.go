@@ -232,7 +232,7 @@ func (l *local) train() error {
 	l.progress.Done()
 	knn.Wait()
 	if n := len(corrupt()); n > 0 {
-		l.progress.Say("%s could not be decoded and were replaced; log.jsonl names them", cli.Count(n, "image"))
+		l.progress.Say("%s could not be decoded; log.jsonl names them", cli.Count(n, "image"))
 	}
 	if err != nil || stop.asked() {
 		return orInterrupted(err, stop)

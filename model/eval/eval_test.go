@@ -1,17 +1,11 @@
 package eval
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"sort"
-	"strings"
 	"testing"
-
-	"mochi/model/engine"
-	"mochi/model/network"
 )
 
 type products struct{}
@@ -36,11 +30,20 @@ func randomUnit(r *rand.Rand, n, d int) []float32 {
 		out[i] = float32(r.NormFloat64())
 	}
 	for i := range n {
-		if err := normalise(out[i*d : (i+1)*d]); err != nil {
-			panic(err)
-		}
+		unit(out[i*d : (i+1)*d])
 	}
 	return out
+}
+
+// unit scales a row to length 1.
+func unit(row []float32) {
+	var sum float64
+	for _, x := range row {
+		sum += float64(x) * float64(x)
+	}
+	for i := range row {
+		row[i] = float32(float64(row[i]) / math.Sqrt(sum))
+	}
 }
 
 // dumbKNN sorts all training samples and all classes.
@@ -97,27 +100,28 @@ func TestKNNAgainstSorting(t *testing.T) {
 		}
 		trainLabels, testLabels := label(c.n), label(c.m)
 		of, against, v := Labelled{train, trainLabels}, Labelled{test, testLabels}, Vote{c.classes, c.k, 0.1}
-		top1, top5 := KNN(products{}, c.d, of, against, v)
-		want1, want5 := dumbKNN(c.d, of, against, v)
-		if top1 != want1 || top5 != want5 {
-			t.Errorf("%+v: top1 %g, top5 %g; sorting gives %g, %g", c, top1, top5, want1, want5)
+		got := KNN(products{}, c.d, of, against, Vote{c.classes, 1, 0.5}, v, Vote{c.classes, 2 * c.k, 0.01})
+		for i, v := range []Vote{{c.classes, 1, 0.5}, v, {c.classes, 2 * c.k, 0.01}} {
+			if want1, want5 := dumbKNN(c.d, of, against, v); got[i].Top1 != want1 || got[i].Top5 != want5 {
+				t.Errorf("%+v, %+v: %+v; sorting gives %g, %g", c, v, got[i], want1, want5)
+			}
 		}
 	}
 }
 
 func TestKNNEdges(t *testing.T) {
 	train := []float32{1, 0, 0, 1}
-	if top1, top5 := KNN(products{}, 2, Labelled{train, []int32{1, 0}}, Labelled{train, []int32{1, 0}}, Vote{2, 1, 1e-3}); top1 != 1 || top5 != 1 {
-		t.Errorf("every sample is its own neighbour, but top1 %g, top5 %g", top1, top5)
+	if a := KNN(products{}, 2, Labelled{train, []int32{1, 0}}, Labelled{train, []int32{1, 0}}, Vote{2, 1, 1e-3})[0]; a.Top1 != 1 || a.Top5 != 1 {
+		t.Errorf("every sample is its own neighbour, but top1 %g, top5 %g", a.Top1, a.Top5)
 	}
-	if top1, top5 := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{0, -1}}, Vote{2, 2, 0.1}); top1 != 0 || top5 != 0 {
-		t.Errorf("a class nobody votes for: top1 %g, top5 %g", top1, top5)
+	if a := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{0, -1}}, Vote{2, 2, 0.1})[0]; a.Top1 != 0 || a.Top5 != 0 {
+		t.Errorf("a class nobody votes for: top1 %g, top5 %g", a.Top1, a.Top5)
 	}
-	if top1, _ := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{-1, -1}}, Vote{2, 2, 0.1}); top1 != 0 {
-		t.Errorf("nothing to count: top1 %g", top1)
+	if a := KNN(products{}, 2, Labelled{train, []int32{1, 1}}, Labelled{train, []int32{-1, -1}}, Vote{2, 2, 0.1})[0]; a.Top1 != 0 {
+		t.Errorf("nothing to count: top1 %g", a.Top1)
 	}
-	if top1, _ := KNN(products{}, 2, Labelled{nil, nil}, Labelled{train, []int32{0, 0}}, Vote{2, 2, 0.1}); top1 != 0 {
-		t.Errorf("no training samples: top1 %g", top1)
+	if a := KNN(products{}, 2, Labelled{nil, nil}, Labelled{train, []int32{0, 0}}, Vote{2, 2, 0.1})[0]; a.Top1 != 0 {
+		t.Errorf("no training samples: top1 %g", a.Top1)
 	}
 	defer func() {
 		if recover() == nil {
@@ -180,9 +184,7 @@ func TestSpreadAgainstItsFormula(t *testing.T) {
 	x := randomUnit(r, n, d)
 	for i := range n {
 		x[i*d+2] = 0.5
-		if err := normalise(x[i*d : (i+1)*d]); err != nil {
-			t.Fatal(err)
-		}
+		unit(x[i*d : (i+1)*d])
 	}
 	var squares float64
 	for c, got := range Spread(x, d) {
@@ -216,109 +218,10 @@ func TestSpreadAgainstItsFormula(t *testing.T) {
 	}
 }
 
-// echo is a program whose feature is the image's first pixels.
-type echo struct {
-	spec engine.Spec
-	net  *network.Network
-	last []float32
-	fail error
-}
-
-func (e *echo) Spec() engine.Spec { return e.spec }
-func (e *echo) Forward(images, dst []float32) error {
-	e.last = images
-	for i := range e.spec.Batch {
-		copy(dst[i*e.net.Dim:(i+1)*e.net.Dim], images[i*12:])
-	}
-	return e.fail
-}
-func (e *echo) Features(dst []float32) {
-	for i := range e.spec.Batch {
-		copy(dst[i*e.net.FeatureDim:(i+1)*e.net.FeatureDim], e.last[i*12:])
-	}
-}
-func (e *echo) Statistics([]float32)                                 { panic("not in mode Eval") }
-func (e *echo) Backward([]float32, []float32, func(param int)) error { panic("not in mode Eval") }
-func (e *echo) Close() error                                         { return nil }
-
-func TestFeatures(t *testing.T) {
-	net := &network.Network{Channels: 3, ImageSize: 2, Dim: 2, FeatureDim: 3}
-	program := &echo{spec: engine.Spec{Batch: 4, Mode: engine.Eval}, net: net}
-	images := func(first, count int, dst []float32) error {
-		if len(dst) != count*12 {
-			t.Errorf("images of %d samples into %d values", count, len(dst))
-		}
-		for i := range dst {
-			dst[i] = float32((first*12 + i) % 7)
-		}
-		return nil
-	}
-	var done []int
-	features := []Feature{Backbone, Embedding}
-	got, err := Features(context.Background(), program, net, features, Images{N: 10, Fill: images, Progress: func(n int) { done = append(done, n) }})
-	if err != nil || fmt.Sprint(done) != "[4 8 10]" || len(got) != 2 {
-		t.Fatalf("%d features, %v, progress %v", len(got), err, done)
-	}
-	for f, length := range []int{3, 2} {
-		alone, err := Features(context.Background(), program, net, features[f:f+1], Images{N: 10, Fill: images})
-		if err != nil || fmt.Sprint(alone[0]) != fmt.Sprint(got[f]) {
-			t.Errorf("%s alone is not what it is beside the other: %v", features[f], err)
-		}
-		for i := range 10 {
-			want := make([]float32, length)
-			for x := range want {
-				want[x] = float32((i*12 + x) % 7)
-			}
-			if err := normalise(want); err != nil {
-				t.Fatal(err)
-			}
-			if fmt.Sprint(got[f][i*length:(i+1)*length]) != fmt.Sprint(want) {
-				t.Errorf("%s of sample %d: %v, want %v", features[f], i, got[f][i*length:(i+1)*length], want)
-			}
-		}
-	}
-}
-
-func TestFeaturesRefusals(t *testing.T) {
-	net := &network.Network{Channels: 3, ImageSize: 2, Dim: 2, FeatureDim: 3}
-	fill := func(value float32, err error) func(int, int, []float32) error {
-		return func(_, _ int, dst []float32) error {
-			for i := range dst {
-				dst[i] = value
-			}
-			return err
-		}
-	}
-	stopped, stop := context.WithCancel(context.Background())
-	stop()
-	broken := errors.New("broken")
-	for _, c := range []struct {
-		want    string
-		ctx     context.Context
-		mode    engine.Mode
-		fail    error
-		feature Feature
-		images  func(int, int, []float32) error
-	}{
-		{"canceled", stopped, engine.Eval, nil, Backbone, fill(1, nil)},
-		{"compiled for training", context.Background(), engine.Train, nil, Backbone, fill(1, nil)},
-		{"unknown \"head\"", context.Background(), engine.Eval, nil, "head", fill(1, nil)},
-		{"samples 0 to 3: broken", context.Background(), engine.Eval, nil, Backbone, fill(1, broken)},
-		{"features of samples 0 to 3: broken", context.Background(), engine.Eval, broken, Backbone, fill(1, nil)},
-		{"sample 0: it is not finite", context.Background(), engine.Eval, nil, Backbone, fill(float32(math.NaN()), nil)},
-	} {
-		program := &echo{spec: engine.Spec{Batch: 4, Mode: c.mode}, net: net, fail: c.fail}
-		_, err := Features(c.ctx, program, net, []Feature{c.feature}, Images{N: 10, Fill: c.images})
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("error %v, want %q", err, c.want)
-		}
-	}
-}
-
 func ExampleKNN() {
 	train := []float32{1, 0, 0.6, 0.8, 0, 1}
 	test := []float32{0.8, 0.6, 0, 1}
-	top1, _ := KNN(products{}, 2, Labelled{train, []int32{0, 1, 1}}, Labelled{test, []int32{1, 1}}, Vote{2, DefaultK, DefaultTemperature})
-	fmt.Println(top1)
+	accuracy := KNN(products{}, 2, Labelled{train, []int32{0, 1, 1}}, Labelled{test, []int32{1, 1}}, Vote{2, DefaultK, DefaultTemperature})
+	fmt.Println(accuracy[0].Top1)
 	// Output: 1
 }

@@ -1,6 +1,6 @@
-// Package eval measures a trained encoder: weighted k-nearest-neighbour
-// accuracy, alignment, uniformity (Wang and Isola 2020) and spread, on features that
-// Features extracts.
+// Package eval measures a trained encoder by its features: weighted
+// k-nearest-neighbour accuracy, alignment, uniformity (Wang and Isola 2020) and
+// spread.
 //
 // Cost of kNN for n training and m test features of length d: one m×n×d
 // product in blocks of at most 16 MiB, and a selection of k among n a test
@@ -40,28 +40,39 @@ type Vote struct {
 	Temperature float64 // above 0; the weight of a vote is e^{similarity/temperature}
 }
 
-// KNN classifies test features of length dim by their k nearest training
-// features, each voting for its class, and returns the shares of test samples
-// whose class gets the most votes and is among the five with the most (ties: the
-// lower class). Training samples without a label have no vote, such test samples
-// are not counted. It panics when lengths do not match.
-func KNN(products engine.Products, dim int, train, test Labelled, v Vote) (top1, top5 float64) {
+// Accuracy is the shares of samples whose class is the first, and one of the
+// first five.
+type Accuracy struct{ Top1, Top5 float64 }
+
+// KNN classifies test features of length dim by their nearest training features,
+// each voting for its class: for each of the votes, of one pass over the
+// similarities, the shares of test samples whose class gets the most votes and is
+// among the five with the most (ties: the lower class). Training samples without a
+// label have no vote, such test samples are not counted. It panics when lengths do
+// not match.
+func KNN(products engine.Products, dim int, train, test Labelled, votes ...Vote) []Accuracy {
 	n, m := len(train.Labels), len(test.Labels)
-	if len(train.Features) != n*dim || len(test.Features) != m*dim || v.K < 1 || v.Classes < 1 || !(v.Temperature > 0) {
-		panic(fmt.Sprintf("eval: kNN of %d and %d values for %d and %d labels × %d, %d classes, k %d, temperature %v",
-			len(train.Features), len(test.Features), n, m, dim, v.Classes, v.K, v.Temperature))
+	most, classes := 1, 1
+	for _, v := range votes {
+		if len(train.Features) != n*dim || len(test.Features) != m*dim || v.K < 1 || v.Classes < 1 || !(v.Temperature > 0) {
+			panic(fmt.Sprintf("eval: kNN of %d and %d values for %d and %d labels × %d, %d classes, k %d, temperature %v",
+				len(train.Features), len(test.Features), n, m, dim, v.Classes, v.K, v.Temperature))
+		}
+		most, classes = max(most, v.K), max(classes, v.Classes)
 	}
+	result := make([]Accuracy, len(votes))
 	if n == 0 || m == 0 {
-		return 0, 0
+		return result
 	}
 	rows := min(m, 64)
 	columns := min(n, blockElements/rows)
 	similarities := make([]float32, rows*columns)
 	voters := make([]*voter, rows)
 	for r := range voters {
-		voters[r] = &voter{nearest: nearest.New(min(v.K, n)), votes: make([]float64, v.Classes)}
+		voters[r] = &voter{nearest: nearest.New(min(most, n)), votes: make([]float64, classes), places: make([]int, len(votes))}
 	}
-	var counted, first, five int
+	counted := 0
+	first, five := make([]int, len(votes)), make([]int, len(votes))
 	for r0 := 0; r0 < m; r0 += rows {
 		block := min(rows, m-r0)
 		for c0 := 0; c0 < n; c0 += columns {
@@ -74,42 +85,53 @@ func KNN(products engine.Products, dim int, train, test Labelled, v Vote) (top1,
 				voters[r].nearest.Scan(similarities[r*width:(r+1)*width], c0)
 			})
 		}
-		parallel(block, func(r int) { voters[r].vote(train.Labels, v.Temperature) })
+		parallel(block, func(r int) {
+			if label := test.Labels[r0+r]; label >= 0 {
+				voters[r].vote(train.Labels, label, votes)
+			}
+		})
 		for r := range block {
-			label := test.Labels[r0+r]
-			if label < 0 {
+			if test.Labels[r0+r] < 0 {
 				continue
 			}
 			counted++
-			place := voters[r].place(label)
-			if place == 0 {
-				first++
-			}
-			if place < 5 {
-				five++
+			for i, place := range voters[r].places {
+				if place == 0 {
+					first[i]++
+				}
+				if place < 5 {
+					five[i]++
+				}
 			}
 		}
 	}
-	if counted == 0 {
-		return 0, 0
+	for i := range result {
+		if counted > 0 {
+			result[i] = Accuracy{float64(first[i]) / float64(counted), float64(five[i]) / float64(counted)}
+		}
 	}
-	return float64(first) / float64(counted), float64(five) / float64(counted)
+	return result
 }
 
 // voter is one test sample.
 type voter struct {
 	nearest *nearest.Selection
 	votes   []float64 // [classes]
+	places  []int     // of the sample's class, by vote
 }
 
-func (v *voter) vote(labels []int32, temperature float64) {
-	clear(v.votes)
+// vote takes all votes among the neighbours found.
+func (v *voter) vote(labels []int32, mine int32, votes []Vote) {
 	near := v.nearest.Sorted()
-	for _, key := range near {
-		if label := labels[key.Index()]; label >= 0 {
-			// Relative to the nearest, so that a small temperature cannot overflow.
-			v.votes[label] += math.Exp(float64(key.Similarity()-near[0].Similarity()) / temperature)
+	for i, how := range votes {
+		clear(v.votes)
+		for _, key := range near[:min(how.K, len(near))] {
+			if label := labels[key.Index()]; label >= 0 {
+				// Relative to the nearest, so that a small temperature cannot overflow.
+				v.votes[label] += math.Exp(float64(key.Similarity()-near[0].Similarity()) / how.Temperature)
+			}
 		}
+		v.places[i] = v.place(mine)
 	}
 }
 

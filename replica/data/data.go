@@ -98,7 +98,18 @@ func (s *Set) NoKNN() string {
 	case s.Train.Classes() == 1:
 		return "the data set has one class only"
 	}
-	return ""
+	return s.unlabelledTest()
+}
+
+// unlabelledTest says that no test image has a class, "" when one has.
+func (s *Set) unlabelledTest() string {
+	for i := range s.Test.Len() {
+		if s.Test.Label(i) >= 0 {
+			return ""
+		}
+	}
+	return fmt.Sprintf("the test split has no labels: of its %s, such as %s, none has one of the %s of the training split",
+		plural(s.Test.Len(), "image", "images"), s.Test.Path(0), plural(s.Train.Classes(), "class", "classes"))
 }
 
 // CorruptError says that a sample cannot be used.

@@ -35,10 +35,10 @@ func showFeatures(s featuresSpec, out *tensors) error {
 	defer eng.Close()
 	train, test := values[:s.N*s.Dim], values[s.N*s.Dim:]
 	if s.KNN {
-		top1, top5 := eval.KNN(eng.Products(), s.Dim,
+		accuracy := eval.KNN(eng.Products(), s.Dim,
 			eval.Labelled{Features: train, Labels: s.TrainLabels}, eval.Labelled{Features: test, Labels: s.Labels},
 			eval.Vote{Classes: s.Classes, K: s.K, Temperature: s.Temperature})
-		add(out, "knn", []float64{top1, top5}, 2)
+		add(out, "knn", []float64{accuracy[0].Top1, accuracy[0].Top5}, 2)
 	}
 	add(out, "alignment", []float64{eval.Alignment(train[:len(test)], test, s.Dim)}, 1)
 	if s.Uniformity {

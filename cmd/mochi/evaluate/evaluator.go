@@ -195,14 +195,14 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 // knn measures both features and logs one event, its unmarked figures those of
 // the backbone.
 func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
-	results, err := enc.KNN(ctx, e.Set, KNNOptions{
-		K: eval.DefaultK, Temperature: eval.DefaultTemperature, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
+	results, _, err := enc.KNN(ctx, e.Set, KNNOptions{
+		K: []int{eval.DefaultK}, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
 	})
 	if err != nil {
 		return err
 	}
 	st, r, head := enc.from, results[0], results[1]
 	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
-		when, st.Step, 100*r.Top1, 100*r.Top5, min(eval.DefaultK, r.Train), r.Train, r.Test, 100*head.Top1)
+		when, st.Step, 100*r.Top1, 100*r.Top5, r.K, r.Train, r.Test, 100*head.Top1)
 	return e.Event(knnMeasured{state: stateOf(st, when), KNNResult: r, EmbeddingTop1: head.Top1, EmbeddingTop5: head.Top5})
 }

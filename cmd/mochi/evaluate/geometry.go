@@ -38,6 +38,7 @@ type GeometryResult struct {
 	Oracle      bool   `json:"oracle"`       // keys of x's own class were left out
 	Queue       int    `json:"queue"`        // K
 	QueueFilled int64  `json:"queue_filled"` // of them keys of images; the others are random
+	LeftOut     int    `json:"left_out"`     // images that cannot be decoded
 
 	SpreadOf []float64 `json:"spread_per_dim,omitempty"` // [d] standard deviation · √d of x; mochi eval geometry only
 }
@@ -59,43 +60,61 @@ type GeometryOptions struct {
 func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOptions) (GeometryResult, error) {
 	net, st := e.state.Network(), e.from
 	r := GeometryResult{Split: "test", MoCHi: o.MoCHi.String(), Oracle: o.Oracle, Queue: st.K, QueueFilled: min(st.QueueFilled, int64(st.K))}
-	images := set.Test
-	if images == nil {
-		images, r.Split = set.Train, "train"
+	split := set.Test
+	if split == nil {
+		split, r.Split = set.Train, "train"
 	}
-	images = limit(images, o.Images, o.Corrupt)
-	r.Images = images.Len()
 	recipe, err := augment.New(o.Job.Recipe, net.ImageSize)
 	if err != nil {
 		return r, err
 	}
-	embed := func(which engine.Encoder, view int) ([]float32, error) {
-		prog, err := e.state.Compile(engine.Spec{Encoder: which, Batch: evalBatch, Mode: engine.Eval})
+	images := all(split, o.Images)
+	place := make(map[int]int, len(images.at)) // views are drawn by it
+	for i, sample := range images.at {
+		place[sample] = i
+	}
+	embed := func(which engine.Encoder, number int, w watch) (embeddings []float32, of []int, err error) {
+		x, err := e.extractor(which, eval.Embedding)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		defer prog.Close()
-		views, done := viewer(images, recipe, func(i int) *rand.Rand { return augment.Seed(o.Seed, 0, i, view) })
-		defer done()
-		f, err := eval.Features(ctx, prog, net, []eval.Feature{eval.Embedding}, eval.Images{N: images.Len(), Fill: views})
+		defer x.Close()
+		v := view{recipe, func(i int) *rand.Rand { return augment.Seed(o.Seed, 0, place[i], number) }}
+		err = x.run(ctx, images, v, w, func(r rows) error {
+			embeddings, of = append(embeddings, r.unit(0, net.Dim)...), append(of, r.samples...)
+			return nil
+		})
 		if err != nil {
-			return nil, fmt.Errorf("embed the %s images: %w", r.Split, err)
+			return nil, nil, fmt.Errorf("embed the %s images: %w", r.Split, err)
 		}
-		return f[0], nil
+		return embeddings, of, nil
 	}
 	var x, y, k []float32
-	for _, pass := range []struct {
+	tried := len(images.at)
+	for i, pass := range []struct {
 		name    string
 		to      *[]float32
 		encoder engine.Encoder
 		view    int
 	}{{"queries", &x, engine.Query, augment.QueryView}, {"positives", &y, engine.Query, augment.KeyView}, {"keys", &k, engine.Key, augment.KeyView}} {
 		if o.Report != nil {
-			o.Report(fmt.Sprintf("embedding %d %s images as %s", r.Images, r.Split, pass.name))
+			o.Report(fmt.Sprintf("embedding %d %s images as %s", len(images.at), r.Split, pass.name))
 		}
-		if *pass.to, err = embed(pass.encoder, pass.view); err != nil {
+		w := watch{}
+		if i == 0 { // those that cannot be decoded are told, and left out, once
+			w.corrupt = o.Corrupt
+		}
+		var of []int
+		if *pass.to, of, err = embed(pass.encoder, pass.view, w); err != nil {
 			return r, err
 		}
+		if i > 0 && len(of) < len(images.at) {
+			return r, fmt.Errorf("%d %s images could be decoded once and not again: something changes them", len(images.at)-len(of), r.Split)
+		}
+		images.at = of
+	}
+	if r.Images, r.LeftOut = len(images.at), tried-len(images.at); r.Images == 0 {
+		return r, fmt.Errorf("none of %d %s images can be decoded", tried, r.Split)
 	}
 	r.Alignment = eval.Alignment(x, y, net.Dim)
 	if r.Images > 1 {
@@ -111,7 +130,7 @@ func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOption
 
 // proxy is the proxy task of training, against the queue of st: the loss
 // reports it.
-func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images data.Dataset, x, k []float32, o GeometryOptions) error {
+func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images samples, x, k []float32, o GeometryOptions) error {
 	const most = 256
 	l, err := loss.New(loss.Config{
 		N: o.MoCHi.N, S: o.MoCHi.S, S2: o.MoCHi.S2, Temperature: o.Job.Temperature, Shards: o.Job.Shards(), PairsInShard: o.Job.PairsInShard(),
@@ -134,7 +153,7 @@ func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images d
 		for i := first; i < last; i++ {
 			q.Samples = append(q.Samples, i)
 			if o.Oracle {
-				q.Labels = append(q.Labels, images.Label(i))
+				q.Labels = append(q.Labels, images.of.Label(images.at[i]))
 			}
 		}
 		out.DQ = make([]float32, len(q.Q))
@@ -147,25 +166,4 @@ func (r *GeometryResult) proxy(eng engine.Engine, st *checkpoint.State, images d
 	mean.Spread = r.Spread // of all images, not the mean over pieces of them
 	r.Figures = mean
 	return nil
-}
-
-// viewer returns what fills a batch with a view of each image, and what ends
-// it. draw gives the generator of image i's view; nil: recipe draws nothing.
-func viewer(images data.Dataset, recipe augment.Recipe, draw func(i int) *rand.Rand) (fill func(first, count int, dst []float32) error, done func()) {
-	worker, decoder := augment.NewWorker(recipe), data.NewDecoder()
-	size := recipe.ViewLen()
-	return func(first, count int, dst []float32) error {
-		for i := range count {
-			img, err := images.Decode(first+i, decoder)
-			if err != nil {
-				return err
-			}
-			var rng *rand.Rand
-			if draw != nil {
-				rng = draw(first + i)
-			}
-			worker.View(img, rng, dst[i*size:(i+1)*size])
-		}
-		return nil
-	}, decoder.Close
 }

@@ -60,7 +60,7 @@ func TestProxyTaskOfGeometry(t *testing.T) {
 	} {
 		r := GeometryResult{Images: 2}
 		k := at(c.key[0], 180+c.key[1])
-		if err := r.proxy(eng, st, classes{0, 1}, at(0, 180), k, GeometryOptions{Job: cfg, MoCHi: c.mochi, Oracle: c.oracle}); err != nil {
+		if err := r.proxy(eng, st, all(classes{0, 1}, 0), at(0, 180), k, GeometryOptions{Job: cfg, MoCHi: c.mochi, Oracle: c.oracle}); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range []struct {

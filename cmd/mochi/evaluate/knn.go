@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
+	"math/rand/v2"
+	"slices"
 
 	"mochi/model/engine"
 	"mochi/model/eval"
-	"mochi/replica/augment"
 	"mochi/replica/data"
 )
 
@@ -19,80 +19,170 @@ type KNNResult struct {
 	Train   int     `json:"train"`    // training images that vote
 	Test    int     `json:"test"`     // test images that are classified
 	Feature string  `json:"feature"`  // backbone or embedding
+
+	K              int     `json:"k"`                          // neighbours that vote: no more than there are
+	Temperature    float64 `json:"kernel_temperature"`         // votes weigh e^{similarity/temperature}
+	Classes        int     `json:"classes"`                    // of the training images
+	ImagesPerClass int     `json:"images_per_class,omitempty"` // drawn, at most; absent: all
+	LeftOut        int     `json:"left_out"`                   // images that cannot be decoded
+	Unlabeled      int     `json:"unlabeled"`                  // test images without a class of the training images: not counted
+}
+
+// Leaks are test images whose file is that of a training image, byte for byte (of
+// what is no file: the pixels).
+type Leaks struct {
+	Leaked int      `json:"leaked"`
+	Paths  []string `json:"leaked_paths,omitempty"` // some of them: "test image = training image"
 }
 
 // KNNOptions say what to classify, and how.
 type KNNOptions struct {
-	K           int
-	Temperature float64
+	K           []int
+	Temperature []float64
 	Features    []eval.Feature
-	Train, Test int // 0 = all
+	Train, Test int    // images, evenly spaced; 0 = all
+	PerClass    int    // training images of each class, drawn with Seed; 0 = all
+	Seed        uint64 // of PerClass
 	Progress    io.Writer
-	Corrupt     func(*data.CorruptError)
+	Corrupt     func(*data.CorruptError) // an image that is left out
 }
 
-// limit takes at most n samples (0 = all), replacing those that cannot be
-// decoded as in training.
-func limit(ds data.Dataset, n int, corrupt func(*data.CorruptError)) data.Dataset {
-	if n > 0 {
-		ds = data.Limit(ds, n)
+// shownLeaks is how many leaked images are named.
+const shownLeaks = 20
+
+// perClass draws n of the labelled samples of each class (0 = all), in the order of
+// the listing.
+func (s samples) perClass(n int, seed uint64) samples {
+	if n == 0 {
+		return s
 	}
-	return data.NewLenient(ds, corrupt)
+	order := slices.Clone(s.at)
+	rng := rand.New(rand.NewPCG(seed, 0x6b6e6e)) // its own stream
+	rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	taken := make(map[int32]int)
+	at := []int{}
+	for _, i := range order {
+		if label := s.of.Label(i); label >= 0 && taken[label] < n {
+			taken[label]++
+			at = append(at, i)
+		}
+	}
+	slices.Sort(at)
+	return samples{s.of, at}
 }
 
-// evalBatch is how many images one evaluation program takes.
-const evalBatch = 100
+// extracted is the features of a split.
+type extracted struct {
+	samples  []int
+	labels   []int32
+	hashes   []uint64
+	features [][]float32 // of each feature
+	leftOut  int
+}
+
+// collect extracts features of a split into memory; normalize scales each to length
+// 1.
+func (x *extractor) collect(ctx context.Context, s samples, v view, w watch, normalize bool) (*extracted, error) {
+	e := &extracted{features: make([][]float32, len(x.features))}
+	for i, length := range x.lengths {
+		e.features[i] = make([]float32, 0, len(s.at)*length)
+	}
+	err := x.run(ctx, s, v, w, func(r rows) error {
+		for i, f := range r.features {
+			if normalize {
+				f = r.unit(i, x.lengths[i])
+			}
+			e.features[i] = append(e.features[i], f...)
+		}
+		for _, sample := range r.samples {
+			e.labels = append(e.labels, s.of.Label(sample))
+		}
+		e.samples, e.hashes = append(e.samples, r.samples...), append(e.hashes, r.hashes...)
+		e.leftOut += r.tried - len(r.samples)
+		return nil
+	})
+	return e, err
+}
+
+// told writes progress of the images of a split.
+func told(out io.Writer, name string) func(done, all int, rate float64) {
+	if out == nil {
+		return nil
+	}
+	return func(done, all int, rate float64) {
+		fmt.Fprintf(out, "features of the %s images: %d/%d, %.0f images/s\n", name, done, all, rate)
+	}
+}
 
 // KNN evaluates the query encoder on a labelled data set with a test
-// split: one result for each of the features, all of one pass over the images.
-func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNResult, error) {
-	net := e.state.Network()
-	prog, err := e.state.Compile(engine.Spec{Encoder: engine.Query, Batch: evalBatch, Mode: engine.Eval})
+// split: a result for each of the features, each k and each temperature, in this
+// order, all of one pass over the images that says, too, which are in both splits.
+func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNResult, Leaks, error) {
+	x, err := e.extractor(engine.Query, o.Features...)
 	if err != nil {
-		return nil, err
+		return nil, Leaks{}, err
 	}
-	defer prog.Close()
-	extract := func(name string, ds data.Dataset) ([]eval.Labelled, error) {
-		start, last := time.Now(), time.Now()
-		images, done := viewer(ds, augment.Eval(net.ImageSize), nil)
-		defer done()
-		f, err := eval.Features(ctx, prog, net, o.Features, eval.Images{N: ds.Len(), Fill: images, Progress: func(done int) {
-			if o.Progress != nil && (time.Since(last) > 2*time.Second || done == ds.Len()) {
-				last = time.Now()
-				fmt.Fprintf(o.Progress, "features of the %s images: %d/%d, %.0f images/s\n", name, done, ds.Len(), float64(done)/time.Since(start).Seconds())
-			}
-		}})
+	defer x.Close()
+	split := func(name string, s samples) (*extracted, error) {
+		f, err := x.collect(ctx, s, plain(x.net.image), watch{told(o.Progress, name), o.Corrupt}, true)
+		if err == nil && len(f.samples) == 0 {
+			err = fmt.Errorf("none of %d can be decoded", len(s.at))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("features of the %s images: %w", name, err)
 		}
-		labels := make([]int32, ds.Len())
-		for i := range labels {
-			labels[i] = ds.Label(i)
-		}
-		of := make([]eval.Labelled, len(f))
-		for i := range f {
-			of[i] = eval.Labelled{Features: f[i], Labels: labels}
-		}
-		return of, nil
+		return f, nil
 	}
-	train, test := limit(set.Train, o.Train, o.Corrupt), limit(set.Test, o.Test, o.Corrupt)
-	trainOf, err := extract("training", train)
+	train, err := split("training", all(set.Train, o.Train).perClass(o.PerClass, o.Seed))
 	if err != nil {
-		return nil, err
+		return nil, Leaks{}, err
 	}
-	testOf, err := extract("test", test)
+	test, err := split("test", all(set.Test, o.Test))
 	if err != nil {
-		return nil, err
+		return nil, Leaks{}, err
+	}
+	r := KNNResult{
+		Train: len(train.samples), Test: len(test.samples), Classes: set.Train.Classes(),
+		ImagesPerClass: o.PerClass, LeftOut: train.leftOut + test.leftOut,
+	}
+	for _, label := range test.labels {
+		if label < 0 {
+			r.Unlabeled++
+		}
 	}
 	var results []KNNResult
-	for i, feature := range o.Features {
-		dim, err := feature.Len(net)
-		if err != nil {
-			return nil, err
+	var votes []eval.Vote
+	for _, k := range o.K {
+		for _, t := range o.Temperature {
+			votes = append(votes, eval.Vote{Classes: r.Classes, K: min(k, r.Train), Temperature: t})
 		}
-		r := KNNResult{Train: train.Len(), Test: test.Len(), Feature: string(feature)}
-		r.Top1, r.Top5 = eval.KNN(e.engine.Products(), dim, trainOf[i], testOf[i], eval.Vote{Classes: set.Train.Classes(), K: o.K, Temperature: o.Temperature})
-		results = append(results, r)
 	}
-	return results, nil
+	for i, feature := range o.Features {
+		r.Feature = string(feature)
+		accuracy := eval.KNN(e.engine.Products(), x.lengths[i],
+			eval.Labelled{Features: train.features[i], Labels: train.labels}, eval.Labelled{Features: test.features[i], Labels: test.labels}, votes...)
+		for j, v := range votes {
+			r.Top1, r.Top5, r.K, r.Temperature = accuracy[j].Top1, accuracy[j].Top5, v.K, v.Temperature
+			results = append(results, r)
+		}
+	}
+	return results, leaks(set, train, test), nil
+}
+
+// leaks finds what stands in both splits.
+func leaks(set *data.Set, train, test *extracted) (l Leaks) {
+	at := make(map[uint64]int, len(train.hashes))
+	for i, h := range train.hashes {
+		if _, seen := at[h]; !seen {
+			at[h] = train.samples[i]
+		}
+	}
+	for i, h := range test.hashes {
+		if j, leaked := at[h]; leaked {
+			if l.Leaked++; l.Leaked <= shownLeaks {
+				l.Paths = append(l.Paths, set.Test.Path(test.samples[i])+" = "+set.Train.Path(j))
+			}
+		}
+	}
+	return l
 }

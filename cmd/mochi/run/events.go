@@ -26,8 +26,8 @@ type unreadableData struct {
 // EventName implements event.Event.
 func (unreadableData) EventName() string { return "unreadable data" }
 
-// corruptImage is logged once for each image that cannot be decoded. Another
-// image takes its place.
+// corruptImage is logged once for each image that cannot be decoded. In training
+// another image takes its place; evaluation leaves it out.
 type corruptImage struct {
 	event.Warning
 	Path  string `json:"path"`  // of the image

@@ -79,19 +79,21 @@ func (r *Recorder) Watch(set *data.Set, strict bool) (corrupt func() []string) {
 		}
 		return l
 	}
-	report := func(e *data.CorruptError) {
-		if strict {
-			return // an error says it
+	report := func(what string) func(*data.CorruptError) {
+		return func(e *data.CorruptError) {
+			if strict {
+				return // an error says it
+			}
+			r.progress.Say("%s cannot be decoded (%v); %s", e.Path, e.Err, what)
+			r.note(r.out.Event(corruptImage{Path: e.Path, Cause: e.Err.Error()}))
 		}
-		r.progress.Say("%s cannot be decoded (%v); another image takes its place", e.Path, e.Err)
-		r.note(r.out.Event(corruptImage{Path: e.Path, Cause: e.Err.Error()}))
 	}
-	train := wrap(set.Train, report)
+	train := wrap(set.Train, report("another image takes its place, and kNN leaves it out"))
 	set.Train = train
 	if set.Test == nil {
 		return train.Corrupt
 	}
-	test := wrap(set.Test, report)
+	test := wrap(set.Test, report("it is left out"))
 	set.Test = test
 	return func() []string { return append(train.Corrupt(), test.Corrupt()...) }
 }
