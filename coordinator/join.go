@@ -1,11 +1,13 @@
 package coordinator
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
 	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/coordinator/roster"
 )
 
@@ -97,6 +99,7 @@ func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 		{false, "engine's numerics", numerics, h.Numerics, sameNumerics},
 		{h.Config == "", "configuration", c.cfg.ConfigDigest, h.Config, "restart the replica: it takes its configuration from the coordinator"},
 		{have.Kind == "" || want.Kind == "", "data kind", want.Kind, have.Kind, sameData},
+		{have.Kind == "", "classes", cmp.Or(config.ClassesDigest(c.cfg.Training.Classes), "all"), cmp.Or(have.ClassList, "all"), "give every replica the coordinator's --classes"},
 		{have.Kind == "" || want.Kind == "", "data training samples", strconv.Itoa(want.Train), strconv.Itoa(have.Train), sameData},
 		{have.Kind == "" || want.Kind == "", "data classes", strconv.Itoa(want.Classes), strconv.Itoa(have.Classes), sameData},
 		{have.Kind == "" || want.Kind == "", "data digest", want.Digest, have.Digest, sameData},

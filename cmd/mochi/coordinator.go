@@ -85,7 +85,7 @@ func coordinatorCommand() *cli.Command {
 		k.start = run.Resumed(&f, k.resume, k.cfg)
 		k.rebuild = run.Rebuilds(&f, logIs)
 		if *dataPath != "" {
-			k.set = cli.OpenData(&f, *dataPath, errs)
+			k.set = cli.OpenClasses(&f, *dataPath, k.cfg.Classes, errs)
 		}
 		if k.set != nil {
 			if k.info = k.set.Info; k.cfg.Oracle && k.info.Classes == 0 {

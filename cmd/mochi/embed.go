@@ -43,6 +43,7 @@ func embedCommand() *cli.Command {
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	dataPath := c.String("data", "", "`PATH` of a data set (see mochi train --help)")
+	classes := c.String("classes", "", cli.ClassesFlag)
 	path := c.String("out", "", "`FILE` to write, .npy or .parquet")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
 	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
@@ -72,7 +73,7 @@ func embedCommand() *cli.Command {
 			}
 		}
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
 		if set != nil && set.Test == nil && *split == "test" {
 			f.Add("split", "the data set has no test split")
 		}

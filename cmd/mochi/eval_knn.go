@@ -19,12 +19,14 @@ import (
 type knnResult struct {
 	evaluate.KNNResult
 	evaluate.Leaks
+	ClassList string `json:"classes_sha256,omitempty"` // of --classes
 }
 
 // knnResults is the JSON object where k or the temperature is a list.
 type knnResults struct {
 	Results []evaluate.KNNResult `json:"results"`
 	evaluate.Leaks
+	ClassList string `json:"classes_sha256,omitempty"`
 }
 
 func evalKNNCommand() *cli.Command {
@@ -38,6 +40,7 @@ func evalKNNCommand() *cli.Command {
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	dataPath := c.String("data", "", "`PATH` of a labelled data set with a test split (see mochi train --help)")
+	classes := c.String("classes", "", cli.ClassesFlag)
 	k := c.IntSlice("k", []int{eval.DefaultK}, "neighbours that vote; several `N,…` are evaluated in one pass")
 	temp := c.Float64Slice("kernel-temperature", []float64{eval.DefaultTemperature}, "`T,…`: votes weigh exp(similarity/T)")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
@@ -75,7 +78,7 @@ func evalKNNCommand() *cli.Command {
 		f.AtLeast(0, "limit-test", *limitTest)
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
 		if set != nil {
 			// One class is no reason to refuse: the figure is what was asked for.
 			if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {
@@ -118,10 +121,10 @@ func evalKNNCommand() *cli.Command {
 			}
 		}
 		if *asJSON && len(results) == 1 {
-			return cli.PrintJSON(out, knnResult{result, leaks})
+			return cli.PrintJSON(out, knnResult{result, leaks, set.Info.ClassList})
 		}
 		if *asJSON {
-			return cli.PrintJSON(out, knnResults{results, leaks})
+			return cli.PrintJSON(out, knnResults{results, leaks, set.Info.ClassList})
 		}
 		for _, r := range results {
 			fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, T=%g, %s features, %d train and %d test images, %d left out)\n",

@@ -43,6 +43,7 @@ func replicaCommand() *cli.Command {
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("This machine")
 	dataPath := c.String("data", "", "`PATH` of the data set, the same as the other replicas'")
+	classes := c.String("classes", "", cli.ClassesFlag+": the coordinator's --classes")
 	c.Complete("data", data.FashionMNIST)
 	var engineName string
 	engines.AddFlag(c, &engineName, "")
@@ -74,7 +75,7 @@ func replicaCommand() *cli.Command {
 		if c.Given("device") {
 			engines.RefuseDevices(&f, info)
 		}
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
 		if err := f.Err(); err != nil {
 			return err
 		}

@@ -134,7 +134,7 @@ func (l *local) check(f *cli.Faults) {
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
 	l.start = run.Resumed(f, l.resume, l.cfg)
 	l.rebuild = run.Rebuilds(f, l.logIs)
-	if l.set = cli.OpenData(f, l.data, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
+	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.Add("oracle", "needs labelled data; %s has no classes", l.data)
 	}
 }

@@ -85,6 +85,9 @@ type Data struct {
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
 
+	// ClassList is the digest of --classes (config.ClassesDigest); "" is all.
+	ClassList string `json:"class_list,omitempty"`
+
 	// JPEG names what decodes JPEG, with a digest of the pixels that it makes;
 	// "" where the samples are no image files. The coordinator's copy has that of
 	// the last steps.

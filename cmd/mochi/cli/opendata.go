@@ -6,6 +6,27 @@ import (
 	"mochi/replica/data"
 )
 
+// ClassesFlag is what --classes says in help where it is no setting.
+const ClassesFlag = "use these classes alone: a `FILE` with an id a line, or imagenet100, the list of CMC"
+
+// OpenClasses is OpenData of some classes: those of classes, as data.ReadClasses
+// takes them; "" is all.
+func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
+	set := OpenData(f, path, errs)
+	if classes == "" {
+		return set
+	}
+	list, err := data.ReadClasses(classes)
+	if err == nil && set != nil {
+		set, err = set.Select(list)
+	}
+	if err != nil {
+		f.Add("classes", "%v", err)
+		return nil
+	}
+	return set
+}
+
 // OpenData opens --data; nil when that is a fault, which f is told.
 func OpenData(f *Faults, path string, errs io.Writer) *data.Set {
 	if path == "" {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mochi/coordinator/protocol/config"
+	"mochi/replica/data"
 )
 
 // Training collects the configuration from --preset, --config and
@@ -109,6 +110,11 @@ func (t *Training) Job(c *Command, f *Faults, adjust func(c *config.Job)) config
 		f.AddErr(name, cfg.Set(name, t.set[name]))
 	}
 	adjust(&cfg)
+	if cfg.Classes != "" {
+		list, err := data.ReadClasses(cfg.Classes)
+		f.AddErr("classes", err)
+		cfg.Classes = list.String()
+	}
 	f.AddErr("configuration", cfg.Validate())
 	return cfg
 }

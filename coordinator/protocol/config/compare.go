@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -35,6 +37,15 @@ func (c Job) Digest() string {
 		}
 	}
 	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// ClassesDigest is the SHA-256 of a list of classes (Job.Classes), one a line; ""
+// of "", all.
+func ClassesDigest(list string) string {
+	if list == "" {
+		return ""
+	}
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.ReplaceAll(list, ",", "\n")+"\n")))
 }
 
 // Differences lists the fields of the mathematics in which a and b differ, as

@@ -44,6 +44,10 @@ type Job struct {
 	Head      string `yaml:"head" json:"head" arg:"H" oneof:"network.Heads" keeps:"tensors" help:"projection head: {values}"`
 	ImageSize int    `yaml:"image-size" json:"image_size" arg:"S" range:"at least 1 and at most 8192" keeps:"tensors" help:"height and width of a view, pixels"`
 	Recipe    string `yaml:"recipe" json:"recipe" arg:"R" oneof:"moco-v2,cifar,none" help:"augmentation: {values}"`
+	// Classes is the ids of the classes that are trained on, sorted, with commas
+	// between them; "" is all, as flags and YAML say. (A command takes a file or a
+	// name for it, too.)
+	Classes string `yaml:"classes" json:"classes,omitempty" digest:"nonzero" arg:"LIST" keeps:"tensors" help:"train and evaluate on these classes alone: a FILE with an id a line, or imagenet100, the list of CMC"`
 
 	Batch   int `yaml:"batch" json:"batch" arg:"B" range:"at least 1 and at most 16777216" group:"Batch and queue" help:"global batch, samples"`
 	BNGroup int `yaml:"bn-group" json:"bn_group" arg:"g" help:"samples that share BatchNorm statistics"`

@@ -25,7 +25,7 @@ type Setting struct {
 func Settings() []Setting {
 	var list []Setting
 	c := Default()
-	c.Pairs = c.Drawn()
+	c.Pairs, c.Classes = c.Drawn(), allClasses
 	group := ""
 	for _, f := range fieldsOf(&c) {
 		if f.group != "" {

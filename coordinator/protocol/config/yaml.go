@@ -10,9 +10,22 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// allClasses is what flags and YAML say for no list of classes.
+const allClasses = "all"
+
+// allAsNone takes the word for what it stands for.
+func (c *Job) allAsNone() {
+	if c.Classes == allClasses {
+		c.Classes = ""
+	}
+}
+
 // YAML writes the complete configuration; Parse reads it back.
 func (c Job) YAML() ([]byte, error) {
 	c.Pairs = c.Drawn()
+	if c.Classes == "" {
+		c.Classes = allClasses
+	}
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("write the configuration as YAML: %w", err)
@@ -81,6 +94,7 @@ func Overlay(base Job, text []byte) (Job, error) {
 		}
 		seen[key] = true
 	}
+	c.allAsNone()
 	return c, fs.err()
 }
 
@@ -97,6 +111,7 @@ func (c *Job) Set(name, text string) error {
 		} else if problem := f.decode(value); problem != "" {
 			fs.add(name, "%s", problem)
 		}
+		c.allAsNone()
 		return fs.err()
 	}
 	fs.add(name, "no such setting")
