@@ -84,7 +84,8 @@ var rooms = map[string][]string{
 	"model/exchange/npy":         {},
 	"model/exchange/onnx":        {"model/network"},
 	"model/exchange/parquet":     {},
-	"model/eval":                 {"model/engine", "model/nearest", "model/network"},
+	"model/eval":                 {"model/nearest", "model/engine", "model/network"},
+	"model/probe":                {"model/engine/cpu"}, // linear classifiers, on its matrix products
 
 	// The contract, what engines share, and the engines: none uses another.
 	"model/engine":            {"model/nearest", "model/network"},

@@ -55,6 +55,8 @@ type Recipe struct {
 	random   bool    // false: resize and centre crop
 	minScale float64 // smallest share of the area that a crop keeps
 	blur     float64 // probability of GaussianBlur
+
+	uncoloured bool // crop and flip alone
 }
 
 // New returns a recipe by name for square views of size pixels a side.
@@ -73,6 +75,16 @@ func New(name string, size int) (Recipe, error) {
 		return Recipe{}, fmt.Errorf("recipe %q is unknown: want %s", name, strings.Join([]string{MoCoV2, CIFAR, None}, ", "))
 	}
 	return r, nil
+}
+
+// CropFlip is the view on which linear classifiers are trained (He et al. 2020):
+// RandomResizedCrop of scale 0.08–1 and a flip, without change of colours. It is no
+// recipe of the command line. It panics when size is below 1.
+func CropFlip(size int) Recipe {
+	if size < 1 {
+		panic(fmt.Sprintf("augment: a view of %d pixels", size))
+	}
+	return Recipe{name: "crop-flip", size: size, random: true, minScale: 0.08, uncoloured: true}
 }
 
 // Eval is the view of evaluation, recipe none: a source of size×size is taken

@@ -91,6 +91,10 @@ func (r Recipe) Draw(w, h int, rng *rand.Rand) Params {
 		return r.centre(w, h)
 	}
 	p := Params{Crop: r.drawCrop(w, h, rng), ResizeW: r.size, ResizeH: r.size}
+	if r.uncoloured {
+		p.Flip = rng.Float64() < flipP
+		return p
+	}
 	if rng.Float64() < jitterP {
 		p.Jitter = true
 		p.Order = [4]uint8{Brightness, Contrast, Saturation, Hue}

@@ -26,6 +26,9 @@ type Encoders struct {
 	state  engine.State
 	from   *checkpoint.State
 
+	precision engine.Precision
+	sum       string // of the query encoder, when it was asked for (digest)
+
 	Why string // this engine, for people
 }
 
@@ -44,7 +47,7 @@ func OpenEncoders(name string, cfg engine.Config, net *network.Network, st *chec
 	state.Set(engine.QueryBuffers, st.QueryBuffers)
 	state.Set(engine.KeyParams, st.KeyParams)
 	state.Set(engine.KeyBuffers, st.KeyBuffers)
-	return &Encoders{engine: eng, state: state, from: st, Why: why}, nil
+	return &Encoders{engine: eng, state: state, from: st, precision: cfg.Precision, Why: why}, nil
 }
 
 // Threads is how many the engine computes on.

@@ -45,12 +45,16 @@ func all(ds data.Dataset, n int) samples {
 
 // view says how images become what the encoder sees.
 type view struct {
+	name   string // by which a cache knows it
 	recipe augment.Recipe
 	draw   func(sample int) *rand.Rand // nil: recipe draws nothing
 }
 
 // plain is the view of evaluation.
-func plain(size int) view { return view{recipe: augment.Eval(size)} }
+func plain(size int) view {
+	r := augment.Eval(size)
+	return view{name: fmt.Sprintf("centre %d of %d", size, r.Resized()), recipe: r}
+}
 
 // watch is what is told while features are extracted. Each may be nil.
 type watch struct {

@@ -79,7 +79,7 @@ func (e *Encoders) Geometry(ctx context.Context, set *data.Set, o GeometryOption
 			return nil, nil, err
 		}
 		defer x.Close()
-		v := view{recipe, func(i int) *rand.Rand { return augment.Seed(o.Seed, 0, place[i], number) }}
+		v := view{recipe.Name(), recipe, func(i int) *rand.Rand { return augment.Seed(o.Seed, 0, place[i], number) }}
 		err = x.run(ctx, images, v, w, func(r rows) error {
 			embeddings, of = append(embeddings, r.unit(0, net.Dim)...), append(of, r.samples...)
 			return nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"mochi/model/engine"
 	"mochi/model/eval"
@@ -110,7 +111,8 @@ func told(out io.Writer, name string) func(done, all int, rate float64) {
 		return nil
 	}
 	return func(done, all int, rate float64) {
-		fmt.Fprintf(out, "features of the %s images: %d/%d, %.0f images/s\n", name, done, all, rate)
+		left := time.Duration(float64(all-done) / max(rate, 1e-9) * float64(time.Second)).Round(time.Second)
+		fmt.Fprintf(out, "features of the %s images: %d/%d, %.0f images/s, %v left\n", name, done, all, rate, left)
 	}
 }
 
