@@ -35,7 +35,7 @@ RUN test -d /usr/share/datasets/fashion-mnist -a -e /usr/lib/*/libdnnl.so.2 -a -
       rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /mochi /usr/local/bin/mochi
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state mochi && \
-    install -d -o mochi -g mochi -m 0700 /state /token
+    install -d -o mochi -g mochi -m 0700 /state /token /keys
 USER mochi
 WORKDIR /state
 # Where mochi status asks; a replica's container is told its coordinator.

@@ -43,9 +43,10 @@ var rooms = map[string][]string{
 	"coordinator/natsbus":         {"coordinator/protocol", "coordinator/identity", "allreduce/natsserver"},
 	"coordinator/wal":             {},
 	"coordinator/commitlog":       {"coordinator/wal", "coordinator/protocol", "coordinator"},
-	"coordinator/quorum":          {"coordinator/commitlog", "coordinator/wal", "coordinator/protocol", "coordinator"},
+	"coordinator/follow":          {},
+	"coordinator/quorum":          {"coordinator/commitlog", "coordinator/follow", "coordinator/wal", "coordinator/protocol", "coordinator"},
 	"coordinator/wal/waltest":     {"coordinator/wal"}, // serves tests: a disk that fails
-	"coordinator/jetstream":       {"coordinator/protocol", "coordinator/protocol/config", "coordinator"},
+	"coordinator/jetstream":       {"coordinator/follow", "coordinator/protocol", "coordinator/protocol/config", "coordinator"},
 	"coordinator/bustest":         {"coordinator", "coordinator/protocol", "replica"},                                         // serves tests
 	"coordinator/clustertest":     {"coordinator", "coordinator/...", "replica", "replica/...", "allreduce/...", "model/..."}, // serves tests: whole clusters on virtual time
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
@@ -66,7 +67,7 @@ var rooms = map[string][]string{
 	"replica/replicatest/cluster": {"replica", "replica/replicatest", "replica/checkpoint", "replica/data", "replica/queue", "coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "allreduce", "model/engine"}, // serves tests: a whole job in memory
 
 	"allreduce":            {"allreduce/natsserver"},
-	"allreduce/natsserver": {}, // a door of its own: the coordinator embeds a server too
+	"allreduce/natsserver": {}, // a door of its own: the coordinator embeds a server too; existing below it serves tests
 
 	"model":                      {"model/engine", "model/figures", "model/limits", "model/loss", "model/network", "model/optim"}, // the method
 	"model/figures":              {},
@@ -118,8 +119,9 @@ var testRooms = map[string][]string{
 // prefix counts; a dependency without an entry has no place in the house yet.
 var libraries = map[string][]string{
 	"C":                               {"onednn", "cuda", "turbojpeg", "simd"},
-	"github.com/nats-io":              {"natsbus", "natsring", "jetstream"},
+	"github.com/nats-io":              {"natsbus", "natsring", "jetstream", "existing"},
 	"github.com/nats-io/nats-server":  {"natsserver"},
+	"github.com/nats-io/jwt":          {"existing"}, // credentials of tests
 	"github.com/hashicorp/memberlist": {"gossip"},
 	"github.com/hashicorp/raft":       {"quorum"},
 	"github.com/hashicorp/go-hclog":   {"quorum"}, // in the types of raft

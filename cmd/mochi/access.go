@@ -71,6 +71,15 @@ func (g *guarding) check(f *cli.Faults, state string, group bool) (root *identit
 	return &r
 }
 
+// notWithNATS refuses the flags where NATS says who may come.
+func (g *guarding) notWithNATS(f *cli.Faults) {
+	for _, name := range []string{"token-file", "keys", "insecure"} {
+		if g.given(name) {
+			f.Add(name, "is for a coordinator that has a message server of its own; with --nats, the NATS servers say who may come (--nats-creds)")
+		}
+	}
+}
+
 // guard is how a running coordinator knows who may come; nil: everybody.
 type guard struct {
 	*identity.Authority

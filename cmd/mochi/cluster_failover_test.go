@@ -21,6 +21,7 @@ type standing struct {
 	data         string
 	members      string // --standby
 	keys         string // --keys
+	nats, creds  string // instead of it: --nats, --nats-creds
 	join         string
 	settings     []string
 	names        []string
@@ -70,7 +71,13 @@ func freePorts(t *testing.T, n int) (free []string) {
 // coordinator starts one of them.
 func (s *standing) coordinator(name string, extra ...string) *process {
 	s.Helper()
-	args := append([]string{"coordinator", "--standby", s.members, "--name", name, "--state", s.states[name], "--keys", s.keys}, s.settings...)
+	args := append([]string{"coordinator", "--standby", s.members, "--name", name, "--state", s.states[name]}, s.settings...)
+	if s.nats != "" {
+		args[1], args[2] = "--nats", s.nats
+		args = append(args, s.credentials()...)
+	} else {
+		args = append(args, "--keys", s.keys)
+	}
 	p := start(s.T, append(args, extra...)...)
 	s.coordinators[name] = p
 	return p
@@ -83,8 +90,16 @@ func (s *standing) all(replicas int) {
 		s.coordinator(name)
 	}
 	for i := range replicas {
-		s.replicas = append(s.replicas, start(s.T, "replica", "--join", s.join, "--data", s.data, "--name", fmt.Sprintf("r%d", i), "--threads", "1"))
+		args := []string{"replica", "--join", s.join, "--data", s.data, "--name", fmt.Sprintf("r%d", i), "--threads", "1"}
+		s.replicas = append(s.replicas, start(s.T, append(args, s.credentials()...)...))
 	}
+}
+
+func (s *standing) credentials() []string {
+	if s.creds == "" {
+		return nil
+	}
+	return []string{"--nats-creds", s.creds}
 }
 
 // ledLine is an event "leads".

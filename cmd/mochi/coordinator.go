@@ -29,7 +29,8 @@ func coordinatorCommand() *cli.Command {
 		Short: "run the coordinator of a cluster",
 		About: "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
 		Example: "mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2\n" +
-			"mochi coordinator --standby a=host1:4222,b=host2:4222,c=host3:4222 --name a --state /srv/run --data fashion-mnist --preset demo",
+			"mochi coordinator --standby a=host1:4222,b=host2:4222,c=host3:4222 --name a --state /srv/run --data fashion-mnist --preset demo\n" +
+			"mochi coordinator --nats nats://n1:4222,nats://n2:4222,nats://n3:4222 --nats-creds mochi.creds --name a --state /srv/run --data fashion-mnist --preset demo",
 	})
 	var k coordinating
 	c.Group("Run")
@@ -45,7 +46,9 @@ func coordinatorCommand() *cli.Command {
 	gossipOn := c.String("gossip", "", "`HOST:PORT`, UDP and TCP, where members tell each other who is there (default: --listen's address and a free port)")
 	c.StringVar(&k.name, "job", defaultJob, "`NAME` of the job")
 	standby := c.String("standby", "", "`A=HOST:PORT,B=…,C=…`: the three or five coordinators of a group, this one among them; one leads, the others stand by, and replicas --join all of them. To each other they talk on the next port, or NAME=HOST:PORT/PORT")
-	self := c.String("name", "", "`NAME` of this coordinator in --standby (default: the one that has --listen's address)")
+	nats := c.String("nats", "", "`URL,URL,…` of a NATS cluster with JetStream (nats:// or tls://), which has the log, elects, and carries messages, in place of a server of this one's own; any number of coordinators with the same settings stand by for each other, and replicas --join it")
+	creds := addCredentials(c)
+	self := c.String("name", "", "`NAME` of this coordinator in --standby (default: the one that has --listen's address), or among those of --nats (default: the host's, and something random)")
 	patience := addLimits(c, true)
 	c.Group("Who may come")
 	k.access.add(c)
@@ -59,18 +62,42 @@ func coordinatorCommand() *cli.Command {
 		if k.state == "" {
 			f.Add("state", "missing: the folder of the run")
 		}
-		checkListen(&f, k.listen)
-		if *standby != "" {
+		switch {
+		case *nats != "":
+			k.nats = natsOf(&f, *nats, *creds)
+			k.self.Name = *self
+			if k.self.Name == "" {
+				host, _ := os.Hostname()
+				k.self.Name = newID(host)
+			}
+			if !memberName.MatchString(k.self.Name) {
+				f.Add("name", "%q: letters, digits, '-' and '_' only", *self)
+			}
+			if *standby != "" {
+				f.Add("nats", "and --standby are two ways to have several coordinators: choose one")
+			}
+			if c.Given("listen") {
+				f.Add("listen", "is where replicas join, and with --nats they join the NATS servers")
+			}
+			k.neverAfresh(&f)
+		case *creds != "":
+			f.Add("nats-creds", "is for the NATS cluster of --nats, which is missing")
+		default:
+			checkListen(&f, k.listen)
+		}
+		if *standby != "" && *nats == "" {
 			k.members = membersOf(&f, *standby)
 			k.self = selfOf(&f, k.members, *self, k.listen)
 			k.listen, k.peers = listens(k.self, k.listen, c.Given("listen"))
-			if k.resume == "never" {
-				f.Add("resume", "never: a coordinator of a group does not throw away what the others count on; to start afresh, give all of them new folders")
-			}
-		} else if *self != "" {
-			f.Add("name", "is a coordinator's in a group, and --standby is missing")
+			k.neverAfresh(&f)
+		} else if *self != "" && *nats == "" {
+			f.Add("name", "is a coordinator's in a group, and --standby or --nats is missing")
 		}
-		k.root = k.access.check(&f, k.state, k.members != nil)
+		if *nats == "" {
+			k.root = k.access.check(&f, k.state, k.members != nil)
+		} else {
+			k.access.notWithNATS(&f)
+		}
 		hints := endpointFlag(&f, "gossip", *gossipOn, true)
 		// It evaluates, in fp32; whether the job's precision can be had is a matter
 		// of the replicas' processors, but of the build they share with it, too.
@@ -95,14 +122,17 @@ func coordinatorCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		if err := portIsFree(k.listen); err != nil {
+		if k.nats != nil {
+			k.gossip = hints // the rest follows from where NATS is
+		} else if err := portIsFree(k.listen); err != nil {
 			return err
+		} else {
+			k.gossip = gossipEndpoint(hints, k.listen)
 		}
-		k.gossip = gossipEndpoint(hints, k.listen)
 		k.progress = run.NewProgress(errs, k.cfg)
 		k.log = slog.New(run.PlainLog{Progress: k.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
 		announce(k.progress, k.set, k.cfg)
-		if k.members != nil {
+		if k.members != nil || k.nats != nil {
 			return standBy(&k)
 		}
 		return k.alone()
@@ -129,10 +159,18 @@ type coordinating struct {
 	root   *identity.Root // nil: not made yet
 	guard  *guard         // nil: everybody may come
 
-	// Of one of a group; members is nil where it is alone.
+	// Of one of a group; members and nats are nil where it is alone.
 	members []quorum.Member
-	self    quorum.Member
-	peers   string // where it listens for the others
+	self    quorum.Member // of those of --nats the name alone
+	peers   string        // where it listens for the others
+	nats    *natsPlace    // instead of them
+}
+
+// neverAfresh refuses --resume never, for one of a group.
+func (k *coordinating) neverAfresh(f *cli.Faults) {
+	if k.resume == "never" {
+		f.Add("resume", "never: a coordinator of a group does not throw away what the others count on; to start afresh, give all of them new folders, and with --nats another --job")
+	}
 }
 
 // parts are those of its server; what differs is left to fill in.

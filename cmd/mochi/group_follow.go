@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"mochi/cmd/mochi/cli"
-	"mochi/coordinator/identity"
+	"mochi/coordinator/follow"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
-	"mochi/coordinator/quorum"
 )
 
 const (
@@ -31,14 +26,13 @@ func (g *group) link(ctx context.Context) {
 	defer tick.Stop()
 	said := ""
 	for {
-		m, known := g.node.Leader()
-		if known && m.Name != g.self.Name {
-			if said != m.Name {
-				said = m.Name
-				g.progress.Say("%s stands by; %s leads", g.self.Name, m.Name)
+		if leader, known := g.node.Other(); known {
+			if said != leader {
+				said = leader
+				g.progress.Say("%s stands by; %s leads", g.self.Name, leader)
 			}
-			if err := g.with(ctx, m); err != nil && ctx.Err() == nil {
-				g.log.Debug("the leader does not answer", "leader", m.Name, "err", err)
+			if err := g.with(ctx, leader); err != nil && ctx.Err() == nil {
+				g.log.Debug("the leader does not answer", "leader", leader, "err", err)
 			}
 		}
 		select {
@@ -50,10 +44,10 @@ func (g *group) link(ctx context.Context) {
 }
 
 // with talks to the coordinator that leads until another one does.
-func (g *group) with(ctx context.Context, m quorum.Member) error {
+func (g *group) with(ctx context.Context, leader string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	bus, err := g.connect(ctx, m)
+	bus, err := g.connect(ctx, leader)
 	if err != nil {
 		return err
 	}
@@ -89,10 +83,10 @@ func (g *group) with(ctx context.Context, m quorum.Member) error {
 			fetching, trouble = false, ""
 			if err != nil && ctx.Err() == nil {
 				trouble = err.Error()
-				g.log.Warn("a checkpoint was not fetched; it is tried again", "from", m.Name, "err", err)
+				g.log.Warn("a checkpoint was not fetched; it is tried again", "from", leader, "err", err)
 			}
 		case <-look.C:
-			if leader, known := g.node.Leader(); known && leader != m {
+			if now, known := g.node.Other(); known && now != leader {
 				return nil
 			}
 		case <-say.C:
@@ -105,18 +99,14 @@ func (g *group) with(ctx context.Context, m quorum.Member) error {
 
 // connect connects to the coordinator that leads. One that stands still holds up whoever
 // connects for seconds: when ctx ends nobody waits for that.
-func (g *group) connect(ctx context.Context, m quorum.Member) (*natsbus.Replica, error) {
+func (g *group) connect(ctx context.Context, leader string) (*natsbus.Replica, error) {
 	type connected struct {
 		bus *natsbus.Replica
 		err error
 	}
 	done := make(chan connected)
-	o := natsbus.Options{Job: g.name, ID: newID("standby-" + g.self.Name), URL: "nats://" + m.Join, Log: g.quiet()}
-	if g.guard != nil {
-		o.ID, o.Access = g.guard.ID("standby-"+g.self.Name), g.guard.Peer()
-	}
 	g.late.Go(func() {
-		bus, err := natsbus.ConnectReplica(ctx, o)
+		bus, err := g.node.Link(ctx, leader)
 		select {
 		case done <- connected{bus, err}:
 		case <-ctx.Done():
@@ -165,8 +155,8 @@ func (g *group) say(ctx context.Context, bus *natsbus.Replica, trouble string) e
 	if diff := config.AllDifferences(theirs, g.job.Config); len(diff) > 0 {
 		g.end(cli.Usagef("%s leads this job with other settings (its value ≠ the one given here):\n  %s\nstart all coordinators of a group with the same settings", a.Leader, joinLines(diff)))
 	}
-	if own := g.ownRun(); own > g.node.Settings().Step && g.job.Before != nil {
-		g.end(cli.Usagef("%s holds a run up to step %d, and %s leads one of this name that has only %d: give this coordinator a new folder, or stop the group and give the others new folders, so that it begins with this run", g.state, own, a.Leader, g.node.Settings().Step))
+	if _, step := g.node.Logged(); g.ownRun() > step && g.job.Before != nil {
+		g.end(cli.Usagef("%s holds a run up to step %d, and %s leads one of this name that has only %d: give this coordinator a new folder, or stop the group and give the others new folders, so that it begins with this run", g.state, g.ownRun(), a.Leader, step))
 	}
 	return nil
 }
@@ -180,7 +170,7 @@ func (g *group) ownRun() int64 {
 }
 
 // fetch gets a checkpoint from the one that leads.
-func (g *group) fetch(ctx context.Context, bus *natsbus.Replica, c quorum.Checkpoint) error {
+func (g *group) fetch(ctx context.Context, bus *natsbus.Replica, c follow.Checkpoint) error {
 	err := g.job.Store.Take(c, func(w io.Writer) error { return bus.Fetch(ctx, c.Name, w) })
 	if err == nil {
 		g.log.Debug("has the checkpoint", "step", c.Step)
@@ -194,48 +184,4 @@ func (g *group) fetch(ctx context.Context, bus *natsbus.Replica, c quorum.Checkp
 	case <-time.After(fetchPause):
 	}
 	return err
-}
-
-// tellStrangers answers where replicas would join if this coordinator led: a line that
-// is not NATS's, so that they try the others at once, with how the group stands for
-// mochi status.
-func (g *group) tellStrangers(ctx context.Context) {
-	for ctx.Err() == nil {
-		l, err := net.Listen("tcp", g.listen)
-		if err == nil && g.guard != nil {
-			l = tls.NewListener(l, g.guard.Server(identity.Join, identity.Read, identity.Coordinator))
-		}
-		if err == nil {
-			stop := context.AfterFunc(ctx, func() { l.Close() })
-			err = g.answer(l)
-			stop()
-			l.Close()
-		}
-		if ctx.Err() == nil {
-			g.log.Debug("strangers are not answered", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func (g *group) answer(l net.Listener) error {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		state, err := json.Marshal(g.groupState())
-		if err == nil {
-			err = c.SetDeadline(time.Now().Add(time.Second))
-		}
-		if err == nil {
-			_, err = fmt.Fprintf(c, "%s%s\r\n", natsbus.StandbyLine, state)
-		}
-		if err = errors.Join(err, c.Close()); err != nil {
-			g.log.Debug("a stranger was not answered", "err", err)
-		}
-	}
 }

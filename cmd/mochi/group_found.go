@@ -9,7 +9,6 @@ import (
 
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator/commitlog"
-	"mochi/coordinator/quorum"
 )
 
 // foundWithin is how long the first leader of a group waits for the coordinators that
@@ -22,12 +21,12 @@ var errBetter = errors.New("another coordinator of the group should lead")
 // found begins the job of a group whose log is empty: with the run that this
 // coordinator's folder held before, or its checkpoint, or with nothing. Who holds more
 // must be the one, so all are heard first.
-func (g *group) found(ctx context.Context, l *quorum.Leadership) error {
+func (g *group) found(ctx context.Context, l leadership) error {
 	g.awaitRuns(ctx)
 	own := g.ownRun()
-	for _, m := range g.members {
-		if h, ok := g.heard.of(m.Name); ok && h.Run > own {
-			return fmt.Errorf("%w: %s holds a run up to step %d, and %s one up to step %d", errBetter, m.Name, h.Run, g.self.Name, own)
+	for name, h := range g.heard.all() {
+		if h.Run > own {
+			return fmt.Errorf("%w: %s holds a run up to step %d, and %s one up to step %d", errBetter, name, h.Run, g.self.Name, own)
 		}
 	}
 	if b := g.job.Before; b != nil && b.Last.Step > 0 {
@@ -49,12 +48,7 @@ func (g *group) awaitRuns(ctx context.Context) {
 	limit, done := context.WithTimeout(ctx, foundWithin)
 	defer done()
 	for said := false; ; said = true {
-		var missing []string
-		for _, m := range g.members {
-			if _, ok := g.heard.of(m.Name); !ok && m.Name != g.self.Name {
-				missing = append(missing, m.Name)
-			}
-		}
+		missing := g.node.Missing()
 		switch {
 		case len(missing) == 0:
 			return
@@ -72,7 +66,7 @@ func (g *group) awaitRuns(ctx context.Context) {
 
 // bringIn puts the run of a single coordinator into the group's log: its commits, and
 // what else a coordinator must know. Its lines are the group's already.
-func (g *group) bringIn(ctx context.Context, l *quorum.Leadership, b *run.Before) error {
+func (g *group) bringIn(ctx context.Context, l leadership, b *run.Before) error {
 	log := b.Log()
 	commits, err := log.After(ctx, min(g.job.Store.Step(), b.Last.Step-commitlog.Keep))
 	if err != nil {

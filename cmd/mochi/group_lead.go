@@ -4,22 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
 	"mochi/cmd/mochi/cli"
 	"mochi/coordinator"
 	"mochi/coordinator/event"
+	"mochi/coordinator/follow"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol/config"
-	"mochi/coordinator/quorum"
 	"mochi/replica/checkpoint"
 )
 
 // leads is logged when a coordinator begins to lead a group.
 type leads struct {
 	event.Info
-	Coordinator string `json:"coordinator"` // its name in --standby
+	Coordinator string `json:"coordinator"` // its name (--name)
 	Step        int64  `json:"step"`        // of the last commit that it found
 }
 
@@ -34,7 +35,7 @@ const (
 
 // lead runs the job for as long as this coordinator leads. over says that the process
 // ends: with nil or the error, as the job did or as it was told to.
-func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err error) {
+func (g *group) lead(ctx context.Context, l leadership) (over bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := g.agrees(); err != nil {
@@ -42,33 +43,31 @@ func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err 
 		return true, err
 	}
 	g.progress.Say("%s leads", g.self.Name)
-	nats, err := natsbus.StartServer(g.server())
+	bus, nats, err := g.node.Serve(ctx)
 	if err != nil { // somebody else has the port: another may lead
 		g.log.Warn("cannot lead", "err", err)
 		g.resign(l)
 		sleep(ctx, leadPause)
 		return false, nil
 	}
-	defer nats.Shutdown()
+	if nats != nil {
+		defer nats.Shutdown()
+	}
 	// Who is deposed is silent at once: what its replicas still send goes to the next.
 	deposed := make(chan struct{})
 	go func() {
 		select {
 		case <-l.Done():
 			g.log.Warn("no longer leads")
-			nats.Shutdown()
+			if nats != nil {
+				nats.Shutdown()
+			}
 		case <-ctx.Done():
 		}
 		cancel()
 		close(deposed)
 	}()
 	defer func() { cancel(); <-deposed }()
-
-	bus, err := natsbus.ConnectCoordinator(ctx, natsbus.Options{Job: g.name, Server: nats, Log: g.quiet()})
-	if err != nil {
-		g.resign(l)
-		return false, nil
-	}
 	defer bus.Close()
 	if err := g.begin(ctx, l, bus); err != nil {
 		return g.unfit(ctx, l, err)
@@ -100,7 +99,11 @@ func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err 
 		case <-ctx.Done():
 		}
 	}()
-	g.progress.Say("job %s: replicas join with  mochi replica --join %s --data …", g.name, g.joinAll())
+	join := strings.Join(g.addresses(), ",")
+	if g.nats != nil {
+		join = g.nats.text
+	}
+	g.progress.Say("job %s: replicas join with  mochi replica --join %s --data …", g.name, join)
 	err = srv.Run(ctx)
 	g.progress.Done()
 	switch {
@@ -121,7 +124,7 @@ func (g *group) lead(ctx context.Context, l *quorum.Leadership) (over bool, err 
 
 // agrees says why this coordinator must not lead: the job was begun with other settings.
 func (g *group) agrees() error {
-	text := g.node.Settings().Config
+	text, _ := g.node.Logged()
 	if text == "" {
 		return nil
 	}
@@ -130,14 +133,14 @@ func (g *group) agrees() error {
 		return fmt.Errorf("the configuration in the group's log: %w", err)
 	}
 	if diff := config.Differences(old, g.job.Config); len(diff) > 0 {
-		return cli.Usagef("the group's job has other settings (its value ≠ the one given here):\n  %s\nstart all coordinators with the job's settings; to go on with others, give all of them new folders and --resume with the newest checkpoint", joinLines(diff))
+		return cli.Usagef("the group's job has other settings (its value ≠ the one given here):\n  %s\nstart all coordinators with the job's settings; to go on with others, give all of them new folders (with --nats another --job, too) and --resume with the newest checkpoint", joinLines(diff))
 	}
 	return nil
 }
 
 // unfit gives the leadership up after an error, which ends the process unless it only
 // means that another coordinator leads, or had better.
-func (g *group) unfit(ctx context.Context, l *quorum.Leadership, err error) (over bool, _ error) {
+func (g *group) unfit(ctx context.Context, l leadership, err error) (over bool, _ error) {
 	if isDone(l) || errors.Is(err, coordinator.ErrFenced) || ctx.Err() != nil {
 		return false, nil
 	}
@@ -152,10 +155,11 @@ func (g *group) unfit(ctx context.Context, l *quorum.Leadership, err error) (ove
 
 // begin brings the group's log to where a job can go on from: the first leader founds
 // it, each says that it leads.
-func (g *group) begin(ctx context.Context, l *quorum.Leadership, bus *natsbus.Coordinator) error {
+func (g *group) begin(ctx context.Context, l leadership, bus *natsbus.Coordinator) error {
 	g.job.Afresh = false
 	g.heard.begin(g.self.Name)
-	founded := g.node.Settings().Config != ""
+	config, step := g.node.Logged()
+	founded := config != ""
 	if founded {
 		g.heard.agreed(g.yaml())
 	}
@@ -168,7 +172,7 @@ func (g *group) begin(ctx context.Context, l *quorum.Leadership, bus *natsbus.Co
 		}
 	}
 	g.job.Outlet.Lead(g.job.Copies.Shared(l.Line))
-	if err := g.job.Outlet.Event(leads{Coordinator: g.self.Name, Step: g.node.Settings().Step}); err != nil {
+	if err := g.job.Outlet.Event(leads{Coordinator: g.self.Name, Step: step}); err != nil {
 		return err
 	}
 	if err := l.SaveConfig(ctx, g.yaml()); err != nil {
@@ -187,7 +191,7 @@ func (g *group) begin(ctx context.Context, l *quorum.Leadership, bus *natsbus.Co
 }
 
 // finish ends the job for all of the group.
-func (g *group) finish(ctx context.Context, l *quorum.Leadership, failed error) (over bool, err error) {
+func (g *group) finish(ctx context.Context, l leadership, failed error) (over bool, err error) {
 	g.knn.Wait()
 	if failed == nil && !g.stop.asked() {
 		err = g.knn.Trained(ctx, g.job.Store.Dir)
@@ -196,12 +200,12 @@ func (g *group) finish(ctx context.Context, l *quorum.Leadership, failed error) 
 		err = failed
 	}
 	err = orInterrupted(err, g.stop)
-	o := quorum.Outcome{Reason: "done"}
+	o := follow.Outcome{Reason: "done"}
 	switch {
 	case errors.Is(err, cli.ErrInterrupted):
-		o = quorum.Outcome{Status: 130, Reason: "interrupted"}
+		o = follow.Outcome{Status: 130, Reason: "interrupted"}
 	case err != nil:
-		o = quorum.Outcome{Status: 1, Reason: err.Error()}
+		o = follow.Outcome{Status: 1, Reason: err.Error()}
 	}
 	within, done := context.WithTimeout(ctx, overWithin)
 	defer done()
@@ -219,29 +223,18 @@ func (g *group) finish(ctx context.Context, l *quorum.Leadership, failed error) 
 // the last checkpoint, or have gone.
 func (g *group) awaitOthers(ctx context.Context) {
 	for {
-		s := g.node.Status()
-		var said uint64
-		for _, m := range s.Members {
-			if m.Name == g.self.Name {
-				said = m.Applied
-			}
+		behind := g.node.Behind()
+		for _, h := range g.heard.all() {
+			behind = behind || h.here() && h.Checkpoint < g.job.Store.Step()
 		}
-		behind := 0
-		for _, m := range s.Members {
-			h, ok := g.heard.of(m.Name)
-			here := ok && time.Since(h.at) < 3*sayEvery
-			if m.Name != g.self.Name && here && (m.Applied < said || h.Checkpoint < g.job.Store.Step()) {
-				behind++
-			}
-		}
-		if behind == 0 || !sleep(ctx, lookEvery) {
+		if !behind || !sleep(ctx, lookEvery) {
 			return
 		}
 	}
 }
 
 // resign hands the leadership over, if another coordinator can take it.
-func (g *group) resign(l *quorum.Leadership) {
+func (g *group) resign(l leadership) {
 	ctx, cancel := context.WithTimeout(context.Background(), resignWithin)
 	defer cancel()
 	if err := l.Resign(ctx); err != nil && !isDone(l) {
@@ -252,16 +245,16 @@ func (g *group) resign(l *quorum.Leadership) {
 // shared is the log of the group as the job sees it: what the checkpoint of a member that
 // is there does not cover is not forgotten, since that member may lead next.
 type shared struct {
-	*quorum.Leadership
+	leadership
 	others *standbys
 }
 
 // Forget implements coordinator.Log.
 func (s shared) Forget(ctx context.Context, step int64) error {
-	return s.Leadership.Forget(ctx, min(step, s.others.covered()))
+	return s.leadership.Forget(ctx, min(step, s.others.covered()))
 }
 
-func isDone(l *quorum.Leadership) bool {
+func isDone(l leadership) bool {
 	select {
 	case <-l.Done():
 		return true

@@ -2,13 +2,13 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"math"
 	"strings"
 	"sync"
 	"time"
 
 	"mochi/coordinator/protocol"
-	"mochi/coordinator/quorum"
 )
 
 // standbys is what the coordinator that leads has heard of the others.
@@ -60,6 +60,16 @@ func (s *standbys) of(name string) (standbyHeard, bool) {
 	return h, ok
 }
 
+// all are those that were heard in this leadership, by name.
+func (s *standbys) all() map[string]standbyHeard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.last)
+}
+
+// here says whether it was heard just now.
+func (h standbyHeard) here() bool { return time.Since(h.at) < 3*sayEvery }
+
 // covered is the last step that the checkpoints of all cover that were there lately.
 func (s *standbys) covered() int64 {
 	s.mu.Lock()
@@ -73,67 +83,11 @@ func (s *standbys) covered() int64 {
 	return step
 }
 
-// groupState is how the group stands, as this coordinator sees it.
-func (g *group) groupState() *protocol.GroupState {
-	s := g.node.Status()
-	state := &protocol.GroupState{Leader: s.Leader, Trouble: s.Trouble}
-	if !s.Since.IsZero() {
-		state.Since = s.Since.UTC().Format(time.RFC3339)
-	}
-	if !s.Majority {
-		state.Trouble = strings.TrimPrefix(state.Trouble+"; fewer coordinators than a majority are heard: no commit is possible", "; ")
-	}
-	var most uint64
-	for _, m := range s.Members {
-		most = max(most, m.Entries)
-	}
-	for _, m := range s.Members {
-		state.Members = append(state.Members, g.memberState(m, most))
-	}
-	return state
-}
-
-func (g *group) memberState(m quorum.MemberStatus, most uint64) protocol.MemberState {
-	st := protocol.MemberState{
-		Name: m.Name, Address: m.Join, State: "standby", Step: m.Step, Behind: int64(most - m.Entries), Checkpoint: -1, Trouble: m.Trouble,
-	}
-	if !m.Heard.IsZero() {
-		st.Heard = m.Heard.UTC().Format(time.RFC3339)
-	}
-	switch {
-	case m.Leads:
-		st.State = "leader"
-	case m.Error != "":
-		st.State = "away"
-		st.Trouble = strings.TrimPrefix(st.Trouble+"; "+m.Error, "; ")
-	}
-	if m.Name == g.self.Name {
-		st.Checkpoint = g.job.Store.Step()
-	} else if h, ok := g.heard.of(m.Name); ok {
-		st.Checkpoint = h.Checkpoint
-		if h.Troubled != "" {
-			st.Trouble = strings.TrimPrefix(st.Trouble+"; "+h.Troubled, "; ")
-		}
-	}
-	return st
-}
-
 // withGroup adds the group to the status of the job.
 func (g *group) withGroup(s protocol.Status) protocol.Status {
-	s.Group = g.groupState()
+	s.Group = g.node.State()
 	return s
 }
-
-// addresses are where replicas find whoever leads.
-func (g *group) addresses() []string {
-	var all []string
-	for _, m := range g.members {
-		all = append(all, m.Join)
-	}
-	return all
-}
-
-func (g *group) joinAll() string { return strings.Join(g.addresses(), ",") }
 
 // yaml is the configuration, as the group's log has it.
 func (g *group) yaml() string {

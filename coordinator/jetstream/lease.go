@@ -49,7 +49,14 @@ func (l *Lease) TTL() time.Duration { return l.ttl }
 func (l *Lease) Acquire(ctx context.Context) error {
 	told := false
 	for {
-		revision, err := l.kv.Create(ctx, leaderKey, []byte(l.holder))
+		attempt, cancel := context.WithTimeout(ctx, callLimit) // an answer may be lost
+		revision, err := l.kv.Create(attempt, leaderKey, []byte(l.holder))
+		if errors.Is(err, js.ErrKeyExists) {
+			if entry, failed := l.kv.Get(attempt, leaderKey); failed == nil && string(entry.Value()) == l.holder {
+				revision, err = entry.Revision(), nil
+			}
+		}
+		cancel()
 		if err == nil {
 			l.revision = revision
 			return nil
@@ -117,9 +124,7 @@ func (l *Lease) retake(ctx context.Context) (revision uint64, err error) {
 
 // moved reports whether the key had another revision than expected.
 func moved(err error) bool {
-	var refused *js.APIError
-	return errors.Is(err, js.ErrKeyExists) ||
-		errors.As(err, &refused) && refused.ErrorCode == js.JSErrCodeStreamWrongLastSequence
+	return errors.Is(err, js.ErrKeyExists) || isCode(err, js.JSErrCodeStreamWrongLastSequence, codeWrongLastOther)
 }
 
 // Release gives the lease up, so that a successor need not wait.

@@ -29,7 +29,9 @@ const (
 // coordinators stand by for each other the one that leads answers. It is safe for
 // concurrent use.
 type Addresses struct {
-	file string
+	file   string
+	creds  string // file with credentials, "": none
+	secure bool   // by TLS
 
 	mu                sync.Mutex
 	given, read, told []string
@@ -38,12 +40,20 @@ type Addresses struct {
 	trouble           string    // with the file
 }
 
-// ParseAddress reads HOST:PORT, HOST or nats://HOST:PORT, and returns HOST:PORT.
+// secureScheme is that of an address that is reached by TLS.
+const secureScheme = "tls://"
+
+// ParseAddress reads HOST:PORT, HOST, nats://HOST:PORT or tls://HOST:PORT, and returns
+// HOST:PORT.
 func ParseAddress(text string) (string, error) {
 	host := text
 	if scheme, rest, found := strings.Cut(text, "://"); found {
-		if u, err := url.Parse(text); err != nil || scheme != "nats" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			return "", fmt.Errorf("%q is not of the form nats://HOST:PORT", text)
+		u, err := url.Parse(text)
+		if err == nil && u.User != nil {
+			return "", fmt.Errorf("%q has a name or a password in it, which would be seen by all who list processes: put credentials into a file, and name it with --nats-creds", u.Redacted())
+		}
+		if err != nil || scheme != "nats" && scheme != "tls" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return "", fmt.Errorf("%q is not of the form nats://HOST:PORT, or tls://HOST:PORT", text)
 		}
 		host = strings.TrimRight(rest, "/")
 	}
@@ -73,15 +83,24 @@ func ParseAddress(text string) (string, error) {
 func NewAddresses(list, file string) (*Addresses, error) {
 	a := &Addresses{file: file}
 	var faults []error
+	plain := false
 	for text := range strings.SplitSeq(list, ",") {
 		if text = strings.TrimSpace(text); text == "" {
 			continue
+		}
+		if strings.HasPrefix(text, secureScheme) {
+			a.secure = true
+		} else {
+			plain = true
 		}
 		address, err := ParseAddress(text)
 		faults = append(faults, err)
 		if err == nil && !slices.Contains(a.given, address) {
 			a.given = append(a.given, address)
 		}
+	}
+	if a.secure && plain {
+		faults = append(faults, fmt.Errorf("some of %q begin with %s and some do not: write it before each, or before none", list, secureScheme))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -99,6 +118,9 @@ func NewAddresses(list, file string) (*Addresses, error) {
 	}
 	return a, nil
 }
+
+// As says with which credentials to connect: a file of NATS (.creds), "" for none.
+func (a *Addresses) As(creds string) { a.creds = creds }
 
 // All are the addresses as they are now, each once.
 func (a *Addresses) All() []string {
@@ -180,6 +202,9 @@ func (a *Addresses) readFile() error {
 			continue
 		}
 		address, err := ParseAddress(line)
+		if err == nil && strings.HasPrefix(line, secureScheme) && !a.secure {
+			err = fmt.Errorf("%q: only addresses that are given on the command line may begin with %s, and then all are reached so", line, secureScheme)
+		}
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w", a.file, n, err)
 		}

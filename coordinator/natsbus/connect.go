@@ -116,6 +116,7 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 		}
 		c.dialer = newDialer(o.Addresses, o.Access, o.Log)
 		opts = append(opts, nats.SetCustomDialer(c.dialer), nats.SkipHostLookup())
+		opts = append(opts, c.dialer.proves()...)
 	}
 	var err error
 	if c.Conn, err = connectWithin(ctx, wait, url, opts, c.final(o)); err != nil {
@@ -126,10 +127,13 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 		if errors.Is(err, nats.ErrNoServers) { // NATS's client says no more
 			err = c.dialer.failure(err)
 		}
+		if refused(err) {
+			return nil, fmt.Errorf("connect to NATS at %s: %w: %s", strings.Join(o.Addresses.All(), ", "), err, o.Addresses.whoWasRefused())
+		}
 		if c.dialer.refused() != nil {
 			return nil, fmt.Errorf("connect to the coordinator at %s: %w", strings.Join(o.Addresses.All(), ", "), err)
 		}
-		return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there?", strings.Join(o.Addresses.All(), ", "), err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w; is the coordinator running there, or NATS?", strings.Join(o.Addresses.All(), ", "), err)
 	}
 	if c.dialer != nil {
 		c.dialer.owned.Go(func() { c.dialer.watch(c.Conn) })
@@ -168,7 +172,7 @@ func connectWithin(ctx context.Context, wait time.Duration, url string, opts []n
 	deadline := time.Now().Add(wait)
 	for {
 		nc, err := nats.Connect(url, opts...)
-		if err == nil || !time.Now().Before(deadline) || final() {
+		if err == nil || refused(err) || !time.Now().Before(deadline) || final() {
 			return nc, err
 		}
 		if ended := pause(ctx, retryEvery); ended != nil {

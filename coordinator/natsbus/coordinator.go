@@ -154,6 +154,15 @@ func sentBy(m *protocol.Message, subject string) bool {
 	return true
 }
 
+// RemoteAddr is HOST:PORT of the NATS server that this one is connected to, "" where it is
+// embedded.
+func (c *Coordinator) RemoteAddr() string {
+	if c.nc.dialer == nil {
+		return ""
+	}
+	return c.nc.at()
+}
+
 // Conn is the connection itself, for the commit log.
 func (c *Coordinator) Conn() *nats.Conn { return c.nc.Conn }
 

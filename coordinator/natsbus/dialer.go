@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,7 @@ type dialer struct {
 	where  *Addresses
 	access Access // nil: in the clear
 	log    *slog.Logger
+	roots  *x509.CertPool  // for the TLS of NATS; nil: the system's
 	ctx    context.Context // until close
 	stop   context.CancelFunc
 	owned  sync.WaitGroup
@@ -58,6 +60,9 @@ type dialer struct {
 }
 
 func newDialer(where *Addresses, access Access, log *slog.Logger) *dialer {
+	if where.creds != "" || where.secure {
+		access = nil // they are NATS servers, which have ways of their own
+	}
 	d := &dialer{where: where, access: access, log: log, found: make(chan *line), poke: make(chan struct{}, 1)}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d

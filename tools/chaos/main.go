@@ -7,7 +7,7 @@
 //
 //	chaos [run] --mochi bin/mochi --time 1h --seed 7
 //	chaos kill --mochi bin/mochi --times 50
-//	chaos failover --mochi bin/mochi --times 30 --how kill|stop|cut
+//	chaos failover --mochi bin/mochi --times 30 --how kill|stop|cut [--coordinators 5]
 //
 // Exit status: 0 all was kept, 1 something was broken, 2 wrong usage. The last
 // line of stdout is one JSON object.

@@ -30,7 +30,7 @@ func (t *trial) build() (err error) {
 	if out, err := exec.Command(t.mochi, "token", "keys", keys).CombinedOutput(); err != nil {
 		return fmt.Errorf("make the keys of the group: %w: %s", err, out)
 	}
-	names := []string{"x", "y", "z"}
+	names := t.names
 	listen, peer, err := ports(len(names))
 	if err != nil {
 		return err

@@ -1,11 +1,11 @@
-// Package failover lets the coordinator that leads a group of three fail at random
+// Package failover lets the coordinator that leads a group of three or five fail at random
 // moments, again and again, as real processes: it is killed and started again, or
 // stopped for 30 s and continued, or cut off from the other coordinators. It measures
 // the time to the next commit and checks at the end what was promised: every step once
 // and in order in the log of each coordinator, all logs the same, the last checkpoint of
 // each that of an undisturbed run, and no replica that ended.
 //
-//	go run ./tools/chaos failover --times 30 --how kill|stop|cut
+//	go run ./tools/chaos failover --times 30 --how kill|stop|cut [--coordinators 5]
 //
 // Replicas reach each coordinator through a relay (package relay) that delays what they
 // say, so that a step takes as long as in a real cluster and costs no more; coordinators
@@ -37,13 +37,14 @@ type Job struct {
 
 // report is what the faults cost, in ms.
 type report struct {
-	How      string    `json:"how"`
-	Times    int       `json:"times"`
-	MedianMs float64   `json:"median_ms"` // from the fault to the next commit
-	WorstMs  float64   `json:"worst_ms"`
-	StepMs   float64   `json:"step_ms"` // median of the steps
-	Steps    int64     `json:"steps"`
-	AllMs    []float64 `json:"all_ms"`
+	How          string    `json:"how"`
+	Coordinators int       `json:"coordinators"`
+	Times        int       `json:"times"`
+	MedianMs     float64   `json:"median_ms"` // from the fault to the next commit
+	WorstMs      float64   `json:"worst_ms"`
+	StepMs       float64   `json:"step_ms"` // median of the steps
+	Steps        int64     `json:"steps"`
+	AllMs        []float64 `json:"all_ms"`
 }
 
 // Limits of what a failover may take: beside a step at the median, and at worst.
@@ -68,15 +69,17 @@ func Run(ctx context.Context, job Job, args []string, out, errs io.Writer) int {
 	f.StringVar(&t.folder, "out", "", "folder for all that is left (default: a new one, removed when all was kept)")
 	f.StringVar(&t.how, "how", "kill", "kill, stop or cut")
 	times := f.Int("times", 30, "how often")
+	members := f.Int("coordinators", 3, "how many the group has, 3 or 5")
 	seed := f.Uint64("seed", 1, "draws the moments")
 	keep := f.Bool("keep", false, "leave the folder")
 	if err := f.Parse(args); err != nil {
 		return 2
 	}
-	if hold[t.how] == 0 || f.NArg() > 0 || *times < 1 {
-		fmt.Fprintln(errs, "chaos failover: --how is kill, stop or cut; --times is positive; no other arguments")
+	if hold[t.how] == 0 || f.NArg() > 0 || *times < 1 || *members != 3 && *members != 5 {
+		fmt.Fprintln(errs, "chaos failover: --how is kill, stop or cut; --times is positive; --coordinators is 3 or 5; no other arguments")
 		return 2
 	}
+	t.names = []string{"v", "w", "x", "y", "z"}[:*members]
 	t.random = rand.New(rand.NewPCG(*seed, 29))
 	*keep = *keep || t.folder != ""
 	r, err := t.run(ctx, *times)
@@ -109,6 +112,7 @@ type trial struct {
 	began              time.Time
 	random             *rand.Rand
 
+	names        []string // of the coordinators
 	data         string
 	coordinators []*process
 	states       []string // of each
@@ -128,7 +132,7 @@ func (t *trial) note(format string, args ...any) {
 
 // run does the faults and checks what became of the job.
 func (t *trial) run(ctx context.Context, times int) (r report, err error) {
-	r.How = t.how
+	r.How, r.Coordinators = t.how, len(t.names)
 	if err := t.build(); err != nil {
 		return r, err
 	}
