@@ -51,7 +51,7 @@
 // # Lanes
 //
 // How segments go over a link is chosen link by link. Between processes they travel in
-// frames. Between two ranks of one process (a Transport that is a Lender) they stay where
+// frames, over NATS or over a connection of the link's own (package direct). Between two ranks of one process (a Transport that is a Lender) they stay where
 // they are: the sender says that a segment is there, the receiver reads it out of the
 // sender's vector, and the sender's collective ends when it has been read. Beats, probes
 // and bad news go over the Transport all the same. No gradient is copied but by the sum

@@ -233,6 +233,9 @@ func (g *Group) fail(err error, notice abortNotice) {
 	g.once.Do(func() {
 		g.cause, g.notice = err, notice
 		close(g.ended)
+		if t, ok := g.t.(Hurrier); ok {
+			t.Hurry()
+		}
 	})
 }
 

@@ -70,6 +70,13 @@ type Recycler interface {
 	Recycle(payload []byte)
 }
 
+// Hurrier is a Transport whose Send may have to wait for a neighbour that takes nothing.
+type Hurrier interface {
+	Transport
+	// Hurry says that the round has failed: no Send takes longer than about a second.
+	Hurry()
+}
+
 // Solo is the transport of a world of one rank, which never sends anything.
 func Solo(job string, round int64) Transport {
 	return solo{Identity{Job: job, Round: round, World: 1}}

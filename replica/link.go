@@ -5,6 +5,7 @@ import (
 
 	"mochi/allreduce"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 )
 
@@ -41,8 +42,8 @@ const (
 )
 
 // OpenRing connects this replica to its neighbours in a round. The ring is
-// closed by the replica when the round ends.
-type OpenRing func(ctx context.Context, round protocol.Round, rank int, wire string) (Ring, error)
+// closed by the replica when the round ends; job says how it is to be.
+type OpenRing func(ctx context.Context, round protocol.Round, rank int, job config.Job) (Ring, error)
 
 // OpenEngine starts this replica's engine in the precision of the job, which
 // the coordinator decides. The replica closes it when it ends.

@@ -35,7 +35,7 @@ func testConfig() config.Job {
 }
 
 // alone opens the ring of a world of one.
-func alone(context.Context, protocol.Round, int, string) (replica.Ring, error) {
+func alone(context.Context, protocol.Round, int, config.Job) (replica.Ring, error) {
 	return replicatest.Ring{}, nil
 }
 
@@ -238,7 +238,7 @@ func TestRingDoesNotOpen(t *testing.T) {
 		return false
 	}
 	r := replica.New(replica.Config{ID: "r", Engine: openTestEngine, Link: s,
-		Ring: func(context.Context, protocol.Round, int, string) (replica.Ring, error) {
+		Ring: func(context.Context, protocol.Round, int, config.Job) (replica.Ring, error) {
 			return nil, errors.New("connection closed")
 		},
 		Data: ds.Set()})

@@ -142,7 +142,7 @@ func (r *Replica) prepare(ctx context.Context, p *party) error {
 	case protocol.FromSelf:
 		s.vote = nil // one that was not followed by its commit is void in a new round
 	}
-	ring, err := r.cfg.Ring(ctx, m.Round, m.rank, s.job.Wire)
+	ring, err := r.cfg.Ring(ctx, m.Round, m.rank, s.job)
 	if err != nil {
 		return &ringError{err}
 	}

@@ -15,16 +15,17 @@ import (
 	"time"
 
 	"mochi/allreduce/codec"
+	"mochi/allreduce/natsring"
 )
 
 // Options says what to time.
 type Options struct {
-	World      int        `json:"world"`      // P, ranks
-	Bytes      int        `json:"bytes"`      // of the vector, as float32; a multiple of 4
-	Wire       codec.Wire `json:"wire"`       // format on the network
-	Transport  string     `json:"transport"`  // Inproc or NATS
-	Lane       string     `json:"lane"`       // Auto or NATS
-	Iterations int        `json:"iterations"` // timed, after two that are not
+	World      int           `json:"world"`      // P, ranks
+	Bytes      int           `json:"bytes"`      // of the vector, as float32; a multiple of 4
+	Wire       codec.Wire    `json:"wire"`       // format on the network
+	Transport  string        `json:"transport"`  // Inproc or NATS
+	Lane       natsring.Lane `json:"lane"`       // between neighbours
+	Iterations int           `json:"iterations"` // timed, after two that are not
 }
 
 // The transports.
@@ -33,13 +34,9 @@ const (
 	NATS   = "nats"   // every rank has a server, successors subscribe over TCP
 )
 
-// Auto lets neighbours of one process lend each other their vectors; with the lane NATS
-// every segment travels.
-const Auto = "auto"
-
 // DefaultOptions is the gradient of a ResNet-50 with its head, in fp32.
 func DefaultOptions() Options {
-	return Options{World: 2, Bytes: 112_000_000, Wire: codec.FP32, Transport: Inproc, Lane: Auto, Iterations: 20}
+	return Options{World: 2, Bytes: 112_000_000, Wire: codec.FP32, Transport: Inproc, Lane: natsring.Auto, Iterations: 20}
 }
 
 // Validate reports all faults at once.
@@ -58,8 +55,8 @@ func (o Options) Validate() error {
 	if o.Transport != Inproc && o.Transport != NATS {
 		fault("transport %q is unknown (%s or %s)", o.Transport, Inproc, NATS)
 	}
-	if o.Lane != Auto && o.Lane != NATS {
-		fault("lane %q is unknown (%s or %s)", o.Lane, Auto, NATS)
+	if err := o.Lane.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	if o.Iterations < 1 {
 		fault("iterations is %d, want at least 1", o.Iterations)

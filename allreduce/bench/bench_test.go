@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mochi/allreduce/codec"
+	"mochi/allreduce/natsring"
 )
 
 // rankEnvironment makes this test binary one rank of TestProcesses.
@@ -59,10 +60,10 @@ func checkResult(t *testing.T, r Result, err error) {
 
 func TestRun(t *testing.T) {
 	for _, o := range []Options{
-		{World: 1, Bytes: 4000, Wire: codec.FP32, Transport: Inproc, Lane: Auto, Iterations: 2},
-		{World: 2, Bytes: 400_000, Wire: codec.FP32, Transport: Inproc, Lane: Auto, Iterations: 3},
-		{World: 2, Bytes: 400_000, Wire: codec.FP32, Transport: Inproc, Lane: NATS, Iterations: 3},
-		{World: 3, Bytes: 400_004, Wire: codec.BF16, Transport: NATS, Lane: NATS, Iterations: 3},
+		{World: 1, Bytes: 4000, Wire: codec.FP32, Transport: Inproc, Lane: natsring.Auto, Iterations: 2},
+		{World: 2, Bytes: 400_000, Wire: codec.FP32, Transport: Inproc, Lane: natsring.Auto, Iterations: 3},
+		{World: 2, Bytes: 400_000, Wire: codec.FP32, Transport: Inproc, Lane: natsring.NATS, Iterations: 3},
+		{World: 3, Bytes: 400_004, Wire: codec.BF16, Transport: NATS, Lane: natsring.NATS, Iterations: 3},
 	} {
 		r, err := Run(t.Context(), o)
 		checkResult(t, r, err)
@@ -83,7 +84,7 @@ func command(t *testing.T, o Options) Command {
 }
 
 func TestProcesses(t *testing.T) {
-	o := Options{World: 3, Bytes: 400_000, Wire: codec.FP32, Transport: NATS, Lane: NATS, Iterations: 2}
+	o := Options{World: 3, Bytes: 400_000, Wire: codec.FP32, Transport: NATS, Lane: natsring.Direct, Iterations: 2}
 	r, err := RunProcesses(t.Context(), o, command(t, o))
 	checkResult(t, r, err)
 	if !r.Processes {
@@ -103,7 +104,7 @@ func TestProcesses(t *testing.T) {
 // TestFailingProcessEndsTheOthers: a rank that cannot start is reported, and
 // nobody waits for it.
 func TestFailingProcessEndsTheOthers(t *testing.T) {
-	o := Options{World: 3, Bytes: 4000, Wire: codec.FP32, Transport: NATS, Lane: NATS, Iterations: 1}
+	o := Options{World: 3, Bytes: 4000, Wire: codec.FP32, Transport: NATS, Lane: natsring.NATS, Iterations: 1}
 	good := command(t, o)
 	_, err := RunProcesses(t.Context(), o, func(ctx context.Context, url string, rank int) *exec.Cmd {
 		if rank == 1 {
@@ -131,7 +132,7 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s is not mentioned in: %v", field, err)
 		}
 	}
-	o := Options{World: 2, Bytes: 4, Wire: codec.FP32, Transport: Inproc, Lane: Auto, Iterations: 1}
+	o := Options{World: 2, Bytes: 4, Wire: codec.FP32, Transport: Inproc, Lane: natsring.Auto, Iterations: 1}
 	if _, err := RunProcesses(t.Context(), o, nil); err == nil {
 		t.Error("in-process connections between processes were accepted")
 	}

@@ -23,7 +23,7 @@ func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
 		defer hub.Shutdown()
 	}
 	var process *natsring.Process
-	if o.Lane == Auto {
+	if o.Lane != natsring.NATS {
 		process = &natsring.Process{}
 	}
 	nodes := make([]*natsring.Node, o.World)
@@ -55,7 +55,7 @@ func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
 			if err := raws[rank].connect(ctx, raws[(rank+1)%o.World].address()); err != nil {
 				return err
 			}
-			t, err := nodes[rank].Ring(ctx, 1, rank, peers)
+			t, err := nodes[rank].Ring(ctx, 1, rank, peers, o.Lane)
 			if err != nil {
 				return err
 			}

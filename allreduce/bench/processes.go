@@ -120,7 +120,7 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	if err := raw.connect(ctx, successor); err != nil {
 		return err
 	}
-	t, err := node.Ring(ctx, 1, rank, peers)
+	t, err := node.Ring(ctx, 1, rank, peers, o.Lane)
 	if err != nil {
 		return err
 	}

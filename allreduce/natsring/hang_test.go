@@ -77,7 +77,7 @@ func TestHungPredecessorDoesNotDelayTheNextRound(t *testing.T) {
 	defer tun.end()
 	behind := append([]natsring.Peer(nil), peers...)
 	behind[2].URL = "nats://" + tun.Addr().String()
-	old, err := all[0].Ring(t.Context(), 1, 0, behind)
+	old, err := all[0].Ring(t.Context(), 1, 0, behind, natsring.Auto)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestHungPredecessorDoesNotDelayTheNextRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	next, err := all[0].Ring(t.Context(), 2, 0, peers[:2])
+	next, err := all[0].Ring(t.Context(), 2, 0, peers[:2], natsring.Auto)
 	if err != nil {
 		t.Fatal(err)
 	}

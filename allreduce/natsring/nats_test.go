@@ -57,9 +57,14 @@ func pull(int) natsring.Options { return natsring.Options{Listen: "127.0.0.1:0"}
 
 func rings(t *testing.T, round int64, all []*natsring.Node, peers []natsring.Peer) []allreduce.Transport {
 	t.Helper()
+	return ringsOn(t, round, all, peers, natsring.Auto)
+}
+
+func ringsOn(t *testing.T, round int64, all []*natsring.Node, peers []natsring.Peer, lane natsring.Lane) []allreduce.Transport {
+	t.Helper()
 	ts := make([]allreduce.Transport, len(all))
 	for rank, n := range all {
-		tr, err := n.Ring(t.Context(), round, rank, peers)
+		tr, err := n.Ring(t.Context(), round, rank, peers, lane)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -264,7 +269,7 @@ func TestUnreachablePredecessor(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = n.Ring(t.Context(), 7, 0, []natsring.Peer{{ID: "a", URL: n.URL()}, {ID: "b", URL: gone}})
+	_, err = n.Ring(t.Context(), 7, 0, []natsring.Peer{{ID: "a", URL: n.URL()}, {ID: "b", URL: gone}}, natsring.Auto)
 	var peer *allreduce.PeerError
 	if !errors.As(err, &peer) || peer.Rank != 1 || peer.Round != 7 || !errors.Is(err, allreduce.ErrDown) || !strings.Contains(err.Error(), gone) {
 		t.Errorf("got %v", err)
@@ -299,11 +304,11 @@ func TestBadOptions(t *testing.T) {
 		"not me":      {{ID: "b", URL: "nats://127.0.0.1:1"}},
 		"hub missing": {self, {ID: "b"}},
 	} {
-		if _, err := n.Ring(t.Context(), 1, 0, peers); err == nil {
+		if _, err := n.Ring(t.Context(), 1, 0, peers, natsring.Auto); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := n.Ring(t.Context(), 1, 3, []natsring.Peer{self}); err == nil {
+	if _, err := n.Ring(t.Context(), 1, 3, []natsring.Peer{self}, natsring.Auto); err == nil {
 		t.Error("rank 3 of a world of 1 was accepted")
 	}
 }
@@ -324,7 +329,7 @@ func ExampleNode() {
 	defer node.Close()
 	// The coordinator collects every member's URL and hands the list out.
 	members := []natsring.Peer{{ID: "a", URL: node.URL()}}
-	transport, err := node.Ring(ctx, 1, 0, members)
+	transport, err := node.Ring(ctx, 1, 0, members, natsring.Auto)
 	if err != nil {
 		panic(err)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"sync"
 	"time"
 
 	"mochi/allreduce"
+	"mochi/allreduce/direct"
 	"mochi/allreduce/natsserver"
 )
 
@@ -43,6 +45,13 @@ type Options struct {
 	// them lend each other their vectors. nil: segments travel over NATS.
 	Process *Process
 
+	// Wrap makes connections of the lane direct safe; nil: as they are.
+	Wrap direct.Wrap
+
+	// Log gets a line for each link that does not go as the lane says, and one at debug for
+	// each other. Default: no log.
+	Log *slog.Logger
+
 	// DialTimeout is how long to try to reach the predecessor's server.
 	// Default 5 s.
 	DialTimeout time.Duration
@@ -63,10 +72,14 @@ type Node struct {
 
 	pool *pool // of payloads
 
+	listening sync.Once
+	direct    *direct.Listener // of the lane direct, made when first needed
+	noDirect  error            // why there is none
+
 	mu        sync.Mutex
 	closed    bool
 	endpoints map[string]*endpoint // by Peer.URL; "" is the hub
-	dropped   sync.WaitGroup       // endpoints being closed by keepOnly
+	dropped   sync.WaitGroup       // endpoints and links being closed
 }
 
 // NewNode starts the replica's server, if it is to have one.
@@ -76,6 +89,9 @@ func NewNode(o Options) (*Node, error) {
 	}
 	if o.DialTimeout == 0 {
 		o.DialTimeout = 5 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{o: o, pool: newPool(), endpoints: map[string]*endpoint{}}
 	if err := n.listen(); err != nil {
@@ -121,12 +137,12 @@ func (n *Node) listen() error {
 func (n *Node) URL() string { return n.url }
 
 // Ring opens this replica's links in a round: peers are all members by rank,
-// rank is this one's. It connects to the predecessor's server unless an
+// rank is this one's, lane is the same for all. It connects to the predecessor's server unless an
 // earlier round has, and drops connections that this round does not need. A
 // predecessor that cannot be reached within Options.DialTimeout is an
 // *allreduce.PeerError. Close the Transport (a Group does) when the round
 // ends; the connections stay.
-func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (allreduce.Transport, error) {
+func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer, lane Lane) (allreduce.Transport, error) {
 	id := allreduce.Identity{Job: n.o.Job, Round: round, Rank: rank, World: len(peers)}
 	switch {
 	case rank < 0 || rank >= len(peers):
@@ -161,7 +177,7 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer) (a
 			Err: fmt.Errorf("%w: %v", allreduce.ErrDown, err),
 		}
 	}
-	t.meet(n.o.Process, peers)
+	t.choose(n, lane, peers)
 	return t, nil
 }
 
@@ -235,6 +251,10 @@ func (n *Node) Close() {
 		delete(n.endpoints, url)
 	}
 	n.mu.Unlock()
+	n.listening.Do(func() { n.noDirect = errors.New("ring: node is closed") })
+	if n.direct != nil {
+		n.direct.Close()
+	}
 	n.dropped.Wait()
 	if n.own != nil {
 		n.own.Shutdown()

@@ -11,9 +11,9 @@ const (
 
 func newPool() *pool { return &pool{free: make(chan []byte, poolSize)} }
 
-// get is a buffer of n bytes, with some capacity beyond where it is the pool's; small
+// Get is a buffer of n bytes, with some capacity beyond where it is the pool's; small
 // ones are not worth it.
-func (p *pool) get(n int) []byte {
+func (p *pool) Get(n int) []byte {
 	if n > poolBuffer || n < poolBuffer/16 {
 		return make([]byte, n)
 	}

@@ -145,7 +145,7 @@ const crlf = "\r\n"
 
 // payload reads the payload of so many bytes that comes next, with the end of its line.
 func (t *tap) payload(size int) ([]byte, error) {
-	payload := t.pool.get(size)
+	payload := t.pool.Get(size)
 	whole := payload[:min(cap(payload), size+len(t.buffer)/2)] // some of what follows it, so that the next line costs no read
 	n := copy(whole[:size], t.buffer[t.begin:t.end])
 	t.begin += n

@@ -28,6 +28,12 @@ type transport struct {
 	outbox  outbox     // of data
 	letters [2]letters // of other frames, by direction
 
+	node  *Node
+	peers []Peer
+
+	paths  [2]path  // to the neighbours, by direction
+	offers offering // of a connection, to the successor
+
 	process        *Process         // nil: none
 	lends, borrows *allreduce.Loans // nil: that neighbour is elsewhere
 
@@ -105,6 +111,9 @@ func (t *transport) Start(h allreduce.Handlers) error {
 	if err := t.subscribe(t.fromSuccessor, control, h.FromSuccessor); err != nil {
 		return err
 	}
+	if err := t.agree(); err != nil {
+		return err
+	}
 	t.watch.Go(t.watchConnections)
 	// Until the server knows of a subscription, what is sent to it is lost.
 	for _, nc := range []*nats.Conn{t.fromPredecessor, t.fromSuccessor} {
@@ -176,6 +185,12 @@ func (t *transport) down(rank int, why error) {
 // replies to and the server passes on as it is. A lost connection is no error
 // here: it is reported by Down, after what had arrived before.
 func (t *transport) Send(d allreduce.Direction, header, payload []byte) error {
+	switch t.state(d) {
+	case undecided:
+		return nil
+	case overLink:
+		return t.sendOver(t.paths[d].link, header, payload)
+	}
 	nc, subject := t.toSuccessor, t.dataSubject
 	if d == allreduce.Backward {
 		nc, subject = t.toPredecessor, t.controlSubject
@@ -191,7 +206,12 @@ func (t *transport) Send(d allreduce.Direction, header, payload []byte) error {
 }
 
 // Room implements allreduce.Filler.
-func (t *transport) Room(n int) []byte { return t.outbox.room(n) }
+func (t *transport) Room(n int) []byte {
+	if t.state(allreduce.Forward) != overNATS {
+		return nil // a link sends from the vector itself
+	}
+	return t.outbox.room(n)
+}
 
 // SendFilled implements allreduce.Filler.
 func (t *transport) SendFilled(header []byte) error {
@@ -220,6 +240,7 @@ func (t *transport) Close() error {
 				err = errors.Join(err, unsubErr)
 			}
 		}
+		t.closeLinks()
 		if t.lends != nil {
 			t.process.close(t.link(t.id.Rank))
 		}

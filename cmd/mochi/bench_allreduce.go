@@ -10,6 +10,7 @@ import (
 
 	"mochi/allreduce/bench"
 	"mochi/allreduce/codec"
+	"mochi/allreduce/natsring"
 	"mochi/cmd/mochi/cli"
 )
 
@@ -25,15 +26,15 @@ func benchAllreduceCommand() *cli.Command {
 	wire := c.String("wire", string(d.Wire), "`W`: "+cli.Words("wire"))
 	transport := c.String("transport", d.Transport, "`T`: inproc: one embedded server; nats: a server for every rank, successors over TCP")
 	c.Complete("transport", bench.Inproc, bench.NATS)
-	lane := c.String("lane", d.Lane, "`L`: auto: ranks of one process read each other's vectors in place; nats: every segment travels")
-	c.Complete("lane", bench.Auto, bench.NATS)
+	lane := c.String("lane", string(d.Lane), "`L`: auto: ranks of one process read each other's vectors in place; nats: every segment goes over NATS; direct: over TCP connections of its own (with --transport nats), in place in one process")
+	c.Complete("lane", string(natsring.Auto), string(natsring.NATS), string(natsring.Direct))
 	processes := c.Bool("processes", false, "one process a rank (with --transport nats)")
 	iterations := c.Int("iterations", d.Iterations, "timed repetitions")
 	asJSON := c.Bool("json", false, "print one JSON object")
 	rank := c.Int("rank", -1, "with --rendezvous: the rank that this process is")
 	rendezvous := c.String("rendezvous", "", "`URL` where the ranks meet; set by --processes itself")
 	c.Run = func(args []string, out, errs io.Writer) error {
-		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: *lane, Iterations: *iterations}
+		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: natsring.Lane(*lane), Iterations: *iterations}
 		if err := o.Validate(); err != nil {
 			return cli.UsageError{Err: err}
 		}
@@ -54,7 +55,7 @@ func benchAllreduceCommand() *cli.Command {
 			r, err = bench.RunProcesses(ctx, o, func(ctx context.Context, url string, rank int) *exec.Cmd {
 				cmd := exec.CommandContext(ctx, self, "bench", "allreduce", "--rendezvous", url, "--rank", strconv.Itoa(rank),
 					"--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
-					"--transport", o.Transport, "--lane", o.Lane, "--iterations", strconv.Itoa(o.Iterations))
+					"--transport", o.Transport, "--lane", string(o.Lane), "--iterations", strconv.Itoa(o.Iterations))
 				cmd.Stderr = errs
 				return cmd
 			})

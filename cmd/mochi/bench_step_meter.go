@@ -58,7 +58,7 @@ func benchStep(ctx context.Context, eng engine.Engine, job config.Job, warmup, s
 }
 
 // aloneInRing opens the ring of a world of one.
-func aloneInRing(context.Context, protocol.Round, int, string) (replica.Ring, error) {
+func aloneInRing(context.Context, protocol.Round, int, config.Job) (replica.Ring, error) {
 	return replicatest.Ring{}, nil
 }
 

@@ -114,7 +114,7 @@ func replicaCommand() *cli.Command {
 			return err
 		}
 		node, err := natsring.NewNode(natsring.Options{
-			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port,
+			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port, Log: log,
 		})
 		if err != nil {
 			return err

@@ -7,22 +7,23 @@ import (
 	"mochi/allreduce/codec"
 	"mochi/allreduce/natsring"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica"
 )
 
 // openRings connects a replica's node to the members of each round.
 func openRings(node *natsring.Node) replica.OpenRing {
-	return func(ctx context.Context, round protocol.Round, rank int, wire string) (replica.Ring, error) {
+	return func(ctx context.Context, round protocol.Round, rank int, job config.Job) (replica.Ring, error) {
 		var peers []natsring.Peer
 		for _, m := range round.Members {
 			peers = append(peers, natsring.Peer{ID: m.ID, URL: m.BulkURL})
 		}
-		transport, err := node.Ring(ctx, round.Round, rank, peers)
+		transport, err := node.Ring(ctx, round.Round, rank, peers, natsring.Lane(job.Lane()))
 		if err != nil {
 			return nil, err
 		}
 		cfg := allreduce.DefaultConfig()
-		cfg.Wire = codec.Wire(wire)
+		cfg.Wire = codec.Wire(job.Wire)
 		group, err := allreduce.NewGroup(transport, cfg)
 		if err != nil {
 			return nil, err

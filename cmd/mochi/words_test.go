@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"mochi/allreduce/codec"
+	"mochi/allreduce/natsring"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
 	"mochi/model/optim"
@@ -19,6 +20,7 @@ func TestSettingsNameWhatThereIs(t *testing.T) {
 		"schedule":  {optim.Cosine, optim.Step},
 		"precision": {string(engine.FP32), string(engine.TF32), string(engine.BF16)},
 		"wire":      {string(codec.FP32), string(codec.BF16)},
+		"ring-lane": {string(natsring.Auto), string(natsring.NATS), string(natsring.Direct)},
 	} {
 		at := slices.IndexFunc(config.Settings(), func(s config.Setting) bool { return s.Name == name })
 		if at < 0 || !slices.Equal(config.Settings()[at].Values, want) {

@@ -11,6 +11,7 @@ import (
 	"mochi/allreduce"
 	"mochi/allreduce/codec"
 	"mochi/coordinator/protocol"
+	"mochi/coordinator/protocol/config"
 	"mochi/replica"
 )
 
@@ -43,12 +44,12 @@ type end struct {
 const dialTimeout = 5 * time.Second
 
 // openRing connects a replica to its neighbours.
-func (p *Process) openRing(ctx context.Context, round protocol.Round, rank int, wire string) (replica.Ring, error) {
+func (p *Process) openRing(ctx context.Context, round protocol.Round, rank int, job config.Job) (replica.Ring, error) {
 	if err := p.pass("ring", ""); err != nil {
 		return nil, err
 	}
 	cfg := allreduce.DefaultConfig()
-	cfg.Wire = codec.Wire(wire)
+	cfg.Wire = codec.Wire(job.Wire)
 	t := allreduce.Solo("sim", round.Round)
 	if len(round.Members) > 1 {
 		e := p.w.end(p, round, rank)

@@ -19,7 +19,16 @@ func (c Job) effective() Job {
 	c.QueueStorage = c.Storage()
 	c.Pairs = c.Drawn()
 	c.QueueShards = c.Shards()
+	c.RingLane = c.Lane()
 	return c
+}
+
+// Lane is how gradients go between neighbours, the word that RingLane is or stands for.
+func (c Job) Lane() string {
+	if c.RingLane == "" {
+		return "auto"
+	}
+	return c.RingLane
 }
 
 // Digest identifies the mathematics of a job: 16 hexadecimal digits over every

@@ -37,6 +37,7 @@ func Default() Job {
 
 		Precision: "fp32",
 		Wire:      "fp32",
+		RingLane:  "auto",
 
 		Seed:            1,
 		KNNEvery:        10,

@@ -173,7 +173,7 @@ func (c *Cluster) step(in coordinator.Input) {
 	}
 }
 
-func (c *Cluster) ring(ctx context.Context, round protocol.Round, rank int, _ string) (replica.Ring, error) {
+func (c *Cluster) ring(ctx context.Context, round protocol.Round, rank int, _ config.Job) (replica.Ring, error) {
 	c.mu.Lock()
 	if c.rings[round.Round] == nil {
 		c.rings[round.Round] = allreducetest.NewNetwork("test", round.Round, len(round.Members), allreducetest.Plan{}).Transports()
