@@ -195,8 +195,9 @@ func TestFramesArriveInOrder(t *testing.T) {
 	conns := [2]net.Conn{}
 	conns[0], conns[1] = pair(t, nil)
 	var links [2]*direct.Link
-	var readers, writers sync.WaitGroup
+	var readers, writers, arrived sync.WaitGroup
 	const frames, senders = 300, 3
+	arrived.Add(2 * frames * senders)
 	for i, conn := range conns {
 		links[i] = direct.NewLink(conn, plain{})
 		readers.Go(func() {
@@ -208,6 +209,7 @@ func TestFramesArriveInOrder(t *testing.T) {
 					t.Errorf("end %d: frame %d of sender %d with %d bytes, want frame %d with %d", i, number, who, len(payload), next[who], len(want))
 				}
 				next[who]++
+				arrived.Done()
 			})
 			if !errors.Is(err, io.EOF) || next != [senders]byte{frames % 256, frames % 256, frames % 256} {
 				t.Errorf("end %d: %v after %v", i, err, next)
@@ -228,6 +230,7 @@ func TestFramesArriveInOrder(t *testing.T) {
 		}
 	}
 	writers.Wait()
+	arrived.Wait() // Close waits a second at most
 	for _, l := range links {
 		writers.Go(l.Close)
 	}
