@@ -203,7 +203,7 @@ func Dial(ctx context.Context, address string, secret Secret, wrap Wrap) (_ net.
 		return nil, err
 	}
 	conn := raw
-	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Now()) })
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) }) // if it is closed already, all the better
 	defer func() {
 		if !stop() && err == nil {
 			err = context.Cause(ctx)

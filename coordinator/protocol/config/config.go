@@ -84,7 +84,7 @@ type Job struct {
 	Wire      string `yaml:"wire" json:"wire" arg:"W" oneof:"fp32,bf16" help:"gradients on the network: fp32 (exact sums), bf16 (half the bytes)"`
 	// RingLane is how gradients go between neighbours (package allreduce/natsring). "" is
 	// auto. With wire fp32 it changes no bit; with bf16 what is not sent is not rounded.
-	RingLane string `yaml:"ring-lane" json:"ring_lane" arg:"L" oneof:"auto,nats,direct" keeps:"result" help:"how gradients go between neighbours: auto (in place in one process, else over NATS), nats (over NATS, always), direct (as auto, but over TCP connections of their own instead of NATS, to a free port of the other replica; nats where that cannot be reached)"`
+	RingLane string `yaml:"ring-lane" json:"ring_lane" arg:"L" oneof:"auto,nats,direct" keeps:"result" help:"how gradients go between neighbours: auto (in place within a process, else over NATS), nats (over NATS, always), direct (auto, with TCP connections of their own for NATS where they can be made)"`
 	Seed     uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
 	KNNEvery        int   `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
