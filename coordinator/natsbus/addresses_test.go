@@ -31,6 +31,8 @@ func TestParseAddress(t *testing.T) {
 		"http://a:1":                "",
 		"nats://u:secret@a:1":       "",
 		"nats://a:1/x":              "",
+		"tls://a:1":                 "a:1",
+		"tls://u@a:1":               "",
 		"a b:1":                     "",
 		"[::1:4222":                 "",
 		"nats://a:1?tls=true":       "",

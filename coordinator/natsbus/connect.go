@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ type Options struct {
 	Addresses *Addresses
 
 	restored func(nc *nats.Conn) // optional: called when a connection was made again
+	roots    *x509.CertPool      // of NATS servers' certificates; nil: the system's
 }
 
 // retryEvery is the pause between attempts to connect and to reconnect.
@@ -115,6 +117,7 @@ func connect(ctx context.Context, o Options, name string, extra ...nats.Option) 
 			wait = max(wait, callLimit) // one attempt at all of them
 		}
 		c.dialer = newDialer(o.Addresses, o.Access, o.Log)
+		c.dialer.roots = o.roots
 		opts = append(opts, nats.SetCustomDialer(c.dialer), nats.SkipHostLookup())
 		opts = append(opts, c.dialer.proves()...)
 	}

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -128,8 +129,17 @@ func (d *dialer) dialOne(address string) (net.Conn, error) {
 	return l, nil
 }
 
-// SkipTLSHandshake tells NATS's client that it has been made.
-func (d *dialer) SkipTLSHandshake() bool { return true }
+// SkipTLSHandshake tells NATS's client that it has been made: with a coordinator, before
+// the greeting. NATS servers want it behind theirs.
+func (d *dialer) SkipTLSHandshake() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return false
+	}
+	_, made := d.current.Conn.(*tls.Conn)
+	return made
+}
 
 // refused is why a coordinator does not let this process in, nil if none has said so.
 func (d *dialer) refused() error {

@@ -4,6 +4,7 @@
 package existing
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/url"
@@ -24,6 +25,7 @@ type Options struct {
 	JetStream bool
 	Closed    bool  // for those with credentials (Servers.Credentials)
 	Payload   int32 // largest message, bytes; default NATS's own, 1 MiB
+	TLS       *tls.Config
 }
 
 // Servers are running servers. A test ends them.
@@ -55,6 +57,9 @@ func Start(t testing.TB, o Options) *Servers {
 		if n > 1 {
 			opts.Cluster = server.ClusterOpts{Name: "others", Host: "127.0.0.1", Port: ports[n+i]}
 			opts.Routes = routes
+		}
+		if o.TLS != nil {
+			opts.TLS, opts.TLSConfig, opts.TLSTimeout = true, o.TLS, 10
 		}
 		if o.Closed {
 			s.close(opts)
