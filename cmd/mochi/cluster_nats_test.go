@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,11 +88,16 @@ func TestNATSIsAway(t *testing.T) {
 	s := newOverNATS(t, data, servers.Join(), servers.Credentials(true), "--steps", fmt.Sprint(n), "--checkpoint-every", "20")
 	s.all(1)
 	s.await("step 30", func() bool { return s.last() >= 30 })
+	leader := s.leader()
+	status := mochi(t, append([]string{"status", "--join", s.join, "--json"}, s.credentials()...)...)
+	if want := fmt.Sprintf(`"group":{"leader":%q`, leader); !strings.Contains(status, want) {
+		t.Errorf("status does not say %s: %s", want, status)
+	}
 	servers.Stop(0)
 	at := s.last()
 	servers.Begin(0)
 	s.await("steps with NATS back", func() bool { return s.last() >= at+30 })
-	leader := s.leader()
+	leader = s.leader()
 	s.coordinators[leader].signal(syscall.SIGTERM)
 	s.coordinators[leader].mustEnd(0)
 	s.await("another leader", func() bool { return s.leader() != leader })
