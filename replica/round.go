@@ -79,7 +79,7 @@ func (r *Replica) takePart(ctx context.Context, m *membership) error {
 		return superseded(attempt, err)
 	}
 	if m.Save {
-		return r.save(ctx, attempt, p)
+		return superseded(attempt, r.save(ctx, attempt, p))
 	}
 	first := make([]int, len(m.own())) // samples of this member's units
 	for i, group := range m.own() {
