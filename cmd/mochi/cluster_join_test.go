@@ -28,10 +28,17 @@ func TestJoining(t *testing.T) {
 		}
 	}
 	b.replicas[0].signal(syscall.SIGSTOP) // so that the job does not end before they are ready
+	few := start(t, "replica", "--join", "nats://"+addr, "--data", data, "--name", "few", "--threads", "1", "--classes", "0,1")
 	for _, name := range []string{"r1", "r2", "r3"} {
 		b.join(name)
 	}
 	b.await("three that are ready", func() bool { return b.inState("joining") == 3 })
+	few.mustEnd(2)
+	for _, want := range []string{"classes", "the coordinator's --classes"} {
+		if !strings.Contains(few.errs.String(), want) {
+			t.Errorf("the replica of two classes does not say %q:\n%s", want, few.errs.String())
+		}
+	}
 	b.replicas[0].signal(syscall.SIGCONT)
 	b.awaitEvents("round", "r3", 1)
 	b.join("spare")

@@ -7,7 +7,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"mochi/model/probe"
 )
@@ -97,6 +99,41 @@ func TestLinearOfSeveral(t *testing.T) {
 	}
 	if math.Abs(r["top1_mean"].(float64)-mean) > 1e-9 || math.Abs(r["top1_sd"].(float64)-math.Sqrt(squares/3)) > 1e-9 {
 		t.Errorf("%v", r)
+	}
+}
+
+// Ctrl-C leaves a cache that goes on.
+func TestLinearInterrupted(t *testing.T) {
+	data, cache := writeIDX(t, t.TempDir(), 6000, 20), filepath.Join(t.TempDir(), "features")
+	args := []string{"eval", "linear", "--checkpoint", "random:resnet8", "--data", data, "--threads", "1", "--epochs", "2", "--cache", cache, "--json"}
+	p := start(t, args...)
+	training := func(pattern string) (size int64) { // of the larger file: that of the training images
+		files, _ := filepath.Glob(filepath.Join(cache, pattern))
+		for _, f := range files {
+			if info, err := os.Stat(f); err == nil {
+				size = max(size, info.Size())
+			}
+		}
+		return size
+	}
+	for training("*.partial") < 100_000 { // some hundred images
+		select {
+		case <-p.done:
+			t.Fatalf("it ended before it was interrupted:\n%s", p.errs.String())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	p.signal(syscall.SIGINT)
+	p.mustEnd(130)
+	if p.out.String() != "" || !strings.Contains(p.errs.String(), "will be used") {
+		t.Errorf("stdout %q, stderr:\n%s", p.out.String(), p.errs.String())
+	}
+	if training("*.partial") < 100_000 {
+		t.Error("what was computed is gone")
+	}
+	status, out, errs := call(args...)
+	if status != 0 || !strings.Contains(errs, "training images are in the cache") || !strings.Contains(out, `"train":6000`) {
+		t.Errorf("status %d, %s\n%s", status, out, errs)
 	}
 }
 

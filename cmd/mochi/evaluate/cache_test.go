@@ -39,7 +39,7 @@ func TestCacheGoesOn(t *testing.T) {
 	ds := shades{n: 4*evalBatch + 7, size: 12, bad: map[int]bool{3: true, evalBatch + 1: true, 4*evalBatch + 6: true}}
 	s := all(ds, 0)
 	plainly := caching(t, enc, nil)
-	want, err := plainly.features(t.Context(), "training", s, plain(12))
+	want, err := plainly.extract(t.Context(), "training", s, plain(12))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,14 +54,14 @@ func TestCacheGoesOn(t *testing.T) {
 		_, err := f.Write(b)
 		return err
 	}
-	if _, err := caching(t, enc, c).features(t.Context(), "training", s, plain(12)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "make room") {
+	if _, err := caching(t, enc, c).extract(t.Context(), "training", s, plain(12)); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "make room") {
 		t.Fatalf("a full disk: %v", err)
 	}
 	c.write = nil
 	l := caching(t, enc, c)
 	ctx, cancel := context.WithCancel(t.Context())
 	c.write = func(f *os.File, b []byte) error { cancel(); _, err := f.Write(b); return err }
-	if _, err := l.features(ctx, "training", s, plain(12)); !errors.Is(err, context.Canceled) {
+	if _, err := l.extract(ctx, "training", s, plain(12)); !errors.Is(err, context.Canceled) {
 		t.Fatalf("cancelled: %v", err)
 	}
 	if l.seen > 3*evalBatch {
@@ -69,7 +69,7 @@ func TestCacheGoesOn(t *testing.T) {
 	}
 	c.write = nil
 	last := caching(t, enc, c)
-	got, err := last.features(t.Context(), "training", s, plain(12))
+	got, err := last.extract(t.Context(), "training", s, plain(12))
 	if err != nil || !same(got, want) {
 		t.Fatalf("resumed features differ (%v)", err)
 	}
@@ -77,7 +77,7 @@ func TestCacheGoesOn(t *testing.T) {
 		t.Errorf("%d images were left", last.seen)
 	}
 	again := caching(t, enc, c)
-	if got, err = again.features(t.Context(), "training", s, plain(12)); err != nil || again.seen != 0 || !same(got, want) {
+	if got, err = again.extract(t.Context(), "training", s, plain(12)); err != nil || again.seen != 0 || !same(got, want) {
 		t.Errorf("%d images are not taken from the cache (%v)", again.seen, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(c.Dir, "*.partial")); len(left) > 0 {
@@ -93,7 +93,7 @@ func TestCacheIsOfOneThing(t *testing.T) {
 	c := &Cache{Dir: t.TempDir()}
 	take := func(e *Encoders, c *Cache, s samples, v view) int {
 		l := caching(t, e, c)
-		if _, err := l.features(t.Context(), "training", s, v); err != nil {
+		if _, err := l.extract(t.Context(), "training", s, v); err != nil {
 			t.Fatal(err)
 		}
 		return l.seen
@@ -133,7 +133,7 @@ func TestCacheIsOfOneThing(t *testing.T) {
 		if err := os.WriteFile(path, content, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := caching(t, enc, c).features(t.Context(), "training", s, plain(12)); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "remove it") {
+		if _, err := caching(t, enc, c).extract(t.Context(), "training", s, plain(12)); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "remove it") {
 			t.Errorf("a file that is %s: %v", name, err)
 		}
 	}

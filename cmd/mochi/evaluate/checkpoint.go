@@ -27,9 +27,16 @@ type Encoders struct {
 	from   *checkpoint.State
 
 	precision engine.Precision
-	sum       string // of the query encoder, when it was asked for (digest)
+	sum       string                  // of the query encoder, when it was asked for (digest)
+	kept      map[string]keptFeatures // of the last evaluation, for another seed; by split
 
 	Why string // this engine, for people
+}
+
+// keptFeatures are those of a view that draws nothing, and what they are of.
+type keptFeatures struct {
+	of string
+	*extracted
 }
 
 // OpenEncoders opens an engine and gives it the encoders of st.
@@ -47,7 +54,7 @@ func OpenEncoders(name string, cfg engine.Config, net *network.Network, st *chec
 	state.Set(engine.QueryBuffers, st.QueryBuffers)
 	state.Set(engine.KeyParams, st.KeyParams)
 	state.Set(engine.KeyBuffers, st.KeyBuffers)
-	return &Encoders{engine: eng, state: state, from: st, precision: cfg.Precision, Why: why}, nil
+	return &Encoders{engine: eng, state: state, from: st, precision: cfg.Precision, Why: why, kept: map[string]keptFeatures{}}, nil
 }
 
 // Threads is how many the engine computes on.

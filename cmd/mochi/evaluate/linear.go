@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -172,8 +173,29 @@ func (l *linear) watch(name string, once bool) watch {
 	return w
 }
 
-// features are those of a view, from the cache as far as they are there.
+// features are those of a view, from an evaluation with another seed where that had
+// the same.
 func (l *linear) features(ctx context.Context, name string, s samples, v view) (*extracted, error) {
+	if v.draw != nil {
+		return l.extract(ctx, name, s, v)
+	}
+	h := fnv.New64a()
+	for _, i := range s.at {
+		h.Write([]byte{byte(i), byte(i >> 8), byte(i >> 16), byte(i >> 24)})
+	}
+	of := fmt.Sprintf("%s %s %p %x", v.name, l.x.features[0], l.set, h.Sum64())
+	if k := l.kept[name]; k.of == of {
+		return k.extracted, nil
+	}
+	e, err := l.extract(ctx, name, s, v)
+	if err == nil {
+		l.kept[name] = keptFeatures{of, e}
+	}
+	return e, err
+}
+
+// extract gives the features of a view, from the cache as far as they are there.
+func (l *linear) extract(ctx context.Context, name string, s samples, v view) (*extracted, error) {
 	e := &extracted{features: [][]float32{make([]float32, 0, len(s.at)*l.x.lengths[0])}}
 	done := 0
 	keep := func(r rows) error { return nil }
