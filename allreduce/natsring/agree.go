@@ -170,7 +170,7 @@ func (t *transport) connect(ctx context.Context, o offer) (net.Conn, error) {
 	}
 	ctx, stop := context.WithTimeout(ctx, direct.HelloTimeout)
 	defer stop()
-	return direct.Dial(ctx, o.Address, secret, t.node.o.Wrap)
+	return direct.Dial(ctx, o.Address, secret, t.node.dialled(t.peers[t.id.Predecessor()]))
 }
 
 // question asks until there is an answer.

@@ -12,6 +12,12 @@
 // replicas live in one process with the server, slow over a network (a hub
 // carries 2(P−1)·n each way).
 //
+// # Strangers
+//
+// With Options.Neighbours a Node's server speaks TLS, and only the successor in the latest
+// round gets in; each end knows the other by its id. So a successor that is earlier than
+// its predecessor's round is refused, and tries again until it is let in.
+//
 // # Connections
 //
 // A Node holds a replica's connections and keeps them over rounds. Publishing

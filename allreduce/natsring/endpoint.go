@@ -2,6 +2,7 @@ package natsring
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,8 @@ type endpoint struct {
 	name   string
 	shared bool // the hub: its loss says nothing about a peer
 	pool   *pool
+	tls    *tls.Config // nil: in the clear
+	peer   string      // whose server it is
 
 	mu    sync.Mutex
 	conns [purposes]*nats.Conn
@@ -98,8 +101,11 @@ func (e *endpoint) connect(ctx context.Context, p purpose) (*nats.Conn, error) {
 	made := func(t *tap) { e.taps[p] = t } // under e.mu, from Connect
 	if e.server != nil {
 		opts = append(opts, nats.InProcessServer(inProcess{e.server, made, e.pool}))
+		if own, ok := e.server.(interface{ Own() (string, string) }); ok {
+			opts = append(opts, nats.UserInfo(own.Own()))
+		}
 	} else {
-		opts = append(opts, nats.SetCustomDialer(&dialer{net.Dialer{Timeout: wait}, made, e.pool}))
+		opts = append(opts, nats.SetCustomDialer(&dialer{net.Dialer{Timeout: wait}, e.tls, made, e.pool}))
 	}
 	nc, err := nats.Connect(e.url, opts...)
 	if err != nil {

@@ -55,7 +55,7 @@ func (n *Node) listener() (*direct.Listener, string, error) {
 	n.listening.Do(func() {
 		host, _, err := net.SplitHostPort(n.o.Listen)
 		if err == nil {
-			n.direct, err = direct.Listen(net.JoinHostPort(host, "0"), n.o.Wrap)
+			n.direct, err = direct.Listen(net.JoinHostPort(host, "0"), n.taken())
 		}
 		n.noDirect = err
 	})

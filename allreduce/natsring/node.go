@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mochi/allreduce"
@@ -45,12 +46,16 @@ type Options struct {
 	// them lend each other their vectors. nil: segments travel over NATS.
 	Process *Process
 
-	// Wrap makes connections of the lane direct safe; nil: as they are.
+	// Wrap is put around connections of the lane direct where there are no Neighbours.
 	Wrap direct.Wrap
 
 	// Log gets a line for each link that does not go as the lane says, and one at debug for
 	// each other. Default: no log.
 	Log *slog.Logger
+
+	// Neighbours, when it is set, is how members know each other: only the successor
+	// in a round can connect to this Node, in TLS. nil: everybody, in the clear.
+	Neighbours Neighbours
 
 	// DialTimeout is how long to try to reach the predecessor's server.
 	// Default 5 s.
@@ -75,6 +80,8 @@ type Node struct {
 	listening sync.Once
 	direct    *direct.Listener // of the lane direct, made when first needed
 	noDirect  error            // why there is none
+
+	successor atomic.Pointer[string] // its id, in the latest round
 
 	mu        sync.Mutex
 	closed    bool
@@ -121,7 +128,7 @@ func (n *Node) listen() error {
 	if ip := net.ParseIP(advertise); advertise == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
 	}
-	if n.own, err = StartServer(o.Listen); err != nil {
+	if n.own, err = startServer(o.Listen, n.guard); err != nil {
 		return err
 	}
 	port := o.AdvertisePort
@@ -156,12 +163,13 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer, la
 	if pred.URL == "" && n.o.HubServer == nil && n.o.HubURL == "" {
 		return nil, fmt.Errorf("ring of round %d: rank %d (%s) has no server of its own and no hub is given", round, id.Predecessor(), pred.ID)
 	}
+	n.successor.Store(&peers[id.Successor()].ID)
 	n.keepOnly(n.url, pred.URL)
-	out, err := n.endpoint(n.url)
+	out, err := n.endpoint(peers[rank])
 	if err != nil {
 		return nil, err
 	}
-	in, err := n.endpoint(pred.URL)
+	in, err := n.endpoint(pred)
 	if err != nil {
 		return nil, err
 	}
@@ -190,14 +198,15 @@ func describe(p Peer) string {
 
 // endpoint finds or makes the connections to one server; a dead one is
 // replaced.
-func (n *Node) endpoint(url string) (*endpoint, error) {
+func (n *Node) endpoint(p Peer) (*endpoint, error) {
+	url := p.URL
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
 		return nil, errors.New("ring: node is closed")
 	}
 	e := n.endpoints[url]
-	if e == nil || e.isDead() {
+	if e == nil || e.isDead() || e.tls != nil && e.peer != p.ID {
 		if e != nil {
 			e.close()
 		}
@@ -206,7 +215,7 @@ func (n *Node) endpoint(url string) (*endpoint, error) {
 			dial = n.o.HubURL
 		}
 		e = newEndpoint(dial, n.serverOf(url), "ring "+n.o.ID, n.pool)
-		e.shared = url == ""
+		e.shared, e.tls, e.peer = url == "", n.clientOf(p), p.ID
 		n.endpoints[url] = e
 	}
 	return e, nil

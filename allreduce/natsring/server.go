@@ -17,7 +17,14 @@ const writeDeadline = 15 * time.Second
 // StartServer starts a server for ring traffic at HOST:PORT (port 0: any free
 // one): no JetStream, no authentication, no log.
 func StartServer(listen string) (*natsserver.Server, error) {
-	s, err := natsserver.Start(natsserver.Options{Listen: listen, WriteDeadline: writeDeadline})
+	return startServer(listen, func(*natsserver.Options) {})
+}
+
+// startServer starts one that guard has changed the options of.
+func startServer(listen string, guard func(*natsserver.Options)) (*natsserver.Server, error) {
+	o := natsserver.Options{Listen: listen, WriteDeadline: writeDeadline}
+	guard(&o)
+	s, err := natsserver.Start(o)
 	if failed := (*net.OpError)(nil); errors.As(err, &failed) {
 		return nil, fmt.Errorf("ring server: %w; choose another address or port 0", err)
 	}

@@ -2,9 +2,11 @@ package natsring
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // tap is a connection of nats.go's that segments take past it. nats.go opens the
@@ -221,12 +223,22 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 // dialer makes taps of connections over TCP.
 type dialer struct {
 	net.Dialer
+	tls  *tls.Config // nil: in the clear
 	made func(*tap)
 	pool *pool
 }
 
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	c, err := d.Dialer.Dial(network, address)
+	if err == nil {
+		err = c.SetDeadline(time.Now().Add(d.Timeout))
+	}
+	if err == nil {
+		c, err = secured(c, d.tls)
+	}
+	if err == nil {
+		err = c.SetDeadline(time.Time{})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -234,3 +246,6 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.made(t)
 	return t, nil
 }
+
+// SkipTLSHandshake tells NATS's client that it has been made.
+func (d *dialer) SkipTLSHandshake() bool { return true }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"mochi/allreduce/natsring"
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator/identity"
@@ -236,11 +237,19 @@ func notLetIn(err error) error {
 	return err
 }
 
-// gossipKey is that of the coordinators' token, nil in the clear.
-func gossipKey(s *identity.Source, address string) ([]byte, error) {
+// known is how members of a job know each other; nothing in the clear.
+type known struct {
+	gossip     []byte
+	neighbours natsring.Neighbours
+}
+
+// knownTo is how who has joined at an address is known to the other members.
+func knownTo(s *identity.Source, address string) (k known, err error) {
 	t, err := s.Token(address)
 	if t == nil || err != nil {
-		return nil, err
+		return k, err
 	}
-	return t.GossipKey(), nil
+	k.gossip = t.GossipKey()
+	k.neighbours, err = s.Key.Neighbours()
+	return k, err
 }

@@ -105,7 +105,7 @@ func replicaCommand() *cli.Command {
 			return notLetIn(err)
 		}
 		defer bus.Close()
-		key, err := gossipKey(access, bus.RemoteAddr())
+		known, err := knownTo(access, bus.RemoteAddr())
 		if err != nil {
 			return err
 		}
@@ -115,12 +115,13 @@ func replicaCommand() *cli.Command {
 		}
 		node, err := natsring.NewNode(natsring.Options{
 			Job: *job, ID: id, Listen: at.Ring.String(), Advertise: at.Told.Host, AdvertisePort: at.Told.Port, Log: log,
+			Neighbours: known.neighbours,
 		})
 		if err != nil {
 			return err
 		}
 		defer node.Close()
-		hints := joinGossip(gossip.Config{Name: id, Bind: at.Gossip.Host, Port: at.Gossip.Port, Advertise: at.Hinted, Key: key, Label: *job, Log: log})
+		hints := joinGossip(gossip.Config{Name: id, Bind: at.Gossip.Host, Port: at.Gossip.Port, Advertise: at.Hinted, Key: known.gossip, Label: *job, Log: log})
 		defer hints.shutdown()
 
 		r := replica.New(replica.Config{

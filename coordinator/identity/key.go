@@ -163,6 +163,9 @@ func (n *Neighbours) Server(may func(*tls.ConnectionState) bool) *tls.Config {
 	return c
 }
 
+// Proves says whether a connection's certificate proves an id.
+func (n *Neighbours) Proves(state *tls.ConnectionState, id string) bool { return Proves(state, id) }
+
 // Client is the configuration in which to connect to the member with an id.
 func (n *Neighbours) Client(id string) *tls.Config {
 	c := common()
