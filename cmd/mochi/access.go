@@ -32,7 +32,9 @@ func tokenFile(state string, r identity.Role) string {
 // guarding are the flags of a coordinator that say who may come.
 type guarding struct {
 	tokenFile, keys string
+	cert, key, ca   string
 	insecure        bool
+	own             *identity.Certificate // of cert and key, nil for none
 	given           func(string) bool
 }
 
@@ -40,6 +42,9 @@ func (g *guarding) add(c *cli.Command) {
 	g.given = c.Given
 	c.StringVar(&g.tokenFile, "token-file", "", "`FILE` to write the token to that replicas join with, such as on a volume that they see; it is kept under --state in any case (default: the variable "+tokenFileVariable+")")
 	c.StringVar(&g.keys, "keys", "", "`FILE` with the keys that the coordinators of a group share, of mochi token keys (default: made at the first start, under --state)")
+	c.StringVar(&g.cert, "tls-cert", "", "`FILE` with a certificate of your own (PEM, with what it is signed by) to show to those who join, instead of one of the coordinator's own making; they give its authority with --tls-ca, or trust the token")
+	c.StringVar(&g.key, "tls-key", "", "`FILE` with the key of --tls-cert")
+	c.StringVar(&g.ca, "tls-ca", "", "`FILE` with the authority (PEM) that the other coordinators' --tls-cert are signed by")
 	c.BoolVar(&g.insecure, "insecure", false, insecureFlag)
 }
 
@@ -49,7 +54,24 @@ func (g *guarding) check(f *cli.Faults, state string, group bool) (root *identit
 	if !g.given("token-file") && !g.insecure {
 		g.tokenFile = os.Getenv(tokenFileVariable)
 	}
+	if g.cert != "" || g.key != "" {
+		cert, err := identity.LoadCertificate(g.cert, g.key)
+		f.AddErr("tls-cert", err)
+		g.own = &identity.Certificate{Cert: cert}
+	}
+	if g.ca != "" {
+		roots, err := identity.LoadRoots(g.ca)
+		f.AddErr("tls-ca", err)
+		if g.own == nil {
+			f.Add("tls-ca", "is of no use without --tls-cert")
+		} else {
+			g.own.Roots = roots
+		}
+	}
 	if g.insecure {
+		if g.own != nil {
+			f.Add("insecure", "does not go with --tls-cert")
+		}
 		if g.tokenFile != "" || g.keys != "" {
 			f.Add("insecure", "goes neither with --token-file nor with --keys")
 		}
@@ -120,7 +142,7 @@ func (g *guarding) open(k *coordinating, root *identity.Root, p *run.Progress) (
 			return nil, err
 		}
 	}
-	a, err := identity.NewAuthority(*root, load, nil)
+	a, err := identity.NewAuthority(*root, load, g.own)
 	if err != nil {
 		return nil, err
 	}
@@ -203,13 +225,14 @@ func (s *guard) gossipKey() []byte {
 
 // accessing are the flags of who joins that say with which token.
 type accessing struct {
-	file     *string
+	file, ca *string
 	insecure *bool
 }
 
 func addAccess(c *cli.Command) accessing {
 	return accessing{
 		file:     c.String("token-file", "", "`FILE` with the token of the job (default: the variable "+tokenFileVariable+"; or the token itself in "+identity.TokenVariable+"; or what a coordinator of the same user on the same machine has left)"),
+		ca:       c.String("tls-ca", "", "`FILE` with the authority (PEM) of a coordinator that has --tls-cert: its certificate and name are checked, instead of the fingerprint in the token"),
 		insecure: c.Bool("insecure", false, insecureFlag),
 	}
 }
@@ -224,6 +247,11 @@ func (a accessing) source(f *cli.Faults, joins bool) *identity.Source {
 		f.Add("insecure", "does not go with --token-file")
 	}
 	f.AddErr("token-file", s.Check())
+	if *a.ca != "" {
+		var err error
+		s.Roots, err = identity.LoadRoots(*a.ca)
+		f.AddErr("tls-ca", err)
+	}
 	return s
 }
 

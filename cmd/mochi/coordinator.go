@@ -61,6 +61,8 @@ func coordinatorCommand() *cli.Command {
 		k.cfg = training.Job(c, &f, func(*config.Job) {})
 		if k.state == "" {
 			f.Add("state", "missing: the folder of the run")
+		} else {
+			f.AddErr("state", private(k.state))
 		}
 		switch {
 		case *nats != "":
@@ -175,7 +177,7 @@ func (k *coordinating) neverAfresh(f *cli.Faults) {
 
 // parts are those of its server; what differs is left to fill in.
 func (k *coordinating) parts(j *run.Job, nats *natsbus.Server) serverParts {
-	return serverParts{job: j, name: k.name, nats: nats, data: k.info, log: k.log, cpu: processTime, rebuild: k.rebuild, limits: k.limits, gossip: k.gossip, guard: k.guard}
+	return serverParts{job: j, name: k.name, nats: nats, data: k.info, log: k.log, cpu: processTime, rebuild: k.rebuild, limits: k.limits, gossip: k.gossip, guard: k.guard, insecure: k.access.insecure}
 }
 
 // server are the options of the server that replicas join.

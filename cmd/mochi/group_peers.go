@@ -35,10 +35,11 @@ func (g *group) amongPeers() (groupLog, error) {
 	}
 	var secured *tls.Config
 	if g.guard != nil {
-		listener = tls.NewListener(listener, g.guard.Server(identity.Coordinator))
-		if secured, err = g.guard.Client(); err != nil {
+		server, client, err := g.guard.Between()
+		if err != nil {
 			return nil, errors.Join(err, listener.Close())
 		}
+		listener, secured = tls.NewListener(listener, server), client
 	}
 	node, err := quorum.Start(quorum.Options{
 		TLS: secured, Job: g.name, Name: g.self.Name, Members: g.members, Dir: run.Group(g.state), Listener: listener, Follow: g, Files: []string{run.LogFile, run.SamplesFile},

@@ -32,8 +32,9 @@ type serverParts struct {
 
 	limits coordinator.Limits // zero fields take their default
 
-	guard  *guard   // nil: everybody may come
-	gossip endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
+	guard    *guard   // nil: everybody may come,
+	insecure bool     // and over a network
+	gossip   endpoint // IP address and port to listen on; no host = no gossip: all replicas are in this process
 
 	// Of a coordinator that leads a group; else nil.
 	bus     *natsbus.Coordinator                        // connected already
@@ -60,15 +61,19 @@ type heard struct {
 	*natsbus.Coordinator
 	serving chan struct{}
 	status  func(s protocol.Status) protocol.Status // nil: nothing is added
+	open    bool                                    // everybody may come
 }
 
 func (h heard) Serve(status func() protocol.Status,
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
-	told := status
-	if h.status != nil {
-		told = func() protocol.Status { return h.status(status()) }
+	told := func() protocol.Status {
+		s := status()
+		if s.Insecure = h.open; h.status != nil {
+			s = h.status(s)
+		}
+		return s
 	}
 	err := h.Coordinator.Serve(told, save, open)
 	if err == nil {
@@ -95,7 +100,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving, p.status}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others, Copied: p.copied,
+		Bus: heard{s.bus, s.serving, p.status, p.insecure}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others, Copied: p.copied,
 	}
 	if cfg.Log = p.commits; cfg.Log == nil {
 		cfg.Log = p.job.Log // in the run's folder, whose lock makes this process its only coordinator

@@ -41,6 +41,9 @@ func statusCommand() *cli.Command {
 			return cli.PrintJSON(out, s)
 		}
 		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %s in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch+1, s.Round, cli.Count(s.World, "replica"))
+		if s.Insecure {
+			fmt.Fprintln(out, "NOT SECURED (--insecure): whoever reaches the coordinator can join this job, read its state and end it")
+		}
 		if s.Reason != "" {
 			since := ""
 			if s.Since != "" {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"sync"
 	"time"
 )
@@ -20,6 +21,8 @@ type Authority struct {
 	key   *Key // of this process
 	print [printBytes]byte
 	cert  tls.Certificate // of the server
+	roots *x509.CertPool  // of the other coordinators' certificates, nil: they are of the same authority
+	inner *Authority      // of an operator's certificate: what coordinators show each other on their own port; else nil
 	load  func() (Root, error)
 
 	mu     sync.Mutex
@@ -38,18 +41,19 @@ const mostKnown = 1 << 16
 // NewAuthority makes that of a root. load, if not nil, reads the root again: it has other
 // tokens when they were changed. own, if not nil, is a certificate to show instead of one
 // that the authority signs: tokens are then of that.
-func NewAuthority(root Root, load func() (Root, error), own *tls.Certificate) (*Authority, error) {
+func NewAuthority(root Root, load func() (Root, error), own *Certificate) (*Authority, error) {
 	if _, err := root.seed(); err != nil {
 		return nil, err
 	}
 	a := &Authority{key: NewKey(), load: load, root: root, loaded: time.Now(), known: map[string]Role{}}
 	if own != nil {
-		leaf, err := x509.ParseCertificate(own.Certificate[0])
+		leaf, err := x509.ParseCertificate(own.Cert.Certificate[0])
 		if err != nil {
 			return nil, fmt.Errorf("the coordinator's certificate: %w", err)
 		}
-		a.cert, a.print = *own, fingerprint(leaf)
-		return a, nil
+		a.cert, a.print, a.roots = own.Cert, fingerprint(leaf), own.Roots
+		a.inner, err = NewAuthority(root, load, nil)
+		return a, err
 	}
 	private := ed25519.NewKeyFromSeed(root.derive("authority", ed25519.SeedSize))
 	ca := &x509.Certificate{
@@ -148,9 +152,14 @@ func (a *Authority) Server(roles ...Role) *tls.Config {
 	return c
 }
 
-// Client is how this coordinator connects to another one with the same root.
-func (a *Authority) Client() (*tls.Config, error) {
-	return a.key.Client(a.now().token(Coordinator, a.print))
+// Between are the two ends of connections between coordinators on a port of their own:
+// both show that they have the same root.
+func (a *Authority) Between() (server, client *tls.Config, err error) {
+	if a.inner != nil {
+		return a.inner.Between()
+	}
+	client, err = a.key.Client(a.now().token(Coordinator, a.print))
+	return a.Server(Coordinator), client, err
 }
 
 // ID is an id that this coordinator's key proves.
@@ -163,7 +172,17 @@ type Peer struct{ a *Authority }
 func (a *Authority) Peer() Peer { return Peer{a} }
 
 // Client is how to connect to another coordinator.
-func (p Peer) Client(string) (*tls.Config, error) { return p.a.Client() }
+func (p Peer) Client(address string) (*tls.Config, error) {
+	t := p.a.now().token(Coordinator, p.a.print)
+	if p.a.roots == nil {
+		return p.a.key.Client(t)
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	return p.a.key.ClientOf(t, p.a.roots, host)
+}
 
 // Inbox is the subject below which this coordinator hears answers.
 func (p Peer) Inbox() string { return inbox(p.a.key.public) }

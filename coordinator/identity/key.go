@@ -113,6 +113,19 @@ func (k *Key) Client(t Token) (*tls.Config, error) {
 	return c, nil
 }
 
+// ClientOf is how to connect to a coordinator that shows a certificate of its operator's:
+// it is checked against roots, and against the host's name, as everywhere; the fingerprint
+// in the token is not asked.
+func (k *Key) ClientOf(t Token, roots *x509.CertPool, host string) (*tls.Config, error) {
+	c, err := k.Client(t)
+	if err != nil {
+		return nil, err
+	}
+	c.InsecureSkipVerify, c.VerifyConnection = false, nil
+	c.RootCAs, c.ServerName = roots, host
+	return c, nil
+}
+
 // isServer checks the certificates of a server: its own is that of the fingerprint, or
 // the authority of the fingerprint, which follows it, has signed it.
 func isServer(chain []*x509.Certificate, print [printBytes]byte) error {

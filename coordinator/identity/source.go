@@ -2,9 +2,11 @@ package identity
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -23,6 +25,8 @@ type Source struct {
 	Text     string // MOCHI_TOKEN, "" for none
 	Insecure bool   // in the clear, whatever there is
 	Joins    bool   // a token to read with is not enough
+
+	Roots *x509.CertPool // of who signed the coordinator's certificate; nil: the fingerprint of the token is checked
 
 	mu     sync.Mutex
 	last   Token
@@ -84,6 +88,13 @@ func (s *Source) Client(address string) (*tls.Config, error) {
 	t, err := s.Token(address)
 	if t == nil || err != nil {
 		return nil, err
+	}
+	if s.Roots != nil {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		return s.Key.ClientOf(*t, s.Roots, host)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

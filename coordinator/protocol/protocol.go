@@ -444,6 +444,8 @@ type Status struct {
 	StartedAt string         `json:"started_at"` // RFC 3339
 	Term      uint64         `json:"term"`       // of the leader: it rises with every start of one
 
+	Insecure bool `json:"insecure,omitempty"` // whoever reaches the coordinator may come (--insecure)
+
 	Group *GroupState `json:"group,omitempty"` // of coordinators; none where one is alone
 }
 

@@ -6,6 +6,7 @@
 package run
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,7 +90,8 @@ func openRun(path string, cut int64, sampleLog bool) (*Dir, error) {
 
 // WriteFile replaces a file as a whole or not at all.
 func WriteFile(path string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	// With the mode that the process makes files with (umask).
+	tmp, err := os.OpenFile(path+"."+rand.Text()[:8]+".tmp", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return err
 	}
@@ -100,9 +102,6 @@ func WriteFile(path string, content []byte) error {
 	}
 	if cerr := tmp.Close(); err == nil {
 		err = cerr
-	}
-	if err == nil {
-		err = os.Chmod(tmp.Name(), 0o644)
 	}
 	if err == nil {
 		err = os.Rename(tmp.Name(), path)
