@@ -96,7 +96,7 @@ func (g *guarding) check(f *cli.Faults, state string, group bool) (root *identit
 
 // notWithNATS refuses the flags where NATS says who may come.
 func (g *guarding) notWithNATS(f *cli.Faults) {
-	for _, name := range []string{"token-file", "keys", "insecure"} {
+	for _, name := range []string{"token-file", "keys", "insecure", "tls-cert", "tls-key", "tls-ca"} {
 		if g.given(name) {
 			f.Add(name, "is for a coordinator that has a message server of its own; with --nats, the NATS servers say who may come (--nats-creds)")
 		}
