@@ -67,6 +67,7 @@ func newSession(rc Config, job config.Job) (*session, error) {
 	if model.atOnce < job.GroupsAtOnce {
 		rc.Log.Warn("the engine computes one BatchNorm group at a time; --groups-at-once only makes the unit of work larger", "engine", model.engine.Info().Name)
 	}
+	rc.Data.Limit(job.ImagePixels(), job.ImageBytes())
 	var images input.Source
 	if rc.Images != nil {
 		images = rc.Images(job)

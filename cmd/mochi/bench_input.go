@@ -25,6 +25,7 @@ func benchInputCommand() *cli.Command {
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
 	seconds := c.Float64("seconds", 5, "duration of the measurement: two thirds with augmentation, one third decoding alone")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(1, "workers", *workers)
@@ -32,6 +33,7 @@ func benchInputCommand() *cli.Command {
 		recipe, err := augment.New(*recipeName, *size)
 		f.AddErr("recipe, size", err)
 		set := cli.OpenData(&f, *dataPath, errs)
+		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err
 		}

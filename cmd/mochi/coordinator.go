@@ -190,6 +190,7 @@ func (k *coordinating) opened(j *run.Job) *evaluate.Evaluator {
 	k.cfg = j.Config
 	j.Recorder.Know(k.info)
 	if k.set != nil {
+		k.set.Limit(k.cfg.ImagePixels(), k.cfg.ImageBytes())
 		j.Recorder.Watch(k.set, k.cfg.StrictData)
 	}
 	return evaluate.New(evaluate.Options{

@@ -26,10 +26,12 @@ func dataInspectCommand() *cli.Command {
 	quick := c.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(1, "workers", *workers)
 		set := cli.OpenData(&f, args[0], errs)
+		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err
 		}

@@ -40,9 +40,11 @@ func dataPackCommand() *cli.Command {
 	c.Var(&size, "shard-size", "`BYTES` of a shard, about; k, M, G are powers of 1024")
 	strict := c.Bool("strict-data", false, "an image that cannot be read is an error; else it is left out and reported")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		set := cli.OpenData(&f, args[0], errs)
+		limit(&f, set)
 		type part struct {
 			split   data.Dataset
 			pattern string

@@ -31,6 +31,7 @@ func dataPreviewCommand() *cli.Command {
 	columns := c.Int("columns", 2, "images a row")
 	seed := c.Uint64("seed", 1, "seed of the views")
 	epoch := c.Int("epoch", 0, "epoch whose views to show, from 0")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		if *path == "" {
@@ -41,6 +42,7 @@ func dataPreviewCommand() *cli.Command {
 		f.AtLeast(1, "columns", *columns)
 		f.AtLeast(0, "epoch", *epoch)
 		set := cli.OpenData(&f, *dataPath, errs)
+		limit(&f, set)
 		if set != nil && *size == 0 {
 			var err error
 			if *size, err = naturalSize(set.Train); err != nil {

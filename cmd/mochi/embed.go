@@ -58,6 +58,7 @@ func embedCommand() *cli.Command {
 	precision := c.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
 	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		if ext := filepath.Ext(*path); ext != ".npy" && ext != ".parquet" {
@@ -74,6 +75,7 @@ func embedCommand() *cli.Command {
 		}
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
 		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
+		limit(&f, set)
 		if set != nil && set.Test == nil && *split == "test" {
 			f.Add("split", "the data set has no test split")
 		}

@@ -42,12 +42,14 @@ func evalGeometryCommand() *cli.Command {
 	engines.AddFlag(c, &engineName, "")
 	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(0, "images", *images)
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.FP32, Threads: 1})
 		set := cli.OpenData(&f, *dataPath, errs)
+		limit(&f, set)
 		e.check(&f, set)
 		if err := f.Err(); err != nil {
 			return err

@@ -54,6 +54,7 @@ func evalKNNCommand() *cli.Command {
 	precision := c.String("precision", string(engine.FP32), "`P` of the encoder: fp32, or bf16 where the engine has it (twice as fast)")
 	threads := c.Int("threads", 0, "compute threads; 0 = all cores")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		for _, k := range *k {
@@ -79,6 +80,7 @@ func evalKNNCommand() *cli.Command {
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
 		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
+		limit(&f, set)
 		if set != nil {
 			// One class is no reason to refuse: the figure is what was asked for.
 			if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {

@@ -168,6 +168,7 @@ func (l *local) train() error {
 	}
 	defer j.Close()
 	l.cfg = j.Config
+	l.set.Limit(l.cfg.ImagePixels(), l.cfg.ImageBytes())
 	j.Recorder.Know(l.set.Info)
 	var step, cursor int64
 	if j.From != nil {

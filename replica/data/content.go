@@ -2,18 +2,16 @@ package data
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"syscall"
 )
 
-// readContent reads an image file that may hold an image of maxPixels into d's
-// buffer. A file that is gone, may not be read or whose disk fails is a
+// readContent reads an image file into d's buffer, within a budget. A file that is gone, may not be read or whose disk fails is a
 // *CorruptError like one that cannot be decoded; other failures of the system
 // are not.
-func readContent(path string, maxPixels int, d *Decoder) ([]byte, error) {
+func readContent(path string, b *budget, d *Decoder) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fileFault(path, err)
@@ -28,24 +26,16 @@ func readContent(path string, maxPixels int, d *Decoder) ([]byte, error) {
 	case info.Size() == 0:
 		return nil, &CorruptError{Path: path, Err: errEmpty}
 	}
-	if err := checkLength(info.Size(), maxPixels); err != nil {
+	if err := b.checkLength(info.Size()); err != nil {
 		return nil, &CorruptError{Path: path, Err: err}
 	}
+	d.file.take(b.files, info.Size(), b.bytes)
 	content := d.Content(int(info.Size()))
 	n, err := io.ReadFull(f, content)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, fileFault(path, err)
 	}
 	return content[:n], nil // shorter where the file was cut meanwhile
-}
-
-// checkLength refuses a file that is longer than an image of maxPixels can
-// be: eight bytes a pixel and a megabyte.
-func checkLength(length int64, maxPixels int) error {
-	if limit := int64(maxPixels)*8 + 1<<20; length > limit {
-		return fmt.Errorf("file is too large for an image: %d bytes, the limit is %d", length, limit)
-	}
-	return nil
 }
 
 // fileFault is the error of an image file that cannot be read: the file's

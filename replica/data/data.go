@@ -19,8 +19,10 @@
 // its owner sees it (torchvision's loader ignores it), and 16 bits are cut to
 // the upper 8 (PIL saturates 16-bit grey). Grey is replicated, alpha dropped
 // without blending, a palette looked up, CMYK multiplied by its black. Content
-// decides what a file is, not its name. An image of more than
-// Options.MaxPixels is refused by its header, before memory is spent on it.
+// decides what a file is, not its name. An image of more than Options.MaxPixels,
+// a file of more than Options.MaxBytes, and a JPEG file whose scans would keep a
+// decoder busy are refused by their headers, before memory is spent on them; and
+// all decoders of a data set share a budget (limits.go).
 //
 // A fault is not fatal unless the data is strict (--strict-data). What cannot
 // be listed when the data set is opened (an unreadable folder, a link in a
@@ -35,7 +37,7 @@
 //
 // Cost: IDX and CIFAR data are held in memory as they are on disk (47 MB for
 // Fashion-MNIST, 184 MB for CIFAR-10); a folder or shards cost their listing,
-// some 100 bytes an image. A decoder needs up to 11 bytes a pixel of the image
+// some 100 bytes an image. A decoder needs 4 to 23 bytes a pixel of the image
 // in hand. `mochi bench input` measures the loader.
 package data
 
@@ -76,6 +78,8 @@ type Set struct {
 	// Faults are what could not be read when the data set was opened: a
 	// folder, the end of a shard. What they hold is not part of the splits.
 	Faults []*CorruptError
+
+	bounds *bounds // of image files; nil where there are none
 }
 
 // Strict is the first fault found at opening as an error, nil when there is
@@ -162,12 +166,13 @@ type Encoded interface {
 }
 
 // decodeContent is Decode of an Encoded data set.
-func decodeContent(s Encoded, i int, d *Decoder, maxPixels int) (*augment.Image, error) {
+func decodeContent(s Encoded, i int, d *Decoder, b *budget) (*augment.Image, error) {
 	content, err := s.Content(i, d)
+	defer d.file.give()
 	if err != nil {
 		return nil, err
 	}
-	img, err := d.Decode(content, maxPixels)
+	img, err := d.decode(content, b.pixels, b)
 	if err != nil {
 		return nil, &CorruptError{Path: s.Path(i), Err: err}
 	}

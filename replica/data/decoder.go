@@ -3,7 +3,6 @@ package data
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"image/png"
 
 	"mochi/replica/augment"
@@ -22,6 +21,8 @@ type Decoder struct {
 
 	content []byte
 	image   augment.Image
+
+	file, decoding ticket // of the data set's budget
 }
 
 // kept is the largest buffer that a Decoder keeps for later use, bytes: one
@@ -32,7 +33,22 @@ const kept = 32 << 20
 func NewDecoder() *Decoder { return &Decoder{} }
 
 // Close lets go of the buffers, of which an image may still hold one.
-func (d *Decoder) Close() { d.content, d.image = nil, augment.Image{} }
+func (d *Decoder) Close() {
+	d.file.give()
+	d.content, d.image = nil, augment.Image{}
+}
+
+// Trim lets go of what a large image has left: its buffers would stay until the
+// next one.
+func (d *Decoder) Trim() {
+	d.file.give()
+	if cap(d.content) > kept {
+		d.content = nil
+	}
+	if cap(d.image.Pix) > kept {
+		d.image = augment.Image{}
+	}
+}
 
 // Content returns n bytes to read a file into.
 func (d *Decoder) Content(n int) []byte {
@@ -57,14 +73,21 @@ var errEmpty = errors.New("the file is empty")
 
 // Decode decodes a JPEG or PNG image of at most maxPixels.
 func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) {
-	head, err := readSize(content)
+	return d.decode(content, maxPixels, nil)
+}
+
+// decode is Decode within a budget, nil for none.
+func (d *Decoder) decode(content []byte, maxPixels int, b *budget) (*augment.Image, error) {
+	head, cost, err := readSize(content, maxPixels)
 	if err != nil {
 		return nil, err
 	}
-	if int64(head.Width)*int64(head.Height) > int64(maxPixels) {
-		return nil, fmt.Errorf("image of %d×%d pixels: the limit is %d", head.Width, head.Height, maxPixels)
+	if b != nil {
+		d.decoding.take(b.images, cost, b.memory)
+		defer d.decoding.give()
 	}
 	if head.Format == PNG {
+		defer d.decoding.collect()
 		if d.Region != nil {
 			d.Region(head.Width, head.Height)
 		}
@@ -93,14 +116,25 @@ func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) 
 	return upright(img, head.Orientation), nil
 }
 
-// readSize is ReadHeader without the colours; for JPEG it allocates nothing.
-func readSize(content []byte) (Header, error) {
+// readSize is ReadHeader without the colours, with how many bytes it takes to
+// decode the image, which is not too large; for JPEG it allocates nothing.
+func readSize(content []byte, maxPixels int) (head Header, cost int64, err error) {
 	if kindOf(content) != jpegImage {
-		return ReadHeader(content)
+		if head, err = ReadHeader(content); err != nil {
+			return head, 0, err
+		}
+		return head, costOfPNG(content), checkSize(head.Width, head.Height, maxPixels)
 	}
-	w, h, err := turbojpeg.Size(content)
+	var room [4]turbojpeg.Component
+	f, err := turbojpeg.ReadFrame(content, room[:0])
 	if err != nil {
-		return Header{}, cut(err)
+		return head, 0, cut(err)
 	}
-	return Header{Format: JPEG, Width: w, Height: h, Orientation: orientationOf(content)}, nil
+	if err := checkSize(f.W, f.H, maxPixels); err != nil {
+		return head, 0, err
+	}
+	if err := checkScans(f); err != nil {
+		return head, 0, err
+	}
+	return Header{Format: JPEG, Width: f.W, Height: f.H, Orientation: orientationOf(content)}, costOfJPEG(f), nil
 }

@@ -15,10 +15,10 @@ import (
 
 // folderSplit is the sorted listing of a folder of images.
 type folderSplit struct {
-	dir       string
-	samples   []sampleFile // by class, then by path
-	classes   []string     // sorted; empty when unlabelled
-	maxPixels int
+	dir     string
+	samples []sampleFile // by class, then by path
+	classes []string     // sorted; empty when unlabelled
+	bounds  *bounds
 }
 
 // sampleFile is one listed image.
@@ -48,7 +48,7 @@ func openFolder(dir string, o Options) (*Set, error) {
 		}
 		return nil, fmt.Errorf("%s: holds no JPEG or PNG image; want train/<class>/* with val or test beside it, or <class>/*", trainDir)
 	}
-	set := &Set{Train: train, Kind: "folder"}
+	set := &Set{Train: train, Kind: "folder", bounds: o.bounds}
 	if testDir != "" {
 		test, out, err := listSplit(testDir, o)
 		if err != nil {
@@ -103,7 +103,7 @@ func listSplit(dir string, o Options) (*folderSplit, leftOut, error) {
 	if err != nil {
 		return nil, out, err
 	}
-	s := &folderSplit{dir: dir, maxPixels: o.MaxPixels}
+	s := &folderSplit{dir: dir, bounds: o.bounds}
 	out.other, out.faults = loose.other, loose.faults
 	for i, l := range listed {
 		out.other, out.faults = append(out.other, l.other...), append(out.faults, l.faults...)
@@ -206,10 +206,10 @@ func (s *folderSplit) Name(i int) string { return s.samples[i].path }
 
 // Content reads the encoded image of sample i.
 func (s *folderSplit) Content(i int, d *Decoder) ([]byte, error) {
-	return readContent(s.Path(i), s.maxPixels, d)
+	return readContent(s.Path(i), s.bounds.Load(), d)
 }
 
 // Decode reads and decodes sample i.
 func (s *folderSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
-	return decodeContent(s, i, d, s.maxPixels)
+	return decodeContent(s, i, d, s.bounds.Load())
 }

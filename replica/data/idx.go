@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,14 @@ func containsAny(s string, words []string) bool {
 	return false
 }
 
+// A gzip file may unpack to a thousand times its size. Images do not: what is above
+// unpackedAnyway bytes may be maxRatio times as much. (Labels that are sorted are
+// packed that well, but there are fewer of them.)
+const (
+	maxRatio       = 100
+	unpackedAnyway = 64 << 20
+)
+
 // readIDXFile reads an IDX file of unsigned bytes, gzipped or not.
 func readIDXFile(path string, dimensions int) (dims []int, values []uint8, err error) {
 	f, err := os.Open(path)
@@ -124,23 +133,30 @@ func readIDXFile(path string, dimensions int) (dims []int, values []uint8, err e
 		return nil, nil, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
 	in := bufio.NewReaderSize(f, 1<<16)
 	var r io.Reader = in
+	most := int64(math.MaxInt64)
 	if magic, err := in.Peek(2); err == nil && magic[0] == 0x1f && magic[1] == 0x8b {
 		if r, err = gzip.NewReader(in); err != nil {
 			return nil, nil, fmt.Errorf("%s: %w", path, cut(err))
 		}
+		most = max(unpackedAnyway, info.Size()*maxRatio)
 	}
-	if dims, values, err = readIDX(r, dimensions); err != nil {
+	if dims, values, err = readIDX(r, dimensions, most); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return dims, values, nil
 }
 
 // readIDX reads an IDX stream of unsigned bytes with the given number of
-// dimensions: magic 0, 0, 8, dimensions; their big-endian lengths; values. It
-// never allocates more than the stream really holds calls for.
-func readIDX(r io.Reader, dimensions int) (dims []int, values []uint8, err error) {
+// dimensions: magic 0, 0, 8, dimensions; their big-endian lengths; values, of which
+// there may be most. It never allocates more than the stream really
+// holds calls for.
+func readIDX(r io.Reader, dimensions int, most int64) (dims []int, values []uint8, err error) {
 	header := make([]byte, 4+4*dimensions)
 	if _, err := io.ReadFull(r, header); err != nil {
 		return nil, nil, fmt.Errorf("read the IDX header: %w", cut(err))
@@ -156,6 +172,9 @@ func readIDX(r io.Reader, dimensions int) (dims []int, values []uint8, err error
 		}
 		total *= n
 		dims = append(dims, int(n))
+	}
+	if total > most {
+		return nil, nil, fmt.Errorf("its header says %d values, and a gzip file of its size may hold %d: it is cut short, or packed more than %d-fold, the limit (gunzip it, if it is right)", total, most, maxRatio)
 	}
 	values, err = io.ReadAll(io.LimitReader(r, total+1))
 	switch {

@@ -2,6 +2,7 @@ package data
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,6 +89,7 @@ func TestIDXNamesTheFault(t *testing.T) {
 		"more than there":   {images, idxBytes([]int{1 << 20, 1 << 10, 1 << 9}, ramp(9, 0)), "holds 9 values"},
 		"longer":            {images, append(slices.Clone(good), 1), "longer"},
 		"truncated gzip":    {images, gzipped(t, good)[:30], "cut short"},
+		"gzip bomb":         {images, gzipped(t, idxBytes([]int{1 << 16, 1 << 10, 2}, nil)), "more than 100-fold, the limit"},
 		"gzip without body": {images, []byte{0x1f, 0x8b, 8}, "cut short"},
 		"labels missing":    {labels, nil, "no labels file"},
 		"labels too few":    {labels, idxBytes([]int{5}, ramp(5, 0)), "6 images, but 5 labels"},
@@ -117,7 +119,7 @@ func FuzzReadIDX(f *testing.F) {
 	f.Add([]byte{0, 0, 8})
 	f.Fuzz(func(t *testing.T, content []byte) {
 		for _, dimensions := range []int{1, 3} {
-			dims, values, err := readIDX(bytes.NewReader(content), dimensions)
+			dims, values, err := readIDX(bytes.NewReader(content), dimensions, math.MaxInt64)
 			if err != nil {
 				continue
 			}

@@ -149,7 +149,7 @@ func TestCorruptFilesAreNamed(t *testing.T) {
 
 // decodeFile decodes one file as a folder's Dataset does.
 func decodeFile(path string, maxPixels int) (*augment.Image, error) {
-	s := &folderSplit{dir: filepath.Dir(path), samples: []sampleFile{{path: filepath.Base(path)}}, maxPixels: maxPixels}
+	s := &folderSplit{dir: filepath.Dir(path), samples: []sampleFile{{path: filepath.Base(path)}}, bounds: newBounds(Options{MaxPixels: maxPixels, MaxBytes: 1<<20 + 8*2400})}
 	return s.Decode(0, NewDecoder())
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"mochi/coordinator/protocol/config"
 	"mochi/replica/data/shards"
 )
 
@@ -17,8 +18,11 @@ const FashionMNIST = "fashion-mnist"
 // Options are what Open may be told.
 type Options struct {
 	// MaxPixels is the largest image that is decoded, width times height; a
-	// larger one counts as corrupt. Default 100 million.
+	// larger one counts as corrupt. Default config.MostImagePixels.
 	MaxPixels int
+	// MaxBytes is the largest image file; a larger one counts as corrupt. Default
+	// config.MostImageBytes.
+	MaxBytes int64
 	// FashionMNIST is where the package's files lie. Default
 	// /usr/share/datasets/fashion-mnist.
 	FashionMNIST string
@@ -27,6 +31,7 @@ type Options struct {
 	Progress func(text string)
 
 	readDir func(string) ([]os.DirEntry, error) // os.ReadDir, but for tests
+	bounds  *bounds                             // of the set that is opened
 }
 
 func (o Options) progress(format string, args ...any) {
@@ -37,7 +42,10 @@ func (o Options) progress(format string, args ...any) {
 
 // DefaultOptions are those of Open.
 func DefaultOptions() Options {
-	return Options{MaxPixels: 100_000_000, FashionMNIST: "/usr/share/datasets/fashion-mnist", readDir: os.ReadDir}
+	return Options{
+		MaxPixels: config.MostImagePixels, MaxBytes: config.MostImageBytes,
+		FashionMNIST: "/usr/share/datasets/fashion-mnist", readDir: os.ReadDir,
+	}
 }
 
 // Open recognises the data set at path, or the one named fashion-mnist (a
@@ -49,6 +57,7 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if o.readDir == nil {
 		o.readDir = os.ReadDir
 	}
+	o.bounds = newBounds(o)
 	if path == FashionMNIST {
 		return openFashionMNIST(o)
 	}

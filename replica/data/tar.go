@@ -85,7 +85,7 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{Kind: "tar", Faults: faults}
+	set := &Set{Kind: "tar", Faults: faults, bounds: o.bounds}
 	train, test := collect(scanned, 0, len(trainPaths)), collect(scanned, len(trainPaths), len(scanned))
 	if len(train) == 0 {
 		if len(faults) > 0 {

@@ -15,11 +15,11 @@ import (
 // tarSplit is the index of the images in tar shards: by shard, in the order
 // of their names, and in a shard by key.
 type tarSplit struct {
-	files     *shards.Files
-	samples   []tarSample
-	classes   int
-	names     []string // of classes; "" or missing where only a number is known
-	maxPixels int
+	files   *shards.Files
+	samples []tarSample
+	classes int
+	names   []string // of classes; "" or missing where only a number is known
+	bounds  *bounds
 }
 
 type tarSample struct {
@@ -31,7 +31,7 @@ type tarSample struct {
 // newTarSplit is the split of the samples listed. classes are the names of the
 // classes, sorted; when there are none a sample's class is a number.
 func newTarSplit(list []indexed, files *shards.Files, classes []string, o Options) *tarSplit {
-	s := &tarSplit{files: files, maxPixels: o.MaxPixels, names: classes, classes: len(classes)}
+	s := &tarSplit{files: files, bounds: o.bounds, names: classes, classes: len(classes)}
 	for _, e := range list {
 		class := int32(-1)
 		if n, ok := shards.Number(e.class); len(classes) == 0 && ok {
@@ -80,9 +80,11 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 	if e.length == 0 {
 		return nil, &CorruptError{Path: s.Path(i), Err: errEmpty}
 	}
-	if err := checkLength(e.length, s.maxPixels); err != nil {
+	b := s.bounds.Load()
+	if err := b.checkLength(e.length); err != nil {
 		return nil, &CorruptError{Path: s.Path(i), Err: err}
 	}
+	d.file.take(b.files, e.length, b.bytes)
 	content := d.Content(int(e.length))
 	err := s.files.ReadAt(int(e.shard), content, e.offset)
 	var shard *shards.FileError
@@ -99,5 +101,5 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 
 // Decode reads and decodes sample i.
 func (s *tarSplit) Decode(i int, d *Decoder) (*augment.Image, error) {
-	return decodeContent(s, i, d, s.maxPixels)
+	return decodeContent(s, i, d, s.bounds.Load())
 }

@@ -33,6 +33,7 @@ func newViewer(d Dataset, recipe augment.Recipe, seed uint64) *viewer {
 // load decodes one sample and writes its views to their seats in b.
 func (v *viewer) load(t task, b *Batch) (views int, err error) {
 	v.task, v.w, v.h = t, 0, 0
+	defer v.decoder.Trim()
 	img, err := v.data.Decode(t.ref.Sample, v.decoder)
 	if err != nil {
 		return 0, err

@@ -42,3 +42,18 @@ func OpenData(f *Faults, path string, errs io.Writer) *data.Set {
 	}
 	return set
 }
+
+// LimitImages adds the flags that say which images are too large, for commands
+// that look at a data set without a job: its function makes them hold.
+func LimitImages(c *Command) func(f *Faults, set *data.Set) {
+	o := data.DefaultOptions()
+	pixels := c.Int("max-image-pixels", o.MaxPixels, "largest image, `width × height`; a larger one counts as damaged, and those in memory at once take no more than one of that size (11 bytes a pixel)")
+	bytes := c.Int("max-image-bytes", int(o.MaxBytes), "largest image file, `bytes`; a larger one counts as damaged")
+	return func(f *Faults, set *data.Set) {
+		f.AtLeast(1, "max-image-pixels", *pixels)
+		f.AtLeast(1, "max-image-bytes", *bytes)
+		if set != nil && *pixels > 0 && *bytes > 0 {
+			set.Limit(*pixels, int64(*bytes))
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -120,7 +119,7 @@ func (t *Training) Job(c *Command, f *Faults, adjust func(c *config.Job)) config
 }
 
 func (t *Training) overlayFile(cfg config.Job, c *Command, f *Faults) config.Job {
-	text, err := os.ReadFile(t.file)
+	text, err := config.ReadFile(t.file)
 	if err != nil {
 		f.Add("config", "%v", err)
 		return cfg

@@ -20,6 +20,12 @@ func (c Job) effective() Job {
 	c.Pairs = c.Drawn()
 	c.QueueShards = c.Shards()
 	c.RingLane = c.Lane()
+	if c.MaxImagePixels == MostImagePixels {
+		c.MaxImagePixels = 0
+	}
+	if c.MaxImageBytes == MostImageBytes {
+		c.MaxImageBytes = 0
+	}
 	return c
 }
 

@@ -48,6 +48,10 @@ type Job struct {
 	// between them; "" is all, as flags and YAML say. (A command takes a file or a
 	// name for it, too.)
 	Classes string `yaml:"classes" json:"classes,omitempty" digest:"nonzero" arg:"LIST" keeps:"tensors" help:"train and evaluate on these classes alone: a FILE with an id a line, or imagenet100, the list of CMC"`
+	// MaxImagePixels and MaxImageBytes decide which images are replaced by others, so
+	// they are the same for all members; ImagePixels and ImageBytes say what 0 is.
+	MaxImagePixels int   `yaml:"max-image-pixels" json:"max_image_pixels" digest:"nonzero" arg:"n" range:"at least 0 and at most 2147483647" help:"largest image, width × height; a larger one counts as damaged, and those in memory at once take no more than one of that size (11 bytes a pixel); 0 = 25 million"`
+	MaxImageBytes  int64 `yaml:"max-image-bytes" json:"max_image_bytes" digest:"nonzero" arg:"n" range:"at least 0 and at most 1099511627776" help:"largest image file, bytes; a larger one counts as damaged, and those in memory at once take no more than one of that size; 0 = 256 MiB"`
 
 	Batch   int `yaml:"batch" json:"batch" arg:"B" range:"at least 1 and at most 16777216" group:"Batch and queue" help:"global batch, samples"`
 	BNGroup int `yaml:"bn-group" json:"bn_group" arg:"g" help:"samples that share BatchNorm statistics"`
@@ -159,6 +163,28 @@ func (c Job) Storage() string {
 		return "bf16"
 	}
 	return "fp32"
+}
+
+// What an image and its file may be at most where a job says nothing.
+const (
+	MostImagePixels = 25_000_000
+	MostImageBytes  = 256 << 20
+)
+
+// ImagePixels is the largest image that is decoded, width times height.
+func (c Job) ImagePixels() int {
+	if c.MaxImagePixels == 0 {
+		return MostImagePixels
+	}
+	return c.MaxImagePixels
+}
+
+// ImageBytes is the largest image file that is read.
+func (c Job) ImageBytes() int64 {
+	if c.MaxImageBytes == 0 {
+		return MostImageBytes
+	}
+	return c.MaxImageBytes
 }
 
 // Network describes the job's encoders, of RGB images.

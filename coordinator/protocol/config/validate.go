@@ -57,15 +57,16 @@ func (c Job) checkMethod(fs *Faults) {
 // the holders of each shard and the copies to be made (8 bytes for the digest of a
 // shard that travels).
 const (
-	mostGroups = 8192
+	MostGroups = 8192    // of a batch
+	MostShards = 65536   // of the queue, as its range says
 	mostCopies = 1 << 16 // of all shards together
 )
 
 // checkMessages: what can be said about a step and a round.
 func (c Job) checkMessages(fs *Faults) {
-	if c.Batch >= 1 && c.BNGroup >= 2 && c.Batch%c.BNGroup == 0 && c.Groups() > mostGroups {
+	if c.Batch >= 1 && c.BNGroup >= 2 && c.Batch%c.BNGroup == 0 && c.Groups() > MostGroups {
 		fs.add("batch", "%d / bn-group %d are %d groups, of which each reports its figures at every step; at most %d: raise bn-group or lower batch",
-			c.Batch, c.BNGroup, c.Groups(), mostGroups)
+			c.Batch, c.BNGroup, c.Groups(), MostGroups)
 	}
 	if r, err := strconv.Atoi(c.QueueCopies); err == nil && r >= 2 && c.QueueShards >= 1 && r > mostCopies/c.QueueShards {
 		fs.add("queue-copies", "%d of each of %d shards (--queue-shards) are too many for a round to name; at most %d", r, c.QueueShards, max(2, mostCopies/c.QueueShards))

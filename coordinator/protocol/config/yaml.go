@@ -3,6 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -43,6 +45,9 @@ func Parse(text []byte) (Job, error) {
 		Preset string `yaml:"preset"`
 	}
 	base := Default()
+	if _, err := topLevel(text); err != nil {
+		return base, err
+	}
 	if yaml.Unmarshal(text, &head) == nil && head.Preset != "" {
 		// An unknown preset is Validate's to report.
 		if c, err := Preset(head.Preset); err == nil {
@@ -154,8 +159,44 @@ func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byt
 	return taken, rest, err
 }
 
+// What a configuration file may be: it is a list of lines, each with a value or a
+// short list of values.
+const (
+	maxFile  = 1 << 20 // bytes; classes may be thousands
+	maxDepth = 8       // of lists in lists
+)
+
+// ReadFile reads a configuration file, and no more of it than one can have.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s: too long for a configuration file: the limit is %d bytes", path, maxFile)
+	}
+	return text, err
+}
+
+// depth is how many lists lie in each other, up to one more than maxDepth.
+func depth(n *yaml.Node, above int) int {
+	if above > maxDepth {
+		return above
+	}
+	most := above
+	for _, c := range n.Content {
+		most = max(most, depth(c, above+1))
+	}
+	return most
+}
+
 // topLevel is the document's keys and values in order; none for an empty file.
 func topLevel(text []byte) ([][2]*yaml.Node, error) {
+	if len(text) > maxFile {
+		return nil, Faults{{"config", fmt.Sprintf("a file of %d bytes is no configuration: the limit is %d", len(text), maxFile)}}
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		return nil, Faults{{"config", "not YAML: " + strings.TrimPrefix(err.Error(), "yaml: ")}}
@@ -164,6 +205,9 @@ func topLevel(text []byte) ([][2]*yaml.Node, error) {
 		return nil, nil
 	}
 	root := doc.Content[0]
+	if depth(root, 0) > maxDepth {
+		return nil, Faults{{"config", fmt.Sprintf("lists in lists more than %d deep: the limit is that; want `name: value` lines", maxDepth)}}
+	}
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}

@@ -37,6 +37,13 @@ type Shard struct {
 // ErrCut says that a shard ends too early.
 var ErrCut = errors.New("the shard is cut short")
 
+// What a shard may hold: a shard of WebDataset has some thousand members, and what
+// is kept of each takes memory.
+const (
+	maxMembers = 4_000_000
+	maxName    = 4096 // bytes, as long as a path can be
+)
+
 // maxText is how much of a .cls or .json member is read.
 const maxText = 1 << 16
 
@@ -68,7 +75,8 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 		s.Fault = errors.New("the shard is empty")
 		return s
 	}
-	for in := tar.NewReader(r); ; {
+	members := 0
+	for in := tar.NewReader(r); ; members++ {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			if !ended(r, size) {
@@ -78,6 +86,9 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 		}
 		if err != nil {
 			s.Fault = damage(r, err, len(g.keys) == 0)
+			break
+		}
+		if s.Fault = tooMuch(h, members, size); s.Fault != nil {
 			break
 		}
 		if h.Typeflag != tar.TypeReg || sparse(h) {
@@ -93,6 +104,19 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 	}
 	g.finish()
 	return s
+}
+
+// tooMuch says why a member, the one after so many, cannot be taken.
+func tooMuch(h *tar.Header, before int, size int64) error {
+	switch {
+	case before >= maxMembers:
+		return fmt.Errorf("the shard has more than %d members, the limit: cut it into several", maxMembers)
+	case len(h.Name) > maxName:
+		return fmt.Errorf("member %d has a name of %d bytes: the limit is %d", before+1, len(h.Name), maxName)
+	case h.Size > size:
+		return fmt.Errorf("%w: member %.100q has %d bytes, the shard %d", ErrCut, h.Name, h.Size, size)
+	}
+	return nil
 }
 
 // ended says whether a tar file that was read to its end has the end mark of

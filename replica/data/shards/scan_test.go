@@ -3,6 +3,7 @@ package shards
 import (
 	"archive/tar"
 	"bytes"
+	"strings"
 	"testing"
 )
 
@@ -40,4 +41,33 @@ func FuzzScan(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A member that cannot be taken is a fault that names the limit; what comes before
+// it counts.
+func TestScanNamesItsLimits(t *testing.T) {
+	long := strings.Repeat("x/", maxName/2) + "1.jpg"
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range []string{"a.jpg", long, "b.jpg"} {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Format: tar.FormatPAX}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Close()
+	s := Scan(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if len(s.Samples) != 1 || s.Fault == nil || !strings.Contains(s.Fault.Error(), "the limit is 4096") {
+		t.Errorf("%d samples, %v", len(s.Samples), s.Fault)
+	}
+	for want, err := range map[string]error{
+		"more than 4000000 members": tooMuch(&tar.Header{}, maxMembers, 1),
+		"has 3 bytes, the shard 2":  tooMuch(&tar.Header{Size: 3}, 0, 2),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if err := tooMuch(&tar.Header{Size: 2, Name: "a"}, maxMembers-1, 2); err != nil {
+		t.Error(err)
+	}
 }

@@ -175,6 +175,7 @@ func look(ctx context.Context, d data.Dataset, o Options, progress func(done int
 
 func lookAt(d data.Dataset, i int, decoder *data.Decoder, quick bool) (f found, err error) {
 	defer func() {
+		decoder.Trim()
 		if errors.As(err, &f.err) {
 			err = nil
 		}
