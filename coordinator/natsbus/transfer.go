@@ -41,6 +41,10 @@ const (
 // below the server's 1 MiB.
 const pieceBytes = 512 << 10
 
+// maxReserved is how much memory a size that was told is worth, before any of it has
+// come.
+const maxReserved = 1 << 30
+
 const (
 	stallTimeout = 60 * time.Second // without progress: give up
 	busyEvery    = time.Second      // between attempts while another upload is on its way
@@ -134,7 +138,7 @@ func (r *Replica) Download(ctx context.Context, name string) ([]byte, error) {
 			continue
 		}
 		if state == nil {
-			state = make([]byte, 0, size)
+			state = make([]byte, 0, min(size, maxReserved))
 		}
 		state = append(state, reply.Data...)
 		progress.reset()

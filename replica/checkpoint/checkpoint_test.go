@@ -404,7 +404,7 @@ func TestRealNetwork(t *testing.T) {
 		QueryBuffers: buffers, KeyBuffers: buffers,
 		K: 4, Dim: 16, Queue: make([]float32, 64), QueueLabels: make([]int32, 4),
 	})
-	if most := SizeAtMost(net, 4, 16); int64(len(file)) > most || int64(len(file)) < most-2<<20 {
+	if most := SizeAtMost(net, 4, 16).File; int64(len(file)) > most || int64(len(file)) < most-2<<20 {
 		t.Errorf("%d bytes, said to be %d at most", len(file), most)
 	}
 	s, err := Read(bytes.NewReader(file))
@@ -538,4 +538,18 @@ func Example() {
 	s, err := Read(&file)
 	fmt.Println(s.Step, s.Net.Params[0].Name, s.QueryParams, s.Queue, err)
 	// Output: 20 fc.weight [0.5] [1 -1] <nil>
+}
+
+// Of a known network a header may be no longer than it needs.
+func TestHeaderHasALimit(t *testing.T) {
+	s := tinyState(1)
+	blob := encode(t, s)
+	most := SizeAtMost(s.Net, s.K, s.Dim)
+	if _, err := read(bytes.NewReader(blob), int64(len(blob)), most); err != nil {
+		t.Error(err)
+	}
+	header := int64(binary.LittleEndian.Uint64(blob))
+	if _, err := read(bytes.NewReader(blob), int64(len(blob)), Bounds{Header: header - 1}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "the limit is") {
+		t.Errorf("a header of %d bytes: %v", header, err)
+	}
 }

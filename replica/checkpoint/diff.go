@@ -83,7 +83,7 @@ func (t *tensorFile) find(name string) (entry, bool) {
 func loadTensors(path string) (*tensorFile, error) {
 	t := &tensorFile{values: map[string]any{}}
 	err := loadFile(path, func(r io.Reader, size int64) error {
-		h, err := readHeader(r, size)
+		h, err := readHeader(r, size, maxHeader)
 		if err != nil {
 			return err
 		}

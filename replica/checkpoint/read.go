@@ -17,7 +17,7 @@ import (
 func Load(path string) (*State, error) {
 	var s *State
 	err := loadFile(path, func(r io.Reader, size int64) (err error) {
-		s, err = read(r, size)
+		s, err = read(r, size, Bounds{})
 		return err
 	})
 	return s, err
@@ -53,15 +53,18 @@ func Read(r io.Reader) (*State, error) {
 			size = info.Size()
 		}
 	}
-	s, err := read(r, size)
+	s, err := read(r, size, Bounds{})
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
 	return s, nil
 }
 
-func read(r io.Reader, size int64) (*State, error) {
-	h, err := readHeader(r, size)
+func read(r io.Reader, size int64, limit Bounds) (*State, error) {
+	if limit.Header == 0 {
+		limit.Header = maxHeader
+	}
+	h, err := readHeader(r, size, uint64(limit.Header))
 	if err != nil {
 		return nil, err
 	}

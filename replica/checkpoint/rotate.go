@@ -37,17 +37,17 @@ func TakeStep(dir string, step int64, keep int, copy func(w io.Writer) error) (s
 	return storeStep(osFiles(), dir, step, keep, copy)
 }
 
-// ReceiveStep is SaveStep of a state that arrives in r, of at most limit bytes. It
+// ReceiveStep is SaveStep of a state that arrives in r, of at most limit. It
 // goes to a file as it comes, however long that takes, and is read there, once, to be
 // looked at by check before it is stored.
-func ReceiveStep(dir string, step int64, keep int, r io.Reader, limit int64, check func(s *State) error) (string, error) {
+func ReceiveStep(dir string, step int64, keep int, r io.Reader, limit Bounds, check func(s *State) error) (string, error) {
 	return TakeStep(dir, step, keep, func(w io.Writer) error {
-		n, err := io.Copy(w, io.LimitReader(r, limit+1))
+		n, err := io.Copy(w, io.LimitReader(r, limit.File+1))
 		if err != nil {
 			return err
 		}
-		if n > limit {
-			return invalid("it is longer than %d bytes, which no checkpoint of this job is", limit)
+		if n > limit.File {
+			return invalid("it is longer than %d bytes, which no checkpoint of this job is", limit.File)
 		}
 		f, can := w.(io.ReadSeeker)
 		if !can {
@@ -56,7 +56,7 @@ func ReceiveStep(dir string, step int64, keep int, r io.Reader, limit int64, che
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		s, err := read(f, n)
+		s, err := read(f, n, limit)
 		if err != nil {
 			return err
 		}

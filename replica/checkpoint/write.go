@@ -74,11 +74,19 @@ func Write(w io.Writer, s *State) error {
 	return nil
 }
 
-// SizeAtMost bounds the size of the checkpoint of a network with a queue of k keys of
-// d elements, in bytes: its tensors, and more than enough for what describes them.
-func SizeAtMost(net *network.Network, k, d int) int64 {
+// Bounds is what a checkpoint may take at most, bytes. The zero value is for a file
+// of whom nothing is known.
+type Bounds struct {
+	Header int64 // what describes the tensors
+	File   int64 // all of it
+}
+
+// SizeAtMost bounds the checkpoint of a network with a queue of k keys of d
+// elements: its tensors, and more than enough for what describes them.
+func SizeAtMost(net *network.Network, k, d int) Bounds {
 	elements := 3*int64(net.NumParams()) + 2*int64(net.NumBuffers()) + int64(k)*int64(d+1)
-	return 4*elements + 8 + 1<<20 + 512*int64(3*len(net.Params)+2*len(net.Buffers))
+	header := 1<<20 + 512*int64(3*len(net.Params)+2*len(net.Buffers))
+	return Bounds{Header: header, File: 4*elements + 8 + header}
 }
 
 // pieces is the data section in order. The widest type comes first, so that

@@ -24,7 +24,7 @@ import (
 type Store struct {
 	Dir   string // RUN/checkpoints
 	keep  int
-	limit int64 // bytes of a checkpoint of the job, at most
+	limit checkpoint.Bounds // of a checkpoint of the job
 
 	// Saved is told of each new one, if it is not nil: its file, and the step and the
 	// epoch whose state it has.
