@@ -13,6 +13,12 @@ import (
 
 // handle gives one input to the core and carries out its plan.
 func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
+	if m, said := in.(Received); said {
+		if err := m.Message.Validate(s.bounds); err != nil {
+			s.log.Warn("message dropped", "err", err)
+			return nil
+		}
+	}
 	plan := s.core.Step(time.Now(), in)
 	if _, said := in.(Received); !said || len(plan.Actions) > 0 {
 		s.changed = true

@@ -127,7 +127,7 @@ func (s *Server) sendHome(ctx context.Context, f Finish) error {
 			}
 			// Of one that was given up, or that comes only now: without a word
 			// it would wait for a coordinator for ever.
-			if m.From != "" && !waiting[m.From] {
+			if m.From != "" && !waiting[m.From] && m.Validate(s.bounds) == nil {
 				waiting[m.From] = true
 				s.send(Send{m.From, protocol.Message{Version: protocol.Version, Stop: &protocol.Stop{Reason: f.Reason, Failed: f.Failed}}})
 			}

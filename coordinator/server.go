@@ -69,6 +69,7 @@ type Server struct {
 	log     *slog.Logger
 	core    *Core
 	started time.Time
+	bounds  protocol.Bounds // of messages
 	status  atomic.Pointer[protocol.Status]
 	inner   chan Input  // from the bus's goroutines
 	arrived chan Stored // checkpoints that are here, and not yet at most of the coordinators
@@ -99,7 +100,8 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
-		inner: make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
+		bounds: protocol.BoundsOf(cfg.Training),
+		inner:  make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s

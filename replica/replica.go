@@ -318,6 +318,7 @@ func (r *Replica) receive(ctx context.Context) {
 	if link, tells := r.cfg.Link.(Moves); tells {
 		moved = link.Moved()
 	}
+	bounds := protocol.AnyJob() // of messages, until it is known which job it is
 	for {
 		select {
 		case <-ctx.Done():
@@ -329,8 +330,15 @@ func (r *Replica) receive(ctx context.Context) {
 				r.inbox.close(errors.New("the link to the coordinator was closed"))
 				return
 			}
+			if err := m.Validate(bounds); err != nil {
+				r.log.Warn("message of the coordinator dropped", "err", err)
+				continue
+			}
 			if !r.obeys(m) {
 				continue
+			}
+			if m.Welcome != nil {
+				bounds = protocol.BoundsOf(m.Welcome.Config)
 			}
 			r.heard.Add(1)
 			r.inbox.put(m)
