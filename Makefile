@@ -28,7 +28,7 @@ RACE_PROGRAM := KilledMemberAndJoiner|CoordinatorRestarts
 # Of the whole-program tests, those with an engine of this machine.
 ENGINE_PROGRAM := Engine|Precision|ReplicasAgree|EveryFaultAtOnce|Bench
 
-.PHONY: help deps build demo test test-pure test-race test-engines test-gpu build-gpu gpucheck lint bench images images-gpu compose-test clean
+.PHONY: help deps build demo test test-pure test-race test-engines test-fuzz test-gpu build-gpu gpucheck lint bench images images-gpu compose-test clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 15
@@ -51,6 +51,7 @@ test: deps ## everything without cgo, what is concurrent under the race detector
 	@$(MAKE) --no-print-directory test-pure
 	@$(MAKE) --no-print-directory test-race
 	@$(MAKE) --no-print-directory test-engines
+	@$(MAKE) --no-print-directory test-fuzz
 
 test-pure:
 	CGO_ENABLED=0 go build ./...
@@ -75,6 +76,12 @@ test-asan: ## the engine's C under the address sanitizer (some minutes)
 
 # How long each fuzz test looks for something new.
 FUZZTIME ?= 30s
+
+# How long the readers of files and messages are fuzzed, each.
+FUZZERS_TIME ?= 5s
+
+test-fuzz: ## every reader of files and messages, fuzzed for 5 s, two at a time (FUZZERS_TIME=10m)
+	bash tools/fuzz.sh '$(FUZZERS_TIME)' '$(ENGINES)'
 
 .PHONY: test-long
 test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under the race detector, the address sanitizer, the image as users build it (an hour or more)
