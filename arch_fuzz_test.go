@@ -20,6 +20,7 @@ var decoders = regexp.MustCompile(`^(json\.(Unmarshal|NewDecoder)|protocol\.Deco
 // reason. Whoever adds a reader of files or messages adds its fuzzer, not a line here.
 var unfuzzed = map[string]string{
 	"allreduce/bench":           "reads the answers of its own processes",
+	"allreduce/direct":          "the length before a frame, which is bounded; what a frame says, allreduce.FuzzFrames is about",
 	"allreduce/natsring":        "where neighbours are, in JSON of three fields; the frames are allreduce's",
 	"cmd/mochi/evaluate":        "features that it has put into its own cache, whose name and length say what they are of",
 	"cmd/mochi/run":             "lines of the logs that it wrote itself; a line that is none is cut off",
