@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -26,6 +27,11 @@ type Options struct {
 	Transport  string        `json:"transport"`  // Inproc or NATS
 	Lane       natsring.Lane `json:"lane"`       // between neighbours
 	Iterations int           `json:"iterations"` // timed, after two that are not
+
+	// Net is what the links are limited to, for the record: see Limits.
+	Net string `json:"net,omitempty"`
+	// Host is the address that this process listens on. Default: this machine's loopback.
+	Host string `json:"-"`
 }
 
 // The transports.
@@ -62,6 +68,14 @@ func (o Options) Validate() error {
 		fault("iterations is %d, want at least 1", o.Iterations)
 	}
 	return errors.Join(faults...)
+}
+
+// listen is an address with a free port.
+func (o Options) listen() string {
+	if o.Host == "" {
+		return "127.0.0.1:0"
+	}
+	return net.JoinHostPort(o.Host, "0")
 }
 
 // Result is what was measured.

@@ -138,6 +138,45 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestParseLimits(t *testing.T) {
+	for text, want := range map[string]Limits{
+		"1gbit": {Rate: "1gbit"}, "200mbit,5ms": {"200mbit", 5 * time.Millisecond}, "10gbit,200us": {"10gbit", 200 * time.Microsecond},
+	} {
+		if got, err := ParseLimits(text); got != want || err != nil {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "1", "gbit", "0gbit", "-1gbit", "1.5gbit", "1gbit,", "1gbit,5", "1gbit,-5ms", "99999999gbit", "1kbit"} {
+		if got, err := ParseLimits(text); err == nil {
+			t.Errorf("%q is read as %v", text, got)
+		}
+	}
+}
+
+// TestNetwork: ranks have namespaces of their own, with a cable to the others, and nothing
+// is left of them.
+func TestNetwork(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const world = 2
+	n, err := NewNetwork(world, Limits{Rate: "100mbit"})
+	if err != nil {
+		t.Skip(err) // such as in a container that may not
+	}
+	defer func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for rank := range world {
+		peer := n.Host(1 - rank)
+		if out, err := exec.Command("ip", n.In(rank, "ip", "route", "get", peer)[1:]...).CombinedOutput(); err != nil || !strings.Contains(string(out), "cable") {
+			t.Errorf("rank %d reaches %s so: %s (%v)", rank, peer, out, err)
+		}
+	}
+}
+
 func TestQuantile(t *testing.T) {
 	d := []time.Duration{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 	for q, want := range map[float64]time.Duration{0: 1, 0.5: 5, 0.9: 9, 0.99: 10, 1: 10} {

@@ -34,14 +34,14 @@ func inOneProcess(ctx context.Context, o Options) ([]samples, error) {
 		if hub != nil {
 			opts.HubServer = hub
 		} else {
-			opts.Listen = "127.0.0.1:0"
+			opts.Listen = o.listen()
 		}
 		node, err := natsring.NewNode(opts)
 		if err != nil {
 			return nil, err
 		}
 		defer node.Close()
-		raw, err := newRawRing(o.World)
+		raw, err := newRawRing(o.World, o.listen())
 		if err != nil {
 			return nil, err
 		}

@@ -35,7 +35,7 @@ func RunProcesses(ctx context.Context, o Options, command Command) (Result, erro
 }
 
 func inProcesses(ctx context.Context, o Options, command Command) ([]samples, error) {
-	s, err := natsring.StartServer("127.0.0.1:0")
+	s, err := natsring.StartServer(o.listen())
 	if err != nil {
 		return nil, err
 	}
@@ -100,12 +100,12 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 		return err
 	}
 	defer member.Close()
-	node, err := natsring.NewNode(natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: "127.0.0.1:0"})
+	node, err := natsring.NewNode(natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: o.listen()})
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	raw, err := newRawRing(o.World)
+	raw, err := newRawRing(o.World, o.listen())
 	if err != nil {
 		return err
 	}

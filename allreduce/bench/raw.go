@@ -22,13 +22,13 @@ type rawRing struct {
 const rawChunk = 1 << 18
 
 // newRawRing listens; connect completes the ring.
-func newRawRing(world int) (*rawRing, error) {
+func newRawRing(world int, listen string) (*rawRing, error) {
 	r := &rawRing{world: world, buffer: make([]byte, rawChunk), in: make([]byte, rawChunk)}
 	if world == 1 {
 		return r, nil
 	}
 	var err error
-	r.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	r.listener, err = net.Listen("tcp", listen)
 	return r, err
 }
 

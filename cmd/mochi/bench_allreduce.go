@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,36 +31,37 @@ func benchAllreduceCommand() *cli.Command {
 	c.Complete("lane", string(natsring.Auto), string(natsring.NATS), string(natsring.Direct))
 	processes := c.Bool("processes", false, "one process a rank (with --transport nats)")
 	iterations := c.Int("iterations", d.Iterations, "timed repetitions")
+	limits := c.String("net", "", "`RATE[,DELAY]` of each link, such as 1gbit or 1gbit,5ms (one way): one process a rank, each in a network namespace of its own; needs root, a delay also a kernel with netem")
 	asJSON := c.Bool("json", false, "print one JSON object")
 	rank := c.Int("rank", -1, "with --rendezvous: the rank that this process is")
 	rendezvous := c.String("rendezvous", "", "`URL` where the ranks meet; set by --processes itself")
+	host := c.String("host", "", "`HOST` that this process listens on, for the others (default 127.0.0.1)")
+	within := c.String("within", "", "`PREFIX` of the network that this process is in; set by --net itself")
 	c.Run = func(args []string, out, errs io.Writer) error {
-		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: natsring.Lane(*lane), Iterations: *iterations}
+		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: natsring.Lane(*lane), Iterations: *iterations, Net: *limits, Host: *host}
 		if err := o.Validate(); err != nil {
 			return cli.UsageError{Err: err}
+		}
+		if (*processes || *limits != "") && o.Transport != bench.NATS {
+			return cli.Usagef("--processes and --net need --transport nats: %s is in one process by definition", o.Transport)
 		}
 		ctx := context.Background()
 		if *rendezvous != "" {
 			return bench.RunRank(ctx, *rendezvous, *rank, o)
 		}
+		ranks, err := newRanks(o, errs)
+		if err != nil {
+			return err
+		}
 		var r bench.Result
-		var err error
-		if *processes {
-			if o.Transport != bench.NATS {
-				return cli.Usagef("--processes needs --transport nats: %s is in one process by definition", o.Transport)
-			}
-			self, serr := os.Executable()
-			if serr != nil {
-				return fmt.Errorf("find this program to start it again: %w", serr)
-			}
-			r, err = bench.RunProcesses(ctx, o, func(ctx context.Context, url string, rank int) *exec.Cmd {
-				cmd := exec.CommandContext(ctx, self, "bench", "allreduce", "--rendezvous", url, "--rank", strconv.Itoa(rank),
-					"--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
-					"--transport", o.Transport, "--lane", string(o.Lane), "--iterations", strconv.Itoa(o.Iterations))
-				cmd.Stderr = errs
-				return cmd
-			})
-		} else {
+		switch {
+		case *within != "":
+			r, err = ranks.inNetwork(ctx, bench.Within(*within, o.World))
+		case *limits != "":
+			return ranks.network(ctx, *asJSON, out)
+		case *processes:
+			r, err = bench.RunProcesses(ctx, o, ranks.command)
+		default:
 			r, err = bench.Run(ctx, o)
 		}
 		if err != nil {
@@ -73,4 +75,64 @@ func benchAllreduceCommand() *cli.Command {
 		return nil
 	}
 	return c
+}
+
+// ranks are processes of this program, one a rank of the bench.
+type ranks struct {
+	o    bench.Options
+	self string // this program
+	errs io.Writer
+}
+
+func newRanks(o bench.Options, errs io.Writer) (ranks, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return ranks{}, fmt.Errorf("find this program to start it again: %w", err)
+	}
+	return ranks{o, self, errs}, nil
+}
+
+// flags are those that all ranks and their parent have.
+func (r ranks) flags() []string {
+	o := r.o
+	return []string{r.self, "bench", "allreduce", "--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
+		"--transport", o.Transport, "--lane", string(o.Lane), "--iterations", strconv.Itoa(o.Iterations)}
+}
+
+func (r ranks) start(ctx context.Context, argv []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stderr = r.errs
+	return cmd
+}
+
+// command starts a rank on this machine's loopback.
+func (r ranks) command(ctx context.Context, url string, rank int) *exec.Cmd {
+	return r.start(ctx, append(r.flags(), "--rendezvous", url, "--rank", strconv.Itoa(rank)))
+}
+
+// network makes one, and runs this program again in it.
+func (r ranks) network(ctx context.Context, asJSON bool, out io.Writer) (err error) {
+	limits, err := bench.ParseLimits(r.o.Net)
+	if err != nil {
+		return cli.Usagef("--net: %w", err)
+	}
+	n, err := bench.NewNetwork(r.o.World, limits)
+	if err != nil {
+		return fmt.Errorf("bench allreduce --net: %w", err)
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	argv := append(r.flags(), "--net", r.o.Net, "--host", n.HubHost(), "--within", n.Prefix())
+	if asJSON {
+		argv = append(argv, "--json")
+	}
+	cmd := r.start(ctx, n.In(-1, argv...))
+	cmd.Stdout = out
+	return cmd.Run()
+}
+
+// inNetwork is the parent of ranks in a network.
+func (r ranks) inNetwork(ctx context.Context, n *bench.Network) (bench.Result, error) {
+	return bench.RunProcesses(ctx, r.o, func(ctx context.Context, url string, rank int) *exec.Cmd {
+		return r.start(ctx, n.In(rank, append(r.flags(), "--host", n.Host(rank), "--rendezvous", url, "--rank", strconv.Itoa(rank))...))
+	})
 }
