@@ -619,10 +619,12 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		back, err := Parse(again)
-		if c.Temperature == c.Temperature && c.Momentum == c.Momentum && c.LR == c.LR && c.SGDMomentum == c.SGDMomentum && c.WeightDecay == c.WeightDecay && c.Preset == "" {
-			if err != nil || back != c {
-				t.Fatalf("%q became %+v, %v", again, back, err)
-			}
+		if err != nil && c.Preset == "" {
+			t.Fatalf("%q: %v", again, err)
+		}
+		// Some settings have a word for the empty one.
+		if once, err := back.YAML(); c.Preset == "" && (err != nil || string(once) != string(again)) {
+			t.Fatalf("%q became %q, %v", again, once, err)
 		}
 	})
 }
