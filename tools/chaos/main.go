@@ -81,6 +81,11 @@ func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	if err == nil && (jobs[o.job] == nil || o.net != "auto" && o.net != "namespaces" && o.net != "relay") {
 		err = fmt.Errorf("--job is tiny or cifar, not %q; --net is auto, namespaces or relay, not %q", o.job, o.net)
 	}
+	if err == nil && mode == "run" {
+		if _, missing := os.Stat("tools/checksamples"); missing != nil {
+			err = errors.New("run it in the checkout of mochi: it checks samples with tools/checksamples at the end")
+		}
+	}
 	if err != nil {
 		fmt.Fprintln(errs, "chaos:", err)
 		return 2
