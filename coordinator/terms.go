@@ -66,6 +66,12 @@ func (c *Core) helloOfForeigner(term uint64, h protocol.Hello) {
 	c.takeOver()
 }
 
+// isForeigner says whether a replica waits until this coordinator leads above another.
+func (c *Core) isForeigner(id string) bool {
+	_, foreign := c.foreign[id]
+	return foreign
+}
+
 // tickForeign forgets those that have fallen silent.
 func (c *Core) tickForeign(stood time.Duration) {
 	for id, f := range c.foreign {

@@ -32,12 +32,13 @@ type votes struct {
 	settled   bool  // the replicas of those steps have said Hello
 	of        map[int64]Voted
 	said      map[int64]map[string]protocol.Position // of steps not in of: what single replicas say, by id
+	waiting   map[string]protocol.Hello              // of replicas that obey another leader still; the server's goroutine alone
 	coveredTo int64                                  // a checkpoint of this step is stored
 	changed   chan struct{}                          // closed with the next change
 }
 
 func newVotes() *votes {
-	return &votes{of: map[int64]Voted{}, said: map[int64]map[string]protocol.Position{}, changed: make(chan struct{})}
+	return &votes{of: map[int64]Voted{}, said: map[int64]map[string]protocol.Position{}, waiting: map[string]protocol.Hello{}, changed: make(chan struct{})}
 }
 
 // saidSteps is of how many steps at most it is remembered what single replicas said.
@@ -202,6 +203,7 @@ const settleWithin = 5 * time.Second
 // note remembers what the core knows after an input: it may have taken over a
 // state that replicas brought, or none may be due any more.
 func (v *votes) note(c *Core, up time.Duration) {
+	v.admitted(c)
 	if up >= settleWithin || c.course.Begun() || c.course.State() == round.Concluding {
 		v.settle()
 	}
@@ -212,22 +214,37 @@ func (v *votes) note(c *Core, up time.Duration) {
 }
 
 // listen takes from a message of a replica that is admitted what it says of states.
+// That of one which is admitted later, without saying it again, is kept until then.
 func (v *votes) listen(c *Core, m protocol.Message) {
-	id := m.From
-	if m.Hello != nil {
-		id = m.Hello.ID
+	switch {
+	case m.Hello != nil && c.roster.Get(m.Hello.ID) != nil:
+		v.greeted(*m.Hello)
+	case m.Hello != nil && c.isForeigner(m.Hello.ID):
+		v.waiting[m.Hello.ID] = *m.Hello
+	case m.Applied != nil && c.roster.Get(m.From) != nil:
+		a := m.Applied
+		v.hear(m.From, protocol.Position{Step: a.Step, Digest: a.StateDigest, Shards: a.Shards})
 	}
-	if (m.Hello == nil && m.Applied == nil) || c.roster.Get(id) == nil {
-		return
+}
+
+func (v *votes) greeted(h protocol.Hello) {
+	for _, at := range h.Stored {
+		v.hear(h.ID, at)
 	}
-	if a := m.Applied; a != nil {
-		v.hear(id, protocol.Position{Step: a.Step, Digest: a.StateDigest, Shards: a.Shards})
-		return
+	if at := h.State; at != nil {
+		v.hear(h.ID, *at)
 	}
-	for _, at := range m.Hello.Stored {
-		v.hear(id, at)
-	}
-	if at := m.Hello.State; at != nil {
-		v.hear(id, *at)
+}
+
+// admitted hears those that waited and are admitted now.
+func (v *votes) admitted(c *Core) {
+	for id, h := range v.waiting {
+		if c.isForeigner(id) {
+			continue
+		}
+		delete(v.waiting, id)
+		if c.roster.Get(id) != nil {
+			v.greeted(h)
+		}
 	}
 }

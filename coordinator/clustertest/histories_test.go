@@ -130,6 +130,21 @@ func histories() []history {
 			w.NothingAgain()
 			w.Ends(time.Minute)
 		}},
+		{"a new host when all steps are done, before the last checkpoint is stored", clustertest.Config{Steps: 20}, func(w *clustertest.World) {
+			start(w, "a", "b", "c")
+			for _, r := range []string{"a", "b", "c"} {
+				w.Uplink(r, 10*time.Second)
+			}
+			w.Must(time.Minute, "the last step", func() bool { return w.Committed() >= 20 })
+			w.Sleep(time.Second) // it has been told what state that led to
+			w.Crash(clustertest.Coordinator)
+			w.Crash("a") // which was uploading
+			w.EmptyFolder()
+			w.Sleep(3 * time.Second)
+			w.StartCoordinator(nil)
+			w.NothingAgain()
+			w.Ends(10 * time.Minute)
+		}},
 		{"the coordinator is away for a minute", clustertest.Config{Steps: 60}, func(w *clustertest.World) {
 			start(w, "a", "b")
 			w.Reaches(20, time.Minute)
