@@ -100,7 +100,13 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 		return err
 	}
 	defer member.Close()
-	node, err := natsring.NewNode(natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: o.listen()})
+	opts := natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: o.listen()}
+	if o.Known != nil {
+		if opts.ID, opts.Neighbours, err = o.Known(opts.ID); err != nil {
+			return err
+		}
+	}
+	node, err := natsring.NewNode(opts)
 	if err != nil {
 		return err
 	}
@@ -111,7 +117,7 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	}
 	defer raw.close()
 	peers, successor, err := introduce(ctx, member, rank, introduction{
-		Peer: natsring.Peer{ID: fmt.Sprintf("rank-%d", rank), URL: node.URL()},
+		Peer: natsring.Peer{ID: opts.ID, URL: node.URL()},
 		Raw:  raw.address(),
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package natsring
 
 import (
+	"bufio"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -58,12 +59,25 @@ func (n *Node) clientOf(p Peer) *tls.Config {
 	return n.o.Neighbours.Client(p.ID)
 }
 
+// recordsAtOnce is how much is read of a connection at once: several records of 16 KiB,
+// each of which would be two reads.
+const recordsAtOnce = 64 << 10
+
+// buffered is a connection that is read in large pieces.
+type buffered struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+// Read implements net.Conn.
+func (b buffered) Read(p []byte) (int, error) { return b.r.Read(p) }
+
 // secured makes a connection that was just opened one in TLS; nil config: as it is.
 func secured(conn net.Conn, config *tls.Config) (net.Conn, error) {
 	if config == nil {
 		return conn, nil
 	}
-	c := tls.Client(conn, config)
+	c := tls.Client(buffered{conn, bufio.NewReaderSize(conn, recordsAtOnce)}, config)
 	if err := c.Handshake(); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -13,6 +13,7 @@ import (
 	"mochi/allreduce/codec"
 	"mochi/allreduce/natsring"
 	"mochi/cmd/mochi/cli"
+	"mochi/coordinator/identity"
 )
 
 func benchAllreduceCommand() *cli.Command {
@@ -30,6 +31,7 @@ func benchAllreduceCommand() *cli.Command {
 	lane := c.String("lane", string(d.Lane), "`L`: auto: ranks of one process read each other's vectors in place; nats: every segment goes over NATS; direct: over TCP connections of its own (with --transport nats), in place in one process")
 	c.Complete("lane", string(natsring.Auto), string(natsring.NATS), string(natsring.Direct))
 	processes := c.Bool("processes", false, "one process a rank (with --transport nats)")
+	secured := c.Bool("tls", false, "in TLS, as between the replicas of a cluster (with --processes)")
 	iterations := c.Int("iterations", d.Iterations, "timed repetitions")
 	limits := c.String("net", "", "`RATE[,DELAY]` of each link, such as 1gbit or 1gbit,5ms (one way): one process a rank, each in a network namespace of its own; needs root, a delay also a kernel with netem")
 	asJSON := c.Bool("json", false, "print one JSON object")
@@ -44,6 +46,16 @@ func benchAllreduceCommand() *cli.Command {
 		}
 		if (*processes || *limits != "") && o.Transport != bench.NATS {
 			return cli.Usagef("--processes and --net need --transport nats: %s is in one process by definition", o.Transport)
+		}
+		switch {
+		case *secured && !*processes && *limits == "" && *within == "" && *rendezvous == "":
+			return cli.Usagef("--tls needs --processes or --net: in one process nothing goes over a network")
+		case *secured:
+			o.Known = func(name string) (string, natsring.Neighbours, error) {
+				key := identity.NewKey()
+				n, err := key.Neighbours()
+				return key.ID(name), n, err
+			}
 		}
 		ctx := context.Background()
 		if *rendezvous != "" {
@@ -96,7 +108,7 @@ func newRanks(o bench.Options, errs io.Writer) (ranks, error) {
 func (r ranks) flags() []string {
 	o := r.o
 	return []string{r.self, "bench", "allreduce", "--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
-		"--transport", o.Transport, "--lane", string(o.Lane), "--iterations", strconv.Itoa(o.Iterations)}
+		"--transport", o.Transport, "--lane", string(o.Lane), fmt.Sprintf("--tls=%t", o.Known != nil), "--iterations", strconv.Itoa(o.Iterations)}
 }
 
 func (r ranks) start(ctx context.Context, argv []string) *exec.Cmd {

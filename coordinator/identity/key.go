@@ -88,7 +88,8 @@ var never = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // common is what all configurations here have.
 func common() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true}
+	// Small records at first would help a page that is shown while it loads.
+	return &tls.Config{MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true}
 }
 
 // ServerError says that who answers is not the coordinator that the token is of.
