@@ -183,6 +183,8 @@ func (c *Core) Step(now time.Time, in Input) Plan {
 func (c *Core) sender(in Input) (from *roster.Replica, known bool) {
 	m, isMessage := in.(Received)
 	switch {
+	case isMessage && c.tooFar(m.Message):
+		return nil, false
 	case !isMessage, in.kind() == hello, in.kind() == drain, c.course.State() == round.Finished:
 		return nil, true
 	case m.Message.Version != protocol.Version, m.Message.From == "":

@@ -36,6 +36,25 @@ func (c *Core) obeysAnother(term uint64, leader string) bool {
 	return term > c.cfg.Term || term == c.cfg.Term && leader != "" && leader != c.cfg.Instance
 }
 
+// farthest is the highest term, and the highest number of a round, that are taken from a
+// replica, unless this coordinator is there already: it counts on from there, and must not
+// come to what no message may say any more (protocol.Message.Validate).
+const farthest = 1 << 47
+
+// tooFar says whether a message speaks of a term or a round that cannot be.
+func (c *Core) tooFar(m protocol.Message) bool {
+	term, round := m.Term, int64(0)
+	if h := m.Hello; h != nil {
+		round = h.Round
+	}
+	if a := m.Recalled; a != nil {
+		for _, commit := range a.Commits {
+			term, round = max(term, commit.Term), max(round, commit.Round)
+		}
+	}
+	return term > max(farthest, c.cfg.Term) || round > max(farthest, c.course.Last())
+}
+
 // isForeign takes note of a message of a replica that has obeyed a later leader.
 func (c *Core) isForeign(m protocol.Message) bool {
 	if f, known := c.foreign[m.From]; known {

@@ -49,12 +49,32 @@ func (g guarded) raw(t *testing.T, k *identity.Key, role identity.Role, name str
 		t.Fatal(err)
 	}
 	faults := make(chan error, 64)
-	nc, err := nats.Connect(g.server.URL(), nats.Secure(config), nats.TLSHandshakeFirst(), nats.Name(name), nats.NoReconnect(),
+	inbox := (&identity.Source{Key: k}).Inbox()
+	nc, err := nats.Connect(g.server.URL(), nats.Secure(config), nats.TLSHandshakeFirst(), nats.Name(name), nats.CustomInboxPrefix(inbox), nats.NoReconnect(),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { faults <- err }))
 	if err == nil {
 		t.Cleanup(nc.Close)
 	}
 	return nc, faults, err
+}
+
+// listen hears what comes on a subject, as only the coordinator's process may.
+func (g guarded) listen(t *testing.T, subject string) *nats.Subscription {
+	t.Helper()
+	user, password := g.server.Own()
+	nc, err := nats.Connect("", nats.InProcessServer(g.server), nats.UserInfo(user, password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	sub, err := nc.SubscribeSync(subject)
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
 }
 
 // With its token a replica can do all that it needs.
@@ -202,6 +222,30 @@ func TestWhatAReplicaMustNot(t *testing.T) {
 	if m := receive(t, g.Messages()); m.From != id {
 		t.Errorf("it speaks as %s", m.From)
 	}
+	// Nor may it greet for another: the answer could send that one home.
+	for _, message := range []string{`{"v":3,"hello":{"id":"` + victim.ID("r") + `","binary":"other"}}`, `{"v":3,"failed":{"error":"after it"}}`} {
+		if err := nc.Publish(protocol.CoordinatorSubject(job, id), []byte(message)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := receive(t, g.Messages()); m.Failed == nil {
+		t.Errorf("a Hello of %s in the name of %s is heard", m.From, m.Hello.ID)
+	}
+	// Nor have the coordinator answer where it may not speak itself.
+	for _, subject := range []string{protocol.StatusSubject(job), protocol.CheckpointSubject(job, id)} {
+		for _, to := range []string{protocol.CoordinatorSubject(job, victim.ID("r")), protocol.ReplicaSubject(job, victim.ID("r")), "$JS.API.STREAM.DELETE.X"} {
+			where := g.listen(t, to)
+			if err := nc.PublishRequest(subject, to, nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := nc.Request(protocol.StatusSubject(job), nil, 10*time.Second); err != nil { // answered after it
+				t.Fatal(err)
+			}
+			if m, err := where.NextMsg(100 * time.Millisecond); err == nil {
+				t.Errorf("asked by %s, the coordinator answers on %s: %q %.80q", subject, to, m.Header, m.Data)
+			}
+		}
+	}
 	// Under another's name nobody comes in, whatever the role, so nobody is lost by it.
 	for _, role := range []identity.Role{identity.Join, identity.Read} {
 		for _, name := range []string{victim.ID("r"), "bulk." + victim.ID("r"), "r", "", "mochi-monitor", "mochi-coordinator"} {
@@ -252,5 +296,26 @@ func TestTheSameKeyAgain(t *testing.T) {
 	}
 	if m := receive(t, g.Messages()); m.From != id {
 		t.Errorf("%+v", m)
+	}
+}
+
+// Many ask for the status at a time: none of them takes the place of another.
+func TestManyAskForTheStatus(t *testing.T) {
+	g := secured(t)
+	first, _, err := g.raw(t, identity.NewKey(), identity.Read, "mochi-status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if s, err := natsbus.RequestStatus(timeout(t), g.options(identity.NewKey(), identity.Read)); err != nil || s.Step != 7 {
+			t.Fatalf("%+v, %v", s, err)
+		}
+	}
+	// Those who come and go under a name of their own are heard of, after the others.
+	r := replica(t, g.options(identity.NewKey(), identity.Join))
+	r.Close()
+	receive(t, g.Lost())
+	if _, err := first.Request(protocol.StatusSubject(job), nil, 10*time.Second); err != nil {
+		t.Errorf("the first one: %v", err)
 	}
 }

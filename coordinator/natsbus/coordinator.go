@@ -83,8 +83,8 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 				Name string `json:"name"`
 			} `json:"client"`
 		}
-		if err := json.Unmarshal(raw.Data, &event); err != nil || !natsserver.IsToken(event.Client.Name) {
-			return // a client without a name is no replica
+		if err := json.Unmarshal(raw.Data, &event); err != nil || !natsserver.IsToken(event.Client.Name) || event.Client.Name == statusName {
+			return // one without a name is no replica, and many ask for the status at a time
 		}
 		id, name := event.Client.ID, event.Client.Name
 		before, open := newest[name]
@@ -131,7 +131,7 @@ func (c *Coordinator) Serve(
 	_, err = c.nc.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
 		data, err := json.Marshal(status())
 		if err == nil {
-			err = raw.Respond(data)
+			err = respond(raw, nil, data)
 		}
 		if err != nil {
 			c.opts.Log.Warn("status not answered", "err", err)
@@ -148,10 +148,11 @@ func (c *Coordinator) Serve(
 }
 
 // sentBy takes the sender from the subject: the server of the bus lets nobody publish on
-// another's, whatever the message says.
+// another's, whatever the message says. A Hello in another's name is dropped: its answer
+// would go to that one, and could send it home.
 func sentBy(m *protocol.Message, subject string) bool {
 	m.From = protocol.Sender(subject)
-	return true
+	return m.Hello == nil || m.Hello.ID == m.From
 }
 
 // RemoteAddr is HOST:PORT of the NATS server that this one is connected to, "" where it is

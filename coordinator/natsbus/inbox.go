@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -23,6 +24,16 @@ func publish(nc *nats.Conn, subject string, m protocol.Message) error {
 func encode(m protocol.Message) ([]byte, error) {
 	m.Version = protocol.Version
 	return protocol.Encode(m)
+}
+
+// respond answers a request, in an inbox. Who asks names where the answer goes, and the
+// servers do not look whether it may publish there: the answer is the coordinator's, which
+// may do all, and an empty one on a subject of JetStream's deletes the log.
+func respond(m *nats.Msg, h nats.Header, data []byte) error {
+	if !strings.HasPrefix(m.Reply, nats.InboxPrefix) {
+		return fmt.Errorf("the answer is to go to %.100q, which is no inbox", m.Reply)
+	}
+	return m.RespondMsg(&nats.Msg{Header: h, Data: data})
 }
 
 // inbox is one subscription. NATS's goroutine decodes what arrives into a backlog,

@@ -103,7 +103,7 @@ func (r *receiver) handle(ctx context.Context, m *nats.Msg) {
 }
 
 func (r *receiver) answer(m *nats.Msg, h nats.Header, data []byte) {
-	if err := m.RespondMsg(&nats.Msg{Header: h, Data: data}); err != nil {
+	if err := respond(m, h, data); err != nil {
 		r.opts.Log.Warn("checkpoint request not answered", "err", err)
 	}
 }

@@ -31,7 +31,7 @@ func (c *Coordinator) ServeGroup(hear func(protocol.StandingBy) protocol.GroupAn
 		if err == nil {
 			var data []byte
 			if data, err = json.Marshal(hear(s)); err == nil {
-				err = raw.Respond(data)
+				err = respond(raw, nil, data)
 			}
 		}
 		if err != nil {
