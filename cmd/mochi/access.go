@@ -137,8 +137,16 @@ func (g *guarding) open(k *coordinating, root *identity.Root, p *run.Progress) (
 		r := identity.NewRoot()
 		root = &r
 		fallthrough
-	default: // the folder may have been moved aside
-		if err := root.Save(dir); err != nil {
+	default:
+		// What there is now counts: the token may have been changed since it was looked at.
+		// There may be nothing: the folder may have been moved aside.
+		now, err := identity.LoadRoot(dir)
+		if err == nil {
+			root, first = &now, false
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = root.Save(dir)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mochi/cmd/mochi/run"
+	"mochi/coordinator/identity"
+	"mochi/coordinator/protocol/config"
 )
 
 // A cluster as the README says: a replica elsewhere needs the token, and the one to read
@@ -83,4 +88,45 @@ func TestAFolderOfOthers(t *testing.T) {
 func TestAGroupWithoutKeys(t *testing.T) {
 	refused(t, 2, append([]string{"coordinator", "--state", filepath.Join(t.TempDir(), "s"), "--name", "a",
 		"--standby", "a=127.0.0.1:1,b=127.0.0.1:3,c=127.0.0.1:5"}, tiny...), "keys: missing", "mochi token keys")
+}
+
+// A token that was changed while a coordinator starts stays changed.
+func TestRotatedMeanwhile(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	k := &coordinating{state: t.TempDir(), listen: "127.0.0.1:1"}
+	open := func(root *identity.Root) {
+		t.Helper()
+		guard, err := new(guarding).open(k, root, run.NewProgress(io.Discard, config.Job{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		guard.close()
+	}
+	load := func() identity.Root {
+		t.Helper()
+		r, err := identity.LoadRoot(identityDir(k.state))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	open(nil)
+	before := load() // as a coordinator that starts
+	mochi(t, "token", "rotate", "--state", k.state)
+	rotated := load()
+	open(&before)
+	if now := load(); now != rotated || now == before {
+		t.Errorf("rotated to %+v, and it is %+v", rotated, now)
+	}
+	open(nil) // another has made the keys meanwhile
+	if load() != rotated {
+		t.Error("the keys were written over")
+	}
+	if err := os.RemoveAll(identityDir(k.state)); err != nil {
+		t.Fatal(err)
+	}
+	open(&before) // the folder was moved aside
+	if load() != before {
+		t.Error("the keys did not come with it")
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"mochi/cmd/mochi/run"
@@ -187,7 +188,7 @@ func (p *peers) Strangers(ctx context.Context) {
 		}
 		if err == nil {
 			stop := context.AfterFunc(ctx, func() { l.Close() })
-			err = p.answer(l)
+			err = answerEach(l, func(c net.Conn) { p.tell(ctx, c) })
 			stop()
 			l.Close()
 		}
@@ -201,21 +202,45 @@ func (p *peers) Strangers(ctx context.Context) {
 	}
 }
 
-func (p *peers) answer(l net.Listener) error {
+// strangersAtOnce is how many are answered at a time; the others are closed, and come again.
+const strangersAtOnce = 64
+
+// answerEach has tell answer each who connects, beside the others: one who says nothing holds
+// up nobody. tell closes the connection.
+func answerEach(l net.Listener, tell func(net.Conn)) error {
+	var owned sync.WaitGroup
+	defer owned.Wait()
+	free := make(chan struct{}, strangersAtOnce)
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		state, err := json.Marshal(p.State())
-		if err == nil {
-			err = c.SetDeadline(time.Now().Add(time.Second))
+		select {
+		case free <- struct{}{}:
+		default:
+			_ = c.Close()
+			continue
 		}
-		if err == nil {
-			_, err = fmt.Fprintf(c, "%s%s\r\n", natsbus.StandbyLine, state)
-		}
-		if err = errors.Join(err, c.Close()); err != nil {
-			p.g.log.Debug("a stranger was not answered", "err", err)
-		}
+		owned.Go(func() {
+			defer func() { <-free }()
+			tell(c)
+		})
+	}
+}
+
+// tell says on one connection how the group stands.
+func (p *peers) tell(ctx context.Context, c net.Conn) {
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	state, err := json.Marshal(p.State())
+	if err == nil && ctx.Err() == nil {
+		err = c.SetDeadline(time.Now().Add(time.Second))
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(c, "%s%s\r\n", natsbus.StandbyLine, state)
+	}
+	if err = errors.Join(err, c.Close()); err != nil {
+		p.g.log.Debug("a stranger was not answered", "err", err)
 	}
 }

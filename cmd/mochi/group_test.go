@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"math"
 	"net"
 	"strings"
@@ -82,5 +83,55 @@ func TestStrangers(t *testing.T) {
 	}
 	if _, err := ask(50*time.Millisecond, silent); err == nil {
 		t.Error("silence was taken for an answer")
+	}
+}
+
+// TestSilentStrangers: who connects to one that stands by and says nothing, not even the
+// beginning of TLS, holds up nobody.
+func TestSilentStrangers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- answerEach(l, func(c net.Conn) {
+			_, _ = io.ReadAll(c)
+			_, _ = c.Write([]byte("answer"))
+			c.Close()
+		})
+	}()
+	dial := func() *net.TCPConn {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		return c.(*net.TCPConn)
+	}
+	answered := func(c *net.TCPConn) string {
+		_ = c.CloseWrite()
+		said, _ := io.ReadAll(c)
+		return string(said)
+	}
+	silent := []*net.TCPConn{dial()}
+	if got := answered(dial()); got != "answer" {
+		t.Errorf("beside a silent one: %q", got)
+	}
+	for range strangersAtOnce { // one more than there is room for
+		silent = append(silent, dial())
+	}
+	if got := answered(dial()); got != "" {
+		t.Errorf("beside as many as are answered at a time: %q", got)
+	}
+	l.Close()
+	for _, c := range silent {
+		c.Close()
+	}
+	if err := <-ended; err == nil {
+		t.Error("the listener is closed")
 	}
 }
