@@ -352,3 +352,49 @@ func TestSource(t *testing.T) {
 		t.Error(info.Mode(), err)
 	}
 }
+
+// A coordinator that starts again writes nothing of its keys: its disk may be full.
+func TestKeysAreWrittenOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	root := NewRoot()
+	a, err := NewAuthority(root, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "join.token")
+	write := func(r Root, token Token) (files []os.FileInfo) {
+		t.Helper()
+		if err := errors.Join(r.Save(dir), WriteToken(path, token)); err != nil {
+			t.Fatal(err)
+		}
+		all, err := os.ReadDir(dir)
+		if err != nil || len(all) != 2 {
+			t.Fatalf("%v, %v", all, err)
+		}
+		for _, one := range all {
+			info, err := os.Stat(filepath.Join(dir, one.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, info)
+		}
+		return files
+	}
+	first, again := write(root, a.Token(Join)), write(root, a.Token(Join))
+	root.Rotate(Join)
+	if a, err = NewAuthority(root, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	rotated := write(root, a.Token(Join))
+	for i := range first {
+		if !os.SameFile(first[i], again[i]) {
+			t.Errorf("%s was written anew", first[i].Name())
+		}
+		if os.SameFile(first[i], rotated[i]) {
+			t.Errorf("%s is the old one after a rotation", first[i].Name())
+		}
+	}
+}

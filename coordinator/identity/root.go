@@ -50,8 +50,14 @@ func ReadRoot(path string) (r Root, err error) {
 }
 
 // Save writes the root into a folder, which is made: a temporary file, synced and
-// renamed, for its owner only.
-func (r Root) Save(dir string) error { return r.Write(filepath.Join(dir, rootFile)) }
+// renamed, for its owner only. Where it stands there already nothing is written, so that
+// a full disk is in nobody's way.
+func (r Root) Save(dir string) error {
+	if have, err := LoadRoot(dir); err == nil && have == r {
+		return nil
+	}
+	return r.Write(filepath.Join(dir, rootFile))
+}
 
 // Write writes the root to a file.
 func (r Root) Write(path string) error {

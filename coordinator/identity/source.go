@@ -130,8 +130,11 @@ func readToken(path string) (*Token, error) {
 	return &t, nil
 }
 
-// WriteToken writes a token to a file for its owner only.
+// WriteToken writes a token to a file for its owner only, unless it stands there already.
 func WriteToken(path string, t Token) error {
+	if have, err := readPrivate(path); err == nil && string(have) == t.String()+"\n" {
+		return nil
+	}
 	if err := writePrivate(path, []byte(t.String()+"\n")); err != nil {
 		return fmt.Errorf("write the token: %w", err)
 	}
