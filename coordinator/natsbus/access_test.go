@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,5 +318,33 @@ func TestManyAskForTheStatus(t *testing.T) {
 	receive(t, g.Lost())
 	if _, err := first.Request(protocol.StatusSubject(job), nil, 10*time.Second); err != nil {
 		t.Errorf("the first one: %v", err)
+	}
+}
+
+// However often the status is asked for, the coordinator looks now and then only.
+func TestAStatusIsGoodForAWhile(t *testing.T) {
+	server := start(t, natsbus.ServerOptions{Listen: "127.0.0.1:0"})
+	c, err := natsbus.ConnectCoordinator(timeout(t), natsbus.Options{Job: job, Server: server})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	var looked atomic.Int64
+	if err := c.Serve(func() protocol.Status { return protocol.Status{Step: looked.Add(1)} }, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	began := time.Now()
+	for range 200 {
+		if _, err := nc.Request(protocol.StatusSubject(job), nil, 10*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, most := looked.Load(), 1+int64(time.Since(began)/(50*time.Millisecond)); n > most {
+		t.Errorf("looked %d times in %v", n, time.Since(began))
 	}
 }

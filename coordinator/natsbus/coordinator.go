@@ -3,10 +3,12 @@ package natsbus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -17,6 +19,7 @@ import (
 // Coordinator is the coordinator's end of the bus.
 type Coordinator struct {
 	nc       *conn
+	asked    *conn // of its own, for the status: however many ask, what replicas say does not wait behind them
 	monitor  *conn // in the system account; nil with an external server
 	opts     Options
 	messages chan protocol.Message
@@ -54,6 +57,14 @@ func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err err
 		}
 	}()
 	if c.nc, err = connect(ctx, o, "mochi-coordinator"); err != nil {
+		return nil, err
+	}
+	dropped := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if !errors.Is(err, nats.ErrSlowConsumer) { // more have asked than are answered
+			o.Log.Error("NATS", "conn", "status", "err", err)
+		}
+	})
+	if c.asked, err = connect(ctx, o, "mochi-coordinator-status", dropped); err != nil {
 		return nil, err
 	}
 	if o.Server != nil {
@@ -128,16 +139,7 @@ func (c *Coordinator) Serve(
 	if err != nil {
 		return fmt.Errorf("serve checkpoints: %w", err)
 	}
-	_, err = c.nc.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
-		data, err := json.Marshal(status())
-		if err == nil {
-			err = respond(raw, nil, data)
-		}
-		if err != nil {
-			c.opts.Log.Warn("status not answered", "err", err)
-		}
-	})
-	if err != nil {
+	if err := c.answerStatus(status); err != nil {
 		return fmt.Errorf("serve the status: %w", err)
 	}
 	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job, "*"), c.messages, sentBy)
@@ -145,6 +147,39 @@ func (c *Coordinator) Serve(
 		return err
 	}
 	return flush(context.Background(), c.nc.Conn)
+}
+
+// Limits of who asks for the status: an answer is good for so long, and so many may wait
+// for theirs. Those beyond hear nothing.
+const (
+	statusFor     = 50 * time.Millisecond
+	statusWaiting = 256
+)
+
+// answerStatus tells who asks how the job stands.
+func (c *Coordinator) answerStatus(status func() protocol.Status) error {
+	var data []byte // one goroutine of NATS calls
+	var at time.Time
+	sub, err := c.asked.Subscribe(protocol.StatusSubject(c.opts.Job), func(raw *nats.Msg) {
+		var err error
+		if time.Since(at) >= statusFor {
+			data, err = json.Marshal(status())
+			at = time.Now()
+		}
+		if err == nil {
+			err = respond(raw, nil, data)
+		}
+		if err != nil {
+			c.opts.Log.Warn("status not answered", "err", err)
+		}
+	})
+	if err == nil {
+		err = sub.SetPendingLimits(statusWaiting, -1)
+	}
+	if err != nil {
+		return err
+	}
+	return flush(context.Background(), c.asked.Conn)
 }
 
 // sentBy takes the sender from the subject: the server of the bus lets nobody publish on
@@ -202,7 +237,7 @@ func (c *Coordinator) Flush(ctx context.Context) error {
 func (c *Coordinator) Close() {
 	c.close.Do(func() {
 		close(c.done)
-		for _, nc := range []*conn{c.monitor, c.nc} {
+		for _, nc := range []*conn{c.monitor, c.asked, c.nc} {
 			if nc != nil {
 				closeAfterFlush(nc, c.opts.Log)
 			}
