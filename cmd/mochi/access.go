@@ -41,7 +41,7 @@ type guarding struct {
 func (g *guarding) add(c *cli.Command) {
 	g.given = c.Given
 	c.StringVar(&g.tokenFile, "token-file", "", "`FILE` to write the token to that replicas join with, such as on a volume that they see; it is kept under --state in any case (default: the variable "+tokenFileVariable+")")
-	c.StringVar(&g.keys, "keys", "", "`FILE` with the keys that the coordinators of a group share, of mochi token keys (default: made at the first start, under --state)")
+	c.StringVar(&g.keys, "keys", "", "`FILE` with the keys that tokens come from, of mochi token keys: the coordinators of a group share it, and one alone can start with it on an empty folder, with the same token (default: made at the first start, under --state)")
 	c.StringVar(&g.cert, "tls-cert", "", "`FILE` with a certificate of your own (PEM, with what it is signed by) to show to those who join, instead of one of the coordinator's own making; they give its authority with --tls-ca, or trust the token")
 	c.StringVar(&g.key, "tls-key", "", "`FILE` with the key of --tls-cert")
 	c.StringVar(&g.ca, "tls-ca", "", "`FILE` with the authority (PEM) that the other coordinators' --tls-cert are signed by")

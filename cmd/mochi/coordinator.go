@@ -29,7 +29,7 @@ func coordinatorCommand() *cli.Command {
 		Short: "run the coordinator of a cluster",
 		About: "run the coordinator of a cluster: it decides, keeps the run's files, and embeds the NATS server",
 		Example: "mochi coordinator --listen 0.0.0.0:4222 --state /srv/run --data fashion-mnist --preset demo --min-replicas 2\n" +
-			"mochi coordinator --standby a=host1:4222,b=host2:4222,c=host3:4222 --name a --state /srv/run --data fashion-mnist --preset demo\n" +
+			"mochi coordinator --standby a=host1:4222,b=host2:4222,c=host3:4222 --name a --keys keys --state /srv/run --data fashion-mnist --preset demo\n" +
 			"mochi coordinator --nats nats://n1:4222,nats://n2:4222,nats://n3:4222 --nats-creds mochi.creds --name a --state /srv/run --data fashion-mnist --preset demo",
 	})
 	var k coordinating

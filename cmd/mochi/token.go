@@ -91,7 +91,7 @@ func tokenRotateCommand() *cli.Command {
 		if err := save(root); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "a running coordinator takes the new token within seconds, and one that does not run at its start; mochi token show prints it then\n")
+		fmt.Fprintf(out, "a running coordinator takes the new token within seconds, and one that does not run at its start; mochi token show prints it then. Who is in stays until the coordinator is started again; then replicas need the new one: in their --token-file, or with MOCHI_TOKEN start them again\n")
 		return nil
 	}
 	return c

@@ -97,7 +97,7 @@ type ServerError struct{ Why string }
 
 // Error implements error.
 func (e *ServerError) Error() string {
-	return "whoever answers there is not the coordinator that the token is of (" + e.Why + "): nothing was told; take the token that this coordinator printed (mochi token)"
+	return "whoever answers there is not the coordinator that the token is of (" + e.Why + "): nothing was told; take the token of this coordinator (mochi token show beside it); coordinators of a group need the same --keys"
 }
 
 // Client is how to connect to the coordinator of a token. What it checks is the

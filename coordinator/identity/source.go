@@ -78,7 +78,7 @@ func (s *Source) Token(address string) (*Token, error) {
 		if s.File == "" {
 			return found(address)
 		}
-		return nil, fmt.Errorf("there is no token in %s yet; the coordinator writes it there when it is started with --token-file, and mochi token shows it", s.File)
+		return nil, fmt.Errorf("there is no token in %s yet; the coordinator writes it there when it is started with --token-file, and mochi token show prints it", s.File)
 	}
 	return t, err
 }

@@ -35,7 +35,7 @@ type Token struct {
 }
 
 // ErrToken is the error for a text that is no token.
-var ErrToken = errors.New("not a token: it is of the form mochi-join-…-…, as mochi coordinator prints it at its first start and mochi token shows it")
+var ErrToken = errors.New("not a token: it is one line of the form mochi-join-…-…, without MOCHI_TOKEN=, as mochi token show prints it beside the coordinator")
 
 // ParseToken reads a token; white space around it is no part of it. The error does not
 // contain the text.

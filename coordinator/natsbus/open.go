@@ -30,8 +30,8 @@ func (e *ServerError) Unwrap() error { return e.Err }
 const quietAfter = 700 * time.Millisecond
 
 const (
-	wantsToken = "it lets in only who has its token: give --token-file F, or the variable MOCHI_TOKEN (the coordinator prints it at its first start; mochi token shows it)"
-	badToken   = "it does not take this token: it may have been changed, or be one to read with only; take the one that mochi token shows beside the coordinator"
+	wantsToken = "it lets in only who has its token: give --token-file F, or the variable MOCHI_TOKEN (mochi token show beside the coordinator prints it)"
+	badToken   = "it does not take this token: it may have been replaced (mochi token rotate), mistyped, or be one to read with only; take the one that mochi token show prints beside the coordinator"
 	notSecured = "it is not secured (--insecure), and there is a token to join with: nothing was told; start it without --insecure, or this process with --insecure"
 )
 
