@@ -277,6 +277,40 @@ func TestRegressChoosesAPenalty(t *testing.T) {
 	}
 }
 
+// Where one class is larger, the strong penalties all say that it is that one: they are
+// no reason to try no weaker ones.
+func TestRegressGoesBeyondPenaltiesThatPredictAlike(t *testing.T) {
+	unbalanced := func(d Data) Data {
+		var kept []int
+		for i, label := range d.Labels {
+			if label == 0 || i%3 == 0 {
+				kept = append(kept, i)
+			}
+		}
+		return d.Take(kept)
+	}
+	train, test := unbalanced(clouds(900, 20, 4, 3, 3)), unbalanced(clouds(2000, 20, 4, 3, 4))
+	for i := range train.X {
+		train.X[i] /= 50 // as small as features of a new encoder
+	}
+	for i := range test.X {
+		test.X[i] /= 50
+	}
+	o, err := Regress(t.Context(), Task{Team: team(t), Test: test, Seed: 1, Held: &train})
+	if err != nil {
+		t.Fatal(err)
+	}
+	largest := 0
+	for _, label := range test.Labels {
+		if label == 0 {
+			largest++
+		}
+	}
+	if guess := float64(largest) / float64(test.Len()); o.Final.Top1 < guess+0.1 || len(o.Tried) < 20 {
+		t.Errorf("top-1 %.3f where the largest class has %.3f, after %d penalties", o.Final.Top1, guess, len(o.Tried))
+	}
+}
+
 func TestBatcher(t *testing.T) {
 	var sizes []int
 	var seen []float32

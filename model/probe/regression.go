@@ -207,8 +207,9 @@ func Penalties(n int) (l2 []float64) {
 	return l2
 }
 
-// patience is after how many weaker penalties in a row that are no better none
-// weaker is tried.
+// patience is after how many weaker penalties in a row that are worse than the best
+// none weaker is tried. The strongest ones all predict alike: they are not counted, nor
+// is anything before one was better than the first.
 const patience = 8
 
 // Regress chooses the penalty on a tenth of the training set, each fit beginning
@@ -230,8 +231,11 @@ func Regress(ctx context.Context, t Task) (*Outcome, error) {
 		}
 		a := classifier(t, p).Accuracy(out)[0]
 		o.Tried = append(o.Tried, Trial{L2: l2, Top1: a.Top1})
-		if since++; a.Top1 > best {
+		switch {
+		case a.Top1 > best:
 			best, since, penalty = a.Top1, 0, l2
+		case a.Top1 < best && best > o.Tried[0].Top1:
+			since++
 		}
 		if t.Progress != nil {
 			t.Progress(i+1, len(all), "choosing the penalty")
