@@ -9,10 +9,16 @@ import (
 )
 
 // HeaderLen is the size of every frame's header, bytes.
-const HeaderLen = 52
+const HeaderLen = fieldsLen + numberLen + tagLen
+
+// What a header consists of, bytes.
+const (
+	fieldsLen = 48 // what it says
+	numberLen = 8  // of the frame, where it is sealed
+)
 
 // frameMagic starts every header; it changes with the format.
-const frameMagic = 0x6d31
+const frameMagic = 0x6d32
 
 // kind says what a frame is for.
 type kind uint8
@@ -58,7 +64,10 @@ func (o op) String() string {
 //
 //	 0 magic 2 | kind 1 | op 1 | sender 2 | world 2
 //	 8 fence 8 | 16 seq 8 | 24 step 8 | 32 total 8
-//	40 bucket 4 | 44 index 4 | 48 crc 4 (CRC32C of the 48 bytes before and the payload)
+//	40 bucket 4 | 44 index 4 | 48 check 24
+//
+// The check is the CRC32C of the 48 bytes before and the payload, and zeros; or, where the
+// Group has a key, the number of the frame (8) and its tag (16, see sealing).
 type header struct {
 	kind   kind
 	op     op
@@ -75,12 +84,11 @@ type header struct {
 // encode writes h and the checksum into b, HeaderLen bytes.
 func (h *header) encode(b, payload []byte) {
 	h.put(b)
-	seal(b, checksum(b, payload))
+	sealSum(b, checksum(b, payload))
 }
 
-// put writes h into b without the checksum.
+// put writes h into b without the check.
 func (h *header) put(b []byte) {
-	_ = b[HeaderLen-1]
 	le := binary.LittleEndian
 	le.PutUint16(b[0:], frameMagic)
 	b[2], b[3] = byte(h.kind), byte(h.op)
@@ -94,28 +102,45 @@ func (h *header) put(b []byte) {
 	le.PutUint32(b[44:], h.index)
 }
 
-// seal adds the checksum to a header.
-func seal(b []byte, sum uint32) { binary.LittleEndian.PutUint32(b[HeaderLen-4:], sum) }
+// sealSum adds the checksum to a header.
+func sealSum(b []byte, sum uint32) {
+	binary.LittleEndian.PutUint32(b[fieldsLen:], sum)
+	clear(b[fieldsLen+4 : HeaderLen])
+}
 
 // decode reads b. It reports false when the frame is damaged or not a frame.
 func (h *header) decode(b, payload []byte) bool {
-	le := binary.LittleEndian
-	if len(b) != HeaderLen || le.Uint16(b) != frameMagic || le.Uint32(b[48:]) != checksum(b, payload) {
+	if !isHeader(b) || binary.LittleEndian.Uint32(b[fieldsLen:]) != checksum(b, payload) {
 		return false
 	}
+	for _, zero := range b[fieldsLen+4:] {
+		if zero != 0 {
+			return false
+		}
+	}
+	h.get(b)
+	return true
+}
+
+func isHeader(b []byte) bool {
+	return len(b) == HeaderLen && binary.LittleEndian.Uint16(b) == frameMagic
+}
+
+// get reads what put has written.
+func (h *header) get(b []byte) {
+	le := binary.LittleEndian
 	*h = header{
 		kind: kind(b[2]), op: op(b[3]),
 		sender: le.Uint16(b[4:]), world: le.Uint16(b[6:]),
 		fence: le.Uint64(b[8:]), seq: le.Uint64(b[16:]), step: le.Uint64(b[24:]), total: le.Uint64(b[32:]),
 		bucket: le.Uint32(b[40:]), index: le.Uint32(b[44:]),
 	}
-	return true
 }
 
-// What frames are checked by, all of them, is what these three compute: of the
+// What frames without a key are checked by is what these three compute: of the
 // header before the checksum and then of the payload.
 
-func checksum(b, payload []byte) uint32 { return sumOver(sumOver(0, b[:HeaderLen-4]), payload) }
+func checksum(b, payload []byte) uint32 { return sumOver(sumOver(0, b[:fieldsLen]), payload) }
 
 // sumOver continues a checksum over p.
 func sumOver(sum uint32, p []byte) uint32 { return codec.Checksum(sum, p) }

@@ -29,7 +29,7 @@ func FuzzFrames(f *testing.F) {
 	} {
 		b := make([]byte, HeaderLen)
 		h.put(b)
-		frame := append([]byte{1}, b[:HeaderLen-4]...)
+		frame := append([]byte{1}, b[:fieldsLen]...)
 		frame = append(frame, 5, 1, 0, 2, 0, 1)
 		f.Add(append(frame, frame...))
 	}
@@ -42,9 +42,9 @@ func FuzzFrames(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer g.Close()
-		for len(stream) > HeaderLen-2 {
-			how, head, n := stream[0], stream[1:HeaderLen-3], int(stream[HeaderLen-3])
-			stream = stream[HeaderLen-2:]
+		for len(stream) > fieldsLen+2 {
+			how, head, n := stream[0], stream[1:fieldsLen+1], int(stream[fieldsLen+1])
+			stream = stream[fieldsLen+2:]
 			payload := append([]byte(nil), stream[:min(n, len(stream))]...)
 			stream = stream[len(payload):]
 			b := make([]byte, HeaderLen)
@@ -59,7 +59,7 @@ func FuzzFrames(f *testing.F) {
 				binary.LittleEndian.PutUint16(b[4:], uint16(sender))
 				binary.LittleEndian.PutUint16(b[6:], uint16(id.World))
 				binary.LittleEndian.PutUint64(b[8:], g.fence)
-				seal(b, checksum(b, payload))
+				sealSum(b, checksum(b, payload))
 			}
 			before := g.stats.damaged.Load() + g.stats.foreign.Load()
 			if how&2 == 0 {

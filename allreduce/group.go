@@ -24,6 +24,7 @@ type Group struct {
 	id       Identity
 	cfg      Config
 	fence    uint64
+	seals    seals
 	epoch    time.Time // what times of the links count from
 
 	turn      chan struct{} // held by the collective that is running
@@ -96,6 +97,9 @@ func NewGroup(t Transport, cfg Config) (*Group, error) {
 	}
 	if id.World == 1 {
 		return g, nil
+	}
+	if g.seals, err = newSeals(t, id); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
 	if l, ok := t.(Lender); ok && codec.InPlace() {
 		g.lends, g.borrows = l.Lends(), l.Borrows()

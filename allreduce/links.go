@@ -67,9 +67,17 @@ type pulse struct{ heard, waiting atomic.Int64 }
 func (g *Group) now() int64 { return max(1, int64(time.Since(g.epoch))) }
 
 // accept decodes a frame and drops what is damaged or not for this link.
-func (g *Group) accept(h *header, b, payload []byte, sender int, p *pulse) bool {
-	if !h.decode(b, payload) {
+func (g *Group) accept(h *header, b, payload []byte, d Direction, p *pulse) bool {
+	sender := g.id.Predecessor()
+	if d == Backward {
+		sender = g.id.Successor()
+	}
+	switch g.open(h, b, payload, d) {
+	case damaged:
 		g.stats.damaged.Add(1)
+		return false
+	case repeated:
+		g.stats.duplicates.Add(1)
 		return false
 	}
 	if h.fence != g.fence || int(h.sender) != sender || int(h.world) != g.id.World {
@@ -80,10 +88,27 @@ func (g *Group) accept(h *header, b, payload []byte, sender int, p *pulse) bool 
 	return true
 }
 
+// open decodes a frame that came by direction d.
+func (g *Group) open(h *header, b, payload []byte, d Direction) verdict {
+	s := g.seals.from[d]
+	if s == nil {
+		if !h.decode(b, payload) {
+			return damaged
+		}
+		return whole
+	}
+	if !isHeader(b) {
+		return damaged
+	}
+	v := s.open(b, payload)
+	h.get(b)
+	return v
+}
+
 // fromPredecessor handles what comes over the data link, in order.
 func (g *Group) fromPredecessor(b, payload []byte) {
 	var h header
-	if !g.accept(&h, b, payload, g.id.Predecessor(), &g.in.alive) {
+	if !g.accept(&h, b, payload, Forward, &g.in.alive) {
 		return
 	}
 	switch h.kind {
@@ -141,7 +166,7 @@ func (g *Group) grantedBySuccessor(seq uint64) {
 // fromSuccessor handles what comes over the control link.
 func (g *Group) fromSuccessor(b, payload []byte) {
 	var h header
-	if !g.accept(&h, b, payload, g.id.Successor(), &g.out.alive) {
+	if !g.accept(&h, b, payload, Backward, &g.out.alive) {
 		return
 	}
 	switch h.kind {
@@ -208,7 +233,12 @@ func (g *Group) send(d Direction, h header, payload []byte) {
 // sendWith is send with a header buffer of the caller's.
 func (g *Group) sendWith(buffer []byte, d Direction, h header, payload []byte) {
 	g.address(&h)
-	h.encode(buffer, payload)
+	if s := g.seals.out[d]; s != nil {
+		h.put(buffer)
+		s.seal(buffer, payload)
+	} else {
+		h.encode(buffer, payload)
+	}
 	if err := g.t.Send(d, buffer, payload); err != nil {
 		rank := g.id.Successor()
 		if d == Backward {
@@ -232,7 +262,23 @@ func (g *Group) sendFilled(h header, fill func(sum uint32) uint32) {
 	g.address(&h)
 	b := g.out.header[:]
 	h.put(b)
-	seal(b, fill(sumOver(0, b[:HeaderLen-4])))
+	sealSum(b, fill(sumOver(0, b[:fieldsLen])))
+	g.filled()
+}
+
+// sendCopied is sendFilled of a frame with a seal.
+func (g *Group) sendCopied(h header, room, payload []byte) {
+	g.address(&h)
+	b := g.out.header[:]
+	h.put(b)
+	copy(room, payload)
+	g.seals.out[Forward].seal(b, room)
+	g.filled()
+}
+
+// filled sends what is in the room, with the header of the link.
+func (g *Group) filled() {
+	b := g.out.header[:]
 	if err := g.filler.SendFilled(b); err != nil {
 		g.down(g.id.Successor(), err)
 	}

@@ -262,7 +262,9 @@ func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span) error {
 		if !g.lends.lend(h, f.vector.lend(at.lo, at.hi)) {
 			return g.err() // recalled by an earlier error, which ended the Group
 		}
-	} else if room := g.room((at.hi - at.lo) * lane.size); room != nil {
+	} else if room := g.room((at.hi - at.lo) * lane.size); room != nil && g.seals.out[Forward] != nil {
+		g.sendCopied(h, room, f.vector.pack(at.lo, at.hi))
+	} else if room != nil {
 		g.sendFilled(h, func(sum uint32) uint32 { return f.vector.fill(sum, room, at.lo, at.hi) })
 	} else {
 		g.sendWith(g.out.header[:], Forward, h, f.vector.pack(at.lo, at.hi))

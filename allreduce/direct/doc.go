@@ -15,7 +15,7 @@
 //
 // A frame is the payload's length (4 bytes, little-endian), its header (allreduce's) and
 // the payload. A length beyond MaxPayload means that something else is being sent, and ends
-// the link. What is damaged otherwise, the header's checksum shows.
+// the link. What is damaged otherwise, the checksum or the tag in the header shows.
 //
 // # Cost
 //
