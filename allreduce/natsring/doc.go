@@ -18,6 +18,11 @@
 // round gets in; each end knows the other by its id. So a successor that is earlier than
 // its predecessor's round is refused, and tries again until it is let in.
 //
+// A PlainRing is in the clear. Its successor answers the server's challenge, or that of the
+// lane direct, with a proof that it knows the key of the latest round; and frames carry
+// tags that follow from that key (allreduce.Keyed). A Node's server is of one kind at a
+// time, and is started again, at its port, where a round is of the other kind.
+//
 // # Connections
 //
 // A Node holds a replica's connections and keeps them over rounds. Publishing

@@ -32,6 +32,7 @@ type endpoint struct {
 	shared bool // the hub: its loss says nothing about a peer
 	pool   *pool
 	tls    *tls.Config // nil: in the clear
+	answer nats.Option // how its server is shown who this is; nil: it does not ask, or sees it in TLS
 	peer   string      // whose server it is
 
 	mu    sync.Mutex
@@ -106,6 +107,9 @@ func (e *endpoint) connect(ctx context.Context, p purpose) (*nats.Conn, error) {
 		}
 	} else {
 		opts = append(opts, nats.SetCustomDialer(&dialer{net.Dialer{Timeout: wait}, e.tls, made, e.pool}))
+	}
+	if e.answer != nil {
+		opts = append(opts, e.answer)
 	}
 	nc, err := nats.Connect(e.url, opts...)
 	if err != nil {

@@ -71,9 +71,10 @@ type Peer struct {
 // Node is one replica's end of all its rings: its server and its connections,
 // which last over rounds.
 type Node struct {
-	o   Options
-	own *natsserver.Server // nil in hub mode
-	url string
+	o    Options
+	own  *natsserver.Server // nil in hub mode
+	url  string
+	port int // that own listens on
 
 	pool *pool // of payloads
 
@@ -82,11 +83,14 @@ type Node struct {
 	noDirect  error            // why there is none
 
 	successor atomic.Pointer[string] // its id, in the latest round
+	secret    atomic.Pointer[secret] // of the latest round, nil: it is not plain
 
 	mu        sync.Mutex
 	closed    bool
-	endpoints map[string]*endpoint // by Peer.URL; "" is the hub
-	dropped   sync.WaitGroup       // endpoints and links being closed
+	plain     bool                            // own is for plain rounds
+	used      map[[allreduce.KeyLen]byte]bool // keys that rings have had
+	endpoints map[string]*endpoint            // by Peer.URL; "" is the hub
+	dropped   sync.WaitGroup                  // endpoints and links being closed
 }
 
 // NewNode starts the replica's server, if it is to have one.
@@ -100,7 +104,7 @@ func NewNode(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, pool: newPool(), endpoints: map[string]*endpoint{}}
+	n := &Node{o: o, pool: newPool(), endpoints: map[string]*endpoint{}, used: map[[allreduce.KeyLen]byte]bool{}}
 	if err := n.listen(); err != nil {
 		return nil, err
 	}
@@ -128,12 +132,13 @@ func (n *Node) listen() error {
 	if ip := net.ParseIP(advertise); advertise == "" || ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("ring: listening on %q: peers need an address to dial; set the advertised host", o.Listen)
 	}
-	if n.own, err = startServer(o.Listen, n.guard); err != nil {
+	if n.own, err = startServer(o.Listen, func(o *natsserver.Options) { n.guard(o, false) }); err != nil {
 		return err
 	}
+	n.port = n.own.Port()
 	port := o.AdvertisePort
 	if port == 0 {
-		port = n.own.Port()
+		port = n.port
 	}
 	n.url = "nats://" + net.JoinHostPort(advertise, strconv.Itoa(port))
 	return nil
@@ -150,6 +155,11 @@ func (n *Node) URL() string { return n.url }
 // *allreduce.PeerError. Close the Transport (a Group does) when the round
 // ends; the connections stay.
 func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer, lane Lane) (allreduce.Transport, error) {
+	return n.ring(ctx, round, rank, peers, lane, nil)
+}
+
+// ring is Ring, or PlainRing where there is a key.
+func (n *Node) ring(ctx context.Context, round int64, rank int, peers []Peer, lane Lane, key []byte) (allreduce.Transport, error) {
 	id := allreduce.Identity{Job: n.o.Job, Round: round, Rank: rank, World: len(peers)}
 	switch {
 	case rank < 0 || rank >= len(peers):
@@ -163,7 +173,9 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer, la
 	if pred.URL == "" && n.o.HubServer == nil && n.o.HubURL == "" {
 		return nil, fmt.Errorf("ring of round %d: rank %d (%s) has no server of its own and no hub is given", round, id.Predecessor(), pred.ID)
 	}
-	n.successor.Store(&peers[id.Successor()].ID)
+	if err := n.enters(id, peers, key); err != nil {
+		return nil, err
+	}
 	n.keepOnly(n.url, pred.URL)
 	out, err := n.endpoint(peers[rank])
 	if err != nil {
@@ -176,6 +188,7 @@ func (n *Node) Ring(ctx context.Context, round int64, rank int, peers []Peer, la
 	dialCtx, stop := context.WithTimeout(ctx, n.o.DialTimeout)
 	defer stop()
 	t := newTransport(id, in, out, n.pool)
+	t.key = key
 	if err := t.dial(dialCtx); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -206,7 +219,7 @@ func (n *Node) endpoint(p Peer) (*endpoint, error) {
 		return nil, errors.New("ring: node is closed")
 	}
 	e := n.endpoints[url]
-	if e == nil || e.isDead() || e.tls != nil && e.peer != p.ID {
+	if e == nil || e.isDead() || (e.tls != nil || e.answer != nil) && e.peer != p.ID {
 		if e != nil {
 			e.close()
 		}
@@ -216,6 +229,9 @@ func (n *Node) endpoint(p Peer) (*endpoint, error) {
 		}
 		e = newEndpoint(dial, n.serverOf(url), "ring "+n.o.ID, n.pool)
 		e.shared, e.tls, e.peer = url == "", n.clientOf(p), p.ID
+		if n.plain && n.serverOf(url) == nil && url != "" {
+			e.answer = answering(&n.secret, p.ID)
+		}
 		n.endpoints[url] = e
 	}
 	return e, nil

@@ -26,22 +26,30 @@ var errNoNeighbour = errors.New("not the successor in this round")
 
 // guard sets who may connect to this Node's server, and what it may do there: the
 // successor takes segments and gives credits. It changes with the round.
-func (n *Node) guard(o *natsserver.Options) {
+func (n *Node) guard(o *natsserver.Options, plain bool) {
+	if plain {
+		o.Challenge, o.Admit = true, n.admitPlain
+		return
+	}
 	if n.o.Neighbours == nil {
 		return
 	}
 	o.TLS = n.o.Neighbours.Server(n.isSuccessor)
-	ring := fmt.Sprintf("mochi.%s.ring.*.*.", n.o.Job)
-	rights := natsserver.Rights{
-		User:      "successor",
-		Publish:   []string{ring + "control", ring + "direct"},
-		Subscribe: []string{ring + "data", "_INBOX.>"},
-	}
 	o.Admit = func(c natsserver.Client) (natsserver.Rights, error) {
 		if c.TLS == nil || !n.isSuccessor(c.TLS) {
 			return natsserver.Rights{}, errNoNeighbour
 		}
-		return rights, nil
+		return n.rights(), nil
+	}
+}
+
+// rights are the successor's.
+func (n *Node) rights() natsserver.Rights {
+	ring := fmt.Sprintf("mochi.%s.ring.*.*.", n.o.Job)
+	return natsserver.Rights{
+		User:      "successor",
+		Publish:   []string{ring + "control", ring + "direct"},
+		Subscribe: []string{ring + "data", "_INBOX.>"},
 	}
 }
 
@@ -53,7 +61,7 @@ func (n *Node) isSuccessor(state *tls.ConnectionState) bool {
 
 // clientOf is how to connect to a peer's server; nil: in the clear.
 func (n *Node) clientOf(p Peer) *tls.Config {
-	if n.o.Neighbours == nil || p.URL == "" || p.URL == n.url {
+	if n.o.Neighbours == nil || p.URL == "" || p.URL == n.url || n.secret.Load() != nil {
 		return nil
 	}
 	return n.o.Neighbours.Client(p.ID)
@@ -86,15 +94,28 @@ func secured(conn net.Conn, config *tls.Config) (net.Conn, error) {
 
 // taken makes a connection of the lane direct that was accepted safe.
 func (n *Node) taken() direct.Wrap {
-	if n.o.Neighbours == nil {
-		return n.o.Wrap
+	var config *tls.Config
+	if n.o.Neighbours != nil {
+		config = n.o.Neighbours.Server(n.isSuccessor)
 	}
-	config := n.o.Neighbours.Server(n.isSuccessor)
-	return func(c net.Conn) (net.Conn, error) { return tls.Server(c, config), nil }
+	return func(c net.Conn) (net.Conn, error) {
+		switch s := n.secret.Load(); {
+		case s != nil:
+			return s.taken(c)
+		case config != nil:
+			return tls.Server(c, config), nil
+		case n.o.Wrap != nil:
+			return n.o.Wrap(c)
+		}
+		return c, nil
+	}
 }
 
 // dialled makes one to a peer safe.
 func (n *Node) dialled(p Peer) direct.Wrap {
+	if s := n.secret.Load(); s != nil {
+		return s.dialled(p.ID)
+	}
 	config := n.clientOf(p)
 	if config == nil {
 		return n.o.Wrap

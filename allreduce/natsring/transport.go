@@ -34,6 +34,8 @@ type transport struct {
 	paths  [2]path  // to the neighbours, by direction
 	offers offering // of a connection, to the successor
 
+	key []byte // of the round, nil: none
+
 	process        *Process         // nil: none
 	lends, borrows *allreduce.Loans // nil: that neighbour is elsewhere
 
@@ -91,6 +93,9 @@ func (t *transport) Lends() *allreduce.Loans { return t.lends }
 
 // Borrows implements allreduce.Lender.
 func (t *transport) Borrows() *allreduce.Loans { return t.borrows }
+
+// Key implements allreduce.Keyed.
+func (t *transport) Key() []byte { return t.key }
 
 func (t *transport) Identity() allreduce.Identity { return t.id }
 

@@ -17,6 +17,8 @@ const handshakeLimit = 5 * time.Second
 type Client struct {
 	Name string               // as it says
 	TLS  *tls.ConnectionState // nil without Options.TLS
+
+	Challenge, Answer string // with Options.Challenge: what it was asked, drawn for this connection, and what it says (base64)
 }
 
 // Rights are what a client may do: subjects, with NATS's wildcards.
@@ -33,6 +35,9 @@ func (s *Server) guard(opts *server.Options, o Options) {
 		// Nothing is said to a stranger, not even which server this is.
 		opts.TLSConfig, opts.TLSHandshakeFirst = o.TLS, true
 		opts.TLSTimeout, opts.AuthTimeout = handshakeLimit.Seconds(), handshakeLimit.Seconds()
+	}
+	if o.Challenge {
+		opts.AlwaysEnableNonce, opts.AuthTimeout = true, handshakeLimit.Seconds()
 	}
 	if o.Admit == nil {
 		return
@@ -85,7 +90,7 @@ func (d *door) Check(c server.ClientAuthentication) bool {
 		c.RegisterUser(&server.User{Username: monitorUser, Account: d.s.ns.SystemAccount()})
 		return true
 	}
-	may, err := d.admit(Client{Name: said.Name, TLS: state})
+	may, err := d.admit(Client{Name: said.Name, TLS: state, Challenge: string(c.GetNonce()), Answer: said.Sig})
 	if err != nil {
 		said.Name = "" // the end of this connection is nobody's end
 		return false

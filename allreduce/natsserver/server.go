@@ -39,6 +39,9 @@ type Options struct {
 	// Admit, when it is set, says who may do what; see Client. Without it everybody
 	// may do everything.
 	Admit func(Client) (Rights, error)
+	// Challenge asks each client something that nobody else is asked, for Admit to look at
+	// the answer. A client of NATS answers with its signature of the nonce.
+	Challenge bool
 	// Clients is how many may be connected at a time, Subscriptions how many each of
 	// them may have. Default: NATS's own, 65,536 and no limit.
 	Clients, Subscriptions int
