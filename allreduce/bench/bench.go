@@ -33,8 +33,11 @@ type Options struct {
 	// Host is the address that this process listens on. Default: this machine's loopback.
 	Host string `json:"-"`
 
+	// Security is none, plain or tls, between ranks in processes of their own. Default none.
+	Security string `json:"security,omitempty"`
+
 	// Known, when it is set, makes of a rank's name an id that a key of its own proves:
-	// ranks in processes of their own then talk in TLS. nil: in the clear.
+	// ranks in processes of their own then talk in TLS, or as Security says. nil: in the clear.
 	Known func(name string) (id string, n natsring.Neighbours, err error) `json:"-"`
 }
 
@@ -42,6 +45,13 @@ type Options struct {
 const (
 	Inproc = "inproc" // in-process connections to one embedded server
 	NATS   = "nats"   // every rank has a server, successors subscribe over TCP
+)
+
+// How ranks are safe from others.
+const (
+	None  = "none"  // not at all: checksums
+	Plain = "plain" // in the clear, each frame authenticated
+	TLS   = "tls"   // Options.Known says who they are
 )
 
 // DefaultOptions is the gradient of a ResNet-50 with its head, in fp32.
@@ -67,6 +77,9 @@ func (o Options) Validate() error {
 	}
 	if err := o.Lane.Validate(); err != nil {
 		faults = append(faults, err)
+	}
+	if !slices.Contains([]string{"", None, Plain, TLS}, o.Security) {
+		fault("security %q is unknown (%s, %s or %s)", o.Security, None, Plain, TLS)
 	}
 	if o.Iterations < 1 {
 		fault("iterations is %d, want at least 1", o.Iterations)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"mochi/allreduce"
 	"mochi/allreduce/natsring"
 )
 
@@ -78,6 +80,7 @@ func inProcesses(ctx context.Context, o Options, command Command) ([]samples, er
 type introduction struct {
 	Peer natsring.Peer `json:"peer"`
 	Raw  string        `json:"raw"`
+	Key  []byte        `json:"key"` // of the ring, if it is rank 0's
 }
 
 // RunRank is one rank in a process of its own; url is the parent's server.
@@ -101,7 +104,7 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	}
 	defer member.Close()
 	opts := natsring.Options{Job: job, ID: fmt.Sprintf("rank-%d", rank), Listen: o.listen()}
-	if o.Known != nil {
+	if o.Security == TLS && o.Known != nil {
 		if opts.ID, opts.Neighbours, err = o.Known(opts.ID); err != nil {
 			return err
 		}
@@ -116,9 +119,11 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 		return err
 	}
 	defer raw.close()
-	peers, successor, err := introduce(ctx, member, rank, introduction{
+	key := make([]byte, allreduce.KeyLen)
+	rand.Read(key) // never fails
+	peers, successor, key, err := introduce(ctx, member, rank, introduction{
 		Peer: natsring.Peer{ID: opts.ID, URL: node.URL()},
-		Raw:  raw.address(),
+		Raw:  raw.address(), Key: key,
 	})
 	if err != nil {
 		return err
@@ -126,7 +131,12 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	if err := raw.connect(ctx, successor); err != nil {
 		return err
 	}
-	t, err := node.Ring(ctx, 1, rank, peers, o.Lane)
+	var t allreduce.Transport
+	if o.Security == Plain {
+		t, err = node.PlainRing(ctx, 1, rank, peers, o.Lane, key)
+	} else {
+		t, err = node.Ring(ctx, 1, rank, peers, o.Lane)
+	}
 	if err != nil {
 		return err
 	}
@@ -142,28 +152,30 @@ func runRank(ctx context.Context, url string, rank int, o Options) error {
 	return err
 }
 
-// introduce exchanges addresses: all ranks' peers, and the successor's plain
-// TCP address.
-func introduce(ctx context.Context, member *natsring.Member, rank int, self introduction) ([]natsring.Peer, string, error) {
+// introduce exchanges addresses: all ranks' peers, the successor's plain TCP address, and
+// the key of rank 0.
+func introduce(ctx context.Context, member *natsring.Member, rank int, self introduction) (peers []natsring.Peer, successor string, key []byte, err error) {
 	data, err := json.Marshal(self)
 	if err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
 	parts, err := member.Meet(ctx, "introduction", data)
 	if err != nil {
-		return nil, "", err
+		return nil, "", nil, err
 	}
-	peers := make([]natsring.Peer, len(parts))
-	successor := ""
+	peers = make([]natsring.Peer, len(parts))
 	for r, p := range parts {
 		var other introduction
 		if err := json.Unmarshal(p, &other); err != nil {
-			return nil, "", fmt.Errorf("introduction of rank %d: %w", r, err)
+			return nil, "", nil, fmt.Errorf("introduction of rank %d: %w", r, err)
 		}
 		peers[r] = other.Peer
+		if r == 0 {
+			key = other.Key
+		}
 		if r == (rank+1)%len(parts) {
 			successor = other.Raw
 		}
 	}
-	return peers, successor, nil
+	return peers, successor, key, nil
 }

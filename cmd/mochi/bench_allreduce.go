@@ -31,7 +31,8 @@ func benchAllreduceCommand() *cli.Command {
 	lane := c.String("lane", string(d.Lane), "`L`: auto: ranks of one process read each other's vectors in place; nats: every segment goes over NATS; direct: over TCP connections of its own (with --transport nats), in place in one process")
 	c.Complete("lane", string(natsring.Auto), string(natsring.NATS), string(natsring.Direct))
 	processes := c.Bool("processes", false, "one process a rank (with --transport nats)")
-	secured := c.Bool("tls", false, "in TLS, as between the replicas of a cluster (with --processes)")
+	security := c.String("security", bench.None, "`W`: none: frames have checksums; plain: in the clear, each authenticated; tls: as between the replicas of a cluster; the two with --processes or --net")
+	c.Complete("security", bench.None, bench.Plain, bench.TLS)
 	iterations := c.Int("iterations", d.Iterations, "timed repetitions")
 	limits := c.String("net", "", "`RATE[,DELAY]` of each link, such as 1gbit or 1gbit,5ms (one way): one process a rank, each in a network namespace of its own; needs root, a delay also a kernel with netem")
 	asJSON := c.Bool("json", false, "print one JSON object")
@@ -40,7 +41,7 @@ func benchAllreduceCommand() *cli.Command {
 	host := c.String("host", "", "`HOST` that this process listens on, for the others (default 127.0.0.1)")
 	within := c.String("within", "", "`PREFIX` of the network that this process is in; set by --net itself")
 	c.Run = func(args []string, out, errs io.Writer) error {
-		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: natsring.Lane(*lane), Iterations: *iterations, Net: *limits, Host: *host}
+		o := bench.Options{World: *world, Bytes: *bytes, Wire: codec.Wire(*wire), Transport: *transport, Lane: natsring.Lane(*lane), Iterations: *iterations, Net: *limits, Host: *host, Security: *security}
 		if err := o.Validate(); err != nil {
 			return cli.UsageError{Err: err}
 		}
@@ -48,9 +49,9 @@ func benchAllreduceCommand() *cli.Command {
 			return cli.Usagef("--processes and --net need --transport nats: %s is in one process by definition", o.Transport)
 		}
 		switch {
-		case *secured && !*processes && *limits == "" && *within == "" && *rendezvous == "":
-			return cli.Usagef("--tls needs --processes or --net: in one process nothing goes over a network")
-		case *secured:
+		case *security != bench.None && !*processes && *limits == "" && *within == "" && *rendezvous == "":
+			return cli.Usagef("--security %s needs --processes or --net: in one process nothing goes over a network", *security)
+		case *security == bench.TLS:
 			o.Known = func(name string) (string, natsring.Neighbours, error) {
 				key := identity.NewKey()
 				n, err := key.Neighbours()
@@ -108,7 +109,7 @@ func newRanks(o bench.Options, errs io.Writer) (ranks, error) {
 func (r ranks) flags() []string {
 	o := r.o
 	return []string{r.self, "bench", "allreduce", "--world", strconv.Itoa(o.World), "--bytes", strconv.Itoa(o.Bytes), "--wire", string(o.Wire),
-		"--transport", o.Transport, "--lane", string(o.Lane), fmt.Sprintf("--tls=%t", o.Known != nil), "--iterations", strconv.Itoa(o.Iterations)}
+		"--transport", o.Transport, "--lane", string(o.Lane), "--security", o.Security, "--iterations", strconv.Itoa(o.Iterations)}
 }
 
 func (r ranks) start(ctx context.Context, argv []string) *exec.Cmd {
