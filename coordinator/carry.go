@@ -155,6 +155,9 @@ func (s *Server) measure(r CommitRecord) {
 // others for it, as long as nobody misses it.
 func (s *Server) send(a Send) {
 	a.Message.Term = s.term
+	if r := a.Message.Round; r != nil {
+		a.Message.Round = s.keys.with(r, a.To)
+	}
 	if err := s.cfg.Bus.Send(a.To, a.Message); err != nil {
 		s.log.Warn("message not sent", "to", a.To, "err", err)
 		s.unsent = append(s.unsent, Lost{ID: a.To, Why: "a message to it could not be sent: " + err.Error()})

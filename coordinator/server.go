@@ -81,6 +81,7 @@ type Server struct {
 	cpu       time.Duration // at the last record
 	covered   int64         // the last step of which a checkpoint was stored
 	term      uint64        // of this run as the leader
+	keys      *keys
 	writer    *writer
 	votes     *votes
 	reserving int       // numbers of rounds that are not durable yet
@@ -101,7 +102,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
 		bounds: protocol.BoundsOf(cfg.Training),
-		inner:  make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), writer: newWriter(), votes: newVotes(),
+		inner:  make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), keys: newKeys(cfg.Training), writer: newWriter(), votes: newVotes(),
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s

@@ -14,6 +14,7 @@ import (
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator/identity"
 	"mochi/coordinator/natsbus"
+	"mochi/coordinator/protocol/config"
 )
 
 const insecureFlag = "in the clear, without a token: whoever reaches the coordinator can join the job, read its state and end it; for networks that nobody else reaches"
@@ -100,6 +101,23 @@ func (g *guarding) notWithNATS(f *cli.Faults) {
 		if g.given(name) {
 			f.Add(name, "is for a coordinator that has a message server of its own; with --nats, the NATS servers say who may come (--nats-creds)")
 		}
+	}
+}
+
+// checkRingSecurity refuses what cannot be had where nobody has a token: given says that
+// the setting was asked for as a flag.
+func checkRingSecurity(f *cli.Faults, job config.Job, given, nats, insecure bool) {
+	if !nats && !insecure || !given && job.Security() == config.SecurityTLS {
+		return
+	}
+	why := "--insecure: without tokens"
+	if nats {
+		why = "--nats: without a coordinator's tokens"
+	}
+	if job.Security() == config.SecurityPlain {
+		f.Add("ring-security", "plain does not go with %s replicas could be told no key that others do not hear, and gradients are in the clear as it is; leave the setting out", why)
+	} else {
+		f.Add("ring-security", "tls does not go with %s replicas cannot know each other, and gradients are in the clear; leave the setting out", why)
 	}
 }
 

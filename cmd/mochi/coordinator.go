@@ -100,6 +100,7 @@ func coordinatorCommand() *cli.Command {
 		} else {
 			k.access.notWithNATS(&f)
 		}
+		checkRingSecurity(&f, k.cfg, c.Given("ring-security"), *nats != "", k.access.insecure)
 		hints := endpointFlag(&f, "gossip", *gossipOn, true)
 		// It evaluates, in fp32; whether the job's precision can be had is a matter
 		// of the replicas' processors, but of the build they share with it, too.

@@ -18,7 +18,14 @@ func openRings(node *natsring.Node) replica.OpenRing {
 		for _, m := range round.Members {
 			peers = append(peers, natsring.Peer{ID: m.ID, URL: m.BulkURL})
 		}
-		transport, err := node.Ring(ctx, round.Round, rank, peers, natsring.Lane(job.Lane()))
+		lane := natsring.Lane(job.Lane())
+		var transport allreduce.Transport
+		var err error
+		if job.Security() == config.SecurityPlain {
+			transport, err = node.PlainRing(ctx, round.Round, rank, peers, lane, round.Key)
+		} else {
+			transport, err = node.Ring(ctx, round.Round, rank, peers, lane)
+		}
 		if err != nil {
 			return nil, err
 		}

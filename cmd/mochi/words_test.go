@@ -21,6 +21,8 @@ func TestSettingsNameWhatThereIs(t *testing.T) {
 		"precision": {string(engine.FP32), string(engine.TF32), string(engine.BF16)},
 		"wire":      {string(codec.FP32), string(codec.BF16)},
 		"ring-lane": {string(natsring.Auto), string(natsring.NATS), string(natsring.Direct)},
+
+		"ring-security": {config.SecurityTLS, config.SecurityPlain},
 	} {
 		at := slices.IndexFunc(config.Settings(), func(s config.Setting) bool { return s.Name == name })
 		if at < 0 || !slices.Equal(config.Settings()[at].Values, want) {

@@ -210,6 +210,9 @@ type Round struct {
 	// Transfers are the copies to be made before the first step, in this order.
 	// What a member holds no longer it keeps until that step is committed.
 	Transfers []Transfer `json:"transfers,omitempty"`
+	// Key is what the frames of the round's ring are authenticated by, 32 bytes that its
+	// members alone are told; none unless --ring-security is plain.
+	Key []byte `json:"key,omitempty"`
 	// Save: there is no step; the members store their state as the checkpoint
 	// of Step−1 and wait for another message.
 	Save bool `json:"save,omitempty"`

@@ -154,6 +154,9 @@ func (c *checks) welcome(w *Welcome) {
 	c.texts("coordinators", w.Coordinators, maxMembers, maxText)
 }
 
+// KeyLen is the length of a round's key, bytes.
+const KeyLen = 32
+
 func (c *checks) membership(r *Round) {
 	c.round("round", r.Round)
 	c.number("step", r.Step, 1, 1<<62)
@@ -192,4 +195,7 @@ func (c *checks) membership(r *Round) {
 		c.text("transfers.digest", t.Digest, maxWord)
 	}
 	c.numbers("trial", r.Trial, c.b.Groups)
+	if n := len(r.Key); n != 0 && n != KeyLen {
+		c.fault("key", "has %d bytes, want %d or none", n, KeyLen)
+	}
 }

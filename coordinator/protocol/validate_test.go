@@ -64,6 +64,7 @@ func TestValidateNamesTheField(t *testing.T) {
 		`{"round":{"step":1,"donor":-1,"members":[{"id":"a","state":"x"}]}}`: "round/members.state",
 		`{"round":{"step":1,"donor":-1,"holders":[[0]]}}`:                    "round/holders",
 		`{"round":{"step":1,"donor":-1,"transfers":[{"shard":99}]}}`:         "round/transfers.shard",
+		`{"round":{"step":1,"donor":-1,"key":"AAAA"}}`:                       "round/key",
 		`{"commit":{"step":1,"batch":129}}`:                                  "commit/batch",
 		`{"commit":{"step":1,"queue_start":16384}}`:                          "commit/queue_start",
 		`{"commit":{"step":1,"lr":-1}}`:                                      "commit/lr",

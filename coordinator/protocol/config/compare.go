@@ -20,6 +20,7 @@ func (c Job) effective() Job {
 	c.Pairs = c.Drawn()
 	c.QueueShards = c.Shards()
 	c.RingLane = c.Lane()
+	c.RingSecurity = c.Security()
 	if c.MaxImagePixels == MostImagePixels {
 		c.MaxImagePixels = 0
 	}
@@ -35,6 +36,21 @@ func (c Job) Lane() string {
 		return "auto"
 	}
 	return c.RingLane
+}
+
+// The words of RingSecurity.
+const (
+	SecurityTLS   = "tls"
+	SecurityPlain = "plain"
+)
+
+// Security is how gradients are protected on the network, the word that RingSecurity is or
+// stands for.
+func (c Job) Security() string {
+	if c.RingSecurity == "" {
+		return SecurityTLS
+	}
+	return c.RingSecurity
 }
 
 // Digest identifies the mathematics of a job: 16 hexadecimal digits over every

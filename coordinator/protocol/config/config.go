@@ -89,7 +89,10 @@ type Job struct {
 	// RingLane is how gradients go between neighbours (package allreduce/natsring). "" is
 	// auto. With wire fp32 it changes no bit; with bf16 what is not sent is not rounded.
 	RingLane string `yaml:"ring-lane" json:"ring_lane" arg:"L" oneof:"auto,nats,direct" keeps:"result" help:"how gradients go between neighbours: auto (in place within a process, else over NATS), nats (over NATS, always), direct (auto, with TCP connections of their own for NATS where they can be made)"`
-	Seed     uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
+	// RingSecurity is how gradients are protected on the network (package
+	// allreduce/natsring). "" is tls. It changes no bit.
+	RingSecurity string `yaml:"ring-security" json:"ring_security,omitempty" arg:"W" oneof:"tls,plain" keeps:"result" help:"gradients between replicas: tls, or plain (in the clear, but each frame authenticated, for a network that nobody else hears); without tokens (--insecure, --nats) they are in the clear and not authenticated"`
+	Seed         uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
 	KNNEvery        int   `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
 	CheckpointEvery int64 `yaml:"checkpoint-every" json:"checkpoint_every" arg:"STEPS" range:"at least 0" keeps:"result" help:"write a checkpoint every so many steps, 10,000 at most; 0 = only at the end and every 10,000"`

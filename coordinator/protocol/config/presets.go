@@ -39,6 +39,8 @@ func Default() Job {
 		Wire:      "fp32",
 		RingLane:  "auto",
 
+		RingSecurity: SecurityTLS,
+
 		Seed:            1,
 		KNNEvery:        10,
 		CheckpointEvery: 500,

@@ -15,7 +15,7 @@ func (c Job) Validate() error {
 	var fs Faults
 	fields := fieldsOf(&c)
 	for _, f := range fields {
-		if f.name == "preset" && c.Preset == "" || f.name == "pairs" && c.Pairs == "" || f.name == "ring-lane" && c.RingLane == "" {
+		if f.name == "preset" && c.Preset == "" || f.name == "pairs" && c.Pairs == "" || f.name == "ring-lane" && c.RingLane == "" || f.name == "ring-security" && c.RingSecurity == "" {
 			continue // made without one; what the queue allows
 		}
 		f.check(&fs)
