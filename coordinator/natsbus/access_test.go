@@ -348,3 +348,31 @@ func TestAStatusIsGoodForAWhile(t *testing.T) {
 		t.Errorf("looked %d times in %v", n, time.Since(began))
 	}
 }
+
+// A member with a token that says more than any job needs is cut off; the others are heard.
+func TestAFloodOfAMember(t *testing.T) {
+	g := secured(t)
+	k := identity.NewKey()
+	flooder, _, err := g.raw(t, k, identity.Join, k.ID("r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := flooder.StatusChanged(nats.CLOSED)
+	go func() {
+		junk := make([]byte, 512<<10)
+		for flooder.Publish(protocol.CoordinatorSubject(job, k.ID("r")), junk) == nil {
+		}
+	}()
+	receive(t, ended)
+	if got := receive(t, g.Lost()); got != k.ID("r") {
+		t.Errorf("lost %s", got)
+	}
+	other := identity.NewKey()
+	r := replica(t, g.options(other, identity.Join))
+	if err := r.Send(timeout(t), protocol.Message{Leaving: &protocol.Leaving{}}); err != nil {
+		t.Fatal(err)
+	}
+	if m := receive(t, g.Messages()); m.From != other.ID("r") {
+		t.Errorf("%+v", m)
+	}
+}

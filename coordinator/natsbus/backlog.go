@@ -11,6 +11,10 @@ import (
 // a stranger who floods the bus does not end the process that reads it.
 const maxBacklog = 256 << 20
 
+// maxWaits is how much of that one sender may have: what one says too much, the others do
+// not lose.
+const maxWaits = maxBacklog / 4
+
 // backlog is what has arrived and was not read yet, in the order in which it came.
 // It grows with what arrives, up to a limit: what is beyond is lost, as messages
 // may be. A heartbeat takes the place of the one before when its sender has said
@@ -21,7 +25,9 @@ type backlog struct {
 	queue   []*waiting
 	beats   map[string]*waiting // by replica: its last message in queue, a heartbeat
 	bytes   int
+	by      map[string]int // bytes, by sender
 	limit   int
+	each    int           // limit of one sender
 	dropped int           // since the backlog was full
 	wake    chan struct{} // capacity 1
 }
@@ -32,8 +38,8 @@ type waiting struct {
 	bytes   int
 }
 
-func newBacklog(limit int) *backlog {
-	return &backlog{beats: map[string]*waiting{}, limit: limit, wake: make(chan struct{}, 1)}
+func newBacklog(limit, each int) *backlog {
+	return &backlog{beats: map[string]*waiting{}, by: map[string]int{}, limit: limit, each: each, wake: make(chan struct{}, 1)}
 }
 
 // put adds a message of so many bytes. It says whether this is the first one that
@@ -45,15 +51,17 @@ func (b *backlog) put(m protocol.Message, bytes int) (full bool) {
 	switch {
 	case m.Heartbeat != nil && last != nil:
 		b.bytes += bytes - last.bytes
+		b.by[m.From] += bytes - last.bytes
 		last.message, last.bytes = m, bytes
 		return false
-	case b.bytes+bytes > b.limit:
+	case b.bytes+bytes > b.limit || b.by[m.From]+bytes > b.each:
 		b.dropped++
 		return b.dropped == 1
 	}
 	w := &waiting{m, bytes}
 	b.queue = append(b.queue, w)
 	b.bytes += bytes
+	b.by[m.From] += bytes
 	if m.Heartbeat != nil {
 		b.beats[m.From] = w
 	} else {
@@ -80,6 +88,9 @@ func (b *backlog) take() (m protocol.Message, ok bool, dropped int) {
 		b.queue = nil // the memory of a long one
 	}
 	b.bytes -= w.bytes
+	if b.by[w.message.From] -= w.bytes; b.by[w.message.From] == 0 {
+		delete(b.by, w.message.From)
+	}
 	if b.beats[w.message.From] == w {
 		delete(b.beats, w.message.From)
 	}

@@ -13,7 +13,7 @@ import (
 func TestBacklog(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		b := newBacklog(1 << 20)
+		b := newBacklog(1<<20, 1<<20)
 		var oracle []protocol.Message // what is to be read
 		read := func() {
 			m, ok, _ := b.take()
@@ -63,7 +63,7 @@ func TestBacklog(t *testing.T) {
 		for len(oracle) > 0 {
 			read()
 		}
-		if _, ok, _ := b.take(); ok || b.bytes != 0 || len(b.beats) != 0 {
+		if _, ok, _ := b.take(); ok || b.bytes != 0 || len(b.beats) != 0 || len(b.by) != 0 {
 			t.Fatalf("seed %d: something is left: %d bytes, %d heartbeats", seed, b.bytes, len(b.beats))
 		}
 	}
@@ -72,7 +72,7 @@ func TestBacklog(t *testing.T) {
 // A full backlog loses what comes, says so once, and takes messages again when
 // there is room.
 func TestBacklogFull(t *testing.T) {
-	b := newBacklog(100)
+	b := newBacklog(100, 100)
 	word := protocol.Message{From: "a", Applied: &protocol.Applied{}}
 	told := 0
 	for range 15 {
@@ -96,5 +96,25 @@ func TestBacklogFull(t *testing.T) {
 	}
 	if b.put(word, 10); len(b.queue) != 1 {
 		t.Error("an empty backlog takes nothing")
+	}
+}
+
+// What one sender has waiting leaves room for the others.
+func TestBacklogOfOne(t *testing.T) {
+	b := newBacklog(100, 30)
+	for range 10 {
+		b.put(protocol.Message{From: "a", Applied: &protocol.Applied{}}, 10)
+	}
+	b.put(protocol.Message{From: "b", Applied: &protocol.Applied{}}, 10)
+	n := map[string]int{}
+	for {
+		m, ok, _ := b.take()
+		if !ok {
+			break
+		}
+		n[m.From]++
+	}
+	if n["a"] != 3 || n["b"] != 1 || len(b.by) != 0 {
+		t.Errorf("%v were read, want 3 of a and 1 of b; %v are left", n, b.by)
 	}
 }

@@ -29,6 +29,8 @@ type Coordinator struct {
 	uploads  *receiver
 	close    sync.Once
 
+	clients clients
+
 	mu   sync.Mutex
 	last encoded
 }
@@ -50,6 +52,7 @@ func ConnectCoordinator(ctx context.Context, o Options) (_ *Coordinator, err err
 		messages: make(chan protocol.Message, 256),
 		lost:     make(chan string, 64),
 		done:     make(chan struct{}),
+		clients:  clients{newest: map[string]uint64{}},
 	}
 	defer func() {
 		if err != nil {
@@ -85,7 +88,6 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	newest := map[string]uint64{} // connection by name; one goroutine of NATS calls
 	all := strings.TrimSuffix(subject, "DISCONNECT") + "*"
 	_, err = c.monitor.Subscribe(all, func(raw *nats.Msg) {
 		var event struct {
@@ -98,19 +100,17 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 			return // one without a name is no replica, and many ask for the status at a time
 		}
 		id, name := event.Client.ID, event.Client.Name
-		before, open := newest[name]
 		switch {
 		case strings.HasSuffix(raw.Subject, ".CONNECT"):
-			if newest[name] = max(before, id); !open {
+			before, open := c.clients.came(name, id)
+			if !open {
 				return
 			}
 			if before < id { // half open: whoever is new has shown the same key
 				_ = c.opts.Server.Kick(before) // or it has ended meanwhile
 			}
-		case !strings.HasSuffix(raw.Subject, ".DISCONNECT") || id < before:
+		case !strings.HasSuffix(raw.Subject, ".DISCONNECT") || !c.clients.went(name, id):
 			return
-		default:
-			delete(newest, name)
 		}
 		select {
 		case c.lost <- name:
@@ -142,7 +142,7 @@ func (c *Coordinator) Serve(
 	if err := c.answerStatus(status); err != nil {
 		return fmt.Errorf("serve the status: %w", err)
 	}
-	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job, "*"), c.messages, sentBy)
+	c.inbox, err = subscribe(c.nc.Conn, c.opts.Log, protocol.CoordinatorSubject(c.opts.Job, "*"), c.messages, c.hears(), sentBy)
 	if err != nil {
 		return err
 	}

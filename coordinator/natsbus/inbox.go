@@ -44,11 +44,15 @@ type inbox struct {
 }
 
 // subscribe starts an inbox. A client of NATS that is slow loses messages; here
-// nobody is slow, however long the reader of ch is away. seen is called with each message
-// when it comes, and the subject; it may change it, and says whether it counts.
-func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message, seen func(m *protocol.Message, subject string) bool) (*inbox, error) {
-	waiting := newBacklog(maxBacklog)
+// nobody is slow, however long the reader of ch is away. hears is asked first whether a
+// message of so many bytes on a subject counts; seen is called with each that does,
+// decoded, and the subject; it may change it, and says whether it counts.
+func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protocol.Message, hears func(subject string, bytes int) bool, seen func(m *protocol.Message, subject string) bool) (*inbox, error) {
+	waiting := newBacklog(maxBacklog, maxWaits)
 	sub, err := nc.Subscribe(subject, func(raw *nats.Msg) {
+		if !hears(raw.Subject, len(raw.Data)) {
+			return
+		}
 		var m protocol.Message
 		if err := protocol.Decode(raw.Data, &m); err != nil {
 			log.Warn("message dropped: not of this protocol", "subject", raw.Subject, "bytes", len(raw.Data), "err", err)
@@ -58,7 +62,7 @@ func subscribe(nc *nats.Conn, log *slog.Logger, subject string, ch chan<- protoc
 			return
 		}
 		if waiting.put(m, len(raw.Data)) {
-			log.Error("messages are lost: more have come than can wait", "subject", raw.Subject, "limit_bytes", maxBacklog)
+			log.Error("messages are lost: more have come than can wait", "subject", raw.Subject, "limit_bytes", maxBacklog, "limit_bytes_of_one", maxWaits)
 		}
 	})
 	if err == nil {

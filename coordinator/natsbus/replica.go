@@ -46,7 +46,7 @@ func ConnectReplica(ctx context.Context, o Options) (*Replica, error) {
 	if r.nc, err = connect(ctx, o, o.ID); err != nil {
 		return nil, err
 	}
-	if r.inbox, err = subscribe(r.nc.Conn, o.Log, protocol.ReplicaSubject(o.Job, o.ID), r.messages, r.learn); err != nil {
+	if r.inbox, err = subscribe(r.nc.Conn, o.Log, protocol.ReplicaSubject(o.Job, o.ID), r.messages, func(string, int) bool { return true }, r.learn); err != nil {
 		r.nc.Close()
 		return nil, err
 	}
