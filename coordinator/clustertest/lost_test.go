@@ -2,6 +2,7 @@ package clustertest_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,12 @@ func TestLostReports(t *testing.T) {
 					start(w, "a", "b", "c")
 					w.Next(clustertest.Coordinator, "get applied", lost, clustertest.Fault{Kind: clustertest.Lose})
 					w.Reaches(int64(lost/3+1), time.Minute)
+					// Before the trouble: the one who alone holds a state must be heard.
+					w.Must(time.Minute, "the report is lost", func() bool {
+						return slices.ContainsFunc(w.Points(), func(p clustertest.Point) bool {
+							return p.Host == clustertest.Coordinator && p.What == "get applied" && p.N >= lost
+						})
+					})
 					trouble(w)
 					w.Ends(5 * time.Minute)
 				})
