@@ -72,6 +72,7 @@ type Replica struct {
 	leaving chan struct{} // closed by the leave
 	heard   atomic.Int64  // messages of the coordinator
 	term    atomic.Uint64 // the highest of a leader that it has heard of
+	obeyed  atomic.Pointer[obeyed]
 
 	// Owned by Run's goroutine.
 	instance string   // of the coordinator
@@ -80,6 +81,14 @@ type Replica struct {
 	last     protocol.Round // the last one that it heard of
 
 	progress progress // shown in heartbeats
+}
+
+// obeyed is whose Welcome came last. It is noted when that comes, with its term, and not
+// when it is handled: a Hello in between would say the new term and the old leader, which
+// is to have obeyed another leader of that term.
+type obeyed struct {
+	leader string // instance
+	term   uint64
 }
 
 // New makes a replica; it does nothing until Run.
@@ -258,13 +267,16 @@ func (r *Replica) lateCommit(ctx context.Context, c protocol.Commit) error {
 
 // hello introduces this replica with all that the coordinator needs to place it.
 func (r *Replica) hello(ctx context.Context) error {
-	info := r.cfg.Info
+	info, with := r.cfg.Info, r.obeyed.Load()
+	if with == nil {
+		with = &obeyed{}
+	}
 	h := protocol.Hello{
 		ID: r.cfg.ID, Name: r.cfg.Name, Binary: r.cfg.Binary,
 		Data: r.cfg.Data.Info, Engine: info.Name, Numerics: info.Numerics, Threads: info.Threads,
 		Device: info.Device, Versions: info.Versions,
 		BulkURL: r.cfg.BulkURL, Gossip: r.cfg.Gossip,
-		Leader: r.instance, Head: r.past.head(), Stored: r.past.saved, Round: r.last.Round, Uploading: r.uploads.step(),
+		Leader: with.leader, Head: r.past.head(), Stored: r.past.saved, Round: r.last.Round, Uploading: r.uploads.step(),
 	}
 	for _, m := range r.last.Members {
 		h.Members = append(h.Members, m.ID)
@@ -276,7 +288,7 @@ func (r *Replica) hello(ctx context.Context) error {
 			h.Pending = &protocol.Pending{Round: v.round, Step: v.step, Digest: v.digest}
 		}
 	}
-	if err := r.send(ctx, protocol.Message{Hello: &h}); err != nil || !r.leave.Load() {
+	if err := r.send(ctx, protocol.Message{Term: with.term, Hello: &h}); err != nil || !r.leave.Load() {
 		return err
 	}
 	return r.sayLeaving(ctx, "leaving") // to a coordinator that may not have heard it
@@ -304,7 +316,10 @@ func (r *Replica) welcome(ctx context.Context, w protocol.Welcome) error {
 }
 
 func (r *Replica) send(ctx context.Context, m protocol.Message) error {
-	m.Version, m.From, m.Term = protocol.Version, r.cfg.ID, r.term.Load()
+	m.Version, m.From = protocol.Version, r.cfg.ID
+	if m.Hello == nil { // which says its own
+		m.Term = r.term.Load()
+	}
 	if err := r.cfg.Link.Send(ctx, m); err != nil {
 		return fmt.Errorf("send to the coordinator: %w", err)
 	}
@@ -338,6 +353,7 @@ func (r *Replica) receive(ctx context.Context) {
 				continue
 			}
 			if m.Welcome != nil {
+				r.obeyed.Store(&obeyed{m.Welcome.Instance, m.Term})
 				bounds = protocol.BoundsOf(m.Welcome.Config)
 			}
 			r.heard.Add(1)
