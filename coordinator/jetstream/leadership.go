@@ -13,6 +13,7 @@ import (
 	js "github.com/nats-io/nats.go/jetstream"
 
 	"mochi/coordinator"
+	"mochi/coordinator/follow"
 )
 
 // passLimit is how long a new leader waits for its own follower to hear of what was
@@ -35,12 +36,7 @@ type Leadership struct {
 	pending *attempt      // whose outcome is not known: it comes first
 	purged  uint64        // commits and lines before this entry have gone
 
-	mu      sync.Mutex
-	queue   []put
-	told    int           // in all
-	sent    int           // of them, written
-	waiting chan struct{} // closed and made anew when sent changes
-	wake    chan struct{} // capacity 1
+	told *follow.Outbox[put]
 }
 
 // attempt is an entry that is to be written once, however often it is tried.
@@ -114,7 +110,7 @@ func (g *Group) tryToLead(ctx context.Context) (*Leadership, error) {
 	}
 	l := &Leadership{
 		g: g, id: rand.Text()[:12], done: make(chan struct{}), writing: make(chan struct{}, 1),
-		waiting: make(chan struct{}), wake: make(chan struct{}, 1),
+		told: follow.NewOutbox[put](),
 	}
 	g.held.Go(l.keep)
 	if err := l.begin(acquire); err != nil {

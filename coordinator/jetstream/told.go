@@ -29,22 +29,11 @@ func (l *Leadership) Line(file string, text []byte) {
 		l.g.o.Log.Error("a line that cannot be replicated is left out", "file", file, "bytes", len(text))
 		return
 	}
-	l.later(put{file: file, line: bytes.Clone(text)})
+	l.told.Put(put{file: file, line: bytes.Clone(text)})
 }
 
 // Stored tells the others of a checkpoint, behind the lines so far. It does not wait.
-func (l *Leadership) Stored(c follow.Checkpoint) { l.later(put{stored: &c}) }
-
-func (l *Leadership) later(p put) {
-	l.mu.Lock()
-	l.queue = append(l.queue, p)
-	l.told++
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
+func (l *Leadership) Stored(c follow.Checkpoint) { l.told.Put(put{stored: &c}) }
 
 // run writes what was put, until the leadership ends.
 func (l *Leadership) run() {
@@ -57,24 +46,15 @@ func (l *Leadership) run() {
 		case <-ctx.Done():
 		}
 	}()
-	for {
-		l.mu.Lock()
-		n, a := l.batch()
-		l.mu.Unlock()
-		if n > 0 {
-			if !l.writeOut(ctx, a) {
-				return
-			}
-			l.mu.Lock()
-			l.queue = l.queue[n:]
-			l.sent += n
-			close(l.waiting)
-			l.waiting = make(chan struct{})
-			l.mu.Unlock()
-			continue
+	for l.told.Drain(func(queue []put) int {
+		n, a := batch(queue)
+		if !l.writeOut(ctx, a) {
+			return 0
 		}
+		return n
+	}) {
 		select {
-		case <-l.wake:
+		case <-l.told.Wake():
 		case <-ctx.Done():
 			return
 		}
@@ -82,17 +62,14 @@ func (l *Leadership) run() {
 }
 
 // batch is what goes into the next entry, and how much of the queue that is.
-func (l *Leadership) batch() (n int, a *attempt) {
-	if len(l.queue) == 0 {
-		return 0, nil
-	}
-	if c := l.queue[0].stored; c != nil {
+func batch(queue []put) (n int, a *attempt) {
+	if c := queue[0].stored; c != nil {
 		text, _ := json.Marshal(c) // numbers and strings
 		return 1, setting(setStored, text)
 	}
-	file, size := l.queue[0].file, 0
+	file, size := queue[0].file, 0
 	var lines [][]byte
-	for _, p := range l.queue {
+	for _, p := range queue {
 		if size += len(p.line) + 1; p.stored != nil || p.file != file || len(lines) > 0 && size > batchLines {
 			break
 		}
@@ -126,24 +103,7 @@ func (l *Leadership) writeOut(ctx context.Context, a *attempt) bool {
 
 // Flush returns when all lines so far are in the log.
 func (l *Leadership) Flush(ctx context.Context) error {
-	l.mu.Lock()
-	until := l.told
-	l.mu.Unlock()
-	for {
-		l.mu.Lock()
-		sent, changed := l.sent, l.waiting
-		l.mu.Unlock()
-		if sent >= until {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-l.done:
-			return coordinator.ErrFenced
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return l.told.Flush(ctx, l.done, coordinator.ErrFenced)
 }
 
 // Over tells all how the job ended, behind the lines so far.

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"mochi/coordinator"
+	"mochi/coordinator/follow"
 	"mochi/coordinator/protocol"
 )
 
@@ -28,14 +29,9 @@ type Leadership struct {
 	writing chan struct{}  // capacity 1: held by what depends on what is applied
 	pending <-chan outcome // of an attempt whose caller gave up waiting; guarded by writing
 
-	mu      sync.Mutex
-	queue   []told
-	put     int           // told so far
-	sent    int           // of them, durable at a majority
-	waiting chan struct{} // closed and made anew when sent changes
-	wake    chan struct{} // capacity 1
-	halt    chan struct{}
-	once    sync.Once
+	told *follow.Outbox[told]
+	halt chan struct{}
+	once sync.Once
 }
 
 // told is what is replicated without anybody waiting for it.
@@ -47,7 +43,7 @@ type told struct {
 func newLeadership(n *Node, done <-chan struct{}) *Leadership {
 	return &Leadership{
 		node: n, done: done, writing: make(chan struct{}, 1),
-		waiting: make(chan struct{}), wake: make(chan struct{}, 1), halt: make(chan struct{}),
+		told: follow.NewOutbox[told](), halt: make(chan struct{}),
 	}
 }
 

@@ -18,43 +18,23 @@ func (l *Leadership) Line(file string, text []byte) {
 		l.node.log.Error("a line that cannot be replicated is left out", "file", file, "bytes", len(text))
 		return
 	}
-	l.tell(told{line: line{file, bytes.Clone(text)}})
+	l.told.Put(told{line: line{file, bytes.Clone(text)}})
 }
 
 // Stored tells the members of a checkpoint, behind the lines so far. It does not wait.
-func (l *Leadership) Stored(c Checkpoint) { l.tell(told{stored: &c}) }
-
-func (l *Leadership) tell(t told) {
-	l.mu.Lock()
-	l.queue = append(l.queue, t)
-	l.put++
-	l.mu.Unlock()
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
+func (l *Leadership) Stored(c Checkpoint) { l.told.Put(told{stored: &c}) }
 
 // run replicates what was told, until the leadership ends.
 func (l *Leadership) run() {
-	for {
-		l.mu.Lock()
-		n, e := l.batch()
-		l.mu.Unlock()
-		if n > 0 && !l.replicate(e) {
-			return
+	for l.told.Drain(func(queue []told) int {
+		n, e := l.batch(queue)
+		if !l.replicate(e) {
+			return 0
 		}
-		if n > 0 {
-			l.mu.Lock()
-			l.queue = l.queue[n:]
-			l.sent += n
-			close(l.waiting)
-			l.waiting = make(chan struct{})
-			l.mu.Unlock()
-			continue
-		}
+		return n
+	}) {
 		select {
-		case <-l.wake:
+		case <-l.told.Wake():
 		case <-l.done:
 			return
 		case <-l.halt:
@@ -66,20 +46,17 @@ func (l *Leadership) run() {
 }
 
 // batch is what goes into the next entry, and how much of the queue that is.
-func (l *Leadership) batch() (n int, e entry) {
-	if len(l.queue) == 0 {
-		return 0, e
-	}
-	if c := l.queue[0].stored; c != nil {
+func (l *Leadership) batch(queue []told) (n int, e entry) {
+	if c := queue[0].stored; c != nil {
 		text, _ := json.Marshal(c) // numbers and strings
 		return 1, entry{kind: kindStored, under: l.under, body: text}
 	}
 	var lines []line
-	for size := 0; n < len(l.queue) && l.queue[n].stored == nil; n++ {
-		if size += len(l.queue[n].line.text); n > 0 && size > batchLines {
+	for size := 0; n < len(queue) && queue[n].stored == nil; n++ {
+		if size += len(queue[n].line.text); n > 0 && size > batchLines {
 			break
 		}
-		lines = append(lines, l.queue[n].line)
+		lines = append(lines, queue[n].line)
 	}
 	return n, entry{kind: kindLines, under: l.under, body: encodeLines(lines)}
 }
@@ -107,24 +84,7 @@ func (l *Leadership) replicate(e entry) bool {
 
 // Flush returns when all lines so far are on the disks of a majority.
 func (l *Leadership) Flush(ctx context.Context) error {
-	l.mu.Lock()
-	until := l.put
-	l.mu.Unlock()
-	for {
-		l.mu.Lock()
-		sent, changed := l.sent, l.waiting
-		l.mu.Unlock()
-		if sent >= until {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-l.done:
-			return coordinator.ErrFenced
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return l.told.Flush(ctx, l.done, coordinator.ErrFenced)
 }
 
 // overLinger is how long Over lets the others hear it.
