@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -65,14 +64,9 @@ func embedCommand() *cli.Command {
 			f.Add("out", "%q ends neither in .npy nor in .parquet", *path)
 		}
 		f.AtLeast(0, "threads", *threads)
-		for _, w := range []struct {
-			name, value string
-			words       []string
-		}{{"feature", *feature, []string{string(eval.Backbone), string(eval.Embedding)}}, {"encoder", *encoder, []string{"query", "key"}}, {"split", *split, []string{"train", "test", "all"}}} {
-			if !slices.Contains(w.words, w.value) {
-				f.Add(w.name, "%q is not known; there are %s", w.value, strings.Join(w.words, ", "))
-			}
-		}
+		f.OneOf("feature", *feature, string(eval.Backbone), string(eval.Embedding))
+		f.OneOf("encoder", *encoder, "query", "key")
+		f.OneOf("split", *split, "train", "test", "all")
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
 		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
 		limit(&f, set)

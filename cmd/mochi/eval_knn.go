@@ -71,9 +71,7 @@ func evalKNNCommand() *cli.Command {
 				f.Add(n.flag, "is empty: a number, or several with commas between them")
 			}
 		}
-		if *feature != string(eval.Backbone) && *feature != string(eval.Embedding) {
-			f.Add("feature", "%q is not known; there are backbone, embedding", *feature)
-		}
+		f.OneOf("feature", *feature, string(eval.Backbone), string(eval.Embedding))
 		f.AtLeast(0, "images-per-class", *perClass)
 		f.AtLeast(0, "limit-train", *limitTrain)
 		f.AtLeast(0, "limit-test", *limitTest)

@@ -86,12 +86,8 @@ func (l *linearFlags) check(errs io.Writer) (recipe probe.Recipe, set *data.Set,
 	var f cli.Faults
 	recipe, err = probe.Find(l.protocol)
 	f.AddErr("protocol", err)
-	if l.feature != string(eval.Backbone) && l.feature != string(eval.Embedding) {
-		f.Add("feature", "%q is not known; there are backbone, embedding", l.feature)
-	}
-	if l.format != "fp32" && l.format != "fp16" {
-		f.Add("cache-format", "%q is not known; there are fp32, fp16", l.format)
-	}
+	f.OneOf("feature", l.feature, string(eval.Backbone), string(eval.Embedding))
+	f.OneOf("cache-format", l.format, "fp32", "fp16")
 	f.AtLeast(0, "views", l.views)
 	f.AtLeast(0, "epochs", l.epochs)
 	f.AtLeast(1, "seeds", l.seeds)

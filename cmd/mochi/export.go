@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"mochi/cmd/mochi/cli"
@@ -27,15 +26,13 @@ func exportCommand() *cli.Command {
 		var f cli.Faults
 		if *format == "" {
 			f.Add("format", "missing: one of %s", strings.Join(convert.Formats(), ", "))
-		} else if !slices.Contains(convert.Formats(), *format) {
-			f.Add("format", "%q is not known; there are %s", *format, strings.Join(convert.Formats(), ", "))
+		} else {
+			f.OneOf("format", *format, convert.Formats()...)
 		}
 		if *path == "" {
 			f.Add("out", "missing: where to write")
 		}
-		if *encoder != "query" && *encoder != "key" {
-			f.Add("encoder", "%q is not known; there are query, key", *encoder)
-		}
+		f.OneOf("encoder", *encoder, "query", "key")
 		if *fold && *format != convert.ONNX {
 			f.Add("fold-bn", "is for --format onnx only")
 		}

@@ -17,6 +17,7 @@ import (
 	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/run"
 	"mochi/coordinator/gossip"
+	"mochi/coordinator/identity"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 	"mochi/model/engine"
@@ -155,12 +156,5 @@ func replicaCommand() *cli.Command {
 
 // newID makes an id that is unique to this process and says whose it is.
 func newID(name string) string {
-	clean := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
-			return r
-		}
-		return '-'
-	}, name)
-	return clean + "-" + strings.ToLower(rand.Text()[:6])
+	return identity.Word(name) + "-" + strings.ToLower(rand.Text()[:6])
 }

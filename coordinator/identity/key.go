@@ -46,14 +46,19 @@ const mostName = 40
 
 // ID is an id that this key proves, and that says whose it is.
 func (k *Key) ID(name string) string {
-	clean := strings.Map(func(r rune) rune {
+	word := Word(name)
+	return word[:min(len(word), mostName)] + "-" + hash(k.public)
+}
+
+// Word is a name as it may stand in an id: letters and digits of ASCII, - and _.
+func Word(name string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
 			return r
 		}
 		return '-'
 	}, name)
-	return clean[:min(len(clean), mostName)] + "-" + hash(k.public)
 }
 
 func hash(public []byte) string {

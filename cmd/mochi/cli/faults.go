@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"mochi/coordinator/protocol/config"
 	"mochi/model/limits"
@@ -33,6 +35,13 @@ func (f *Faults) Err() error {
 		return nil
 	}
 	return UsageError{Err: f.List}
+}
+
+// OneOf checks a word.
+func (f *Faults) OneOf(field, value string, words ...string) {
+	if !slices.Contains(words, value) {
+		f.Add(field, "%q is not known; there are %s", value, strings.Join(words, ", "))
+	}
 }
 
 // AtLeast checks a number.
