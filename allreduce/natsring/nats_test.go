@@ -182,19 +182,25 @@ func (m *mute) Send(d allreduce.Direction, header, payload []byte) error {
 func TestDeadPredecessorIsNamedAtOnce(t *testing.T) {
 	const world, dead = 4, 2
 	all, peers := nodes(t, world, pull)
+	theDeadIsNamed(t, rings(t, 1, all, peers), dead, func() { all[dead].Close() })
+}
+
+// theDeadIsNamed runs sums until a rank dies, by die, and wants the others to say at once
+// that it was that one.
+func theDeadIsNamed(t *testing.T, transports []allreduce.Transport, dead int, die func()) {
+	t.Helper()
 	cfg := allreducetest.Config()
 	cfg.Timeout = 30 * time.Second
-	transports := rings(t, 1, all, peers)
 	victim := &mute{Transport: transports[dead]}
 	transports[dead] = victim
 	groups := allreducetest.Groups(t, transports, cfg)
 	start := time.Now()
-	took := make([]time.Duration, world)
+	took := make([]time.Duration, len(transports))
 	errs := allreducetest.Together(groups, func(g *allreduce.Group) error {
 		for step := uint64(0); ; step++ {
 			if g.Rank() == dead && step == 3 {
 				victim.dead.Store(true)
-				all[dead].Close()
+				die()
 				return nil
 			}
 			if err := allreducetest.SumOfRanks(t.Context(), g, step, 3000); err != nil {

@@ -55,16 +55,7 @@ func plainly(t *testing.T, round int64, all []*natsring.Node, peers []natsring.P
 // TestPlain: the suite, in the clear with a key, each time in a new round with other
 // neighbours.
 func TestPlain(t *testing.T) {
-	for _, lane := range []natsring.Lane{natsring.NATS, natsring.Direct} {
-		t.Run(string(lane), func(t *testing.T) {
-			all, peers := secureNodes(t, 8)
-			round := int64(0)
-			allreducetest.Conformance(t, func(t *testing.T, world int) []allreduce.Transport {
-				round++
-				return plainly(t, round, all[:world], peers[:world], lane)
-			})
-		})
-	}
+	onBothLanes(t, plainly)
 }
 
 // TestPlainAndSecuredInTurns: the setting of a job may change between two rounds.

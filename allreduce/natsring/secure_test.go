@@ -46,31 +46,26 @@ func secureNodes(t *testing.T, world int) (all []*natsring.Node, peers []natsrin
 // heard of the round.
 func together(t *testing.T, round int64, all []*natsring.Node, peers []natsring.Peer, lane natsring.Lane) []allreduce.Transport {
 	t.Helper()
-	ts, errs := make([]allreduce.Transport, len(all)), make(chan error, len(all))
-	for rank, n := range all {
-		go func() {
-			var err error
-			ts[rank], err = n.Ring(t.Context(), round, rank, peers, lane)
-			errs <- err
-		}()
-	}
-	for range all {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
-	}
-	return ts
+	return openAll(t, all, func(rank int, n *natsring.Node) (allreduce.Transport, error) {
+		return n.Ring(t.Context(), round, rank, peers, lane)
+	})
 }
 
 // TestSecured: the suite, over TLS, each time in a new round with other neighbours.
 func TestSecured(t *testing.T) {
+	onBothLanes(t, together)
+}
+
+// onBothLanes runs the suite on rings of nodes that know each other, each time in a new
+// round.
+func onBothLanes(t *testing.T, open func(t *testing.T, round int64, all []*natsring.Node, peers []natsring.Peer, lane natsring.Lane) []allreduce.Transport) {
 	for _, lane := range []natsring.Lane{natsring.NATS, natsring.Direct} {
 		t.Run(string(lane), func(t *testing.T) {
 			all, peers := secureNodes(t, 8)
 			round := int64(0)
 			allreducetest.Conformance(t, func(t *testing.T, world int) []allreduce.Transport {
 				round++
-				return together(t, round, all[:world], peers[:world], lane)
+				return open(t, round, all[:world], peers[:world], lane)
 			})
 		})
 	}
