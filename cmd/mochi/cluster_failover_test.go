@@ -247,6 +247,13 @@ func TestCoordinatorsAreTold(t *testing.T) {
 	s.await("another leader", func() bool { return len(s.leads()) > 1 })
 	at := s.last() + 10
 	s.await("a step under it", func() bool { return s.last() >= at })
+	s.stopsAndGoesOn(away, whole, n)
+}
+
+// stopsAndGoesOn presses Ctrl-C at the one that leads, which ends the job for all but the
+// one that is away; all are started again, and it goes on to the end.
+func (s *standing) stopsAndGoesOn(away, whole string, n int) {
+	s.Helper()
 	s.coordinators[s.leader()].signal(syscall.SIGINT)
 	for name, c := range s.coordinators {
 		if name != away {
@@ -254,8 +261,8 @@ func TestCoordinatorsAreTold(t *testing.T) {
 		}
 	}
 	s.replicas[0].mustEnd(0)
-	if s.last() >= n {
-		t.Fatal("the job was over before it was stopped")
+	if s.last() >= int64(n) {
+		s.Fatal("the job was over before it was stopped")
 	}
 	s.replicas = nil
 	s.all(1)

@@ -103,20 +103,7 @@ func TestNATSIsAway(t *testing.T) {
 	s.await("another leader", func() bool { return s.leader() != leader })
 	at = s.last()
 	s.await("a step under it", func() bool { return s.last() >= at+10 })
-	s.coordinators[s.leader()].signal(syscall.SIGINT)
-	for name, c := range s.coordinators {
-		if name != leader {
-			c.mustEnd(130)
-		}
-	}
-	s.replicas[0].mustEnd(0)
-	s.replicas = nil
-	s.all(1)
-	for _, c := range s.coordinators {
-		c.mustEnd(0)
-	}
-	s.replicas[0].mustEnd(0)
-	s.mustEndLike(whole, n)
+	s.stopsAndGoesOn(leader, whole, n)
 }
 
 // What NATS servers lack is told at the start.
