@@ -55,6 +55,12 @@ type Finish struct {
 	Fenced bool // another coordinator goes on with it
 	Short  bool // this one cannot: its log lacks steps. The replicas keep their states and wait
 	Reason string
+
+	// Absent are ids of members of the last round who have not greeted this
+	// coordinator yet: nobody has told them. Unknown: so are all of that round, and who
+	// they are is not known.
+	Absent  []string
+	Unknown bool
 }
 
 func (Send) action()     {}

@@ -198,5 +198,27 @@ func (c *Core) finish(failed bool, reason string) {
 	} else {
 		c.report(event.Done{Reason: reason, Step: c.history.At()})
 	}
-	c.do(Finish{Failed: failed, Reason: reason})
+	absent, unknown := c.untold()
+	c.do(Finish{Failed: failed, Reason: reason, Absent: absent, Unknown: unknown})
+}
+
+// untold are members of an earlier coordinator's last round who are on their way to this
+// one, which committed nothing: it found all steps done, or was stopped at once. unknown:
+// none of them has come to say who the others are.
+func (c *Core) untold() (absent []string, unknown bool) {
+	if !c.history.Inherited() {
+		return nil, false
+	}
+	var last protocol.Hello
+	for _, r := range c.roster.All() {
+		if h := r.Hello(); len(h.Members) > 0 && h.Round >= last.Round {
+			last = h
+		}
+	}
+	for _, id := range last.Members {
+		if c.roster.Get(id) == nil {
+			absent = append(absent, id)
+		}
+	}
+	return absent, len(last.Members) == 0 && c.course.Stopping() == ""
 }

@@ -3,10 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
-
-	"mochi/coordinator/protocol"
 )
 
 // tickEvery is how often time passes for the core.
@@ -16,9 +13,6 @@ const tickEvery = 100 * time.Millisecond
 // it was not running: well above what a busy machine's scheduler does, below
 // the shortest silence that counts (Limits.SilentHinted).
 const stoodStill = 500 * time.Millisecond
-
-// linger is how long replicas have to hear Stop before the server goes.
-const linger = time.Second
 
 // loop feeds the core until it finishes.
 func (s *Server) loop(ctx context.Context, deposed <-chan error) error {
@@ -97,44 +91,4 @@ func (s *Server) drain(ctx context.Context) *Finish {
 			return nil
 		}
 	}
-}
-
-// sendHome lets the replicas hear the end before the bus is closed.
-func (s *Server) sendHome(ctx context.Context, f Finish) error {
-	if f.Short {
-		return fmt.Errorf("%w: %s", ErrLogShort, f.Reason)
-	}
-	if f.Fenced {
-		return fmt.Errorf("%w: %s", ErrFenced, f.Reason)
-	}
-	if err := s.cfg.Bus.Flush(ctx); err != nil {
-		s.log.Warn("replicas may not have heard the end", "err", err)
-	}
-	timeout := time.NewTimer(linger)
-	defer timeout.Stop()
-	for waiting := s.core.roster.IDs(); len(waiting) > 0; {
-		select {
-		case <-ctx.Done():
-			clear(waiting)
-		case <-timeout.C:
-			clear(waiting)
-		case <-s.writer.done: // and what is queued behind it gets its turn
-		case id := <-s.cfg.Bus.Lost():
-			delete(waiting, id)
-		case m, open := <-s.cfg.Bus.Messages(): // their last heartbeats
-			if !open {
-				clear(waiting)
-			}
-			// Of one that was given up, or that comes only now: without a word
-			// it would wait for a coordinator for ever.
-			if m.From != "" && !waiting[m.From] && m.Validate(s.bounds) == nil {
-				waiting[m.From] = true
-				s.send(Send{m.From, protocol.Message{Version: protocol.Version, Stop: &protocol.Stop{Reason: f.Reason, Failed: f.Failed}}})
-			}
-		}
-	}
-	if f.Failed {
-		return fmt.Errorf("%w: %s", ErrJobFailed, f.Reason)
-	}
-	return nil
 }
