@@ -5,17 +5,24 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
+
+// oneCall is how close together signals are one call: a terminal, a shell and a
+// supervisor may each pass on the same Ctrl-C, and nobody presses it twice so fast.
+const oneCall = 300 * time.Millisecond
 
 // stopper turns signals into an orderly stop: the first asks for it, the
 // second ends the process at once.
 type stopper struct {
 	mu    sync.Mutex
 	first os.Signal            // the one that asked; nil until it has come
+	last  time.Time            // when a signal that counts came last
 	ask   func(s os.Signal)    // what it does
 	text  string               // what is said then
 	say   func(string, ...any) // to the user
 	exit  func(status int)     // ends the process
+	now   func() time.Time
 	done  chan struct{}
 }
 
@@ -35,7 +42,7 @@ func stopOnSignals(say func(format string, args ...any), text string, ask func(s
 }
 
 func newStopper(signals <-chan os.Signal, say func(format string, args ...any), text string, ask func(s os.Signal)) *stopper {
-	s := &stopper{ask: ask, text: text, say: say, exit: os.Exit, done: make(chan struct{})}
+	s := &stopper{ask: ask, text: text, say: say, exit: os.Exit, now: time.Now, done: make(chan struct{})}
 	go func() {
 		for {
 			select {
@@ -51,11 +58,18 @@ func newStopper(signals <-chan os.Signal, say func(format string, args ...any), 
 
 func (s *stopper) signal(got os.Signal) {
 	s.mu.Lock()
-	again, ask := s.first != nil, s.ask
+	again, ask, now := s.first != nil, s.ask, s.now()
+	echo := again && now.Sub(s.last) < oneCall
 	if !again {
 		s.first = got
 	}
+	if !echo {
+		s.last = now
+	}
 	s.mu.Unlock()
+	if echo {
+		return
+	}
 	if again {
 		s.say("stopped at once")
 		s.exit(130)
