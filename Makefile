@@ -56,18 +56,18 @@ test: deps ## everything without cgo, what is concurrent under the race detector
 test-pure:
 	CGO_ENABLED=0 go build ./...
 	CGO_ENABLED=0 go vet ./...
-	CGO_ENABLED=0 go test -timeout 10m ./...
+	CGO_ENABLED=0 go test -timeout 30m ./...
 
 test-race:
-	CGO_ENABLED=1 go test -race -timeout 10m -skip '$(RACE_SKIP)' $(RACE)
-	CGO_ENABLED=1 go test -race -timeout 10m -run '$(RACE_PROGRAM)' ./cmd/...
+	CGO_ENABLED=1 go test -race -timeout 30m -skip '$(RACE_SKIP)' $(RACE)
+	CGO_ENABLED=1 go test -race -timeout 30m -run '$(RACE_PROGRAM)' ./cmd/...
 
 # With the tags of this machine: the packages that hold C, then the programs in
 # which they meet.
 test-engines:
 ifneq ($(ENGINES),)
-	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES) testhooks' ./model/engine/onednn/... ./model/loss ./replica/data/... ./replica/augment/...
-	CGO_ENABLED=1 go test -timeout 10m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
+	CGO_ENABLED=1 go test -timeout 30m -tags '$(ENGINES) testhooks' ./model/engine/onednn/... ./model/loss ./replica/data/... ./replica/augment/...
+	CGO_ENABLED=1 go test -timeout 30m -tags '$(ENGINES)' -run '$(ENGINE_PROGRAM)' ./cmd/...
 endif
 
 .PHONY: test-asan
@@ -144,9 +144,9 @@ ptx:
 .PHONY: test-gpu-only
 test-gpu-only: ptx
 	$(GPU) go vet -tags gpu ./model/engine/cuda/... ./model/loss ./cmd/... ./tools/ptx
-	$(GPU) go test -timeout 10m -tags gpu $$(go list ./model/engine/cuda/... | grep -v '/cuda/kernel$$') ./model/loss
-	$(GPU) go test -timeout 10m -tags gpu -run '^TestNVRTC$$' ./model/engine/cuda/kernel # the others run on the CPU, in test-pure
-	$(GPU) go test -timeout 10m -tags gpu -run '^TestGPU$$' ./cmd/mochi
+	$(GPU) go test -timeout 30m -tags gpu $$(go list ./model/engine/cuda/... | grep -v '/cuda/kernel$$') ./model/loss
+	$(GPU) go test -timeout 30m -tags gpu -run '^TestNVRTC$$' ./model/engine/cuda/kernel # the others run on the CPU, in test-pure
+	$(GPU) go test -timeout 30m -tags gpu -run '^TestGPU$$' ./cmd/mochi
 	@$(MAKE) --no-print-directory gpucheck-only
 	bash tools/gpucheck/test.sh bin/gpucheck.tar.gz
 
