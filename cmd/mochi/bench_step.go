@@ -48,6 +48,9 @@ func benchStepCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		cfg := training.Job(c, &f, func(c *config.Job) { fitStep(training, c) })
+		if done, err := training.Printed(out, cfg, &f); done {
+			return err
+		}
 		f.AtLeast(1, "steps", *steps)
 		f.AtLeast(0, "warmup", *warmup)
 		f.AtLeast(0, "threads", *threads)

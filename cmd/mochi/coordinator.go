@@ -59,6 +59,9 @@ func coordinatorCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		k.cfg = training.Job(c, &f, func(*config.Job) {})
+		if done, err := training.Printed(out, k.cfg, &f); done {
+			return err
+		}
 		if k.state == "" {
 			f.Add("state", "missing: the folder of the run")
 		} else {

@@ -57,6 +57,9 @@ func trainCommand() *cli.Command {
 		l.errs = errs
 		var f cli.Faults
 		l.cfg = training.Job(c, &f, func(c *config.Job) { c.MinReplicas, c.MaxReplicas = 1, 0 })
+		if done, err := training.Printed(out, l.cfg, &f); done {
+			return err
+		}
 		if n := len(l.devices); n > 0 && !c.Given("replicas") {
 			l.replicas = n
 		}

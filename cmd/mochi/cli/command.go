@@ -32,6 +32,7 @@ type Command struct {
 	headings  []heading
 	complete  map[string][]string // the words that a flag may be
 	cobra     *cobra.Command      // of the Program that took it
+	training  *Training           // its settings of a job; nil: it has none
 }
 
 // heading is where a group of flags begins in help.

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -66,6 +67,9 @@ func (c *Command) similar(name string) (hint string) {
 			hint = f.Name
 		}
 	})
+	if is := foreignFlags[strings.ReplaceAll(strings.ToLower(name), "_", "-")]; slices.Contains(names, is) {
+		hint = is
+	}
 	if hint == "" {
 		hint = config.Nearest(name, names)
 	}
@@ -73,4 +77,21 @@ func (c *Command) similar(name string) (hint string) {
 		return ""
 	}
 	return "; did you mean --" + hint + "?"
+}
+
+// foreignFlags are what other trainers call what flags here mean (moco, lightly,
+// solo-learn, timm), by their name.
+var foreignFlags = map[string]string{
+	"learning-rate": "lr", "base-lr": "lr", "batch-size": "batch", "total-batch-size": "batch", "bs": "batch",
+	"num-epochs": "epochs", "max-epochs": "epochs", "max-steps": "steps", "wd": "weight-decay",
+	"model": "arch", "backbone": "arch", "network": "arch", "architecture": "arch",
+	"dataset": "data", "data-dir": "data", "data-path": "data", "train-dir": "data", "root": "data", "input": "data",
+	"output": "out", "output-dir": "out", "save-dir": "out", "checkpoint-dir": "out", "exp-dir": "out", "log-dir": "out",
+	"img-size": "image-size", "input-size": "image-size", "crop-size": "image-size", "size": "image-size",
+	"moco-k": "queue", "queue-size": "queue", "memory-bank-size": "queue", "moco-dim": "dim", "proj-output-dim": "dim", "feature-dim": "dim",
+	"moco-t": "temperature", "tau": "temperature", "temp": "temperature", "moco-m": "momentum", "ema": "momentum", "base-tau-momentum": "momentum",
+	"num-workers": "workers", "nproc-per-node": "replicas", "world-size": "replicas", "gpus": "device", "gpu": "device", "devices": "device",
+	"random-seed": "seed", "resume-from-checkpoint": "resume", "ckpt-path": "resume", "pretrained": "init", "weights": "init", "finetune": "init",
+	"amp": "precision", "fp16": "precision", "bf16": "precision", "dtype": "precision", "optim": "optimizer", "opt": "optimizer", "sched": "schedule", "lr-scheduler": "schedule",
+	"warmup-epochs": "lr-warmup", "augmentation": "recipe", "aug": "recipe", "knn-k": "k", "ckpt": "checkpoint", "checkpoint-path": "checkpoint",
 }

@@ -34,6 +34,9 @@ func (p Program) Commands() (all []*Command) {
 // also what help ends with.
 func (p Program) Execute(args []string, out, errs io.Writer) error {
 	root := p.tree(out, errs)
+	if len(args) > 0 && (args[0] == "--version" || args[0] == "-V" || args[0] == "-version") {
+		args = slices.Concat([]string{"version"}, args[1:])
+	}
 	if len(args) > 0 && strings.HasPrefix(args[0], "-") && !asksForHelp(args[0]) {
 		return Usagef("unknown command %q: flags follow the command (mochi --help lists the commands)", args[0])
 	}
@@ -42,10 +45,14 @@ func (p Program) Execute(args []string, out, errs io.Writer) error {
 		if !slices.Equal(args[:len(words)], words) { // eval --k 5 knn
 			return Usagef("%s: its flags follow it (mochi %s --help lists them)", strings.Join(words, " "), strings.Join(words, " "))
 		}
-		var help bool
-		if args, help = longFlags(found.Flags(), args); help {
-			args = append(words, "--help")
+		given, help := longFlags(found.Flags(), args)
+		if help {
+			if c := p.named(words); c != nil {
+				c.helpOf(presetAmong(args))
+			}
+			given = append(words, "--help")
 		}
+		args = given
 	} else if len(args) > 0 && asksForHelp(args[0]) {
 		args = []string{"--help"}
 	}
@@ -53,6 +60,16 @@ func (p Program) Execute(args []string, out, errs io.Writer) error {
 	root.SetOut(out)
 	root.SetErr(errs)
 	return root.Execute()
+}
+
+// named is the command of these words, nil for none.
+func (p Program) named(words []string) *Command {
+	for _, c := range p.Commands() {
+		if slices.Equal(c.words, words) {
+			return c
+		}
+	}
+	return nil
 }
 
 // tree builds the commands of package cobra: those of two words below one that

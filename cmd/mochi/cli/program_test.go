@@ -31,6 +31,9 @@ func sample() Program {
 	two.Run = func(_ []string, out, _ io.Writer) error {
 		var f Faults
 		c := training.Job(two, &f, func(*config.Job) {})
+		if done, err := training.Printed(out, c, &f); done {
+			return err
+		}
 		fmt.Fprintln(out, c.Arch, c.Oracle, c.MoCHi)
 		return f.Err()
 	}
@@ -180,7 +183,7 @@ func TestHelpAndWrongWords(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"go --bogus --help": "unknown flag --bogus", "go -bo=3 home": "unknown flag --bo", "go -n 3": "unknown flag --n",
-		"--version": `unknown command "--version"`, "--json data look": `unknown command "--json"`, "-hx": `unknown command "-hx"`,
+		"--version": `unknown command "version"`, "--json data look": `unknown command "--json"`, "-hx": `unknown command "-hx"`,
 		"data --arch x look": "flags follow", "data --bogus": "needs one of", "help nowhere": `unknown command "nowhere"`,
 	} {
 		_, _, err := execute(strings.Fields(args)...)
@@ -191,5 +194,74 @@ func TestHelpAndWrongWords(t *testing.T) {
 	}
 	if _, _, err := execute(""); err == nil || strings.Contains(err.Error(), "did you mean") {
 		t.Errorf("an empty word: %v", err)
+	}
+}
+
+// Help tells the defaults of the preset that is asked for, and the general ones without.
+func TestHelpOfAPreset(t *testing.T) {
+	of := func(args ...string) string {
+		out, _, err := execute(args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for _, name := range config.Presets() {
+		p, err := config.Preset(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"data", "look", "--preset", name, "--help"}, {"data", "look", "-preset=" + name, "-h"}} {
+			help := of(args...)
+			for _, want := range []string{
+				"those of --preset " + name, fmt.Sprintf("(default %s)", p.Arch), fmt.Sprintf("(default %s)", p.MoCHi), fmt.Sprintf("(default %d)", p.Queue),
+			} {
+				if !strings.Contains(help, want) {
+					t.Errorf("%q does not say %q:\n%s", args, want, help)
+				}
+			}
+		}
+	}
+	if plain := of("data", "look", "--help"); strings.Contains(plain, "those of --preset") || of("data", "look", "--preset", "none", "--help") != plain {
+		t.Error("help without a preset, or with an unknown one, is not the general one")
+	}
+}
+
+// What other trainers call a setting leads to its name here, where there is one.
+func TestForeignFlags(t *testing.T) {
+	for given, want := range map[string]string{"--learning-rate": "--lr", "--batch_size": "--batch", "--Moco-K": "--queue", "--backbone": "--arch"} {
+		if _, _, err := execute("data", "look", given, "1"); err == nil || !strings.HasSuffix(strings.Split(err.Error(), " (")[0], "did you mean "+want+"?") {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+	if _, _, err := execute("go", "home", "--learning-rate", "1"); err == nil || strings.Contains(err.Error(), "--lr") {
+		t.Errorf("of a command that has no such setting: %v", err)
+	}
+	known := map[string]bool{ // flags of commands that are no settings
+		"data": true, "out": true, "workers": true, "replicas": true, "device": true, "resume": true, "init": true, "k": true, "checkpoint": true,
+	}
+	for _, s := range config.Settings() {
+		known[s.Name] = true
+	}
+	for foreign, own := range foreignFlags {
+		if !known[own] || known[foreign] {
+			t.Errorf("%s: %s", foreign, own)
+		}
+	}
+}
+
+// --print-config writes what --config reads, and nothing where something is wrong.
+func TestPrintConfig(t *testing.T) {
+	out, _, err := execute("data", "look", "--preset", "demo", "--lr", "0.5", "--print-config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := config.Parse([]byte(out))
+	want, _ := config.Preset("demo")
+	if want.LR = 0.5; err != nil || got.Digest() != want.Digest() || got.LR != 0.5 || got.Preset != "demo" {
+		t.Errorf("%v: %v", err, out)
+	}
+	if out, _, err := execute("data", "look", "--print-config", "--lr", "much"); err == nil || out != "" {
+		t.Errorf("with a fault: %v, %q", err, out)
 	}
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -16,15 +17,21 @@ import (
 type Training struct {
 	preset, file string
 	set          map[string]string // flags given, by YAML key
+	print        bool              // --print-config
 }
+
+// settingsHeading is how the heading of the settings begins in help.
+const settingsHeading = "Settings"
 
 // AddTraining adds --preset, --config and the settings that use keeps.
 func AddTraining(c *Command, use func(name string) bool) *Training {
 	t := &Training{set: map[string]string{}}
-	c.Group("Settings (also the keys of --config; flags win over the file, the file over --preset)")
+	c.training = t
+	c.Group(settingsHeading + " (also the keys of --config; flags win over the file, the file over --preset)")
 	c.StringVar(&t.preset, "preset", "", "`NAME` of the paper's settings: "+strings.Join(config.Presets(), ", "))
 	c.Complete("preset", config.Presets()...)
 	c.StringVar(&t.file, "config", "", "YAML `FILE` of settings, such as a RUN's config.yaml")
+	c.BoolVar(&t.print, "print-config", false, "print all settings as they would be, as a file for --config, and start nothing")
 	group := ""
 	for _, s := range config.Settings() {
 		if !use(s.Name) {
@@ -36,7 +43,7 @@ func AddTraining(c *Command, use func(name string) bool) *Training {
 		}
 		usage, v := s.Help, settingValue{s, t}
 		if s.Arg != "" {
-			usage = fmt.Sprintf("`%s`: %s (default %s)", s.Arg, s.Help, s.Default)
+			usage = fmt.Sprintf("`%s`: %s", s.Arg, withDefault(s))
 		}
 		f := c.VarPF(v, s.Name, "", usage)
 		if s.Arg == "" {
@@ -44,6 +51,42 @@ func AddTraining(c *Command, use func(name string) bool) *Training {
 		}
 	}
 	return t
+}
+
+// withDefault is what help says of a setting that has a value.
+func withDefault(s config.Setting) string { return fmt.Sprintf("%s (default %s)", s.Help, s.Default) }
+
+// helpOf has help tell the defaults of a preset. One that is not known changes nothing.
+func (c *Command) helpOf(preset string) {
+	p, err := config.Preset(preset)
+	if c.training == nil || err != nil {
+		return
+	}
+	for i, h := range c.headings {
+		if strings.HasPrefix(h.text, settingsHeading) {
+			c.headings[i].text += "; the defaults below are those of --preset " + preset
+		}
+	}
+	for _, s := range config.SettingsOf(p) {
+		if f := c.Lookup(s.Name); f != nil && s.Arg != "" {
+			f.Usage = withDefault(s)
+		}
+	}
+}
+
+// presetAmong is the value of --preset among arguments, "" for none.
+func presetAmong(args []string) string {
+	for i, arg := range args {
+		name, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		switch {
+		case !strings.HasPrefix(arg, "-") || name != "preset":
+		case joined:
+			return value
+		case i+1 < len(args):
+			return args[i+1]
+		}
+	}
+	return ""
 }
 
 // Words lists what the setting of that name may be, for help: "linear, mlp".
@@ -77,6 +120,22 @@ func (v settingValue) Type() string {
 		return "bool"
 	}
 	return "setting"
+}
+
+// Printed writes the settings to out where --print-config asks for that and nothing is
+// wrong with them; then the command is done. done is false where nothing was asked.
+func (t *Training) Printed(out io.Writer, cfg config.Job, f *Faults) (done bool, err error) {
+	if !t.print {
+		return false, nil
+	}
+	if err := f.Err(); err != nil {
+		return true, err
+	}
+	text, err := cfg.YAML()
+	if err == nil {
+		_, err = out.Write(text)
+	}
+	return true, err
 }
 
 // Based says whether the settings stand on a preset or a file.

@@ -22,10 +22,15 @@ type Setting struct {
 
 // Settings lists the settings in the order of help and config.yaml. The preset
 // is none: it says where the others start from.
-func Settings() []Setting {
+func Settings() []Setting { return SettingsOf(Default()) }
+
+// SettingsOf is Settings with the values of c as defaults.
+func SettingsOf(c Job) []Setting {
 	var list []Setting
-	c := Default()
-	c.Pairs, c.Classes = c.Drawn(), allClasses
+	c.Pairs = c.Drawn()
+	if c.Classes == "" {
+		c.Classes = allClasses
+	}
 	group := ""
 	for _, f := range fieldsOf(&c) {
 		if f.group != "" {
