@@ -252,7 +252,7 @@ func (c *Core) announcement(r *round.Round, holders []*roster.Replica, save bool
 			switch {
 			case len(holders) > 0:
 				state, msg.Donor = protocol.FromPeer, 0 // rank 0 is a holder
-			case p.Step > 1:
+			case p.Step > 1 || c.history.Checkpoint() != nil: // one of step 0 has weights that the seed does not give
 				state, msg.Checkpoint = protocol.FromCheckpoint, c.history.Checkpoint().Name
 			default:
 				state = protocol.FromSeed

@@ -20,7 +20,6 @@ import (
 	"mochi/coordinator/protocol/config"
 	"mochi/coordinator/quorum"
 	"mochi/model/engine"
-	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 )
 
@@ -37,7 +36,7 @@ func coordinatorCommand() *cli.Command {
 	c.StringVar(&k.state, "state", "", "`DIR` of the run: its files and the commit log")
 	dataPath := c.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
 	c.Complete("data", data.FashionMNIST)
-	run.AddResume(c, &k.resume)
+	run.AddBeginning(c, &k.from)
 	var logIs string
 	run.AddLog(c, &logIs)
 	verbose := c.Bool("verbose", false, "log more")
@@ -115,7 +114,7 @@ func coordinatorCommand() *cli.Command {
 		}
 		f.AtLeast(0, "knn-images", k.knnImages)
 		k.limits = patience.limits(&f)
-		k.start = run.Resumed(&f, k.resume, k.cfg)
+		k.from.Check(&f, k.cfg, func(note string) { fmt.Fprintln(errs, note) })
 		k.rebuild = run.Rebuilds(&f, logIs)
 		if *dataPath != "" {
 			k.set = cli.OpenClasses(&f, *dataPath, k.cfg.Classes, errs)
@@ -148,18 +147,18 @@ func coordinatorCommand() *cli.Command {
 
 // coordinating is what a coordinator was started with.
 type coordinating struct {
-	state, resume, listen, engine string
-	name                          string // of the job
-	knnImages                     int
-	rebuild                       bool // --log rebuild
-	limits                        coordinator.Limits
-	gossip                        endpoint
-	cfg                           config.Job
-	set                           *data.Set // nil: no --data
-	info                          protocol.Data
-	start                         *checkpoint.State // --resume FILE
-	progress                      *run.Progress
-	log                           *slog.Logger
+	state, listen, engine string
+	name                  string // of the job
+	knnImages             int
+	rebuild               bool // --log rebuild
+	limits                coordinator.Limits
+	gossip                endpoint
+	cfg                   config.Job
+	set                   *data.Set // nil: no --data
+	info                  protocol.Data
+	from                  run.Beginning
+	progress              *run.Progress
+	log                   *slog.Logger
 
 	access guarding
 	root   *identity.Root // nil: not made yet
@@ -174,7 +173,7 @@ type coordinating struct {
 
 // neverAfresh refuses --resume never, for one of a group.
 func (k *coordinating) neverAfresh(f *cli.Faults) {
-	if k.resume == "never" {
+	if k.from.Resume == "never" {
 		f.Add("resume", "never: a coordinator of a group does not throw away what the others count on; to start afresh, give all of them new folders, and with --nats another --job")
 	}
 }
@@ -205,7 +204,7 @@ func (k *coordinating) opened(j *run.Job) *evaluate.Evaluator {
 // alone runs the only coordinator of a job.
 func (k *coordinating) alone() error {
 	p := k.progress
-	j, err := run.Open(k.state, k.cfg, k.resume, k.start, p)
+	j, err := run.Open(k.state, k.cfg, k.from, p)
 	if err != nil {
 		return err
 	}

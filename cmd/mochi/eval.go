@@ -65,7 +65,7 @@ func (e *encoderFlags) untrained(arch string, size int) (*network.Network, error
 func (e *encoderFlags) load(errs io.Writer) (*checkpoint.State, *network.Network, error) {
 	arch, random := strings.CutPrefix(e.path, "random:")
 	if !random {
-		c, report, err := convert.Load(e.path, convert.LoadOptions{ImageSize: e.size})
+		c, report, err := convert.Load(checkpoint.Within(e.path), convert.LoadOptions{ImageSize: e.size})
 		if report != nil {
 			report.Say(errs)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/convert"
+	"mochi/replica/checkpoint"
 )
 
 func exportCommand() *cli.Command {
@@ -42,7 +43,7 @@ func exportCommand() *cli.Command {
 		if err := f.Err(); err != nil {
 			return err
 		}
-		c, report, err := convert.Load(args[0], convert.LoadOptions{})
+		c, report, err := convert.Load(checkpoint.Within(args[0]), convert.LoadOptions{})
 		if err != nil {
 			return err
 		}

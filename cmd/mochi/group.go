@@ -78,7 +78,7 @@ type leadership interface {
 
 // standBy runs a coordinator of a group until the job is over, or it is told to go.
 func standBy(k *coordinating) error {
-	j, err := run.OpenMember(k.state, k.cfg, k.start, k.progress)
+	j, err := run.OpenMember(k.state, k.cfg, k.from.State, k.progress)
 	if err != nil {
 		return err
 	}

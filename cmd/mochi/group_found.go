@@ -34,8 +34,8 @@ func (g *group) found(ctx context.Context, l leadership) error {
 			return fmt.Errorf("begin with the run that was there before: %w", err)
 		}
 	}
-	// What replicas keep of an earlier run is not wanted after --resume FILE.
-	g.job.Afresh = g.start != nil && g.job.Before == nil
+	// What replicas keep of an earlier run is not wanted after --resume FILE or --init.
+	g.job.Afresh = g.from.State != nil && g.job.Before == nil
 	c, ok, err := g.job.Store.Newest()
 	if ok {
 		l.Stored(c)

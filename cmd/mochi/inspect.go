@@ -35,6 +35,7 @@ func inspectCommand() *cli.Command {
 // inspected describes a checkpoint, or what would be taken of another program's
 // file.
 func inspected(path string, errs io.Writer) (checkpoint.Info, error) {
+	path = checkpoint.Within(path)
 	if !convert.IsForeign(path) {
 		return checkpoint.Inspect(path)
 	}
@@ -55,7 +56,7 @@ func diffCommand() *cli.Command {
 	asJSON := c.Bool("json", false, "print one JSON object")
 	tolerance := c.Float64("tolerance", -1, "fail when max_rel is above `X`; negative = report only")
 	c.Run = func(args []string, out, errs io.Writer) error {
-		d, err := checkpoint.Diff(args[0], args[1])
+		d, err := checkpoint.Diff(checkpoint.Within(args[0]), checkpoint.Within(args[1]))
 		if err != nil {
 			return err
 		}

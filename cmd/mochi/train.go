@@ -39,7 +39,7 @@ func trainCommand() *cli.Command {
 	c.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
 	c.Complete("data", data.FashionMNIST)
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
-	run.AddResume(c, &l.resume)
+	run.AddBeginning(c, &l.begin)
 	run.AddLog(c, &l.logIs)
 	verbose := c.Bool("verbose", false, "log more")
 	patience := addLimits(c, false)
@@ -90,7 +90,8 @@ const knnImagesFlag = "training images that vote in the kNN of --knn-every at mo
 // local is one training process.
 type local struct {
 	errs                       io.Writer
-	data, run, engine, resume  string
+	data, run, engine          string
+	begin                      run.Beginning
 	logIs                      string // --log
 	rebuild                    bool
 	replicas, threads, workers int
@@ -103,7 +104,6 @@ type local struct {
 	devices         engines.Devices // of the replicas, empty: 0, 1, …
 	infos           []engine.Info   // of the replicas' engines
 	set             *data.Set
-	start           *checkpoint.State // --resume FILE
 	progress        *run.Progress
 	log, replicaLog *slog.Logger
 }
@@ -135,7 +135,7 @@ func (l *local) check(f *cli.Faults) {
 	cfg := engines.ConfigOf(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
-	l.start = run.Resumed(f, l.resume, l.cfg)
+	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
 	l.rebuild = run.Rebuilds(f, l.logIs)
 	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
 		f.Add("oracle", "needs labelled data; %s has no classes", l.data)
@@ -165,7 +165,7 @@ func (l *local) train() error {
 			return err
 		}
 	}
-	j, err := run.Open(l.run, l.cfg, l.resume, l.start, l.progress)
+	j, err := run.Open(l.run, l.cfg, l.begin, l.progress)
 	if err != nil {
 		return err
 	}

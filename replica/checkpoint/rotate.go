@@ -209,3 +209,14 @@ func Latest(dir string) (*Found, error) {
 	}
 	return nil, fmt.Errorf("no checkpoint in %s can be read; move the folder away to start afresh: %w", dir, errors.Join(f.Skipped...))
 }
+
+// Within is the checkpoint that a path means: the newest of a RUN folder, or of its
+// folder of checkpoints, where it is one of those; else path itself.
+func Within(path string) string {
+	for _, inside := range []string{filepath.Join(path, "checkpoints", LatestName), filepath.Join(path, LatestName)} {
+		if _, err := os.Stat(inside); err == nil {
+			return inside
+		}
+	}
+	return path
+}

@@ -39,14 +39,41 @@ type Job struct {
 	lock   *os.File
 }
 
-// AddResume adds --resume to a command.
-func AddResume(c *cli.Command, value *string) {
-	c.StringVar(value, "resume", "auto", "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: start afresh from this checkpoint; of another program's (mochi import) from its weights, at step 0")
-	c.Complete("resume", "auto", "never")
+// Beginning is what a run begins with, where it is not the seed: --resume and --init.
+type Beginning struct {
+	Resume string // auto, never or a checkpoint
+	Init   string // a checkpoint whose weights are taken; "": none
+	State  *checkpoint.State
 }
 
-// Resumed checks --resume and loads the checkpoint it names, nil for none.
-func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
+// AddBeginning adds --resume and --init.
+func AddBeginning(c *cli.Command, b *Beginning) {
+	c.StringVar(&b.Resume, "resume", "auto", "auto: go on from what the run folder holds; never: start afresh, what it holds is moved aside; `FILE`: go on in a new run from all of this checkpoint, schedule included; of another program's (mochi import) from its weights, at step 0")
+	c.Complete("resume", "auto", "never")
+	c.StringVar(&b.Init, "init", "", "`FILE`, a checkpoint of mochi or of another program (mochi import), or a RUN: a new run begins with the weights of its query encoder alone; schedule, data and image size are this run's. Where the run folder holds steps already, it goes on")
+}
+
+// Check reads what --resume and --init name; what is wrong goes to f. say tells what
+// of a file is not taken.
+func (b *Beginning) Check(f *cli.Faults, cfg config.Job, say func(string)) {
+	if b.Init == "" {
+		b.State = resumed(f, b.Resume, cfg)
+		return
+	}
+	if b.Resume != "auto" && b.Resume != "never" {
+		f.Add("init", "and --resume %s are two beginnings: --resume goes on with all of a checkpoint, --init takes its weights alone", b.Resume)
+		return
+	}
+	st, notes, err := convert.Weights(checkpoint.Within(b.Init), cfg)
+	f.AddErr("init", err)
+	for _, n := range notes {
+		say("--init: " + n)
+	}
+	b.State = st
+}
+
+// resumed checks --resume and loads the checkpoint it names, nil for none.
+func resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
 	switch value {
 	case "auto", "never":
 		return nil
@@ -54,6 +81,7 @@ func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
 		f.Add("resume", "is empty: auto, never or a checkpoint FILE")
 		return nil
 	}
+	value = checkpoint.Within(value)
 	if convert.IsForeign(value) {
 		st, _, err := convert.Continue(value, cfg)
 		f.AddErr("resume", err)
@@ -72,10 +100,10 @@ func Resumed(f *cli.Faults, value string, cfg config.Job) *checkpoint.State {
 }
 
 // Open opens or makes the RUN folder at path; the job's configuration is then
-// Config, which has of a checkpoint what cfg leaves open. resume is --resume, and start
-// the checkpoint it names, nil for auto and never. Nothing is changed in a
+// Config, which has of a checkpoint what cfg leaves open. Nothing is changed in a
 // folder that another process trains in.
-func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p *Progress) (_ *Job, err error) {
+func Open(path string, cfg config.Job, begin Beginning, p *Progress) (_ *Job, err error) {
+	resume, start := begin.Resume, begin.State
 	j := &Job{Config: cfg, Store: &Store{Dir: filepath.Join(path, "checkpoints"), keep: cfg.Keep}}
 	if j.lock, err = LockRun(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -103,6 +131,14 @@ func Open(path string, cfg config.Job, resume string, start *checkpoint.State, p
 		j.lock.Close()
 		if j.lock, err = LockRun(path); err != nil {
 			return nil, err
+		}
+	}
+	if start != nil && resume == "auto" { // --init
+		_, none := checkpoint.Latest(j.Store.Dir)
+		_, unlogged := os.Stat(Commits(path))
+		if !errors.Is(none, fs.ErrNotExist) || !errors.Is(unlogged, fs.ErrNotExist) {
+			start = nil
+			p.Say("%s holds a run that began already, and goes on; --init changes nothing in it", path)
 		}
 	}
 	if start != nil {
@@ -175,7 +211,9 @@ func (j *Job) takeUp(path string, p *Progress) (*config.Job, error) {
 	}
 	j.From = found.State
 	j.Store.last = &coordinator.Checkpoint{Name: filepath.Base(found.Path), Step: j.From.Step, Cursor: j.From.Cursor}
-	p.Say("resuming from %s: step %d, epoch %d", found.Path, j.From.Step, j.From.Epoch+1)
+	if j.From.Step > 0 {
+		p.Say("resuming from %s: step %d, epoch %d", found.Path, j.From.Step, j.From.Epoch+1)
+	}
 	old, err := config.Recorded([]byte(j.From.Config))
 	if err != nil {
 		return nil, fmt.Errorf("%s: its configuration: %w", found.Path, err)

@@ -132,7 +132,7 @@ func TestOpenedAgainWritesNothing(t *testing.T) {
 	path, cfg := filepath.Join(t.TempDir(), "run"), demo(t)
 	before := map[string]os.FileInfo{}
 	for again := range 2 {
-		j, err := Open(path, cfg, "auto", nil, NewProgress(io.Discard, cfg))
+		j, err := Open(path, cfg, Beginning{Resume: "auto"}, NewProgress(io.Discard, cfg))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func TestLongRun(t *testing.T) {
 	cfg.Steps, cfg.CheckpointEvery, cfg.KNNEvery = steps+1, every, 0
 	open := func() (*Job, time.Duration) {
 		began := time.Now()
-		j, err := Open(path, cfg, "auto", nil, NewProgress(io.Discard, cfg))
+		j, err := Open(path, cfg, Beginning{Resume: "auto"}, NewProgress(io.Discard, cfg))
 		if err != nil {
 			t.Fatal(err)
 		}

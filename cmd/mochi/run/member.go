@@ -90,13 +90,13 @@ func OpenMember(path string, cfg config.Job, start *checkpoint.State, p *Progres
 	fresh := errors.Is(err, fs.ErrNotExist) && j.Before == nil
 	if start != nil && fresh {
 		if old, err := checkpoint.Latest(j.Store.Dir); err == nil && old.State.Step != start.Step || err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, cli.UsageError{Err: fmt.Errorf("--resume: %s holds checkpoints of another run; choose a new folder", path)}
+			return nil, cli.UsageError{Err: fmt.Errorf("--resume or --init: %s holds checkpoints of another run; choose a new folder", path)}
 		}
 		if _, err := checkpoint.SaveStep(j.Store.Dir, start, cfg.Keep); err != nil {
 			return nil, err
 		}
 	} else if start != nil {
-		p.Say("note: --resume is passed over: %s holds a run, which goes on", path)
+		p.Say("note: --resume or --init is passed over: %s holds a run, which goes on", path)
 	}
 	if _, err := j.takeUp(path, p); err != nil {
 		return nil, err

@@ -205,7 +205,7 @@ func TestStartWritesNothingThatIsThere(t *testing.T) {
 	cfg.SampleLog = true
 	open := func() {
 		t.Helper()
-		j, err := Open(path, cfg, "auto", nil, NewProgress(io.Discard, cfg))
+		j, err := Open(path, cfg, Beginning{Resume: "auto"}, NewProgress(io.Discard, cfg))
 		if err != nil {
 			t.Fatal(err)
 		}

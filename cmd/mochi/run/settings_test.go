@@ -30,7 +30,7 @@ func TestStartedAgainWithChangedSettings(t *testing.T) {
 	var last protocol.Commit
 	open := func(cfg config.Job) (j *Job, said string) {
 		var text bytes.Buffer
-		j, err := Open(folder, cfg, "auto", nil, NewProgress(&text, cfg))
+		j, err := Open(folder, cfg, Beginning{Resume: "auto"}, NewProgress(&text, cfg))
 		if err != nil {
 			t.Fatal(err)
 		}

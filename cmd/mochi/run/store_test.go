@@ -123,11 +123,11 @@ func TestFolderOfAGroup(t *testing.T) {
 	if err := os.Mkdir(Group(dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, cfg, "auto", nil, p); err == nil || !strings.Contains(err.Error(), "--standby") {
+	if _, err := Open(dir, cfg, Beginning{Resume: "auto"}, p); err == nil || !strings.Contains(err.Error(), "--standby") {
 		t.Errorf("a single coordinator opened the folder of a group: %v", err)
 	}
 	single := filepath.Join(t.TempDir(), "single")
-	j, err = Open(single, cfg, "auto", nil, p)
+	j, err = Open(single, cfg, Beginning{Resume: "auto"}, p)
 	if err != nil {
 		t.Fatal(err)
 	}
