@@ -138,6 +138,8 @@ var libraries = map[string][]string{
 	"golang.org/x/sys":                {"*"},
 	"github.com/spf13":                {"cli"}, // cobra, pflag
 	"golang.org/x/term":               {"cmd"},
+	"golang.org/x/image":              {"data"}, // formats that the standard library lacks
+	"golang.org/x/text":               {"data"}, // names in composed form
 }
 
 // noFolders are names that say nothing about what a folder holds.

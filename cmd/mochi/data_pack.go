@@ -186,11 +186,7 @@ func packed(d data.Dataset, i int, decoder *data.Decoder) (shards.Item, error) {
 	if err != nil {
 		return shards.Item{}, &data.CorruptError{Path: d.Path(i), Err: err}
 	}
-	extension := "jpg"
-	if head.Format == data.PNG {
-		extension = "png"
-	}
-	return shards.Item{Content: content, Extension: extension, File: encoded.Name(i)}, nil
+	return shards.Item{Content: content, Extension: data.Extension(head.Format), File: encoded.Name(i)}, nil
 }
 
 func rgba(img *augment.Image) *image.RGBA {

@@ -55,10 +55,13 @@ func exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
+// errCut says that a file ends too early.
+var errCut = errors.New("the file is cut short")
+
 // cut makes the end of a file an error that people understand.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file is cut short")
+		return errCut
 	}
 	return err
 }

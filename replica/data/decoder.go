@@ -1,9 +1,7 @@
 package data
 
 import (
-	"bytes"
 	"errors"
-	"image/png"
 
 	"mochi/replica/augment"
 	"mochi/replica/data/turbojpeg"
@@ -13,7 +11,7 @@ import (
 // one goroutine; what its methods return is its own until their next call.
 // (See the package comment for how each kind of image becomes RGB.)
 type Decoder struct {
-	// Region, when not nil, is told the size of each JPEG or PNG image before
+	// Region, when not nil, is told the size of each image file before
 	// its pixels are decoded, and returns the part that will be looked at. The
 	// pixels outside are unspecified then; width and height stay those of the
 	// whole.
@@ -71,38 +69,34 @@ func (d *Decoder) Image(w, h int) *augment.Image {
 
 var errEmpty = errors.New("the file is empty")
 
-// Decode decodes a JPEG or PNG image of at most maxPixels.
+// Decode decodes an image file of at most maxPixels.
 func (d *Decoder) Decode(content []byte, maxPixels int) (*augment.Image, error) {
 	return d.decode(content, maxPixels, nil)
 }
 
 // decode is Decode within a budget, nil for none.
 func (d *Decoder) decode(content []byte, maxPixels int, b *budget) (*augment.Image, error) {
-	head, cost, err := readSize(content, maxPixels)
+	var room [4]turbojpeg.Component
+	head, f, err := readHeader(content, room[:0])
 	if err != nil {
 		return nil, err
 	}
+	if err := head.check(f, maxPixels); err != nil {
+		return nil, err
+	}
 	if b != nil {
-		d.decoding.take(b.images, cost, b.memory)
+		d.decoding.take(b.images, head.cost(f, content), b.memory)
 		defer d.decoding.give()
 	}
-	if head.Format == PNG {
+	if head.Format != JPEG {
 		defer d.decoding.collect()
-		if d.Region != nil {
-			d.Region(head.Width, head.Height)
-		}
-		m, err := png.Decode(bytes.NewReader(content))
-		if err != nil {
-			return nil, cut(err)
-		}
-		return toRGB(m, d), nil
 	}
 	if head.Orientation <= 1 {
-		return decodeJPEG(d, content, head.Width, head.Height)
+		return d.stored(content, head, f)
 	}
 	region := d.Region
 	d.Region = nil // would be told the size before the image is turned
-	img, err := decodeJPEG(d, content, head.Width, head.Height)
+	img, err := d.stored(content, head, f)
 	d.Region = region
 	if err != nil {
 		return nil, err
@@ -116,25 +110,45 @@ func (d *Decoder) decode(content []byte, maxPixels int, b *budget) (*augment.Ima
 	return upright(img, head.Orientation), nil
 }
 
-// readSize is ReadHeader without the colours, with how many bytes it takes to
-// decode the image, which is not too large; for JPEG it allocates nothing.
-func readSize(content []byte, maxPixels int) (head Header, cost int64, err error) {
-	if kindOf(content) != jpegImage {
-		if head, err = ReadHeader(content); err != nil {
-			return head, 0, err
-		}
-		return head, costOfPNG(content), checkSize(head.Width, head.Height, maxPixels)
+// stored decodes an image as it is stored. Of JPEG only what d.Region wants.
+func (d *Decoder) stored(content []byte, head Header, f turbojpeg.Frame) (*augment.Image, error) {
+	if head.Format == JPEG {
+		return decodeJPEG(d, content, f)
 	}
-	var room [4]turbojpeg.Component
-	f, err := turbojpeg.ReadFrame(content, room[:0])
-	if err != nil {
-		return head, 0, cut(err)
+	if d.Region != nil {
+		d.Region(head.Width, head.Height)
 	}
-	if err := checkSize(f.W, f.H, maxPixels); err != nil {
-		return head, 0, err
+	if head.Format == PNG {
+		return decodePNG(d, content)
 	}
-	if err := checkScans(f); err != nil {
-		return head, 0, err
+	return decodeOther(d, content, head)
+}
+
+// check refuses what is too large, or would keep a decoder busy.
+func (h Header) check(f turbojpeg.Frame, maxPixels int) error {
+	if err := checkSize(h.Width, h.Height, maxPixels); err != nil || h.Format != JPEG {
+		return err
 	}
-	return Header{Format: JPEG, Width: f.W, Height: f.H, Orientation: orientationOf(content)}, costOfJPEG(f), nil
+	return checkScans(f)
+}
+
+// cost is how many bytes it takes to decode the image.
+func (h Header) cost(f turbojpeg.Frame, content []byte) int64 {
+	switch h.Format {
+	case JPEG:
+		return costOfJPEG(f)
+	case PNG:
+		return costOfPNG(content)
+	}
+	return int64(h.Width) * int64(h.Height) * bytesPerPixel
+}
+
+// Usable is ReadHeader within the limits of the set: what it refuses is refused when
+// it is trained on, with the same words.
+func (s *Set) Usable(content []byte) (Header, error) {
+	h, f, err := readHeader(content, nil)
+	if err == nil && s.bounds != nil {
+		err = h.check(f, s.bounds.Load().pixels)
+	}
+	return h, err
 }

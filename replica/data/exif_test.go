@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"encoding/binary"
 	"image"
 	"image/color"
@@ -88,8 +89,41 @@ func TestImagesComeOutUpright(t *testing.T) {
 		}
 	}
 	for _, nonsense := range []int{0, 9, 65535} {
-		if o := orientationOf(withOrientation(photo, binary.LittleEndian, nonsense)); o != 1 {
+		if o := orientationOf(jpegImage, withOrientation(photo, binary.LittleEndian, nonsense)); o != 1 {
 			t.Errorf("orientation %d is taken for %d", nonsense, o)
+		}
+	}
+}
+
+// The value counts whatever integer type it has, and wherever the block stands.
+func TestOrientationOfEveryType(t *testing.T) {
+	photo := jpegBytes(t, picture(8, 8, 1))
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		for kind, put := range map[uint16]func([]byte){
+			1: func(b []byte) { b[0] = 6 }, 3: func(b []byte) { order.PutUint16(b, 6) }, 4: func(b []byte) { order.PutUint32(b, 6) },
+			6: func(b []byte) { b[0] = 6 }, 8: func(b []byte) { order.PutUint16(b, 6) }, 9: func(b []byte) { order.PutUint32(b, 6) },
+		} {
+			content := withOrientation(photo, order, 0)
+			at := bytes.Index(content, []byte("Exif\x00\x00")) + 6 + 10 + 12
+			order.PutUint16(content[at+2:], kind)
+			clear(content[at+8 : at+12])
+			put(content[at+8:])
+			if o := orientationOf(jpegImage, content); o != 6 {
+				t.Errorf("type %d, %v: %d", kind, order, o)
+			}
+		}
+	}
+	// A second block, behind one that says nothing; XMP where there is no EXIF.
+	empty := withOrientation(photo, binary.LittleEndian, 0)
+	xmp := append([]byte(xmpName), `<x tiff:Orientation="8"/>`...)
+	segment := append(binary.BigEndian.AppendUint16([]byte{0xff, 0xe1}, uint16(len(xmp)+2)), xmp...)
+	for want, content := range map[int][]byte{
+		3: slices.Concat(empty[:len(empty)-len(photo)+2], withOrientation(photo, binary.BigEndian, 3)[2:]),
+		8: slices.Concat(photo[:2], segment, photo[2:]),
+		5: slices.Concat(photo[:2], segment, withOrientation(photo, binary.BigEndian, 5)[2:]),
+	} {
+		if o := orientationOf(jpegImage, content); o != want {
+			t.Errorf("%d, want %d", o, want)
 		}
 	}
 }
@@ -100,9 +134,14 @@ func FuzzOrientation(f *testing.F) {
 	f.Add(photo)
 	f.Add(withOrientation(photo, binary.BigEndian, 6))
 	f.Add(withOrientation(photo, binary.LittleEndian, 3)[:40])
+	for _, g := range readGolden(f) {
+		f.Add(g.Content)
+	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		if o := orientationOf(content); o < 1 || o > 8 {
-			t.Fatal(o)
+		for _, kind := range []imageKind{noImage, jpegImage, pngImage, webpImage, tiffImage} {
+			if o := orientationOf(kind, content); o < 1 || o > 8 {
+				t.Fatal(o)
+			}
 		}
 	})
 }

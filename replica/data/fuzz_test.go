@@ -24,12 +24,18 @@ func FuzzDecode(f *testing.F) {
 		f.Add(pngBytes(f, m))
 	}
 	f.Add(interlaced(pngBytes(f, picture(5, 3, 1))))
+	for _, g := range readGolden(f) {
+		f.Add(g.Content)
+	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		const most = 1 << 16
 		content = repaired(content)
 		head, err := ReadHeader(content)
 		whole, part := NewDecoder(), NewDecoder()
 		img, werr := whole.Decode(content, most)
+		if err != nil && werr == nil {
+			t.Fatalf("decoded although its header is refused: %v", err)
+		}
 		if err == nil && werr == nil && head.Width*head.Height != img.W*img.H {
 			t.Fatalf("header %+v, image %d×%d", head, img.W, img.H)
 		}

@@ -112,11 +112,11 @@ func TestCorruptFilesAreNamed(t *testing.T) {
 		content []byte
 		want    string
 	}{
-		"text":           {[]byte("not an image at all"), "neither JPEG nor PNG"},
+		"text":           {[]byte("not an image at all"), "not JPEG, PNG, WebP, BMP, GIF or TIFF"},
 		"empty":          {nil, "empty"},
 		"truncated JPEG": {photo[:len(photo)/2], "short"},
 		"JPEG header":    {photo[:10], "cut short"},
-		"truncated PNG":  {drawing[:len(drawing)/2], "not enough pixel data"},
+		"truncated PNG":  {drawing[:len(drawing)/2], "cut short: not all of its pixels"},
 		"too many":       {jpegBytes(t, picture(60, 60, 1)), "60×60 pixels"},
 		"PNG bomb":       {hugePNG(drawing), "65535×65535 pixels"},
 		"too long":       {make([]byte, 1<<20+8*2400+1), "too large"},

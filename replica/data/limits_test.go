@@ -146,8 +146,9 @@ func TestCostOfPNG(t *testing.T) {
 		if got := costOfPNG(content); got != c.want {
 			t.Errorf("%T: %d bytes, want %d", c.m, got, c.want)
 		}
-		if _, cost, err := readSize(b.Bytes(), 99); err == nil || cost < 400 {
-			t.Errorf("%T of 100 pixels: %v", c.m, err)
+		head, f, err := readHeader(b.Bytes(), nil)
+		if err != nil || head.check(f, 99) == nil || head.check(f, 100) != nil || head.cost(f, b.Bytes()) < 400 {
+			t.Errorf("%T of 100 pixels: %+v, %v", c.m, head, err)
 		}
 	}
 }

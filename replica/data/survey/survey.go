@@ -120,7 +120,7 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 	var all [][]found
 	done := 0
 	for _, d := range splits {
-		images, err := look(ctx, d, o, func(n int) {
+		images, err := look(ctx, set, d, o, func(n int) {
 			if o.Progress != nil {
 				o.Progress(done+n, total)
 			}
@@ -138,7 +138,7 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 }
 
 // look reads every image of a split.
-func look(ctx context.Context, d data.Dataset, o Options, progress func(done int)) ([]found, error) {
+func look(ctx context.Context, set *data.Set, d data.Dataset, o Options, progress func(done int)) ([]found, error) {
 	images := make([]found, d.Len())
 	var next, finished atomic.Int64
 	var failed error
@@ -157,7 +157,7 @@ func look(ctx context.Context, d data.Dataset, o Options, progress func(done int
 				}
 				err := ctx.Err()
 				if err == nil {
-					images[i], err = lookAt(d, i, decoder, o.Quick)
+					images[i], err = lookAt(set, d, i, decoder, o.Quick)
 				}
 				if err != nil {
 					once.Do(func() { failed = err; cancel() })
@@ -173,7 +173,7 @@ func look(ctx context.Context, d data.Dataset, o Options, progress func(done int
 	return images, failed
 }
 
-func lookAt(d data.Dataset, i int, decoder *data.Decoder, quick bool) (f found, err error) {
+func lookAt(set *data.Set, d data.Dataset, i int, decoder *data.Decoder, quick bool) (f found, err error) {
 	defer func() {
 		decoder.Trim()
 		if errors.As(err, &f.err) {
@@ -190,7 +190,7 @@ func lookAt(d data.Dataset, i int, decoder *data.Decoder, quick bool) (f found, 
 		if !quick {
 			f.hash = xxhash.Sum64(content)
 		}
-		if f.header, err = data.ReadHeader(content); err != nil {
+		if f.header, err = set.Usable(content); err != nil {
 			return f, &data.CorruptError{Path: d.Path(i), Err: err}
 		}
 		if quick {

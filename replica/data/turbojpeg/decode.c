@@ -31,6 +31,7 @@ struct decoder {
 	struct jpeg_source_mgr source;
 	jmp_buf failed;
 	char *message; // of message_len bytes
+	int unended;   // the file had no end mark: it was given one
 };
 
 static void fail(j_common_ptr info) {
@@ -45,6 +46,11 @@ static void fail(j_common_ptr info) {
 // Go's decoder; oddities of a header are not.
 static void emit(j_common_ptr info, int level) {
 	if (level >= 0) return;
+	struct decoder *d = (struct decoder *)info->client_data;
+	if (d->unended && info->err->msg_code == JWRN_HIT_MARKER) {
+		snprintf(d->message, message_len, "the file is cut short");
+		longjmp(d->failed, 1);
+	}
 	switch (info->err->msg_code) {
 	case JWRN_ARITH_BAD_CODE:
 	case JWRN_HIT_MARKER:
@@ -67,15 +73,27 @@ static void refuse_many_scans(j_common_ptr info) {
 
 static void nothing(j_decompress_ptr info) { (void)info; }
 
-static boolean ended(j_decompress_ptr info) {
+static void cut_short(j_decompress_ptr info) {
 	struct decoder *d = (struct decoder *)info->client_data;
 	snprintf(d->message, message_len, "the file is cut short");
 	longjmp(d->failed, 1);
 }
 
+// ended gives a file that ends the mark that it lacks, once. Where pixels are missing
+// libjpeg warns that it met the mark too early.
+static boolean ended(j_decompress_ptr info) {
+	static const JOCTET mark[2] = {0xff, JPEG_EOI};
+	struct decoder *d = (struct decoder *)info->client_data;
+	if (d->unended) cut_short(info);
+	d->unended = 1;
+	info->src->next_input_byte = mark;
+	info->src->bytes_in_buffer = sizeof mark;
+	return TRUE;
+}
+
 static void skip(j_decompress_ptr info, long n) {
 	if (n <= 0) return;
-	if ((unsigned long)n > info->src->bytes_in_buffer) ended(info);
+	if ((unsigned long)n > info->src->bytes_in_buffer) cut_short(info);
 	info->src->next_input_byte += n;
 	info->src->bytes_in_buffer -= n;
 }
@@ -173,5 +191,5 @@ int mochi_jpeg_decode(const uint8_t *content, size_t len, int w, int h, struct r
 	}
 	jpeg_finish_decompress(&d.info);
 	jpeg_destroy_decompress(&d.info);
-	return 0;
+	return d.unended;
 }

@@ -25,8 +25,9 @@ type Region struct{ Top, Left, Height, Width int }
 // Decode decodes a JPEG image of w×h pixels (as Size says) into pix
 // [h, w, 3], RGB. Pixels outside region are unspecified. An error means that
 // the file is damaged, of whatever region, or of a kind that is not supported.
-// Neither slice is kept.
-func Decode(content []byte, w, h int, region Region, pix []uint8) error {
+// unended: no end mark follows the last scan, of which every pixel is there; whether
+// it was the last one, Frame.Complete says. Neither slice is kept.
+func Decode(content []byte, w, h int, region Region, pix []uint8) (unended bool, err error) {
 	if len(content) == 0 || w < 1 || h < 1 || len(pix) != w*h*3 {
 		panic(fmt.Sprintf("turbojpeg: %d bytes for an image of %d×%d in %d bytes", len(pix), w, h, len(content)))
 	}
@@ -38,8 +39,8 @@ func Decode(content []byte, w, h int, region Region, pix []uint8) error {
 	part := C.struct_region{top: C.int(r.Top), left: C.int(r.Left), height: C.int(r.Height), width: C.int(r.Width)}
 	ok := C.mochi_jpeg_decode((*C.uint8_t)(unsafe.SliceData(content)), C.size_t(len(content)), C.int(w), C.int(h), part,
 		(*C.uint8_t)(unsafe.SliceData(pix)), (*C.char)(unsafe.Pointer(&message)))
-	if ok != 0 {
-		return errors.New(string(message[:bytes.IndexByte(message[:], 0)]))
+	if ok < 0 {
+		return false, errors.New(string(message[:bytes.IndexByte(message[:], 0)]))
 	}
-	return nil
+	return ok > 0, nil
 }

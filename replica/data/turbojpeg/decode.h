@@ -13,7 +13,8 @@ struct region {
 
 // mochi_jpeg_decode decodes len bytes of JPEG, an image of w×h pixels by its
 // header, into pix [h, w, 3]. Pixels outside the region are left as they were
-// or decoded too. It returns 0, or -1 with a message.
+// or decoded too. It returns 0, 1 where the file ends without an
+// end mark and all pixels of its last scan are there, or -1 with a message.
 int mochi_jpeg_decode(const uint8_t *content, size_t len, int w, int h, struct region r, uint8_t *pix, char *message);
 
 // mochi_jpeg_version is that of the headers.

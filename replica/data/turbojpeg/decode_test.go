@@ -49,7 +49,7 @@ func TestPixelsEqualPIL(t *testing.T) {
 			continue
 		}
 		pix := make([]uint8, w*h*3)
-		if err := Decode(g.Content, w, h, whole(w, h), pix); err != nil {
+		if _, err := Decode(g.Content, w, h, whole(w, h), pix); err != nil {
 			t.Errorf("%s: %v", g.Name, err)
 			continue
 		}
@@ -64,7 +64,7 @@ func TestRegionEqualsWhole(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, g := range readGolden(t) {
 		full := make([]uint8, g.W*g.H*3)
-		if err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), full); err != nil {
+		if _, err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), full); err != nil {
 			t.Fatal(err)
 		}
 		part := make([]uint8, len(full))
@@ -72,7 +72,7 @@ func TestRegionEqualsWhole(t *testing.T) {
 			r := Region{Height: 1 + rng.IntN(g.H), Width: 1 + rng.IntN(g.W)}
 			r.Top, r.Left = rng.IntN(g.H-r.Height+1), rng.IntN(g.W-r.Width+1)
 			clear(part)
-			if err := Decode(g.Content, g.W, g.H, r, part); err != nil {
+			if _, err := Decode(g.Content, g.W, g.H, r, part); err != nil {
 				t.Fatalf("%s, %+v: %v", g.Name, r, err)
 			}
 			for y := r.Top; y < r.Top+r.Height; y++ {
@@ -85,19 +85,54 @@ func TestRegionEqualsWhole(t *testing.T) {
 	}
 }
 
-// Damage is reported whatever region is wanted, below and above the damage.
+// Damage is reported whatever region is wanted, below and above the damage. An end
+// mark that is missing is none where all scans are there.
 func TestDamageIsAnErrorForEveryRegion(t *testing.T) {
 	for _, g := range readGolden(t) {
-		for name, content := range map[string][]byte{
-			"half":   g.Content[:len(g.Content)/2],
-			"no end": g.Content[:len(g.Content)-2],
-		} {
-			pix := make([]uint8, g.W*g.H*3)
-			for _, r := range []Region{whole(g.W, g.H), {0, 0, 1, 1}, {g.H - 1, g.W - 1, 1, 1}} {
-				if err := Decode(content, g.W, g.H, r, pix); err == nil {
+		n := len(g.Content)
+		full, pix := make([]uint8, g.W*g.H*3), make([]uint8, g.W*g.H*3)
+		for _, r := range []Region{whole(g.W, g.H), {0, 0, 1, 1}, {g.H - 1, g.W - 1, 1, 1}} {
+			for name, content := range map[string][]byte{"half": g.Content[:n/2], "all but a little": g.Content[:n-2-max(8, n/50)]} {
+				if _, err := Decode(content, g.W, g.H, r, pix); err == nil {
 					t.Errorf("%s, %s, %+v: no error", g.Name, name, r)
 				}
 			}
+			for name, content := range map[string][]byte{"no end": g.Content[:n-2], "half an end": g.Content[:n-1], "something else": append(bytes.Clone(g.Content[:n-2]), "\x00trailer"...)} {
+				if unended, err := Decode(g.Content, g.W, g.H, r, full); err != nil || unended {
+					t.Fatalf("%s: %v, unended: %v", g.Name, err, unended)
+				}
+				clear(pix)
+				unended, err := Decode(content, g.W, g.H, r, pix)
+				f, ferr := ReadFrame(content, nil)
+				if err != nil || ferr != nil || !unended || !f.Complete() {
+					t.Errorf("%s, %s, %+v: %v, unended %v, complete %v", g.Name, name, r, err, unended, f.Complete())
+				}
+				at := (r.Top*g.W + r.Left) * 3
+				if !bytes.Equal(pix[at:at+3*r.Width], full[at:at+3*r.Width]) {
+					t.Errorf("%s, %s: other pixels", g.Name, name)
+				}
+			}
+		}
+	}
+}
+
+// Of a progressive file whose last scans are missing it is not said that it is complete.
+func TestScansThatAreMissing(t *testing.T) {
+	for _, g := range readGolden(t) {
+		if !strings.Contains(g.Name, "progressive") {
+			continue
+		}
+		last := bytes.LastIndex(g.Content, []byte{0xff, 0xda})
+		// The scan's Huffman table stands before it.
+		if table := bytes.LastIndex(g.Content[:last], []byte{0xff, 0xc4}); table > bytes.LastIndex(g.Content[:last], []byte{0xff, 0xda}) {
+			last = table
+		}
+		f, err := ReadFrame(g.Content[:last], nil)
+		if err != nil || f.Complete() {
+			t.Errorf("%s without its last scan: complete %v, %v", g.Name, f.Complete(), err)
+		}
+		if f, err = ReadFrame(g.Content, nil); err != nil || !f.Complete() {
+			t.Errorf("%s: complete %v, %v", g.Name, f.Complete(), err)
 		}
 	}
 }
@@ -106,13 +141,13 @@ func TestDamageIsAnErrorForEveryRegion(t *testing.T) {
 func TestImagesShareNoTables(t *testing.T) {
 	g := readGolden(t)[0]
 	pix := make([]uint8, g.W*g.H*3)
-	if err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), pix); err != nil {
+	if _, err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), pix); err != nil {
 		t.Fatal(err)
 	}
 	at := bytes.Index(g.Content, []byte{0xff, 0xdb})
 	length := int(g.Content[at+2])<<8 | int(g.Content[at+3])
 	bare := append(bytes.Clone(g.Content[:at]), g.Content[at+2+length:]...)
-	if err := Decode(bare, g.W, g.H, whole(g.W, g.H), pix); err == nil {
+	if _, err := Decode(bare, g.W, g.H, whole(g.W, g.H), pix); err == nil {
 		t.Error("an image without quantisation tables decodes")
 	}
 }
@@ -130,7 +165,7 @@ func TestNearGo(t *testing.T) {
 			continue
 		}
 		pix := make([]uint8, g.W*g.H*3)
-		if err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), pix); err != nil {
+		if _, err := Decode(g.Content, g.W, g.H, whole(g.W, g.H), pix); err != nil {
 			t.Fatal(err)
 		}
 		sum, worst := 0, 0
@@ -153,7 +188,7 @@ func TestDecodeAllocatesNothing(t *testing.T) {
 	pix := make([]uint8, g.W*g.H*3)
 	if n := testing.AllocsPerRun(20, func() {
 		w, h, _ := Size(g.Content)
-		if err := Decode(g.Content, w, h, whole(w, h), pix); err != nil {
+		if _, err := Decode(g.Content, w, h, whole(w, h), pix); err != nil {
 			t.Fatal(err)
 		}
 	}); n > 0 {
@@ -174,8 +209,8 @@ func FuzzDecode(f *testing.F) {
 		r := Region{Top: int(top) % h, Left: int(left) % w}
 		r.Height, r.Width = h-r.Top, w-r.Left
 		pix := make([]uint8, w*h*3)
-		full := Decode(content, w, h, whole(w, h), pix)
-		part := Decode(content, w, h, r, pix)
+		_, full := Decode(content, w, h, whole(w, h), pix)
+		_, part := Decode(content, w, h, r, pix)
 		if (full == nil) != (part == nil) {
 			t.Errorf("whole: %v; %+v: %v", full, r, part)
 		}
@@ -198,7 +233,7 @@ func BenchmarkDecode(b *testing.B) {
 			r := whole(side/share, side/share)
 			b.Run(fmt.Sprintf("%d, region 1 of %d", side, share*share), func(b *testing.B) {
 				for b.Loop() {
-					if err := Decode(out.Bytes(), side, side, r, pix); err != nil {
+					if _, err := Decode(out.Bytes(), side, side, r, pix); err != nil {
 						b.Fatal(err)
 					}
 				}

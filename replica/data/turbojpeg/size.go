@@ -167,3 +167,46 @@ func (f Frame) Visits() int64 {
 		rest = after
 	}
 }
+
+// Complete says whether the scans give every value of the image in full, as far as
+// their headers tell: of a file whose end mark is missing, that no scan is missing too.
+func (f Frame) Complete() bool {
+	type sent struct {
+		low [64]int8 // bits of each coefficient that are still to come, −1 for all of them
+	}
+	components := make(map[byte]*sent)
+	for _, c := range f.Components {
+		s := &sent{}
+		for i := range s.low {
+			s.low[i] = -1
+		}
+		components[c.ID] = s
+	}
+	for rest := f.rest; ; {
+		marker, body, after, err := segment(rest)
+		if marker == 0xda && len(body) >= 4 && len(body) >= 4+2*int(body[0]) {
+			spectrum := body[1+2*int(body[0]):]
+			for i := range int(body[0]) {
+				s := components[body[1+2*i]]
+				if s == nil {
+					continue
+				}
+				for k := int(spectrum[0]); k <= int(spectrum[1]) && k < len(s.low); k++ {
+					s.low[k] = int8(spectrum[2] & 15)
+				}
+			}
+		}
+		if err != nil || marker == 0xd9 || after == nil {
+			break
+		}
+		rest = after
+	}
+	for _, s := range components {
+		for _, bits := range s.low {
+			if bits != 0 {
+				return false
+			}
+		}
+	}
+	return len(components) > 0
+}
