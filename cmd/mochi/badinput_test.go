@@ -98,14 +98,14 @@ func trained(t *testing.T, args []string) string {
 
 func TestNoData(t *testing.T) {
 	empty, run := t.TempDir(), filepath.Join(t.TempDir(), "run")
-	refused(t, 2, training(empty, run), "data: "+empty, "no JPEG or PNG image")
+	refused(t, 2, training(empty, run), "data: "+empty, "no JPEG, PNG, WebP, BMP, GIF or TIFF image")
 	refused(t, 2, training(empty+"/gone", run), "no such folder")
 	put(t, empty+"/notes.txt", []byte("no image"))
 	refused(t, 2, training(empty+"/notes.txt", run), "is a file")
-	refused(t, 2, training(empty, run), "no JPEG or PNG image")
-	refused(t, 2, []string{"eval", "knn", "--checkpoint", "random:resnet8", "--data", empty}, "no JPEG or PNG image")
-	refused(t, 2, []string{"bench", "input", "--data", empty}, "no JPEG or PNG image")
-	refused(t, 2, []string{"replica", "--join", "nats://127.0.0.1:1", "--data", empty}, "no JPEG or PNG image")
+	refused(t, 2, training(empty, run), "no JPEG, PNG, WebP, BMP, GIF or TIFF image")
+	refused(t, 2, []string{"eval", "knn", "--checkpoint", "random:resnet8", "--data", empty}, "no JPEG, PNG, WebP, BMP, GIF or TIFF image")
+	refused(t, 2, []string{"bench", "input", "--data", empty}, "no JPEG, PNG, WebP, BMP, GIF or TIFF image")
+	refused(t, 2, []string{"replica", "--join", "nats://127.0.0.1:1", "--data", empty}, "no JPEG, PNG, WebP, BMP, GIF or TIFF image")
 	absent(t, run)
 }
 

@@ -49,9 +49,9 @@ func cifarFormats() []cifarFormat {
 
 // openCIFAR opens CIFAR-10 or CIFAR-100 when its training files are among
 // those of dir, or of the folder in it that they are unpacked to.
-func openCIFAR(dir string, names []string, _ Options) (*Set, error) {
+func openCIFAR(dir string, names []string, o Options) (*Set, error) {
 	for _, f := range cifarFormats() {
-		if set, err := f.open(dir, names); !errors.Is(err, errOther) {
+		if set, err := f.open(dir, names, o); !errors.Is(err, errOther) {
 			return set, err
 		}
 	}
@@ -62,7 +62,7 @@ func openCIFAR(dir string, names []string, _ Options) (*Set, error) {
 			continue // not there
 		}
 		for _, f := range cifarFormats() {
-			if set, err := f.open(sub, names); !errors.Is(err, errOther) {
+			if set, err := f.open(sub, names, o); !errors.Is(err, errOther) {
 				return set, err
 			}
 		}
@@ -72,7 +72,7 @@ func openCIFAR(dir string, names []string, _ Options) (*Set, error) {
 
 // open opens a folder with files of this format. Some of CIFAR-10's five
 // training files may be missing, which is announced.
-func (f cifarFormat) open(dir string, names []string) (*Set, error) {
+func (f cifarFormat) open(dir string, names []string, o Options) (*Set, error) {
 	var found, missing []string
 	for _, name := range f.train {
 		if slices.Contains(names, name) {
@@ -98,6 +98,17 @@ func (f cifarFormat) open(dir string, names []string) (*Set, error) {
 	if len(missing) > 0 {
 		notes = append(notes, fmt.Sprintf("missing: %v", missing))
 	}
+	set.Account = Account{Unit: "images in CIFAR files"}
+	set.Account.used(train.Len(), 0, 0)
+	used := train.files
+	if t, is := set.Test.(*cifarSplit); is {
+		set.Account.used(0, t.Len(), 0)
+		used = append(slices.Clone(used), t.files...)
+	}
+	if err := leaveFiles(&set.Account, o, dir, used); err != nil {
+		return nil, err
+	}
+	notes = append(notes, set.Account.notes()...)
 	digest := sha256.New()
 	fmt.Fprintf(digest, "cifar %d\n", f.classes)
 	digest.Write(train.records)

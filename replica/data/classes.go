@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/augment"
 )
@@ -74,6 +76,9 @@ func isWordNet(id string) bool {
 }
 
 func classList(ids []string) (ClassList, error) {
+	for i, id := range ids {
+		ids[i] = norm.NFC.String(id) // as the classes of data sets are
+	}
 	list := ClassList(slices.Sorted(slices.Values(ids)))
 	for i, id := range list {
 		switch {

@@ -43,6 +43,8 @@ package data
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"mochi/coordinator/protocol"
 	"mochi/replica/augment"
@@ -74,6 +76,7 @@ type Set struct {
 	Kind     string        // the name of its format, such as idx or folder
 	Announce string        // what was recognised, for people; may have several lines
 	Info     protocol.Data // identifies the training split
+	Account  Account       // what became of all that was found
 
 	// Faults are what could not be read when the data set was opened: a
 	// folder, the end of a shard. What they hold is not part of the splits.
@@ -114,6 +117,24 @@ func (s *Set) unlabelledTest() string {
 	}
 	return fmt.Sprintf("the test split has no labels: of its %s, such as %s, none has one of the %s of the training split",
 		plural(s.Test.Len(), "image", "images"), s.Test.Path(0), plural(s.Train.Classes(), "class", "classes"))
+}
+
+// unknownLabels says which labels of test images no training image has; label is the
+// one that stands in the file.
+func (s *Set) unknownLabels(label func(i int) int) (notes []string) {
+	if s.Test == nil {
+		return nil
+	}
+	counts := make(map[int]int)
+	for i := range s.Test.Len() {
+		if s.Test.Label(i) < 0 {
+			counts[label(i)]++
+		}
+	}
+	for _, l := range slices.Sorted(maps.Keys(counts)) {
+		notes = append(notes, fmt.Sprintf("class %d of the test split has no training images: its %s as unknown", l, plural(counts[l], "image counts", "images count")))
+	}
+	return notes
 }
 
 // CorruptError says that a sample cannot be used.

@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// testNames are what a test split may be called, best first.
-var testNames = []string{"val", "validation", "test"}
-
 // readers is how many folders or shards are read at a time when a data set is
 // opened: network file systems answer in parallel.
 const readers = 8

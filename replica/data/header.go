@@ -9,7 +9,6 @@ import (
 	"image/color"
 	"image/gif"
 	"io"
-	"path"
 	"slices"
 	"strings"
 
@@ -75,15 +74,6 @@ const (
 
 // imageFormats is the list for people.
 const imageFormats = "JPEG, PNG, WebP, BMP, GIF or TIFF"
-
-// isImageName says whether a file is an image by its name.
-func isImageName(name string) bool {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff":
-		return true
-	}
-	return false
-}
 
 // Extension is that of the files of a format, without the dot.
 func Extension(format string) string {

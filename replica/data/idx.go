@@ -10,6 +10,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mochi/replica/augment"
@@ -17,18 +19,19 @@ import (
 
 // idxSplit is one pair of IDX files in memory: grey images of one size.
 type idxSplit struct {
-	path    string // of the images file
-	w, h    int
-	pix     []uint8 // [n, h, w]
-	labels  []uint8 // [n]
-	classes int
+	path      string // of the images file
+	labelPath string
+	w, h      int
+	pix       []uint8 // [n, h, w]
+	labels    []uint8 // [n], as in the file
+	classes   []uint8 // the labels that training images have, ascending
 }
 
 // openIDX opens the IDX pairs among the files of dir: a training pair
 // (…train…images…, …train…labels…) and optionally one for tests (t10k or
 // test), each plain or gzipped. A folder without a file of training images is
 // none of its own.
-func openIDX(dir string, names []string, _ Options) (*Set, error) {
+func openIDX(dir string, names []string, o Options) (*Set, error) {
 	path, err := pick(dir, names, "images", "train")
 	if err != nil {
 		return nil, err
@@ -57,7 +60,19 @@ func openIDX(dir string, names []string, _ Options) (*Set, error) {
 	fmt.Fprintf(digest, "idx %d %d %d\n", train.Len(), train.h, train.w)
 	digest.Write(train.pix)
 	digest.Write(train.labels)
-	set.describe("IDX files in "+dir, fmt.Sprintf(" of %d×%d pixels", train.w, train.h), digest)
+	if set.Test != nil {
+		set.Account.used(0, set.Test.Len(), 0)
+	}
+	set.Account.used(train.Len(), 0, 0)
+	set.Account.Unit = "images in IDX files"
+	notes := set.unknownLabels(func(i int) int { return int(set.Test.(*idxSplit).labels[i]) })
+	if first := int(train.classes[0]); first > 0 || int(train.classes[len(train.classes)-1]) != len(train.classes)-1 {
+		notes = append(notes, fmt.Sprintf("labels %d to %d, of which %s there: classes are named by their labels", first, train.classes[len(train.classes)-1], plural(len(train.classes), "is", "are")))
+	}
+	if err := leaveFiles(&set.Account, o, dir, train.with(set.Test)); err != nil {
+		return nil, err
+	}
+	set.describe("IDX files in "+dir, fmt.Sprintf(" of %d×%d pixels", train.w, train.h), digest, append(notes, set.Account.notes()...)...)
 	return set, nil
 }
 
@@ -84,7 +99,7 @@ func openIDXSplit(dir string, names []string, split ...string) (*idxSplit, error
 	if len(classes) != dims[0] {
 		return nil, fmt.Errorf("%s: %d images, but %d labels in %s", images, dims[0], len(classes), labels)
 	}
-	return &idxSplit{path: images, h: dims[1], w: dims[2], pix: pix, labels: classes}, nil
+	return &idxSplit{path: images, labelPath: labels, h: dims[1], w: dims[2], pix: pix, labels: classes}, nil
 }
 
 // pick finds the one file whose name has what and one of the words of split;
@@ -188,23 +203,41 @@ func readIDX(r io.Reader, dimensions int, most int64) (dims []int, values []uint
 	return dims, values, nil
 }
 
-// classesOf is the largest label + 1.
-func classesOf(labels []uint8) int {
-	classes := 0
+// classesOf are the labels that there are, ascending.
+func classesOf(labels []uint8) (classes []uint8) {
+	var there [256]bool
 	for _, l := range labels {
-		classes = max(classes, int(l)+1)
+		there[l] = true
+	}
+	for l, is := range there {
+		if is {
+			classes = append(classes, uint8(l))
+		}
 	}
 	return classes
 }
 
-func (s *idxSplit) Len() int          { return len(s.labels) }
-func (s *idxSplit) Classes() int      { return s.classes }
+// with is the files of a training split and its test split.
+func (s *idxSplit) with(test Dataset) []string {
+	files := []string{s.path, s.labelPath}
+	if t, is := test.(*idxSplit); is {
+		files = append(files, t.path, t.labelPath)
+	}
+	return files
+}
+
+func (s *idxSplit) Len() int     { return len(s.labels) }
+func (s *idxSplit) Classes() int { return len(s.classes) }
+
+// ClassName is the label of a class in the file.
+func (s *idxSplit) ClassName(class int) string { return strconv.Itoa(int(s.classes[class])) }
+
 func (s *idxSplit) Path(i int) string { return fmt.Sprintf("%s image %d", s.path, i) }
 
 // Label is −1 for a test image of a class that no training image has.
 func (s *idxSplit) Label(i int) int32 {
-	if l := int(s.labels[i]); l < s.classes {
-		return int32(l)
+	if at, found := slices.BinarySearch(s.classes, s.labels[i]); found {
+		return int32(at)
 	}
 	return -1
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"mochi/coordinator/protocol/config"
@@ -29,6 +30,8 @@ type Options struct {
 	// Progress, when not nil, is told now and then how far a large listing is,
 	// possibly from several goroutines.
 	Progress func(text string)
+	// CountAll counts the files in folders that are left out, too: it looks into them.
+	CountAll bool
 
 	readDir func(string) ([]os.DirEntry, error) // os.ReadDir, but for tests
 	bounds  *bounds                             // of the set that is opened
@@ -78,6 +81,19 @@ func OpenWith(path string, o Options) (*Set, error) {
 	case !info.IsDir():
 		return nil, fmt.Errorf("%s: is a file, and no .tar; give the folder that it lies in", path)
 	}
+	if set, err := openKnown(path, o); !errors.Is(err, errOther) {
+		return set, err
+	}
+	set, err := openFolder(path, o)
+	var none *noImages
+	if !errors.As(err, &none) {
+		return set, err
+	}
+	return openBelow(path, o, err)
+}
+
+// openKnown opens a folder that is of a format of its own.
+func openKnown(path string, o Options) (*Set, error) {
 	names, err := files(path)
 	if err != nil {
 		return nil, err
@@ -87,7 +103,44 @@ func OpenWith(path string, o Options) (*Set, error) {
 			return set, err
 		}
 	}
-	return openFolder(path, o)
+	return nil, errOther
+}
+
+// openBelow looks for a format in the folders below one that holds no images, as
+// torchvision keeps MNIST/raw; not is the error when there is none.
+func openBelow(path string, o Options, not error) (*Set, error) {
+	level := []string{path}
+	for range 2 {
+		var below, found []string
+		for _, dir := range level {
+			names, err := subfolders(dir)
+			if err != nil {
+				continue
+			}
+			for _, name := range names[:min(len(names), 100)] {
+				below = append(below, filepath.Join(dir, name))
+			}
+		}
+		var set *Set
+		var first error
+		for _, dir := range below {
+			s, err := openKnown(dir, o)
+			if errors.Is(err, errOther) {
+				continue
+			}
+			if found = append(found, dir); len(found) == 1 {
+				set, first = s, err
+			}
+		}
+		if len(found) > 1 {
+			return nil, fmt.Errorf("%s: several data sets are in it, such as %s and %s: give one of them", path, found[0], found[1])
+		}
+		if len(found) == 1 {
+			return set, first
+		}
+		level = below
+	}
+	return nil, not
 }
 
 // format opens a folder, whose plain files are names, as one kind of data set.

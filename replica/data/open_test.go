@@ -19,9 +19,9 @@ func TestOpenNamesTheFault(t *testing.T) {
 	for path, want := range map[string]string{
 		"nowhere":          "no such folder",
 		"file":             "give the folder",
-		"empty":            "holds no JPEG or PNG image",
+		"empty":            "it is empty",
 		"x.tar.gz":         "unpack it",
-		"texts":            "holds no JPEG or PNG image",
+		"texts":            "it holds texts (.txt) (a/readme.txt)",
 		"valonly":          "no folder train",
 		"x-{000..003}.tar": "4 of the 4 files it names do not exist",
 	} {
@@ -94,7 +94,7 @@ func TestFolderLayouts(t *testing.T) {
 		"class order is not path order": {files: []string{"a/1.png", "a-b/1.png"}, train: []string{"a/1.png", "a-b/1.png"}, labels: []int32{0, 1}, classes: 2},
 		"nested":                        {files: []string{"a/x/1.png", "a/0.png", "b/1.png"}, train: []string{"a/0.png", "a/x/1.png", "b/1.png"}, labels: []int32{0, 0, 1}, classes: 2},
 		"no classes":                    {files: []string{"2.png", "1.png"}, train: []string{"1.png", "2.png"}, labels: []int32{-1, -1}, announce: "no classes"},
-		"loose images":                  {files: []string{"a/1.png", "b/1.png", "0.png"}, train: []string{"a/1.png", "b/1.png"}, labels: []int32{0, 1}, classes: 2, announce: "left out: 1 image"},
+		"loose images":                  {files: []string{"a/1.png", "b/1.png", "0.png"}, train: []string{"a/1.png", "b/1.png"}, labels: []int32{0, 1}, classes: 2, announce: "left out: 1 file, images outside any class folder"},
 		"unknown test class": {
 			files: []string{"train/a/1.png", "train/c/1.png", "val/b/1.png", "val/c/1.png"}, train: []string{"a/1.png", "c/1.png"}, labels: []int32{0, 1},
 			test: []string{"b/1.png", "c/1.png"}, testLabels: []int32{-1, 1}, classes: 2, announce: "class b",
@@ -193,8 +193,10 @@ func TestFolderLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareSplit(t, set.Train, []string{"b/1.png", "class/1.png", "class/2.png"}, []int32{0, 1, 1})
-	if !strings.Contains(set.Announce, "2 files") {
-		t.Errorf("announced as %q, want the two other links counted", set.Announce)
+	for _, want := range []string{"1 file, links that lead nowhere, such as " + dir + "/b/9.png", "1 file, links to folders, which are followed as classes only, such as " + dir + "/b/around"} {
+		if !strings.Contains(set.Announce, want) {
+			t.Errorf("announced as %q, want %q", set.Announce, want)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -10,77 +11,144 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/text/unicode/norm"
 
+	"mochi/replica/data/naming"
 	"mochi/replica/data/shards"
 )
 
 // openShards opens the shards that a pattern names, and those of a test split
-// beside them: train in the file's name replaced by val, validation or test.
+// beside them: the word for the training split in the file's name replaced by one for
+// a test split.
 func openShards(pattern string, o Options) (*Set, error) {
 	train, err := shards.Expand(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", pattern, err)
 	}
 	var test []string
-	for _, split := range testNames {
+	for _, split := range naming.TestWords {
 		if test = shards.Beside(pattern, split); len(test) > 0 {
 			break
 		}
 	}
-	return openTar(pattern, train, test, o)
+	return openTar(pattern, train, test, o, Account{Unit: members})
 }
 
-// openShardFolder opens a folder of shards: those in train, with val,
-// validation or test beside it, or those in the folder itself, where names
-// that begin with val or test are the test split.
+// members is what is counted of shards.
+const members = "members of shards"
+
+// openShardFolder opens a folder of shards: those in the folder of a training split,
+// with one of a test split beside it, or those in the folder itself, where the names
+// say which belong to a test split.
 func openShardFolder(dir string, names []string, o Options) (*Set, error) {
-	tars := func(dir string, names []string) (paths []string) {
-		for _, name := range names {
-			if strings.HasSuffix(name, shards.Suffix) {
-				paths = append(paths, filepath.Join(dir, name))
-			}
-		}
-		return paths
-	}
-	here := tars(dir, names)
-	if len(here) > 0 && !hasFolders(dir) { // beside folders, they are something else
-		var train, test []string
-		for _, p := range here {
-			base := strings.ToLower(filepath.Base(p))
-			isTest := slices.ContainsFunc(testNames, func(t string) bool { return strings.HasPrefix(base, t) || strings.Contains(base, "-"+t+"-") })
-			if isTest {
-				test = append(test, p)
-			} else {
-				train = append(train, p)
-			}
-		}
-		if len(train) == 0 {
-			train, test = test, nil
-		}
-		return openTar(dir, train, test, o)
-	}
-	trainDir := filepath.Join(dir, "train")
-	names, err := files(trainDir)
+	account := Account{Unit: members}
+	here := tarsIn(dir, names)
+	below, err := subfolders(dir)
 	if err != nil {
-		return nil, errOther // not there
+		return nil, err
 	}
-	train := tars(trainDir, names)
+	if len(here) > 0 && len(below) == 0 { // beside folders, they are something else
+		if err := leaveFiles(&account, o, dir, here); err != nil {
+			return nil, err
+		}
+		return openShardFiles(dir, here, o, account)
+	}
+	trainDir, testDir, other, err := naming.Splits(below)
+	if err != nil || trainDir == "" {
+		return nil, errOther // of which folders of images say more
+	}
+	in := func(split string) []string {
+		if split == "" {
+			return nil
+		}
+		names, err := files(filepath.Join(dir, split))
+		if err != nil {
+			return nil
+		}
+		return tarsIn(filepath.Join(dir, split), names)
+	}
+	train, test := in(trainDir), in(testDir)
 	if len(train) == 0 {
 		return nil, errOther
 	}
-	var test []string
-	for _, split := range testNames {
-		if names, err := files(filepath.Join(dir, split)); err == nil && len(test) == 0 {
-			test = tars(filepath.Join(dir, split), names)
+	for ; len(test) == 0 && len(other) > 0; other = other[1:] {
+		test = in(other[0])
+	}
+	for _, split := range []string{trainDir, testDir} {
+		if split != "" {
+			if err := leaveFiles(&account, o, filepath.Join(dir, split), slices.Concat(train, test)); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return openTar(dir, train, test, o)
+	return openTar(dir, train, test, o, account)
+}
+
+// tarsIn are the shards among the files of a folder.
+func tarsIn(dir string, names []string) (paths []string) {
+	for _, name := range names {
+		if strings.HasSuffix(name, shards.Suffix) {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths
+}
+
+// leaveFiles counts what lies in a folder beside the shards that are used.
+func leaveFiles(a *Account, o Options, dir string, used []string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	l := listing{root: dir, o: o}
+	for _, e := range entries {
+		full := filepath.Join(dir, e.Name())
+		switch {
+		case slices.Contains(used, full):
+		case e.IsDir():
+			l.leaveFolder(cmp.Or(naming.Skipped(e.Name()), naming.OtherSplit), e.Name())
+		default:
+			if err := l.add(e.Name(), e); err != nil {
+				return err
+			}
+		}
+	}
+	a.add(l.account)
+	a.leave(naming.OtherSplit, len(l.images), 0, dir)
+	return nil
+}
+
+// openShardFiles opens the shards of one folder: of several test splits that their
+// names tell, the first in the order of naming.TestWords.
+func openShardFiles(dir string, paths []string, o Options, account Account) (*Set, error) {
+	of := make(map[string][]string)
+	var train []string
+	for _, p := range paths {
+		word := naming.SplitOfShard(strings.TrimSuffix(filepath.Base(p), shards.Suffix))
+		if slices.Contains(naming.TestWords, word) {
+			of[word] = append(of[word], p)
+		} else {
+			train = append(train, p)
+		}
+	}
+	var test []string
+	for _, word := range naming.TestWords {
+		switch {
+		case len(of[word]) > 0 && len(train) == 0:
+			train = of[word] // there is nothing else
+		case len(of[word]) > 0 && len(test) == 0:
+			test = of[word]
+		case len(of[word]) > 0:
+			account.leave(naming.OtherSplit, len(of[word]), 0, of[word][0])
+		}
+	}
+	return openTar(dir, train, test, o, account)
 }
 
 // openTar indexes shards. A shard that is damaged counts as far as it can be
 // read. Classes are those of .cls or .json, or else the folders in the tar
 // file, where train and val are splits as they are on disk.
-func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, error) {
+func openTar(what string, trainPaths, testPaths []string, o Options, account Account) (*Set, error) {
 	scanned, faults, err := scanAll(append(slices.Clone(trainPaths), testPaths...), o)
 	if err != nil {
 		return nil, err
@@ -91,37 +159,46 @@ func openTar(what string, trainPaths, testPaths []string, o Options) (*Set, erro
 		if len(faults) > 0 {
 			return nil, fmt.Errorf("%s: %w", what, faults[0])
 		}
-		return nil, fmt.Errorf("%s: holds no JPEG or PNG image; want members such as 000.jpg with 000.cls, or <class>/000.jpg", what)
+		return nil, fmt.Errorf("%s: holds no %s image; want members such as 000.jpg with 000.cls, or <class>/000.jpg", what, imageFormats)
 	}
+	all, notes := len(train)+len(test), []string(nil)
 	switch said := slices.ContainsFunc(train, func(s indexed) bool { return s.class != "" }); {
 	case said: // by .cls or .json
 	case len(test) == 0:
-		train, test = splitFolders(train)
+		if train, test, notes, err = splitFolders(train); err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
 	default:
 		stripFolders(test)
 		stripFolders(train)
 	}
 	files, classes := shards.NewFiles(scanned), classesOfShards(train)
-	t := newTarSplit(train, files, classes, o)
-	if len(classes) == 0 { // they are numbers, which count from 0 to the largest
-		for _, s := range t.samples {
-			t.classes = max(t.classes, int(s.class)+1)
-		}
-		t.names = numberNames(scanned, t.classes)
-	}
-	set.Train = t
+	set.Train = newTarSplit(train, files, classes, scanned, o)
 	if len(test) > 0 {
-		v := newTarSplit(test, files, classes, o)
-		for i, s := range v.samples {
-			if int(s.class) >= t.classes {
-				v.samples[i].class = -1
-			}
-		}
-		v.classes, v.names = t.classes, t.names
+		v := newTarSplit(test, files, classes, scanned, o)
+		notes = append(notes, v.unknown(test)...)
 		set.Test = v
 	}
-	set.describe("tar shards "+what, " in "+plural(len(trainPaths), "shard", "shards"), t.digest(), shardNotes(scanned, faults)...)
+	set.Account = account
+	set.Account.used(len(train), len(test), 0)
+	set.Account.leave(naming.OtherSplit, all-len(train)-len(test), 0, what)
+	countShards(&set.Account, scanned)
+	notes = append(shardNotes(scanned, faults), notes...)
+	if set.Train.Classes() == 1 {
+		notes = append(notes, fmt.Sprintf("the only class is %s: kNN accuracy will say nothing", className(set.Train, 0)))
+	}
+	set.describe("tar shards "+what, " in "+plural(len(trainPaths), "shard", "shards"), set.Train.(*tarSplit).digest(), append(notes, set.Account.notes()...)...)
 	return set, nil
+}
+
+// countShards counts what became of the members that are no samples.
+func countShards(a *Account, scanned []*shards.Shard) {
+	for _, s := range scanned {
+		a.used(0, 0, s.Read)
+		for _, l := range s.Left {
+			a.leave(l.Why, 1, 0, s.Path+":"+l.Name)
+		}
+	}
 }
 
 // indexed is a sample on its way into a split.
@@ -135,7 +212,7 @@ type indexed struct {
 func collect(scanned []*shards.Shard, from, to int) (list []indexed) {
 	for i := from; i < to; i++ {
 		for _, s := range scanned[i].Samples {
-			list = append(list, indexed{Sample: s, shard: int32(i), class: s.Class, path: s.Name})
+			list = append(list, indexed{Sample: s, shard: int32(i), class: norm.NFC.String(s.Class), path: norm.NFC.String(s.Name)})
 		}
 	}
 	return list
@@ -185,20 +262,14 @@ func shardNotes(scanned []*shards.Shard, faults []*CorruptError) (notes []string
 		}
 		notes = append(notes, fmt.Sprintf("%s: %v; what comes before is used", f.Path, f.Err))
 	}
-	var other, twice []string
+	var odd []string
 	for _, s := range scanned {
-		for _, name := range s.Other {
-			other = append(other, s.Path+":"+name)
-		}
-		for _, name := range s.Twice {
-			twice = append(twice, s.Path+":"+name)
+		for _, name := range s.Odd {
+			odd = append(odd, s.Path+":"+name)
 		}
 	}
-	if n := len(other); n > 0 {
-		notes = append(notes, fmt.Sprintf("left out: %s without a JPEG or PNG image of the same key, such as %s", plural(n, "member", "members"), other[0]))
-	}
-	if n := len(twice); n > 0 {
-		notes = append(notes, fmt.Sprintf("%s twice in a shard, such as %s: the last one counts", plural(n, "member is", "members are"), twice[0]))
+	if n := len(odd); n > 0 {
+		notes = append(notes, fmt.Sprintf("%s not understood, such as %s: their samples count as unlabelled", plural(n, "label is", "labels are"), odd[0]))
 	}
 	return notes
 }

@@ -1,9 +1,13 @@
 package data
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
+	"golang.org/x/text/unicode/norm"
+
+	"mochi/replica/data/naming"
 	"mochi/replica/data/shards"
 )
 
@@ -38,38 +42,49 @@ func stripFolders(list []indexed) {
 	}
 }
 
-// splitFolders finds the splits train and val (validation, test) among the
-// folders of a tar file, and the classes below.
-func splitFolders(list []indexed) (train, test []indexed) {
+// splitFolders finds the splits among the folders of a tar file, by their names, and
+// the classes below.
+func splitFolders(list []indexed) (train, test []indexed, notes []string, err error) {
 	stripFolders(list)
 	top := make(map[string]bool)
 	for _, s := range list {
 		top[s.class] = true
 	}
-	for _, name := range testNames {
-		if !top["train"] || !top[name] {
-			continue
-		}
-		for _, s := range list {
-			first, rest, _ := strings.Cut(s.path, "/")
-			s.path, s.class = rest, ""
-			if class, _, inFolder := strings.Cut(rest, "/"); inFolder {
-				s.class = class
-			}
-			switch first {
-			case "train":
-				train = append(train, s)
-			case name:
-				test = append(test, s)
-			}
-		}
-		return train, test
+	delete(top, "")
+	trainName, testName, other, err := naming.Splits(slices.Sorted(maps.Keys(top)))
+	if err != nil || trainName == "" || testName == "" && !slices.ContainsFunc(list, func(s indexed) bool {
+		return s.class == trainName && strings.Count(s.path, "/") > 1
+	}) {
+		return list, nil, nil, err
 	}
-	return list, nil
+	if trainName != "train" || len(other) > 0 {
+		note := "training split: " + trainName
+		if testName != "" {
+			note += ", test split: " + testName
+		}
+		if len(other) > 0 {
+			note += " (not " + strings.Join(other, ", ") + ")"
+		}
+		notes = append(notes, note)
+	}
+	for _, s := range list {
+		first, rest, _ := strings.Cut(s.path, "/")
+		s.path, s.class = rest, ""
+		if class, _, inFolder := strings.Cut(rest, "/"); inFolder {
+			s.class = class
+		}
+		switch {
+		case first == trainName:
+			train = append(train, s)
+		case first == testName && testName != "":
+			test = append(test, s)
+		}
+	}
+	return train, test, notes, nil
 }
 
-// classesOfShards are the names of the classes, sorted; none when all are
-// numbers.
+// classesOfShards are the names of the classes that samples have, sorted; numbers by
+// their value.
 func classesOfShards(list []indexed) (names []string) {
 	seen, words := make(map[string]bool), false
 	for _, s := range list {
@@ -80,8 +95,13 @@ func classesOfShards(list []indexed) (names []string) {
 			names = append(names, s.class)
 		}
 	}
-	if !words && !folderClasses(list) {
-		return nil
+	if !words && !folderClasses(list) { // by number: 9 before 10
+		slices.SortFunc(names, func(a, b string) int {
+			x, _ := shards.Number(a)
+			y, _ := shards.Number(b)
+			return int(x - y)
+		})
+		return names
 	}
 	slices.Sort(names)
 	return names
@@ -93,18 +113,15 @@ func folderClasses(list []indexed) bool {
 	return slices.ContainsFunc(list, func(s indexed) bool { return s.class != "" && s.Class == "" })
 }
 
-// numberNames are the names that .json members give to numbered classes.
-func numberNames(scanned []*shards.Shard, classes int) []string {
-	var names []string
+// shownNames are the names that .json members give to classes; "" for none.
+func shownNames(scanned []*shards.Shard, classes []string) []string {
+	shown := make([]string, len(classes))
 	for _, s := range scanned {
-		for class, name := range s.Names {
-			if n, ok := shards.Number(class); ok && int(n) < classes {
-				if names == nil {
-					names = make([]string, classes)
-				}
-				names[n] = name
+		for i, class := range classes {
+			if shown[i] == "" {
+				shown[i] = norm.NFC.String(s.Names[class])
 			}
 		}
 	}
-	return names
+	return shown
 }

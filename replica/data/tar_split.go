@@ -1,12 +1,13 @@
 package data
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"slices"
+	"strconv"
 
 	"mochi/replica/augment"
 	"mochi/replica/data/shards"
@@ -17,8 +18,8 @@ import (
 type tarSplit struct {
 	files   *shards.Files
 	samples []tarSample
-	classes int
-	names   []string // of classes; "" or missing where only a number is known
+	names   []string // of the classes, as they are told apart
+	shown   []string // of the classes, for people; "" for the same
 	bounds  *bounds
 }
 
@@ -28,27 +29,47 @@ type tarSample struct {
 	name           string
 }
 
-// newTarSplit is the split of the samples listed. classes are the names of the
-// classes, sorted; when there are none a sample's class is a number.
-func newTarSplit(list []indexed, files *shards.Files, classes []string, o Options) *tarSplit {
-	s := &tarSplit{files: files, bounds: o.bounds, names: classes, classes: len(classes)}
+// newTarSplit is the split of the samples listed. classes are the classes, in their
+// order.
+func newTarSplit(list []indexed, files *shards.Files, classes []string, scanned []*shards.Shard, o Options) *tarSplit {
+	s := &tarSplit{files: files, bounds: o.bounds, names: classes, shown: shownNames(scanned, classes)}
+	at := make(map[string]int32, len(classes))
+	for i, class := range classes {
+		at[class] = int32(i)
+	}
 	for _, e := range list {
-		class := int32(-1)
-		if n, ok := shards.Number(e.class); len(classes) == 0 && ok {
-			class = n
-		} else if at, ok := slices.BinarySearch(classes, e.class); ok && e.class != "" {
-			class = int32(at)
+		class, known := at[e.class]
+		if !known || e.class == "" {
+			class = -1
 		}
 		s.samples = append(s.samples, tarSample{shard: e.shard, class: class, offset: e.Offset, length: e.Size, name: e.Name})
 	}
 	return s
 }
 
+// unknown says which classes of a test split the training split lacks.
+func (s *tarSplit) unknown(list []indexed) (notes []string) {
+	said := make(map[string]bool)
+	for i, e := range list {
+		if s.samples[i].class < 0 && e.class != "" && len(s.names) > 0 && !said[e.class] {
+			said[e.class] = true
+			notes = append(notes, fmt.Sprintf("class %s of the test split has no training images: its images count as unknown", e.class))
+		}
+	}
+	return notes
+}
+
 // digest is of the index: names, lengths, classes. Neither the place of the
-// shards nor how the samples are dealt to them matters, only their order.
+// shards nor how the samples are dealt to them matters, only their order. Numbers
+// of classes that do not count from 0 on are part of it.
 func (s *tarSplit) digest() hash.Hash {
 	h := sha256.New()
 	io.WriteString(h, "tar\n")
+	for i, name := range s.names {
+		if _, number := shards.Number(name); number && name != strconv.Itoa(i) {
+			fmt.Fprintf(h, "class %d is %s\n", i, name)
+		}
+	}
 	for _, f := range s.samples {
 		fmt.Fprintf(h, "%s\x00%d\x00%d\n", f.name, f.length, f.class)
 	}
@@ -56,16 +77,11 @@ func (s *tarSplit) digest() hash.Hash {
 }
 
 func (s *tarSplit) Len() int          { return len(s.samples) }
-func (s *tarSplit) Classes() int      { return s.classes }
+func (s *tarSplit) Classes() int      { return len(s.names) }
 func (s *tarSplit) Label(i int) int32 { return s.samples[i].class }
 
 // ClassName is the name of a class, its number where it has none.
-func (s *tarSplit) ClassName(class int) string {
-	if class < len(s.names) && s.names[class] != "" {
-		return s.names[class]
-	}
-	return fmt.Sprint(class)
-}
+func (s *tarSplit) ClassName(class int) string { return cmp.Or(s.shown[class], s.names[class]) }
 
 func (s *tarSplit) Path(i int) string {
 	return s.files.Path(int(s.samples[i].shard)) + ":" + s.samples[i].name

@@ -29,11 +29,22 @@ func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
 
 // OpenData opens --data; nil when that is a fault, which f is told.
 func OpenData(f *Faults, path string, errs io.Writer) *data.Set {
+	return openData(f, path, errs, data.DefaultOptions())
+}
+
+// OpenAllData is OpenData that counts all files, those in folders that are left out
+// too.
+func OpenAllData(f *Faults, path string, errs io.Writer) *data.Set {
+	o := data.DefaultOptions()
+	o.CountAll = true
+	return openData(f, path, errs, o)
+}
+
+func openData(f *Faults, path string, errs io.Writer, o data.Options) *data.Set {
 	if path == "" {
 		f.Add("data", "missing: the folder of the images, or %s", data.FashionMNIST)
 		return nil
 	}
-	o := data.DefaultOptions()
 	o.Progress = Occasionally(errs)
 	set, err := data.OpenWith(path, o)
 	if err != nil {

@@ -53,7 +53,7 @@ func TestPackAndScan(t *testing.T) {
 			t.Errorf("%s differs from the same shard made elsewhere (%v)", name, err)
 		}
 		s, err := ScanFile(name)
-		if err != nil || s.Fault != nil || len(s.Other) > 0 {
+		if err != nil || s.Fault != nil || len(s.Left) > 0 || s.Read+len(s.Samples) != s.Members {
 			t.Fatalf("%s: %v, %+v", name, err, s)
 		}
 		for _, sample := range s.Samples {

@@ -3,15 +3,15 @@ package shards
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
+
+	"mochi/replica/data/naming"
 )
 
 // Sample is one image of a shard.
@@ -23,14 +23,22 @@ type Sample struct {
 	Class  string // what .cls or .json say, "" when nothing
 }
 
+// Left is a member that is left out.
+type Left struct {
+	Name string
+	Why  naming.Reason
+}
+
 // Shard is what a scan finds.
 type Shard struct {
 	Path    string
 	Size    int64             // of the file
 	Samples []Sample          // by key
 	Names   map[string]string // class → its name, where .json has both
-	Other   []string          // members that belong to no image
-	Twice   []string          // members whose name comes again later, which counts
+	Members int               // that are files, or links to such
+	Read    int               // of them members with labels of samples
+	Left    []Left            // of them those that are left out
+	Odd     []string          // of Read, those whose labels are not understood
 	Fault   error             // why the rest could not be read: cut short, or damaged
 }
 
@@ -43,9 +51,6 @@ const (
 	maxMembers = 4_000_000
 	maxName    = 4096 // bytes, as long as a path can be
 )
-
-// maxText is how much of a .cls or .json member is read.
-const maxText = 1 << 16
 
 // ScanFile scans the shard at path. An error is about the file as a whole;
 // a damaged shard is one with Fault.
@@ -67,43 +72,178 @@ func ScanFile(path string) (*Shard, error) {
 	return s, nil
 }
 
-// Scan reads the headers of a tar file of size bytes.
+// member is a file of a tar file.
+type member struct {
+	name         string // cleaned
+	offset, size int64  // of its content
+	link         string // the member that it is a link to, cleaned
+	label        *label // of .cls and .json
+}
+
+// scan is a pass over the headers.
+type scan struct {
+	r       io.ReadSeeker
+	shard   *Shard
+	members []member
+	count   int // headers seen
+}
+
+// Scan reads the headers of a tar file of size bytes; of several one behind the
+// other, those of all.
 func Scan(r io.ReadSeeker, size int64) *Shard {
 	s := &Shard{Size: size, Names: make(map[string]string)}
-	g := grouping{shard: s, at: make(map[string]int)}
 	if size == 0 {
 		s.Fault = errors.New("the shard is empty")
 		return s
 	}
-	members := 0
-	for in := tar.NewReader(r); ; members++ {
-		h, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			if !ended(r, size) {
-				s.Fault = ErrCut
-			}
+	in := scan{r: r, shard: s}
+	for start, more := int64(0), true; more; {
+		s.Fault = in.archive(start)
+		if s.Fault != nil {
 			break
 		}
-		if err != nil {
-			s.Fault = damage(r, err, len(g.keys) == 0)
-			break
-		}
-		if s.Fault = tooMuch(h, members, size); s.Fault != nil {
-			break
-		}
-		if h.Typeflag != tar.TypeReg || sparse(h) {
-			continue // folders, links; a sparse member has no place of its own
-		}
-		offset, err := r.Seek(0, io.SeekCurrent)
-		if err != nil {
-			s.Fault = err
-			break
-		}
-		// The reader buffers nothing: after a header it stands at the content.
-		g.add(strings.TrimLeft(path.Clean("/"+h.Name), "/"), offset, h.Size, in)
+		start, more, s.Fault = in.behind()
 	}
-	g.finish()
+	in.group()
 	return s
+}
+
+// archive reads the headers of the archive that begins at start.
+func (in *scan) archive(start int64) error {
+	if _, err := in.r.Seek(start, io.SeekStart); err != nil {
+		return err
+	}
+	size := in.shard.Size
+	for t, first := tar.NewReader(in.r), true; ; first = false {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			if !ended(in.r, size) {
+				return ErrCut
+			}
+			return nil
+		}
+		if at, ok := in.markHalf(err); ok { // one block of zeros, and on it goes
+			return in.archive(at)
+		}
+		if err != nil {
+			if first && start > 0 {
+				return fmt.Errorf("from byte %d on, behind the end mark, there are %d bytes that are no tar archive", start, size-start)
+			}
+			return damage(in.r, err, in.count == 0)
+		}
+		if err := tooMuch(h, in.count, size); err != nil {
+			return err
+		}
+		in.count++
+		// The reader buffers nothing: after a header it stands at the content.
+		offset, err := in.r.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return err
+		}
+		in.add(h, offset, t)
+	}
+}
+
+// markHalf says whether a header is missing because the end mark is one block of
+// zeros, not two, and where the header behind it is.
+func (in *scan) markHalf(err error) (at int64, ok bool) {
+	if !errors.Is(err, tar.ErrHeader) {
+		return 0, false
+	}
+	end, err := in.r.Seek(0, io.SeekCurrent)
+	if err != nil || end < 3*block {
+		return 0, false
+	}
+	b := make([]byte, block)
+	if _, err := in.r.Seek(end-2*block, io.SeekStart); err != nil {
+		return 0, false
+	}
+	_, err = io.ReadFull(in.r, b)
+	ok = err == nil && zeros(b)
+	if _, err := in.r.Seek(end, io.SeekStart); err != nil {
+		return 0, false
+	}
+	return end - block, ok
+}
+
+// block is the unit of a tar file.
+const block = 512
+
+func zeros(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c != 0 }) }
+
+// behind looks for another archive behind the end mark that was read: what is not
+// zero begins it.
+func (in *scan) behind() (start int64, more bool, err error) {
+	at, err := in.r.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, false, err
+	}
+	buffer := make([]byte, 1<<16)
+	for at < in.shard.Size {
+		n, err := io.ReadFull(in.r, buffer)
+		if i := slices.IndexFunc(buffer[:n], func(c byte) bool { return c != 0 }); i >= 0 {
+			return at + int64(i/block*block), true, nil
+		}
+		if at += int64(n); err != nil {
+			break
+		}
+	}
+	return 0, false, nil
+}
+
+// add takes a member.
+func (in *scan) add(h *tar.Header, offset int64, content io.Reader) {
+	m := member{name: clean(h.Name), offset: offset, size: h.Size}
+	leave := func(why naming.Reason) {
+		in.shard.Members++
+		in.shard.Left = append(in.shard.Left, Left{m.name, why})
+	}
+	switch h.Typeflag {
+	case tar.TypeDir, tar.TypeXGlobalHeader, 'V', 'M', 'D', 'N':
+		return // no file
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		leave(naming.Special)
+		return
+	case tar.TypeLink:
+		m.link = clean(h.Linkname)
+	case tar.TypeSymlink:
+		m.link = clean(path.Join(path.Dir("/"+m.name), h.Linkname))
+		if path.IsAbs(h.Linkname) {
+			m.link = clean(h.Linkname)
+		}
+	}
+	if why := skipped(m.name); why != "" {
+		leave(why)
+		return
+	}
+	if h.Typeflag == tar.TypeGNUSparse || sparse(h) {
+		leave(naming.Sparse) // its content is in pieces
+		return
+	}
+	in.shard.Members++
+	if m.link == "" && isLabel(m.name) {
+		m.label = readLabel(m.name, content)
+	}
+	in.members = append(in.members, m)
+}
+
+// clean is a member's name without what leads nowhere.
+func clean(name string) string { return strings.TrimLeft(path.Clean("/"+name), "/") }
+
+// skipped is naming.Skipped of all folders of a name, and WebDataset's own: __meta__.
+func skipped(name string) naming.Reason {
+	for part := range strings.SplitSeq(name, "/") {
+		if why := naming.Skipped(part); why != "" {
+			return why
+		}
+	}
+	if name == "" {
+		return naming.Special
+	}
+	if strings.HasPrefix(path.Base(name), "__") {
+		return naming.Text
+	}
+	return ""
 }
 
 // tooMuch says why a member, the one after so many, cannot be taken.
@@ -113,7 +253,7 @@ func tooMuch(h *tar.Header, before int, size int64) error {
 		return fmt.Errorf("the shard has more than %d members, the limit: cut it into several", maxMembers)
 	case len(h.Name) > maxName:
 		return fmt.Errorf("member %d has a name of %d bytes: the limit is %d", before+1, len(h.Name), maxName)
-	case h.Size > size:
+	case h.Size > size && !sparse(h) && h.Typeflag != tar.TypeGNUSparse:
 		return fmt.Errorf("%w: member %.100q has %d bytes, the shard %d", ErrCut, h.Name, h.Size, size)
 	}
 	return nil
@@ -125,12 +265,12 @@ func ended(r io.ReadSeeker, size int64) bool {
 	if at, err := r.Seek(0, io.SeekCurrent); err != nil || at < size {
 		return err == nil // the mark, and something after it
 	}
-	tail := make([]byte, 512)
+	tail := make([]byte, block)
 	if _, err := r.Seek(max(0, size-int64(len(tail))), io.SeekStart); err != nil {
 		return false
 	}
 	n, _ := io.ReadFull(r, tail)
-	return n == len(tail) && !slices.ContainsFunc(tail, func(b byte) bool { return b != 0 })
+	return n == len(tail) && zeros(tail)
 }
 
 // damage says what a failed header means.
@@ -161,149 +301,4 @@ func sparse(h *tar.Header) bool {
 		}
 	}
 	return false
-}
-
-// grouping joins members by key. Members of a key need not be neighbours.
-type grouping struct {
-	shard *Shard
-	keys  []group
-	at    map[string]int // key → index of keys
-}
-
-// group is what has been seen of a key.
-type group struct {
-	key     string
-	image   Sample   // Name "" while there is none
-	others  []Sample // images by their last extension only: photo.1.jpg
-	class   string
-	fromCLS bool
-	rest    []string // other members
-}
-
-func imageExtension(ext string) bool {
-	switch strings.ToLower(ext) {
-	case "jpg", "jpeg", "png":
-		return true
-	}
-	return false
-}
-
-// cutName cuts a member's name into key and extension, at the first dot of its
-// last part that is not the part's first letter.
-func cutName(name string) (key, ext string) {
-	dir, base := path.Split(name)
-	if base == "" || base[0] == '.' {
-		return "", "" // hidden
-	}
-	stem, ext, _ := strings.Cut(base, ".")
-	return dir + stem, ext
-}
-
-func (g *grouping) add(name string, offset, size int64, content io.Reader) {
-	key, ext := cutName(name)
-	if key == "" || strings.HasPrefix(path.Base(key), "__") { // meta data
-		return
-	}
-	i, known := g.at[key]
-	if !known {
-		i = len(g.keys)
-		g.at[key] = i
-		g.keys = append(g.keys, group{key: key})
-	}
-	k := &g.keys[i]
-	member := Sample{Name: name, Key: key, Offset: offset, Size: size}
-	switch lower := strings.ToLower(ext); {
-	case imageExtension(lower):
-		if k.image.Name == name {
-			g.shard.Twice = append(g.shard.Twice, name)
-		}
-		if k.image.Name != "" && k.image.Name != name { // x.jpg and x.png: two images
-			k.others = append(k.others, k.image)
-		}
-		k.image = member
-	case imageExtension(lower[strings.LastIndex(lower, ".")+1:]):
-		member.Key = strings.TrimSuffix(name, path.Ext(name))
-		k.others = append(k.others, member)
-	case lower == "cls":
-		k.class, k.fromCLS = strings.TrimSpace(string(text(content))), true
-	case lower == "json":
-		if name, known := g.shard.Names[k.class]; known && k.fromCLS && name != "" {
-			return
-		}
-		class, name := classOf(text(content))
-		if k.fromCLS {
-			class = k.class
-		}
-		k.class = class
-		if class != "" && name != "" {
-			g.shard.Names[class] = name
-		}
-	default:
-		k.rest = append(k.rest, name)
-	}
-}
-
-func text(r io.Reader) []byte {
-	b, _ := io.ReadAll(io.LimitReader(r, maxText)) // what cannot be read says nothing
-	return b
-}
-
-// classOf reads a class and its name from a sample's .json: the number from
-// cls, label or class, the name from class, label or class_name.
-func classOf(content []byte) (class, name string) {
-	var fields map[string]any
-	d := json.NewDecoder(bytes.NewReader(content))
-	d.UseNumber()
-	if d.Decode(&fields) != nil {
-		return "", ""
-	}
-	for _, field := range []string{"cls", "label", "class", "class_name"} {
-		switch v := fields[field].(type) {
-		case json.Number:
-			if class == "" {
-				class = v.String()
-			}
-		case string:
-			if name == "" {
-				name = v
-			}
-		}
-	}
-	if class == "" {
-		class = name
-	}
-	return class, name
-}
-
-// finish turns the groups into samples.
-func (g *grouping) finish() {
-	s := g.shard
-	for _, k := range g.keys {
-		if k.image.Name == "" && len(k.others) == 0 {
-			s.Other = append(s.Other, k.rest...)
-			if len(k.rest) == 0 {
-				s.Other = append(s.Other, k.key)
-			}
-			continue
-		}
-		if k.image.Name != "" {
-			k.others = append(k.others, k.image)
-		}
-		for _, image := range k.others {
-			image.Class = k.class
-			s.Samples = append(s.Samples, image)
-		}
-	}
-	slices.SortFunc(s.Samples, func(a, b Sample) int {
-		if c := strings.Compare(a.Key, b.Key); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-}
-
-// Number is a class as a number; false when it is a word.
-func Number(class string) (int32, bool) {
-	n, err := strconv.ParseUint(class, 10, 20) // a million classes
-	return int32(n), err == nil
 }

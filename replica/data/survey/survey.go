@@ -38,6 +38,9 @@ type Report struct {
 	Duplicates []Duplicate `json:"duplicates"`
 	Leaked     int         `json:"leaked"`   // test images that are training images too
 	Complete   bool        `json:"complete"` // false: pixels were not decoded, contents not compared
+
+	Files   data.Account `json:"files"`   // what became of all that was found
+	Verdict []string     `json:"verdict"` // in words: trained on, evaluated on, left out
 }
 
 // Split counts the images of one split.
@@ -104,7 +107,7 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 	r := &Report{
 		Kind: set.Kind, Digest: set.Info.Digest, Classes: set.Train.Classes(), Complete: !o.Quick,
 		Formats: map[string]int{}, Colours: map[string]int{},
-		Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
+		Files: set.Account, Verdict: set.Verdict(), Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
 	}
 	for _, f := range set.Faults {
 		r.Unreadable = append(r.Unreadable, Fault{f.Path, f.Err.Error()})

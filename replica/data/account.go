@@ -1,0 +1,141 @@
+package data
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"mochi/replica/data/naming"
+)
+
+// Reason says why a file is no part of a data set.
+type Reason = naming.Reason
+
+// Account says what became of everything that was found. Found is the sum of Train,
+// Test, Read, Faults and the files of Left.
+type Account struct {
+	Found  int       `json:"found"`
+	Unit   string    `json:"unit"`  // what is counted: files, or members (of shards)
+	Train  int       `json:"train"` // images of the training split
+	Test   int       `json:"test"`
+	Read   int       `json:"read"`   // files that hold labels, or many samples
+	Faults int       `json:"faults"` // files and folders that cannot be read
+	Left   []LeftOut `json:"left_out"`
+}
+
+// LeftOut counts what was left out for a reason.
+type LeftOut struct {
+	Reason  Reason `json:"reason"`
+	Files   int    `json:"files"`
+	Folders int    `json:"folders,omitempty"` // that were not looked into: their files are not counted (see Options.CountAll)
+	Example string `json:"example"`
+	Ruled   bool   `json:"ruled"` // docs/data.md says so
+}
+
+// leave counts files and folders that are left out; the first one is the example.
+func (a *Account) leave(why Reason, files, folders int, example string) {
+	if files+folders == 0 {
+		return
+	}
+	a.Found += files
+	for i := range a.Left {
+		if l := &a.Left[i]; l.Reason == why {
+			l.Files, l.Folders = l.Files+files, l.Folders+folders
+			return
+		}
+	}
+	a.Left = append(a.Left, LeftOut{Reason: why, Files: files, Folders: folders, Example: example, Ruled: why != naming.Unknown})
+}
+
+// used counts what is part of the data set.
+func (a *Account) used(train, test, read int) {
+	a.Train, a.Test, a.Read = a.Train+train, a.Test+test, a.Read+read
+	a.Found += train + test + read
+}
+
+// add takes in what another account has left out.
+func (a *Account) add(b Account) {
+	for _, l := range b.Left {
+		a.leave(l.Reason, l.Files, l.Folders, l.Example)
+	}
+}
+
+// Unruled is how many files were left out for no reason that the documentation has.
+func (a *Account) Unruled() (n int) {
+	for _, l := range a.Left {
+		if !l.Ruled {
+			n += l.Files
+		}
+	}
+	return n
+}
+
+// String is the short form: what was left out, a line a reason, the most first.
+func (l LeftOut) String() string {
+	what := ""
+	switch {
+	case l.Folders == 0:
+		what = plural(l.Files, "file", "files")
+	case l.Files == 0:
+		what = plural(l.Folders, "folder", "folders")
+	default:
+		what = plural(l.Files, "file", "files") + " and " + plural(l.Folders, "folder", "folders")
+	}
+	return fmt.Sprintf("left out: %s, %s, such as %s", what, l.Reason, l.Example)
+}
+
+// Sum says how the count of what was found comes about.
+func (a *Account) Sum() string {
+	left := 0
+	for _, l := range a.Left {
+		left += l.Files
+	}
+	text := fmt.Sprintf("%s found: %s = %s for training", a.Unit, count(a.Found), count(a.Train))
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{a.Test, "for tests"}, {a.Read, "with labels"}, {a.Faults, "that cannot be read"}, {left, "left out"}} {
+		if part.n > 0 {
+			text += fmt.Sprintf(" + %s %s", count(part.n), part.what)
+		}
+	}
+	return text
+}
+
+// Verdict says in words what a data set is good for: what is trained on, what is
+// evaluated on, and what is left out and why.
+func (s *Set) Verdict() []string {
+	classes := "no classes"
+	if n := s.Train.Classes(); n > 0 {
+		classes = plural(n, "class", "classes")
+	}
+	lines := []string{fmt.Sprintf("trained on: %s, %s", plural(s.Train.Len(), "image", "images"), classes)}
+	if why := s.NoKNN(); why != "" {
+		lines = append(lines, "evaluated on: nothing, since "+why)
+	} else {
+		known := 0
+		for i := range s.Test.Len() {
+			if s.Test.Label(i) >= 0 {
+				known++
+			}
+		}
+		text := "evaluated on: " + plural(known, "image", "images")
+		if n := s.Test.Len() - known; n > 0 {
+			text += fmt.Sprintf(" (not on %s without a class of the training images)", count(n))
+		}
+		lines = append(lines, text)
+	}
+	if len(s.Account.Left) == 0 {
+		lines = append(lines, "left out: nothing")
+	}
+	return append(append(lines, s.Account.notes()...), s.Account.Sum())
+}
+
+// notes says it to people.
+func (a *Account) notes() (notes []string) {
+	slices.SortStableFunc(a.Left, func(x, y LeftOut) int { return cmp.Compare(y.Files+y.Folders, x.Files+x.Folders) })
+	for _, l := range a.Left {
+		notes = append(notes, l.String())
+	}
+	return notes
+}
