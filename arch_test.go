@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"replica/criterion":           {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},
 	"replica/input":               {"replica/data"},
 	"replica/reduction":           {"allreduce", "model/network"},
-	"replica/data":                {"replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
+	"replica/data":                {"model/exchange/pickle", "replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
 	"replica/queue":               {"allreduce", "model/engine"},
 	"replica/replicatest":         {"replica", "replica/augment", "replica/data", "coordinator/protocol", "coordinator/protocol/config", "allreduce"},                                                                                                // serves tests and the bench
 	"replica/replicatest/cluster": {"replica", "replica/replicatest", "replica/checkpoint", "replica/data", "replica/queue", "coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "allreduce", "model/engine"}, // serves tests: a whole job in memory

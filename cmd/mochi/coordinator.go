@@ -120,9 +120,8 @@ func coordinatorCommand() *cli.Command {
 			k.set = cli.OpenClasses(&f, *dataPath, k.cfg.Classes, errs)
 		}
 		if k.set != nil {
-			if k.info = k.set.Info; k.cfg.Oracle && k.info.Classes == 0 {
-				f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
-			}
+			k.info = k.set.Info
+			checkOracle(&f, k.cfg, k.set)
 		}
 		if err := f.Err(); err != nil {
 			return err

@@ -147,12 +147,8 @@ func printSurvey(out io.Writer, r *survey.Report) {
 		}
 	}
 	fmt.Fprintf(out, "digest %s (replicas of one job must have the same)\n", r.Digest)
-	verdict := slices.Clone(r.Verdict)
-	if n := len(r.Corrupt); n > 0 {
-		verdict[0] += fmt.Sprintf("; %s cannot be decoded: others take their place, evaluation leaves them out", cli.Plural(n, "image", "images"))
-	}
 	fmt.Fprintln(out, "verdict:")
-	for _, line := range verdict {
+	for _, line := range r.Verdict {
 		fmt.Fprintln(out, "  "+line)
 	}
 }

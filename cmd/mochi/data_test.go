@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"image"
 	"image/png"
 	"os"
 	"path/filepath"
@@ -111,4 +112,33 @@ func TestDataCommandsNameTheFault(t *testing.T) {
 	refused(t, 2, []string{"data", "pack", dir, "x.tar"}, "not of the form PREFIX-{000..}.tar")
 	refused(t, 2, []string{"data", "pack", dir, out, "--split", "test"}, "no test split")
 	refused(t, 2, []string{"data", "pack", dir, out, "--shard-size", "5Q"}, "--shard-size")
+}
+
+// inspect ends with a verdict whose counts add up, and fails when there is no rule for
+// what was left out; training says the same in short.
+func TestInspectIsTheTruth(t *testing.T) {
+	dir := photos(t, 6, "cat", "dog")
+	put(t, filepath.Join(dir, "@eaDir", "x", "SYNO.jpg"), []byte("x"))
+	put(t, filepath.Join(dir, "cat", "a_mask.png"), picture(t, image.NewGray(image.Rect(0, 0, 9, 9)), 3, png.Encode))
+	put(t, filepath.Join(dir, "notes.txt"), []byte("hello"))
+	status, out, errs := call("data", "inspect", dir)
+	for _, want := range []string{"verdict:", "trained on: 12 images, 2 classes", "evaluated on: nothing, since the data set has no test split", "left out: 1 file, thumbnails, trash", "a_mask.png", "notes.txt", "files found: 15 = 12 for training + 3 left out"} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("status %d, %q is not said:\n%s%s", status, want, out, errs)
+		}
+	}
+	put(t, filepath.Join(dir, "cat", "strange.q7"), []byte{1, 2, 3, 0, 5})
+	status, out, errs = call("data", "inspect", dir, "--json")
+	var r survey.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || status != 1 || r.Files.Found != 16 || r.Files.Unruled() != 1 || !strings.Contains(errs, "no rule") || !strings.Contains(out, "strange.q7") {
+		t.Errorf("status %d, %v, %+v\n%s", status, err, r.Files, errs)
+	}
+	if _, _, errs := call("data", "pack", dir, filepath.Join(t.TempDir(), "x-{0..}.tar")); !strings.Contains(errs, "strange.q7") || !strings.Contains(errs, "left out: 1 folder") {
+		t.Errorf("pack does not say what is left out:\n%s", errs)
+	}
+}
+
+// A class oracle needs two classes.
+func TestOracleOfOneClass(t *testing.T) {
+	refused(t, 2, training(photos(t, 9, "only"), filepath.Join(t.TempDir(), "run"), "--oracle"), "oracle: needs labelled data of two classes or more", "one class")
 }

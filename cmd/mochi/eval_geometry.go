@@ -75,9 +75,7 @@ func evalGeometryCommand() *cli.Command {
 		f.AddErr("mochi", loss.Config{N: mix.N, S: mix.S, S2: mix.S2, Temperature: 1}.Validate(st.K))
 		_, err = augment.New(cfg.Recipe, net.ImageSize)
 		f.AddErr("recipe", err)
-		if cfg.Oracle && set.Train.Classes() == 0 {
-			f.Add("oracle", "needs labelled data; %s has no classes", *dataPath)
-		}
+		checkOracle(&f, cfg, set)
 		if err := f.Err(); err != nil {
 			return err
 		}

@@ -80,9 +80,8 @@ func evalKNNCommand() *cli.Command {
 		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
 		limit(&f, set)
 		if set != nil {
-			// One class is no reason to refuse: the figure is what was asked for.
-			if why := set.NoKNN(); why != "" && set.Train.Classes() != 1 || set.Test == nil {
-				f.Add("data", "%s: kNN needs labels and a test split", why)
+			if why := set.NoKNN(); why != "" {
+				f.Add("data", "%s: kNN needs labels of two classes and a test split", why)
 			}
 		}
 		e.check(&f, set)
@@ -127,8 +126,8 @@ func evalKNNCommand() *cli.Command {
 			return cli.PrintJSON(out, knnResults{results, leaks, set.Info.ClassList})
 		}
 		for _, r := range results {
-			fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, T=%g, %s features, %d train and %d test images, %d left out)\n",
-				100*r.Top1, 100*r.Top5, r.K, r.Temperature, r.Feature, r.Train, r.Test, r.LeftOut)
+			fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, T=%g, %s features, %d train and %s, %d left out)\n",
+				100*r.Top1, 100*r.Top5, r.K, r.Temperature, r.Feature, r.Train, cli.Count(r.Test, "test image"), r.LeftOut)
 		}
 		return nil
 	}

@@ -137,8 +137,15 @@ func (l *local) check(f *cli.Faults) {
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
 	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
 	l.rebuild = run.Rebuilds(f, l.logIs)
-	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil && l.cfg.Oracle && l.set.Train.Classes() == 0 {
-		f.Add("oracle", "needs labelled data; %s has no classes", l.data)
+	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil {
+		checkOracle(f, l.cfg, l.set)
+	}
+}
+
+// checkOracle says what --oracle lacks.
+func checkOracle(f *cli.Faults, cfg config.Job, set *data.Set) {
+	if why := set.NoOracle(); cfg.Oracle && why != "" {
+		f.Add("oracle", "needs labelled data of two classes or more: %s", why)
 	}
 }
 
@@ -235,7 +242,7 @@ func (l *local) train() error {
 	err = group.Wait()
 	l.progress.Done()
 	knn.Wait()
-	if n := len(corrupt()); n > 0 {
+	if n := len(corrupt()); n > 0 && !l.cfg.StrictData { // then an error has said it
 		l.progress.Say("%s could not be decoded; log.jsonl names them", cli.Count(n, "image"))
 	}
 	if err != nil || stop.asked() {

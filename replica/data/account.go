@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"mochi/replica/data/naming"
 )
@@ -90,38 +91,44 @@ func (a *Account) Sum() string {
 	for _, l := range a.Left {
 		left += l.Files
 	}
-	text := fmt.Sprintf("%s found: %s = %s for training", a.Unit, count(a.Found), count(a.Train))
+	var parts []string
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{a.Test, "for tests"}, {a.Read, "with labels"}, {a.Faults, "that cannot be read"}, {left, "left out"}} {
+	}{{a.Train, "for training"}, {a.Test, "for tests"}, {a.Read, "with labels or many images"}, {a.Faults, "that cannot be read"}, {left, "left out"}} {
 		if part.n > 0 {
-			text += fmt.Sprintf(" + %s %s", count(part.n), part.what)
+			parts = append(parts, fmt.Sprintf("%s %s", count(part.n), part.what))
 		}
 	}
-	return text
+	return fmt.Sprintf("%s found: %s = %s", a.Unit, count(a.Found), strings.Join(parts, " + "))
 }
 
 // Verdict says in words what a data set is good for: what is trained on, what is
-// evaluated on, and what is left out and why.
-func (s *Set) Verdict() []string {
+// evaluated on, and what is left out and why. badTrain and badTest are how many
+// images of the splits cannot be decoded, as far as that is known.
+func (s *Set) Verdict(badTrain, badTest int) []string {
 	classes := "no classes"
 	if n := s.Train.Classes(); n > 0 {
 		classes = plural(n, "class", "classes")
+		if without := s.Train.Len() - labelledOf(s.Train); without > 0 {
+			classes += fmt.Sprintf(" (%s without one)", plural(without, "image", "images"))
+		}
 	}
-	lines := []string{fmt.Sprintf("trained on: %s, %s", plural(s.Train.Len(), "image", "images"), classes)}
+	train := fmt.Sprintf("trained on: %s, %s", plural(s.Train.Len()-badTrain, "image", "images"), classes)
+	if badTrain > 0 {
+		train += fmt.Sprintf("; instead of %s that cannot be decoded, others of them once more", count(badTrain))
+	}
+	lines := []string{train}
 	if why := s.NoKNN(); why != "" {
 		lines = append(lines, "evaluated on: nothing, since "+why)
 	} else {
-		known := 0
-		for i := range s.Test.Len() {
-			if s.Test.Label(i) >= 0 {
-				known++
-			}
-		}
-		text := "evaluated on: " + plural(known, "image", "images")
+		known := labelledOf(s.Test)
+		text := "evaluated on: " + plural(s.Test.Len()-badTest, "image", "images")
 		if n := s.Test.Len() - known; n > 0 {
-			text += fmt.Sprintf(" (not on %s without a class of the training images)", count(n))
+			text += fmt.Sprintf(", of which %s no class of the training images and not counted", plural(n, "is of", "are of"))
+		}
+		if badTest > 0 {
+			text += fmt.Sprintf("; not on %s that cannot be decoded", count(badTest))
 		}
 		lines = append(lines, text)
 	}
@@ -129,6 +136,16 @@ func (s *Set) Verdict() []string {
 		lines = append(lines, "left out: nothing")
 	}
 	return append(append(lines, s.Account.notes()...), s.Account.Sum())
+}
+
+// labelledOf is how many samples have a class.
+func labelledOf(d Dataset) (n int) {
+	for i := range d.Len() {
+		if d.Label(i) >= 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // notes says it to people.

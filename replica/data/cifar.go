@@ -1,6 +1,7 @@
 package data
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type cifarFormat struct {
 	classes int
 	train   []string
 	test    string
+	python  bool // the pickled version
 }
 
 func (f cifarFormat) record() int { return f.labels + 3*cifarPlane }
@@ -38,13 +40,14 @@ type cifarSplit struct {
 	records []byte
 }
 
-// cifarFormats are CIFAR-10's and CIFAR-100's.
+// cifarFormats are CIFAR-10's and CIFAR-100's, binary and pickled.
 func cifarFormats() []cifarFormat {
-	return []cifarFormat{
+	binary := []cifarFormat{
 		{name: "CIFAR-10", labels: 1, classes: 10, test: "test_batch.bin",
 			train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"}},
 		{name: "CIFAR-100", labels: 2, classes: 100, test: "test.bin", train: []string{"train.bin"}},
 	}
+	return append(binary, binary[0].pickled(), binary[1].pickled())
 }
 
 // openCIFAR opens CIFAR-10 or CIFAR-100 when its training files are among
@@ -55,7 +58,7 @@ func openCIFAR(dir string, names []string, o Options) (*Set, error) {
 			return set, err
 		}
 	}
-	for _, unpacked := range []string{"cifar-10-batches-bin", "cifar-100-binary"} {
+	for _, unpacked := range []string{"cifar-10-batches-bin", "cifar-100-binary", "cifar-10-batches-py", "cifar-100-python"} {
 		sub := filepath.Join(dir, unpacked)
 		names, err := files(sub)
 		if err != nil {
@@ -81,7 +84,7 @@ func (f cifarFormat) open(dir string, names []string, o Options) (*Set, error) {
 			missing = append(missing, name)
 		}
 	}
-	if len(found) == 0 {
+	if len(found) == 0 || f.python && !bytes.HasPrefix(readHead(found[0]), []byte{0x80}) {
 		return nil, errOther
 	}
 	train, err := readCIFARFiles(f, found)
@@ -98,13 +101,12 @@ func (f cifarFormat) open(dir string, names []string, o Options) (*Set, error) {
 	if len(missing) > 0 {
 		notes = append(notes, fmt.Sprintf("missing: %v", missing))
 	}
-	set.Account = Account{Unit: "images in CIFAR files"}
-	set.Account.used(train.Len(), 0, 0)
 	used := train.files
 	if t, is := set.Test.(*cifarSplit); is {
-		set.Account.used(0, t.Len(), 0)
 		used = append(slices.Clone(used), t.files...)
 	}
+	set.Account = Account{Unit: "files"}
+	set.Account.used(0, 0, len(used))
 	if err := leaveFiles(&set.Account, o, dir, used); err != nil {
 		return nil, err
 	}
@@ -112,14 +114,18 @@ func (f cifarFormat) open(dir string, names []string, o Options) (*Set, error) {
 	digest := sha256.New()
 	fmt.Fprintf(digest, "cifar %d\n", f.classes)
 	digest.Write(train.records)
-	set.describe(fmt.Sprintf("%s binary files in %s", f.name, dir), "", digest, notes...)
+	version := "binary"
+	if f.python {
+		version = "pickled"
+	}
+	set.describe(fmt.Sprintf("%s %s files in %s", f.name, version, dir), "", digest, notes...)
 	return set, nil
 }
 
 func readCIFARFiles(f cifarFormat, paths []string) (*cifarSplit, error) {
 	s := &cifarSplit{format: f, files: paths}
 	for _, path := range paths {
-		records, err := os.ReadFile(path)
+		records, err := f.read(path)
 		if err != nil {
 			return nil, err
 		}
@@ -133,6 +139,23 @@ func readCIFARFiles(f cifarFormat, paths []string) (*cifarSplit, error) {
 		s.records = append(s.records, records...)
 	}
 	return s, nil
+}
+
+// read is the records of a file.
+func (f cifarFormat) read(path string) ([]byte, error) {
+	if !f.python {
+		return os.ReadFile(path)
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	records, err := f.unpickle(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return records, nil
 }
 
 // check verifies that data is a whole number of records with labels in range.

@@ -94,16 +94,39 @@ func (s *Set) Strict() error {
 	return fmt.Errorf("%w (--strict-data: %s at fault)", s.Faults[0], plural(len(s.Faults), "place", "places"))
 }
 
+// NoOracle says why a class oracle would be of no use, "" when it would be.
+func (s *Set) NoOracle() string {
+	switch n := present(s.Train); n {
+	case 0:
+		return "the data set has no labels"
+	case 1:
+		return "all its images are of one class: no negative would be left"
+	}
+	return ""
+}
+
+// present is how many classes labelled samples have.
+func present(d Dataset) (n int) {
+	seen := make([]bool, d.Classes())
+	for i := 0; i < d.Len() && n < len(seen); i++ {
+		if l := d.Label(i); l >= 0 && !seen[l] {
+			seen[l] = true
+			n++
+		}
+	}
+	return n
+}
+
 // NoKNN says why kNN accuracy cannot be measured on the data set, "" when it
 // can.
 func (s *Set) NoKNN() string {
 	switch {
 	case s.Test == nil:
 		return "the data set has no test split (a val or test folder beside train)"
-	case s.Train.Classes() == 0:
+	case present(s.Train) == 0:
 		return "the data set has no labels"
-	case s.Train.Classes() == 1:
-		return "the data set has one class only"
+	case present(s.Train) == 1:
+		return "the data set has one class only: every figure would be 100 %"
 	}
 	return s.unlabelledTest()
 }

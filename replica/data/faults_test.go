@@ -156,3 +156,41 @@ func (g gap) Decode(i int, d *Decoder) (*augment.Image, error) {
 	}
 	return d.Image(i+1, 1), nil
 }
+
+// With SameClass what takes the place of a sample is of its class; a class of which
+// nothing can be decoded is an error, whatever other classes hold.
+func TestReplacementsOfTheSameClass(t *testing.T) {
+	set := labelled{n: 30, bad: map[int]bool{0: true, 3: true, 6: true, 1: true}, lost: 2}
+	l := NewLenient(set, nil)
+	l.SameClass()
+	for i := range 30 {
+		img, err := l.Decode(i, NewDecoder())
+		if i%3 == 2 {
+			if err == nil || !errors.As(err, new(*CorruptError)) {
+				t.Errorf("sample %d: %v", i, err)
+			}
+			continue
+		}
+		if err != nil || (img.W-1)%3 != i%3 || !set.bad[i] && img.W != i+1 {
+			t.Errorf("sample %d is sample %v (%v)", i, img, err)
+		}
+	}
+}
+
+// labelled is samples of three classes in turn, i+1 pixels wide; those of the class
+// lost, and bad ones, cannot be decoded.
+type labelled struct {
+	n, lost int
+	bad     map[int]bool
+}
+
+func (l labelled) Len() int          { return l.n }
+func (l labelled) Classes() int      { return 3 }
+func (l labelled) Label(i int) int32 { return int32(i % 3) }
+func (l labelled) Path(i int) string { return fmt.Sprint(i) }
+func (l labelled) Decode(i int, d *Decoder) (*augment.Image, error) {
+	if l.bad[i] || i%3 == l.lost {
+		return nil, &CorruptError{Path: l.Path(i), Err: errEmpty}
+	}
+	return d.Image(i+1, 1), nil
+}

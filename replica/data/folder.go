@@ -38,19 +38,23 @@ type sampleFile struct {
 // (splits.go), or <class>/*, or images without classes. Files below a class's own
 // folders belong to it. It is labelled by folder name, in byte order of the composed
 // form (Unicode NFC), which is one for all machines.
-func openFolder(dir string, o Options) (*Set, error) {
+func openFolder(dir string, o Options) (*Set, error) { return openFolderIn(dir, nil, o) }
+
+// openFolderIn is openFolder of a folder in others that hold nothing else of use.
+func openFolderIn(dir string, above []string, o Options) (*Set, error) {
 	l, passed, err := findLayout(dir)
 	if err != nil {
 		return nil, err
 	}
+	passed = append(above, passed...)
 	train, out, err := listSplit(l.train, o)
 	if err != nil {
 		return nil, err
 	}
 	if len(train.classes) == 1 && l.test == "" && len(passed) < deepest { // splits may be in the only folder that has images
 		inner := filepath.Join(l.train, train.folder)
-		if _, found, err := findSplits(inner); err == nil && found {
-			return openFolder(inner, o)
+		if below, _, err := findLayout(inner); err == nil && below.train != below.dir {
+			return openFolderIn(inner, append(passed, l.dir), o)
 		}
 	}
 	notes, faults := append(l.notes, out.notes()...), out.faults

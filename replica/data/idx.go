@@ -60,16 +60,14 @@ func openIDX(dir string, names []string, o Options) (*Set, error) {
 	fmt.Fprintf(digest, "idx %d %d %d\n", train.Len(), train.h, train.w)
 	digest.Write(train.pix)
 	digest.Write(train.labels)
-	if set.Test != nil {
-		set.Account.used(0, set.Test.Len(), 0)
-	}
-	set.Account.used(train.Len(), 0, 0)
-	set.Account.Unit = "images in IDX files"
+	used := train.with(set.Test)
+	set.Account = Account{Unit: "files"}
+	set.Account.used(0, 0, len(used))
 	notes := set.unknownLabels(func(i int) int { return int(set.Test.(*idxSplit).labels[i]) })
 	if first := int(train.classes[0]); first > 0 || int(train.classes[len(train.classes)-1]) != len(train.classes)-1 {
 		notes = append(notes, fmt.Sprintf("labels %d to %d, of which %s there: classes are named by their labels", first, train.classes[len(train.classes)-1], plural(len(train.classes), "is", "are")))
 	}
-	if err := leaveFiles(&set.Account, o, dir, train.with(set.Test)); err != nil {
+	if err := leaveFiles(&set.Account, o, dir, used); err != nil {
 		return nil, err
 	}
 	set.describe("IDX files in "+dir, fmt.Sprintf(" of %d×%d pixels", train.w, train.h), digest, append(notes, set.Account.notes()...)...)

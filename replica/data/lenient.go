@@ -20,12 +20,13 @@ const (
 
 // Lenient is a Dataset whose Decode replaces a corrupt sample by another that
 // can be decoded. Which one depends on the index and on which samples are
-// corrupt, so every replica replaces alike. The label stays that of the
-// corrupt sample.
+// corrupt, so every replica replaces alike. The label stays that of the corrupt
+// sample; SameClass makes it that of the image too.
 type Lenient struct {
 	Dataset
-	report func(*CorruptError)
-	strict atomic.Bool
+	report    func(*CorruptError)
+	strict    atomic.Bool
+	sameClass atomic.Bool
 
 	mu    sync.Mutex
 	bad   map[int]*CorruptError
@@ -43,13 +44,32 @@ func NewLenient(d Dataset, report func(*CorruptError)) *Lenient {
 // SetStrict makes a corrupt sample an error of Decode from now on.
 func (l *Lenient) SetStrict() { l.strict.Store(true) }
 
+// SameClass makes the replacement of a labelled sample one of the same class from now
+// on, for what goes by labels; where there is none, Decode is an error.
+func (l *Lenient) SameClass() { l.sameClass.Store(true) }
+
 // Decode returns sample i or its replacement. An error that is no fault of
 // the sample (no more file descriptors) is returned.
 func (l *Lenient) Decode(i int, d *Decoder) (*augment.Image, error) {
 	var last *CorruptError
 	tries := min(l.Len(), maxReplacements)
+	place, of := i, l.Len()
+	var class []int32
 	for try := range tries {
-		j := candidate(i, try, l.Len())
+		if try == 1 && l.sameClass.Load() && l.Label(i) >= 0 {
+			class, place = l.classmates(i)
+			if of = len(class); of == 1 {
+				break
+			}
+			tries = min(tries, of)
+		}
+		if try >= tries {
+			break
+		}
+		j := candidate(place, try, of)
+		if class != nil {
+			j = int(class[j])
+		}
 		if last = l.fault(j); last != nil {
 			if l.strict.Load() {
 				return nil, fmt.Errorf("%w (--strict-data)", last)
@@ -69,6 +89,20 @@ func (l *Lenient) Decode(i int, d *Decoder) (*augment.Image, error) {
 		}
 	}
 	return nil, fmt.Errorf("no image to replace %s: %d samples in a row cannot be decoded, the last being %w", l.Path(i), tries, last)
+}
+
+// classmates are the samples of a sample's class, and its place among them.
+func (l *Lenient) classmates(i int) (class []int32, place int) {
+	want := l.Label(i)
+	for j := range l.Len() {
+		if l.Label(j) == want {
+			if j == i {
+				place = len(class)
+			}
+			class = append(class, int32(j))
+		}
+	}
+	return class, place
 }
 
 // candidate is what stands for sample i of n at the given try; 0 is itself.
@@ -109,7 +143,7 @@ func (l *Lenient) note(i int, err *CorruptError) {
 		l.paths = append(l.paths, err.Path)
 	}
 	l.mu.Unlock()
-	if !old && l.report != nil {
+	if !old && l.report != nil && !l.strict.Load() { // then an error says it
 		l.report(err)
 	}
 }

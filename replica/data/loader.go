@@ -22,11 +22,12 @@ var (
 
 // LoaderConfig selects how a Loader runs.
 type LoaderConfig struct {
-	Seed    uint64       // of the augmentation
-	Workers int          // goroutines at most; default GOMAXPROCS
-	Depth   int          // requests being prepared or ready at a time; default 2
-	Strict  bool         // a corrupt sample is an error of Next
-	Log     *slog.Logger // one line for each corrupt sample, unless the data set reports them itself (Lenient); default none
+	Seed      uint64       // of the augmentation
+	Workers   int          // goroutines at most; default GOMAXPROCS
+	Depth     int          // requests being prepared or ready at a time; default 2
+	Strict    bool         // a corrupt sample is an error of Next
+	SameClass bool         // a corrupt sample is replaced by one of its class: for what goes by labels
+	Log       *slog.Logger // one line for each corrupt sample, unless the data set reports them itself (Lenient); default none
 
 	// BesideEngine is for a loader on the cores that an engine computes on: no
 	// more of the workers load than keep Next from waiting (see crew.go).
@@ -115,6 +116,9 @@ func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
 	}
 	if config.Strict {
 		l.data.SetStrict()
+	}
+	if config.SameClass {
+		l.data.SameClass()
 	}
 	l.work.L = &l.mu
 	for range config.Workers {

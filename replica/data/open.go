@@ -67,7 +67,7 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if shards.IsPattern(path) {
 		return openShards(path, o)
 	}
-	for _, packed := range []string{".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".zip"} {
+	for _, packed := range []string{".tar.gz", ".tgz", ".tar.zst", ".tar.xz"} {
 		if strings.HasSuffix(path, packed) {
 			return nil, fmt.Errorf("%s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar", path)
 		}
@@ -78,8 +78,10 @@ func OpenWith(path string, o Options) (*Set, error) {
 		return nil, fmt.Errorf("%s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', or the name %s", path, FashionMNIST)
 	case err != nil:
 		return nil, err
+	case !info.IsDir() && shards.IsZip(path):
+		return openTar(path, []string{path}, nil, o, Account{Unit: "members of the archive"})
 	case !info.IsDir():
-		return nil, fmt.Errorf("%s: is a file, and no .tar; give the folder that it lies in", path)
+		return nil, fmt.Errorf("%s: is a file, and neither .tar nor .zip; give the folder that it lies in", path)
 	}
 	if set, err := openKnown(path, o); !errors.Is(err, errOther) {
 		return set, err

@@ -52,12 +52,14 @@ func recognise(name string, head []byte) known {
 	pickled := has(0, "\x80\x02") || has(0, "\x80\x03") || has(0, "\x80\x04") || has(0, "\x80\x05")
 	switch {
 	case pickled && (strings.HasPrefix(lower, "data_batch_") || strings.HasPrefix(lower, "test_batch") || slices.Contains([]string{"train", "test", "meta", "batches.meta"}, lower)):
-		return known{naming.Container, "CIFAR as Python pickles", "get the binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz of https://www.cs.toronto.edu/~kriz/cifar.html)"}
+		return known{naming.Container, "CIFAR as Python pickles", "give the folder that has data_batch_1 to data_batch_5 (CIFAR-10) or train (CIFAR-100)"}
 	case ends(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), has(257, "ustar"):
 		return known{naming.Container, "a tar archive", "give the .tar itself as --data; of a packed one, unpack it"}
+	case ends(".npz", ".npy"), has(0, "\x93NUMPY"):
+		return known{naming.Container, "NumPy arrays", export}
 	case ends(".zip", ".7z", ".rar"), has(0, "PK\x03\x04"), has(0, "7z\xbc\xaf"), has(0, "Rar!"):
-		if ends(".npz") {
-			break
+		if ends(".zip") {
+			return known{naming.Container, "a zip archive", "give the .zip itself, or unpack it"}
 		}
 		return known{naming.Container, "an archive", unpack}
 	case ends(".gz", ".bz2", ".xz", ".zst"), has(0, "\x1f\x8b"):
@@ -76,8 +78,6 @@ func recognise(name string, head []byte) known {
 		return known{naming.Container, "records of MXNet or FFCV", export}
 	case strings.Contains(lower, "ubyte"):
 		return known{naming.Container, "an IDX file", "give the folder that holds training images and labels together"}
-	case ends(".npz", ".npy"), has(0, "\x93NUMPY"):
-		return known{naming.Container, "NumPy arrays", export}
 	case ends(".pt", ".pth", ".pkl", ".pickle", ".mat", ".safetensors", ".ckpt"), pickled:
 		return known{naming.Container, "arrays of Python or MATLAB", export}
 	case slices.Contains(unreadEndings, ext):

@@ -35,7 +35,7 @@ func openShards(pattern string, o Options) (*Set, error) {
 }
 
 // members is what is counted of shards.
-const members = "members of shards"
+const members = "members of shards, and files beside these,"
 
 // openShardFolder opens a folder of shards: those in the folder of a training split,
 // with one of a test split beside it, or those in the folder itself, where the names
@@ -153,7 +153,11 @@ func openTar(what string, trainPaths, testPaths []string, o Options, account Acc
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{Kind: "tar", Faults: faults, bounds: o.bounds}
+	kind, title, parts := "tar", "tar shards ", " in "+plural(len(trainPaths), "shard", "shards")
+	if shards.IsZip(what) {
+		kind, title, parts = "zip", "zip archive ", ""
+	}
+	set := &Set{Kind: kind, Faults: faults, bounds: o.bounds}
 	train, test := collect(scanned, 0, len(trainPaths)), collect(scanned, len(trainPaths), len(scanned))
 	if len(train) == 0 {
 		if len(faults) > 0 {
@@ -187,7 +191,7 @@ func openTar(what string, trainPaths, testPaths []string, o Options, account Acc
 	if set.Train.Classes() == 1 {
 		notes = append(notes, fmt.Sprintf("the only class is %s: kNN accuracy will say nothing", className(set.Train, 0)))
 	}
-	set.describe("tar shards "+what, " in "+plural(len(trainPaths), "shard", "shards"), set.Train.(*tarSplit).digest(), append(notes, set.Account.notes()...)...)
+	set.describe(title+what, parts, set.Train.(*tarSplit).digest(), append(notes, set.Account.notes()...)...)
 	return set, nil
 }
 

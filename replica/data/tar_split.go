@@ -27,6 +27,7 @@ type tarSample struct {
 	shard, class   int32 // class −1 where unknown
 	offset, length int64 // of the encoded image in the shard
 	name           string
+	packed         shards.Packed
 }
 
 // newTarSplit is the split of the samples listed. classes are the classes, in their
@@ -42,7 +43,7 @@ func newTarSplit(list []indexed, files *shards.Files, classes []string, scanned 
 		if !known || e.class == "" {
 			class = -1
 		}
-		s.samples = append(s.samples, tarSample{shard: e.shard, class: class, offset: e.Offset, length: e.Size, name: e.Name})
+		s.samples = append(s.samples, tarSample{shard: e.shard, class: class, offset: e.Offset, length: e.Size, name: e.Name, packed: e.Packed})
 	}
 	return s
 }
@@ -102,7 +103,7 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 	}
 	d.file.take(b.files, e.length, b.bytes)
 	content := d.Content(int(e.length))
-	err := s.files.ReadAt(int(e.shard), content, e.offset)
+	err := s.read(e, content)
 	var shard *shards.FileError
 	switch {
 	case err == nil:
@@ -113,6 +114,25 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 		return nil, &CorruptError{Path: s.files.Path(int(e.shard)), Err: shard.Err}
 	}
 	return nil, &CorruptError{Path: s.Path(i), Err: err}
+}
+
+// read fills content with a sample, unpacked.
+func (s *tarSplit) read(e tarSample, content []byte) error {
+	if !e.packed.Zip {
+		return s.files.ReadAt(int(e.shard), content, e.offset)
+	}
+	n := e.length
+	if e.packed.Size > 0 {
+		n = e.packed.Size
+	}
+	if n > e.length+e.length/8+64 { // no packer makes more of it
+		return fmt.Errorf("its %d bytes are %d packed: the archive is damaged", e.length, n)
+	}
+	stored := make([]byte, n)
+	if err := s.files.ReadAt(int(e.shard), stored, e.offset); err != nil {
+		return err
+	}
+	return e.packed.Unpack(content, stored)
 }
 
 // Decode reads and decodes sample i.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 
+	"mochi/cmd/mochi/cli"
 	"mochi/coordinator/event"
 	"mochi/coordinator/protocol/config"
 	"mochi/model/engine"
@@ -187,22 +188,26 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 		return err
 	}
 	r.SpreadOf = nil // too long for a log
-	e.Say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%d %s images)",
-		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, r.Images, r.Split)
+	e.Say("geometry %s (step %d): alignment %.3f, uniformity %.3f, proxy %.1f %%, with synthetic negatives %.1f %%, spread %.2f  (%s)",
+		when, st.Step, r.Alignment, r.Uniformity, 100*r.Proxy, 100*r.ProxyHard, r.Spread, cli.Count(r.Images, r.Split+" image"))
 	return e.Event(geometryMeasured{state: stateOf(st, when), GeometryResult: r})
 }
 
 // knn measures both features and logs one event, its unmarked figures those of
 // the backbone.
 func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
-	results, _, err := enc.KNN(ctx, e.Set, KNNOptions{
+	results, leaks, err := enc.KNN(ctx, e.Set, KNNOptions{
 		K: []int{eval.DefaultK}, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
 	})
 	if err != nil {
 		return err
 	}
 	st, r, head := enc.from, results[0], results[1]
-	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %d test images); embedding top-1 %.2f %%",
-		when, st.Step, 100*r.Top1, 100*r.Top5, r.K, r.Train, r.Test, 100*head.Top1)
+	leaked := ""
+	if leaks.Leaked > 0 {
+		leaked = fmt.Sprintf("; %s among the training images too, byte for byte", cli.Plural(leaks.Leaked, "test image is", "test images are"))
+	}
+	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %s); embedding top-1 %.2f %%%s",
+		when, st.Step, 100*r.Top1, 100*r.Top5, r.K, r.Train, cli.Count(r.Test, "test image"), 100*head.Top1, leaked)
 	return e.Event(knnMeasured{state: stateOf(st, when), KNNResult: r, EmbeddingTop1: head.Top1, EmbeddingTop5: head.Top5})
 }

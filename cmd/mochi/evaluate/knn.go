@@ -143,6 +143,9 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 	if err != nil {
 		return nil, Leaks{}, err
 	}
+	if err := enough(train.labels, test.labels); err != nil {
+		return nil, Leaks{}, err
+	}
 	r := KNNResult{
 		Train: len(train.samples), Test: len(test.samples), Classes: set.Train.Classes(),
 		ImagesPerClass: o.PerClass, LeftOut: train.leftOut + test.leftOut,
@@ -169,6 +172,23 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 		}
 	}
 	return results, leaks(set, train, test), nil
+}
+
+// enough says what a figure would be about nothing without: of the images that are
+// left after limits and damage, training images of two classes, and a test image that
+// has a class.
+func enough(train, test []int32) error {
+	classes := make(map[int32]bool)
+	for _, l := range train {
+		classes[l] = true
+	}
+	if delete(classes, -1); len(classes) < 2 {
+		return fmt.Errorf("the %d training images that vote are of %d classes: kNN needs two at least (more images: --limit-train, --knn-images)", len(train), len(classes))
+	}
+	if !slices.ContainsFunc(test, func(l int32) bool { return l >= 0 }) {
+		return fmt.Errorf("none of the %d test images that can be decoded has a class of the training images: there is nothing to measure", len(test))
+	}
+	return nil
 }
 
 // leaks finds what stands in both splits.

@@ -54,7 +54,7 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 	r.progress.step(line, steps)
 	if text := r.health.look(line); text != "" {
 		r.progress.Say("%s", text)
-		r.note(r.out.Event(collapse{Step: line.Step, Spread: line.Spread}))
+		r.note(r.out.Event(collapse{Step: line.Step, Spread: r.health.spread}))
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	Field       Reason = "fields of samples that are neither image nor label"
 	Overwritten Reason = "members that come again later in their shard, which counts"
 	Sparse      Reason = "sparse members (pack the shard again without --sparse)"
+	Locked      Reason = "members that are encrypted, or packed in a way that is not read"
 	Special     Reason = "no plain files"
 	Unlisted    Reason = "not named by the list"
 	Unknown     Reason = "of no known kind"

@@ -203,7 +203,7 @@ func (g *grouping) leave(name string, why naming.Reason) {
 }
 
 func (g *grouping) sample(m member, key string, f *found) {
-	s := Sample{Name: m.name, Key: key, Offset: m.offset, Size: m.size}
+	s := Sample{Name: m.name, Key: key, Offset: m.offset, Size: m.size, Packed: m.packed}
 	if f != nil {
 		f.used = true
 		if s.Class = f.class(); s.Class != "" && f.json != nil && g.shard.Names[s.Class] == "" {

@@ -21,6 +21,7 @@ type Sample struct {
 	Offset int64 // of its bytes in the shard
 	Size   int64
 	Class  string // what .cls or .json say, "" when nothing
+	Packed Packed // of a zip archive: how it is stored
 }
 
 // Left is a member that is left out.
@@ -67,7 +68,12 @@ func ScanFile(path string) (*Shard, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a plain file", path)
 	}
-	s := Scan(f, info.Size())
+	var s *Shard
+	if IsZip(path) {
+		s = ScanZip(f, info.Size())
+	} else {
+		s = Scan(f, info.Size())
+	}
 	s.Path = path
 	return s, nil
 }
@@ -78,6 +84,7 @@ type member struct {
 	offset, size int64  // of its content
 	link         string // the member that it is a link to, cleaned
 	label        *label // of .cls and .json
+	packed       Packed
 }
 
 // scan is a pass over the headers.
@@ -98,47 +105,50 @@ func Scan(r io.ReadSeeker, size int64) *Shard {
 	}
 	in := scan{r: r, shard: s}
 	for start, more := int64(0), true; more; {
-		s.Fault = in.archive(start)
-		if s.Fault != nil {
+		next, err := in.archive(start)
+		if s.Fault = err; err != nil {
 			break
 		}
-		start, more, s.Fault = in.behind()
+		if start = next; next == 0 {
+			start, more, s.Fault = in.behind()
+		}
 	}
 	in.group()
 	return s
 }
 
-// archive reads the headers of the archive that begins at start.
-func (in *scan) archive(start int64) error {
+// archive reads the headers of the archive that begins at start. next is where it
+// goes on behind a mark that is half an end mark, 0 where it has ended.
+func (in *scan) archive(start int64) (next int64, err error) {
 	if _, err := in.r.Seek(start, io.SeekStart); err != nil {
-		return err
+		return 0, err
 	}
 	size := in.shard.Size
 	for t, first := tar.NewReader(in.r), true; ; first = false {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			if !ended(in.r, size) {
-				return ErrCut
+				return 0, ErrCut
 			}
-			return nil
+			return 0, nil
 		}
-		if at, ok := in.markHalf(err); ok { // one block of zeros, and on it goes
-			return in.archive(at)
+		if at, ok := in.markHalf(err); ok && at > start { // one block of zeros, and on it goes
+			return at, nil
 		}
 		if err != nil {
 			if first && start > 0 {
-				return fmt.Errorf("from byte %d on, behind the end mark, there are %d bytes that are no tar archive", start, size-start)
+				return 0, fmt.Errorf("from byte %d on, behind the end mark, there are %d bytes that are no tar archive", start, size-start)
 			}
-			return damage(in.r, err, in.count == 0)
+			return 0, damage(in.r, err, in.count == 0)
 		}
 		if err := tooMuch(h, in.count, size); err != nil {
-			return err
+			return 0, err
 		}
 		in.count++
 		// The reader buffers nothing: after a header it stands at the content.
 		offset, err := in.r.Seek(0, io.SeekCurrent)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		in.add(h, offset, t)
 	}

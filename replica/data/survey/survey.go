@@ -107,7 +107,7 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 	r := &Report{
 		Kind: set.Kind, Digest: set.Info.Digest, Classes: set.Train.Classes(), Complete: !o.Quick,
 		Formats: map[string]int{}, Colours: map[string]int{},
-		Files: set.Account, Verdict: set.Verdict(), Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
+		Files: set.Account, Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
 	}
 	for _, f := range set.Faults {
 		r.Unreadable = append(r.Unreadable, Fault{f.Path, f.Err.Error()})
@@ -137,6 +137,15 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 	r.count(splits, all)
 	r.measure(all)
 	r.duplicates(splits, all)
+	var bad [2]int
+	for s, images := range all {
+		for _, f := range images {
+			if f.err != nil {
+				bad[s]++
+			}
+		}
+	}
+	r.Verdict = set.Verdict(bad[0], bad[1])
 	return r, nil
 }
 
