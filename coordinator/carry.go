@@ -30,6 +30,7 @@ func (s *Server) handle(ctx context.Context, in Input) (finished *Finish) {
 	if m, ok := in.(Received); ok {
 		s.votes.listen(s.core, m.Message)
 	}
+	s.asked.note(s.core, in) // before anybody hears of it
 	for _, a := range plan.Actions {
 		if f := s.carryOut(ctx, a); f != nil {
 			finished = f

@@ -63,11 +63,16 @@ func (c *Core) hello(version int, term uint64, h protocol.Hello) {
 		return
 	}
 	c.compare(r)
-	if h.Uploading > c.restorable() && c.history.Has(h.Uploading) {
-		c.upload.Found(h.ID, h.Uploading, c.now)
-	}
+	c.findUpload(r)
 	c.welcome(h.ID)
 	c.sendAgain()
+}
+
+// findUpload goes on with a checkpoint that a replica is sending already, if it is of use.
+func (c *Core) findUpload(r *roster.Replica) {
+	if step := r.Hello().Uploading; step > c.restorable() && c.history.Has(step) {
+		c.upload.Found(r.ID(), step, c.now)
+	}
 }
 
 func (c *Core) welcome(id string) {

@@ -24,10 +24,13 @@ const MaxNote = 256 << 10
 // Bus carries messages between the coordinator and its replicas
 // (package natsbus implements it).
 type Bus interface {
-	// Serve starts to receive. save reads a replica's checkpoint to its end,
-	// open finds a stored one; both are called from goroutines of the bus.
+	// Serve starts to receive. wants says whether a replica may send the state after
+	// a step (nil, protocol.ErrNotYet, or why not), save reads what it sends to its
+	// end, open finds a stored checkpoint; all are called from goroutines of the bus.
+	// An upload that is not wanted takes no other's place.
 	Serve(
 		status func() protocol.Status,
+		wants func(from string, step int64) error,
 		save func(ctx context.Context, from string, step int64, r io.Reader) error,
 		open func(name string) (io.ReadSeekCloser, error),
 	) error

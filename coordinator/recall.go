@@ -215,6 +215,9 @@ func (c *Core) adopted() {
 			c.record(record)
 		}
 	}
+	for _, r := range c.roster.All() {
+		c.findUpload(r)
+	}
 	c.sendAgain()
 	c.course.Because(fmt.Sprintf("the log has got back its commits from %d to %d", first.Step, last.Step))
 }

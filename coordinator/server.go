@@ -84,6 +84,7 @@ type Server struct {
 	keys      *keys
 	writer    *writer
 	votes     *votes
+	asked     *asked
 	reserving int       // numbers of rounds that are not durable yet
 	held      []Send    // until they are
 	slow      bool      // people were told that the log is waited for
@@ -102,7 +103,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger.With("job", cfg.Job, "coordinator", cfg.Instance),
 		bounds: protocol.BoundsOf(cfg.Training),
-		inner:  make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), keys: newKeys(cfg.Training), writer: newWriter(), votes: newVotes(),
+		inner:  make(chan Input, 16), arrived: make(chan Stored, 16), stop: make(chan string, 1), keys: newKeys(cfg.Training), writer: newWriter(), votes: newVotes(), asked: &asked{},
 	}
 	s.status.Store(&protocol.Status{Job: cfg.Job, Phase: "waiting", Reason: "starting"})
 	return s
@@ -153,7 +154,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.cfg.Copied != nil {
 		owned.Go(func() { s.copies(ctx) })
 	}
-	if err := s.cfg.Bus.Serve(s.Status, func(_ context.Context, from string, step int64, r io.Reader) error {
+	if err := s.cfg.Bus.Serve(s.Status, s.asked.wants, func(_ context.Context, from string, step int64, r io.Reader) error {
 		return s.save(ctx, from, step, r)
 	}, s.cfg.Checkpoints.Open); err != nil {
 		return err
@@ -260,6 +261,9 @@ func (s *Server) since(ctx context.Context) (uint64, error) {
 // save stores a replica's checkpoint; it runs on a goroutine of the bus. The
 // core hears of it before the replica does.
 func (s *Server) save(ctx context.Context, from string, step int64, r io.Reader) error {
+	if err := s.asked.begins(from, step); err != nil {
+		return err
+	}
 	upload := &watched{Reader: r, arriving: func() {
 		select {
 		case s.inner <- Arriving{From: from, Step: step}:

@@ -65,6 +65,7 @@ type heard struct {
 }
 
 func (h heard) Serve(status func() protocol.Status,
+	wants func(from string, step int64) error,
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
@@ -75,7 +76,7 @@ func (h heard) Serve(status func() protocol.Status,
 		}
 		return s
 	}
-	err := h.Coordinator.Serve(told, save, open)
+	err := h.Coordinator.Serve(told, wants, save, open)
 	if err == nil {
 		close(h.serving)
 	}

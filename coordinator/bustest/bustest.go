@@ -59,6 +59,8 @@ func Cases() []Case {
 		{"a checkpoint that cannot be stored is the sender's error", refused},
 		{"a checkpoint is read as it is stored", download},
 		{"checkpoints are stored one at a time", oneAtATime},
+		{"a checkpoint that nobody asked for takes no place", unwanted},
+		{"a checkpoint that may be wanted is sent again", notYet},
 		{"an upload survives the coordinator", uploadAgain},
 	}
 }

@@ -9,18 +9,29 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mochi/coordinator/protocol"
 )
 
 // Store is where checkpoints go. Its zero value takes all and has none.
 type Store struct {
-	Fail  error             // what Save answers
-	Files map[string][]byte // what Open finds
+	Fail  error                               // what Save answers
+	Files map[string][]byte                   // what Open finds
+	Want  func(from string, step int64) error // what Wants answers; nil: all is wanted
 
 	mu     sync.Mutex
 	saved  map[int64][]byte
 	saving int           // Saves that have not returned
 	most   int           // of those at a time
 	hold   chan struct{} // Save waits for it after it has read all; nil: it does not
+}
+
+// Wants says whether a checkpoint is.
+func (s *Store) Wants(from string, step int64) error {
+	if s.Want == nil {
+		return nil
+	}
+	return s.Want(from, step)
 }
 
 // Save reads a checkpoint to its end.
@@ -167,6 +178,68 @@ func oneAtATime(f Fixture) error {
 		return fmt.Errorf("%d checkpoints were stored at a time", most)
 	case !bytes.Equal(s.Saved(2), state(6000)):
 		return errors.New("the second checkpoint was not stored")
+	}
+	return nil
+}
+
+// unwanted is an upload that nobody asked for, while another is being stored.
+func unwanted(f Fixture) error {
+	s := &Store{hold: make(chan struct{}), Want: func(from string, _ int64) error {
+		if from == "b" {
+			return errors.New("nobody has asked for it")
+		}
+		return nil
+	}}
+	bus, first, err := pair(f, s, "a")
+	if err != nil {
+		return err
+	}
+	second, err := f.Connect("b")
+	if err == nil {
+		err = meet(bus, second, "b")
+	}
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- first.Upload(context.Background(), 1, state(5000)) }()
+	wait := time.NewTimer(500 * time.Millisecond)
+	<-wait.C
+	if err := second.Upload(context.Background(), 2, state(6000)); !tells(err, "nobody has asked") {
+		return fmt.Errorf("an upload that nobody asked for: %w", err)
+	}
+	close(s.hold)
+	if err := <-done; err != nil || !bytes.Equal(s.Saved(1), state(5000)) {
+		return fmt.Errorf("the one that was asked for: %w", err)
+	}
+	return nil
+}
+
+// notYet is an upload of which it is known late that it is wanted.
+func notYet(f Fixture) error {
+	known := make(chan struct{})
+	s := &Store{Want: func(string, int64) error {
+		select {
+		case <-known:
+			return nil
+		default:
+			return protocol.ErrNotYet
+		}
+	}}
+	_, link, err := pair(f, s, "a")
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- link.Upload(context.Background(), 1, state(5000)) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("an upload ended before it was wanted: %w", err)
+	case <-time.After(3 * time.Second / 2):
+	}
+	close(known)
+	if err := <-done; err != nil || !bytes.Equal(s.Saved(1), state(5000)) {
+		return fmt.Errorf("an upload that waited: %w", err)
 	}
 	return nil
 }

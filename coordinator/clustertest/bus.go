@@ -50,6 +50,7 @@ type server struct {
 	serving  bool
 	saving   *upload
 	status   func() protocol.Status
+	wants    func(from string, step int64) error
 	save     func(ctx context.Context, from string, step int64, r io.Reader) error
 	open     func(name string) (io.ReadSeekCloser, error)
 }
@@ -111,12 +112,13 @@ func (w *World) speaking() *server {
 
 func (s *server) Serve(
 	status func() protocol.Status,
+	wants func(from string, step int64) error,
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
 	s.p.w.mu.Lock()
 	defer s.p.w.mu.Unlock()
-	s.status, s.save, s.open, s.serving = status, save, open, true
+	s.status, s.wants, s.save, s.open, s.serving = status, wants, save, open, true
 	return nil
 }
 
@@ -184,6 +186,9 @@ func (c *conn) deliverUp(data []byte) {
 	open := c.serverOpen && c.server.serving && err == nil
 	if open && m.Hello != nil {
 		w.check.here[m.From] = c.server.p
+		if m.Hello.Data.Kind != "" && !w.check.evil[c.client.p.name] {
+			w.greeting = *m.Hello
+		}
 	}
 	w.mu.Unlock()
 	if open {

@@ -19,7 +19,7 @@ func (b bench) Start(s *bustest.Store) (coordinator.Bus, error) {
 	bus := b.w.startServer(b.w.process(Coordinator, "coordinator"))
 	b.w.mu.Unlock()
 	close(bus.p.done)
-	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Save, s.Open)
+	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Wants, s.Save, s.Open)
 }
 
 func (b bench) Stop() { b.w.Crash(Coordinator) }

@@ -57,7 +57,15 @@ func (c *client) Upload(ctx context.Context, step int64, state []byte) error {
 		switch {
 		case !answers:
 		case in == nil, in.server != s: // a coordinator that was started again has nothing
-			in, sent = s.begin(c.id, step), 0
+			if err := s.wants(c.id, step); errors.Is(err, protocol.ErrNotYet) {
+				answers = false
+				moved = w.now()
+			} else if err != nil {
+				w.mu.Unlock()
+				return err
+			} else {
+				in, sent = s.begin(c.id, step), 0
+			}
 		case in.ended:
 			w.mu.Unlock()
 			return in.err

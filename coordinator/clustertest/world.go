@@ -68,7 +68,8 @@ type World struct {
 	copies    map[string]*disk // folders of coordinators on other hosts
 	reference []truth          // what the unbroken run has, by step
 	check     checks
-	learning  bool // this is the unbroken run itself
+	learning  bool           // this is the unbroken run itself
+	greeting  protocol.Hello // the last one of a replica that is ready to load
 	failed    []string
 	trace     trace
 	points    map[Point]int // how often each was passed, for Points

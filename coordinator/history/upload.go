@@ -12,19 +12,23 @@ type Upload struct {
 	bad    bool   // what is on its way differs from the majority's state
 	since  time.Time
 	missed bool // a later one was due and left out
+	times  int  // that a replica was asked for one
 }
 
 // Ask wants the state after a step as a checkpoint, from a replica, or from
 // nobody yet (""). It takes the place of what was wanted before.
 func (u *Upload) Ask(step int64, from string, now time.Time) {
-	*u = Upload{wanted: true, step: step, from: from, since: now}
+	*u = Upload{wanted: true, step: step, from: from, since: now, times: u.times + 1}
 }
 
 // AskAnother makes another replica send it.
-func (u *Upload) AskAnother(from string, now time.Time) { u.from, u.since, u.bad = from, now, false }
+func (u *Upload) AskAnother(from string, now time.Time) {
+	u.from, u.since, u.bad = from, now, false
+	u.times++
+}
 
 // Drop wants nothing any more.
-func (u *Upload) Drop() { *u = Upload{} }
+func (u *Upload) Drop() { *u = Upload{times: u.times} }
 
 // Moves says that a replica's upload of the state after a step gets on. What is
 // behind it in the same hands does too.
@@ -67,6 +71,10 @@ func (u *Upload) Leave() { u.missed = true }
 
 // Missed says whether one was left out since the last one was asked for.
 func (u *Upload) Missed() bool { return u.missed }
+
+// Asked is who was asked last, for the state after which step, and how often anybody was so
+// far. from is "" when nobody sends it.
+func (u *Upload) Asked() (from string, step int64, times int) { return u.from, u.step, u.times }
 
 // Sent says whether somebody sends any state.
 func (u *Upload) Sent() bool { return u.wanted && u.from != "" }
@@ -124,6 +132,6 @@ func (u *Upload) SpoilFrom(id string, step int64) {
 // wanted up to there is done, unless it was found wrong on its way.
 func (u *Upload) Stored(step int64) {
 	if u.wanted && u.step <= step && !u.bad {
-		*u = Upload{missed: u.missed}
+		*u = Upload{missed: u.missed, times: u.times}
 	}
 }

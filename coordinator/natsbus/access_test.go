@@ -330,7 +330,7 @@ func TestAStatusIsGoodForAWhile(t *testing.T) {
 	}
 	t.Cleanup(c.Close)
 	var looked atomic.Int64
-	if err := c.Serve(func() protocol.Status { return protocol.Status{Step: looked.Add(1)} }, nil, nil); err != nil {
+	if err := c.Serve(func() protocol.Status { return protocol.Status{Step: looked.Add(1)} }, wanted, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	nc, err := nats.Connect(server.URL())

@@ -142,7 +142,7 @@ func (b *bench) Start(s *bustest.Store) (core.Bus, error) {
 	b.address[b.place] = server.URL()[len("nats://"):]
 	b.mu.Unlock()
 	b.server, b.bus = server, bus
-	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Save, s.Open)
+	return bus, bus.Serve(func() protocol.Status { return protocol.Status{} }, s.Wants, s.Save, s.Open)
 }
 
 func (b *bench) Stop() {

@@ -124,17 +124,19 @@ func (c *Coordinator) watch(ctx context.Context) (err error) {
 }
 
 // Serve starts to receive: messages of replicas, requests for the status, and
-// checkpoints. save reads a checkpoint to its end (the state after step, sent
-// by a replica) and returns once it is safe; it runs on a goroutine of its
-// own, one at a time. open finds a stored one. It is called once.
+// checkpoints. wants says whether a replica may send the state after a step: nil,
+// protocol.ErrNotYet, or why not. save reads one that it may send to its end and
+// returns once it is safe; it runs on a goroutine of its own, one at a time. open
+// finds a stored one. It is called once.
 func (c *Coordinator) Serve(
 	status func() protocol.Status,
+	wants func(from string, step int64) error,
 	save func(ctx context.Context, from string, step int64, r io.Reader) error,
 	open func(name string) (io.ReadSeekCloser, error),
 ) error {
 	ctx, cancel := context.WithCancel(context.Background()) // until Close
 	c.uploads = newReceiver(c.opts, cancel)
-	c.uploads.save, c.uploads.open = save, open
+	c.uploads.wants, c.uploads.save, c.uploads.open = wants, save, open
 	_, err := c.nc.Subscribe(protocol.CheckpointSubject(c.opts.Job, "*"), func(m *nats.Msg) { c.uploads.handle(ctx, m) })
 	if err != nil {
 		return fmt.Errorf("serve checkpoints: %w", err)

@@ -274,7 +274,7 @@ func TestAnUploadMovesToTheNextLeader(t *testing.T) {
 		<-ctx.Done() // it stands still
 		return ctx.Err()
 	}
-	if err := c1.Serve(func() protocol.Status { return protocol.Status{} }, save, stored.open); err != nil {
+	if err := c1.Serve(func() protocol.Status { return protocol.Status{} }, wanted, save, stored.open); err != nil {
 		t.Fatal(err)
 	}
 	way := newRelay(t, func() string { return strings.TrimPrefix(first.URL(), "nats://") })

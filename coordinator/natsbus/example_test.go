@@ -24,6 +24,7 @@ func Example() {
 	defer coordinator.Close()
 	err = coordinator.Serve(
 		func() protocol.Status { return protocol.Status{Phase: "waiting"} },
+		func(string, int64) error { return nil }, // all checkpoints are wanted
 		func(_ context.Context, _ string, _ int64, r io.Reader) error {
 			_, err := io.Copy(io.Discard, r)
 			return err

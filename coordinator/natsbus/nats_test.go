@@ -51,6 +51,9 @@ func (s *store) save(_ context.Context, _ string, _ int64, r io.Reader) error {
 	return err
 }
 
+// wanted: all checkpoints are.
+func wanted(string, int64) error { return nil }
+
 type file struct{ *bytes.Reader }
 
 func (file) Close() error { return nil }
@@ -72,7 +75,7 @@ func coordinator(t *testing.T, o natsbus.Options, s *store) *natsbus.Coordinator
 	}
 	t.Cleanup(c.Close)
 	status := func() protocol.Status { return protocol.Status{Job: job, Phase: "running", Step: 7} }
-	if err := c.Serve(status, s.save, s.open); err != nil {
+	if err := c.Serve(status, wanted, s.save, s.open); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -273,7 +276,7 @@ func TestUploadsWaitForEachOther(t *testing.T) {
 		err  error
 	}
 	all := make(chan arrived, 2)
-	err = bus.Serve(func() protocol.Status { return protocol.Status{} },
+	err = bus.Serve(func() protocol.Status { return protocol.Status{} }, wanted,
 		func(_ context.Context, from string, _ int64, r io.Reader) error {
 			var head [1]byte
 			if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -359,7 +362,7 @@ func TestUploadSurvivesRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = first.Serve(func() protocol.Status { return protocol.Status{} },
+	err = first.Serve(func() protocol.Status { return protocol.Status{} }, wanted,
 		func(ctx context.Context, _ string, _ int64, r io.Reader) error {
 			_, err := io.ReadFull(r, make([]byte, 600<<10)) // into the second piece
 			began <- true
@@ -385,7 +388,7 @@ func TestUploadSurvivesRestart(t *testing.T) {
 			return
 		}
 		t.Cleanup(coordinatorAgain.Close)
-		if err := coordinatorAgain.Serve(func() protocol.Status { return protocol.Status{} }, s.save, s.open); err != nil {
+		if err := coordinatorAgain.Serve(func() protocol.Status { return protocol.Status{} }, wanted, s.save, s.open); err != nil {
 			t.Error(err)
 		}
 	}()

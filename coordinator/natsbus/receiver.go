@@ -28,9 +28,10 @@ const (
 // upload at a time, streamed into save as its pieces arrive. One that gets on is
 // not given up for another, which is told to come again.
 type receiver struct {
-	opts Options
-	save func(ctx context.Context, from string, step int64, r io.Reader) error
-	open func(name string) (io.ReadSeekCloser, error)
+	opts  Options
+	wants func(from string, step int64) error
+	save  func(ctx context.Context, from string, step int64, r io.Reader) error
+	open  func(name string) (io.ReadSeekCloser, error)
 
 	cancel context.CancelFunc // of the context that handle is called with
 	owned  sync.WaitGroup
@@ -131,6 +132,14 @@ func (r *receiver) put(ctx context.Context, m *nats.Msg) error {
 			}
 			r.answer(m, nats.Header{headerWant: {"0"}}, nil) // this coordinator has restarted
 			return nil
+		}
+		if err := r.wants(from, step); err != nil {
+			r.mu.Unlock()
+			if errors.Is(err, protocol.ErrNotYet) {
+				r.answer(m, nats.Header{headerBusy: {"1"}}, nil)
+				return nil
+			}
+			return err
 		}
 		if u != nil && !u.done {
 			if u.from == from || time.Since(u.moved) > takeoverAfter { // its sender has given it up, or is gone
