@@ -79,6 +79,7 @@ type CoreConfig struct {
 	Tail       []protocol.Commit // commits of the log after Checkpoint, and its own, ascending
 	Recorded   int64             // the last step that the observer has on record
 	Since      uint64            // commits of lower terms are of another run of the job, whoever holds them
+	Key        []byte            // by which commits are sealed, the same for all that may lead; nil: everybody is believed
 	Rebuild    bool              // go on although the log lacks steps that are on record
 
 	Audits string // the note of what an earlier coordinator knew of wrong arithmetic, "" for none
@@ -110,6 +111,7 @@ type Core struct {
 	leading  bool                 // a term above theirs is on its way to the log
 	recall   recall
 	unfit    map[string]bool // ids of replicas whose commits could not be had
+	doubted  map[string]bool // ids of replicas that claimed what they did not prove
 	short    int64           // people know that the log lacks the steps up to here
 	recorded int64           // the last step that the observer has been told of
 
@@ -146,7 +148,7 @@ func NewCore(cfg CoreConfig) *Core {
 		cfg: cfg, data: cfg.Data, roster: roster.New(), history: past, copies: copies.New(cfg.Training),
 		course: round.NewCourse(lastRound, why), patience: patience.New(cfg.Limits), blame: blame.New(), asked: map[string]time.Time{}, asleep: map[string]bool{},
 		audits: audit.RuleOf(cfg.Training), jury: known, noted: cfg.Audits,
-		foreign: map[string]foreigner{}, unfit: map[string]bool{}, recorded: told,
+		foreign: map[string]foreigner{}, unfit: map[string]bool{}, doubted: map[string]bool{}, recorded: told,
 	}
 	c.checkCase()
 	return c

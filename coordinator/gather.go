@@ -241,9 +241,11 @@ func (c *Core) begin(candidates, holders []*roster.Replica, save bool) {
 // get a state with it, so that nothing is known of what they hold until then.
 func (c *Core) announcement(r *round.Round, holders []*roster.Replica, save bool) *protocol.Round {
 	p := r.Plan()
+	last := c.history.Commit(p.Step - 1)
+	c.seal(last)
 	msg := &protocol.Round{
 		Round: p.Number, Step: p.Step, Cursor: p.Cursor, Donor: -1, Reason: c.course.Why(), Save: save, Trial: p.Trial,
-		Holders: p.Copies.Holders, Transfers: p.Copies.Transfers, Last: c.history.Commit(p.Step - 1),
+		Holders: p.Copies.Holders, Transfers: p.Copies.Transfers, Last: last,
 	}
 	for rank, m := range p.Members {
 		state := protocol.FromSelf

@@ -133,6 +133,7 @@ func (c *Core) sendAgain() {
 			continue
 		}
 		again := *last
+		c.seal(&again) // the log may have it of an earlier build
 		again.EndRound, again.Checkpoint, again.Final = true, false, false
 		r.SentAgain(last.Step, c.now)
 		c.send(r.ID(), protocol.Message{Commit: &again})

@@ -18,7 +18,7 @@ import (
 //
 // The running digest of the commits (protocol.Commit.Chain) proves that what comes is
 // the same history. If it is another one, that with the later term counts: it was
-// written by a leader that came after.
+// written by a leader that came after. What is believed at all, seal.go says.
 
 // recall is the commits that are being fetched.
 type recall struct {
@@ -44,6 +44,9 @@ func (k *recall) next(head int64) int64 {
 // ours says whether commits of a term can be of this run of the job.
 func (c *Core) ours(h *protocol.Head) bool { return h != nil && h.Term >= c.cfg.Since }
 
+// counts says whether the end of a history is believed (seal.go).
+func (c *Core) counts(h *protocol.Head) bool { return c.blank() || c.sealed(h) }
+
 // ahead says whether a replica keeps commits that the log should have, and whether
 // they are another history than the log's.
 func (c *Core) ahead(r *roster.Replica) (ahead, instead bool) {
@@ -56,9 +59,9 @@ func (c *Core) ahead(r *roster.Replica) (ahead, instead bool) {
 	case known && logged.Chain == h.Chain:
 		return false, false
 	case known:
-		return last != nil && h.Term > last.Term, true
+		return last != nil && h.Term > last.Term && c.counts(h), true
 	}
-	return h.Step > c.history.Head(), false
+	return h.Step > c.history.Head() && c.counts(h), false
 }
 
 // compare looks at what a replica says that it holds beside what the log has.
@@ -67,6 +70,8 @@ func (c *Core) compare(r *roster.Replica) {
 	ahead, instead := c.ahead(r)
 	stands := c.beyond(r) && h != nil && h.Step >= r.Step() // with commits that led there
 	switch {
+	case c.beyond(r) && !c.blank() && !c.proves(r):
+		c.disbelieve(r)
 	case ahead:
 		if open := c.course.Round(); open != nil {
 			open.End(fmt.Sprintf("%s holds commits up to %d that the log lacks", r, h.Step))
@@ -101,7 +106,7 @@ func (c *Core) recalls() string {
 	var instead bool
 	for _, r := range c.roster.All() {
 		ahead, other := c.ahead(r)
-		if ahead && (best == nil || later(r.Hello().Head, best.Hello().Head)) {
+		if ahead && (best == nil || c.better(r.Hello().Head, best.Hello().Head)) {
 			best, instead = r, other
 		}
 	}
@@ -111,6 +116,14 @@ func (c *Core) recalls() string {
 	c.recall = recall{from: best.ID(), until: *best.Hello().Head, instead: instead}
 	c.askRecall(best)
 	return c.recalls()
+}
+
+// better says whether a history is rather to be had than another: who proves it goes first.
+func (c *Core) better(a, b *protocol.Head) bool {
+	if one, other := c.sealed(a), c.sealed(b); one != other {
+		return one
+	}
+	return later(a, b)
 }
 
 // later says whether a history ends later than another.
@@ -165,6 +178,9 @@ func (c *Core) fitsRecall(commit protocol.Commit) error {
 	}
 	if commit.Digest == "" || commit.Batch < 1 || commit.Cursor < 0 {
 		return fmt.Errorf("commit %d is no commit: digest %q, samples %d to %d", commit.Step, commit.Digest, commit.Cursor, commit.Cursor+int64(commit.Batch))
+	}
+	if head := commit.Head(0); c.sealed(&k.until) && !c.sealed(&head) {
+		return fmt.Errorf("commit %d is not as a coordinator of this job has sealed it", commit.Step)
 	}
 	before := c.history.Last()
 	if n := len(k.commits); n > 0 {
@@ -254,8 +270,27 @@ func (c *Core) lacks() string {
 	if c.patience.AwaitsLost(c.now, len(c.roster.Ready()) > 0) || c.patience.AwaitsCallers(c.now) {
 		return fmt.Sprintf("the commit log ends with step %d, but step %d was committed: waiting for replicas that hold the commits since%s", head, known, c.absent())
 	}
+	if c.doubt() {
+		return ""
+	}
 	c.refuse(fmt.Sprintf("the commit log ends with step %d, but step %d was committed, and no replica that is here holds the commits since: bring back the folder as it was, or start those that hold them; --log rebuild goes on with what there is, and runs steps %d to %d again", head, known, head+1, known))
 	return ""
+}
+
+// doubt drops the claims of steps that nothing else knows of, and says whether those were
+// all: a job does not end by what somebody says.
+func (c *Core) doubt() bool {
+	for _, r := range c.roster.All() {
+		if c.beyond(r) && !c.proves(r) {
+			c.disbelieve(r)
+		}
+	}
+	for _, r := range c.roster.All() {
+		if c.beyond(r) {
+			return false
+		}
+	}
+	return c.cfg.Recorded <= c.history.Head()
 }
 
 // refuse ends this coordinator, and not the job: what the replicas hold may be all that

@@ -48,6 +48,7 @@ type Config struct {
 	Limits   Limits               // zero fields take their default
 	CPU      func() time.Duration // processor time of the coordinator so far; nil: not known
 	Recorded int64                // the last step the observer has on record: later ones are told again, as Recovered
+	Key      []byte               // by which commits are sealed (CoreConfig.Key)
 	Rebuild  bool                 // go on although the log lacks steps that are on record, and lead whoever is here
 	Afresh   bool                 // take no commits of an earlier run from replicas
 	Logger   *slog.Logger
@@ -204,7 +205,7 @@ func (s *Server) load(ctx context.Context) error {
 	cfg := CoreConfig{
 		Instance: s.cfg.Instance, Binary: s.cfg.Binary, Training: s.cfg.Training, ConfigDigest: s.cfg.ConfigDigest,
 		Data: data, Round: lastRound, Term: s.term, LR: s.cfg.LR, Gossip: s.cfg.Gossip, Coordinators: s.cfg.Coordinators, Limits: s.cfg.Limits,
-		Audits: audits, Recorded: s.cfg.Recorded, Rebuild: s.cfg.Rebuild,
+		Audits: audits, Recorded: s.cfg.Recorded, Rebuild: s.cfg.Rebuild, Key: s.cfg.Key,
 	}
 	if cfg.Since, err = s.since(ctx); err != nil {
 		return err

@@ -59,6 +59,7 @@ func (c *Core) decide() bool {
 			chain = ""
 		}
 		commit.Term, commit.Chain = c.cfg.Term, commit.Link(chain)
+		c.seal(commit)
 		r.Append(commit)
 		c.do(Append{*commit, anew})
 		return true
@@ -70,6 +71,7 @@ func (c *Core) decide() bool {
 			c.report(event.ReplayMismatch{Step: commit.Step, Log: logged.Digest, Now: commit.Digest})
 		}
 	}
+	c.seal(commit)
 	c.publish(r, commit, true)
 	return true
 }

@@ -61,7 +61,8 @@ func (p *past) head() *protocol.Head {
 		return nil
 	}
 	last := p.commits[len(p.commits)-1]
-	return &protocol.Head{First: p.commits[0].Step, Step: last.Step, Term: last.Term, Chain: last.Chain}
+	h := last.Head(p.commits[0].Step)
+	return &h
 }
 
 // recall is the answer to a Recall.

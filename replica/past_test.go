@@ -36,7 +36,7 @@ func TestPastIsTheEndOfOneHistory(t *testing.T) {
 		c.EndRound, c.Checkpoint, c.Final = true, true, true
 		p.add(c)
 	}
-	if h := *p.head(); h != (protocol.Head{First: 301, Step: 1300, Term: 3, Chain: all[1299].Chain}) {
+	if h := *p.head(); h != all[1299].Head(301) || h.Term != 3 || h.Chain != all[1299].Chain {
 		t.Errorf("%+v", h)
 	}
 	if len(p.recall(300).Commits) != 0 || len(p.recall(1301).Commits) != 0 {

@@ -249,6 +249,14 @@ func (s *guard) gossipKey() []byte {
 	return s.Token(identity.Join).GossipKey()
 }
 
+// commitKey is nil where everybody may come.
+func (s *guard) commitKey() []byte {
+	if s == nil {
+		return nil
+	}
+	return s.CommitKey()
+}
+
 // accessing are the flags of who joins that say with which token.
 type accessing struct {
 	file, ca *string

@@ -101,7 +101,7 @@ func newServer(ctx context.Context, p serverParts) (*server, error) {
 		LR: optim.Schedule{
 			Name: p.job.Config.Schedule, Base: p.job.Config.LR, Epochs: p.job.Config.Epochs, Warmup: p.job.Config.LRWarmup,
 		}.LR,
-		Bus: heard{s.bus, s.serving, p.status, p.insecure}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others, Copied: p.copied,
+		Bus: heard{s.bus, s.serving, p.status, p.insecure}, Checkpoints: p.job.Store, Observer: p.job.Recorder, Recorded: p.job.Recorded(), Rebuild: p.rebuild, Key: p.guard.commitKey(), Afresh: p.job.Afresh, Logger: p.log, Limits: p.limits, CPU: p.cpu, Coordinators: p.others, Copied: p.copied,
 	}
 	if cfg.Log = p.commits; cfg.Log == nil {
 		cfg.Log = p.job.Log // in the run's folder, whose lock makes this process its only coordinator

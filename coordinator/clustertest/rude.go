@@ -2,6 +2,7 @@ package clustertest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -11,8 +12,9 @@ import (
 // Rude is a member without good will: it has a token, so it is heard, and it says what a
 // history makes it say. It computes nothing. When the coordinator sends it home it goes.
 type Rude struct {
-	w *World
-	p *Process
+	w    *World
+	p    *Process
+	past []protocol.Commit // that it gives when it is asked for commits
 }
 
 // rudeBeats is how often it shows that it is there.
@@ -28,6 +30,7 @@ func (w *World) Rude(name string, claims func(h *protocol.Hello)) *Rude {
 	c := w.connect(p)
 	w.note(p, "starts, and is rude", 0)
 	w.mu.Unlock()
+	r := &Rude{w: w, p: p}
 	p.run(func(ctx context.Context) error {
 		greet := func() error {
 			w.mu.Lock()
@@ -52,6 +55,10 @@ func (w *World) Rude(name string, claims func(h *protocol.Hello)) *Rude {
 					if err := greet(); err != nil {
 						return err
 					}
+				case m.Recall != nil:
+					if err := c.Send(ctx, protocol.Message{Recalled: r.recalled(m.Recall.From)}); err != nil {
+						return err
+					}
 				}
 			case <-time.After(rudeBeats):
 				if err := c.Send(ctx, protocol.Message{Heartbeat: &protocol.Heartbeat{Phase: protocol.PhaseWaiting}}); err != nil {
@@ -60,7 +67,54 @@ func (w *World) Rude(name string, claims func(h *protocol.Hello)) *Rude {
 			}
 		}
 	})
-	return &Rude{w, p}
+	return r
+}
+
+// Forges makes it claim that it keeps commits of a later leader from a step on, n of them,
+// in place of those of the log or after them, and give them when they are asked for. They
+// are such as the log's, but for their digests.
+func (w *World) Forges(name string, from int64, n int) *Rude {
+	w.mu.Lock()
+	var forged []protocol.Commit
+	chain := ""
+	var like protocol.Commit
+	for _, e := range w.disk.commits {
+		if err := json.Unmarshal(e.data, &like); err != nil {
+			panic(err)
+		}
+		if like.Step < from {
+			chain = like.Chain
+		}
+	}
+	for i := range int64(n) {
+		c := like
+		c.Step, c.Term, c.Digest = from+i, like.Term+1, "forged"
+		c.Cursor = (c.Step - 1) * int64(c.Batch)
+		c.Chain = c.Link(chain)
+		chain = c.Chain
+		forged = append(forged, c)
+	}
+	w.mu.Unlock()
+	r := w.Rude(name, func(h *protocol.Hello) {
+		head := forged[n-1].Head(forged[0].Step)
+		h.Head, h.State = &head, &protocol.Position{Step: head.Step, Digest: "forged"}
+	})
+	w.mu.Lock()
+	r.past = forged
+	w.mu.Unlock()
+	return r
+}
+
+func (r *Rude) recalled(from int64) *protocol.Recalled {
+	r.w.mu.Lock()
+	defer r.w.mu.Unlock()
+	answer := &protocol.Recalled{From: from, Commits: []protocol.Commit{}}
+	for _, c := range r.past {
+		if c.Step >= from {
+			answer.Commits = append(answer.Commits, c)
+		}
+	}
+	return answer
 }
 
 // term is that of the last commit.

@@ -80,7 +80,7 @@ func (w *World) config(p *Process, bus *server) coordinator.Config {
 		Job: "sim", Instance: p.id, Binary: "b", Training: w.job, ConfigDigest: w.job.Digest(),
 		LR:  func(float64) float64 { return w.job.LR },
 		Bus: bus, Log: &log{p: p}, Checkpoints: &store{p}, Observer: observer{p},
-		Recorded: p.journal.recorded, Logger: slog.New(slog.DiscardHandler),
+		Recorded: p.journal.recorded, Key: []byte("the key of the job"), Logger: slog.New(slog.DiscardHandler),
 	}
 	if g := w.group; g != nil {
 		cfg.Copied = func(ctx context.Context, step int64) error { return g.copied(ctx, p, step) }

@@ -125,6 +125,19 @@ type AheadOfLog struct {
 // EventName implements Event.
 func (AheadOfLog) EventName() string { return "replica ahead of the log" }
 
+// NotProven is reported when a replica claims a state that the log knows nothing of, and no
+// coordinator of this job has sealed the commit that would have led to it: it is under
+// other keys, or lies. It gets another state. It is told once of each.
+type NotProven struct {
+	Warning
+	Replica
+	Step int64 `json:"step"` // that it claims
+	Log  int64 `json:"log"`  // the last step of the log
+}
+
+// EventName implements Event.
+func (NotProven) EventName() string { return "claim not proven" }
+
 // SentAgain is reported when a replica that voted for the last commit and did
 // not see it is sent it again.
 type SentAgain struct {

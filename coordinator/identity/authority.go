@@ -162,6 +162,10 @@ func (a *Authority) Between() (server, client *tls.Config, err error) {
 	return a.Server(Coordinator), client, err
 }
 
+// CommitKey is what coordinators with this root seal commits with. New tokens change nothing
+// in it.
+func (a *Authority) CommitKey() []byte { return a.now().derive("commits", 32) }
+
 // ID is an id that this coordinator's key proves.
 func (a *Authority) ID(name string) string { return a.key.ID(name) }
 

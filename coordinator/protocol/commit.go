@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 )
 
@@ -11,6 +12,26 @@ import (
 func (c Commit) Link(before string) string {
 	h := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %d %s", before, c.Step, c.Cursor, c.Batch, c.Digest))
 	return fmt.Sprintf("%x", h[:16])
+}
+
+// Body is the digest of all that a commit says but its seal, and what is said of it to
+// single replicas.
+func (c Commit) Body() string {
+	c.Seal, c.EndRound, c.Checkpoint, c.Final = "", false, false, false
+	if len(c.Groups) == 0 {
+		c.Groups = nil
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return "" // a number that no message can say: nobody has it
+	}
+	h := sha256.Sum256(text)
+	return fmt.Sprintf("%x", h[:16])
+}
+
+// Head is the end of a history that ends with this commit and is kept from a step on.
+func (c Commit) Head(first int64) Head {
+	return Head{First: first, Step: c.Step, Term: c.Term, Chain: c.Chain, Body: c.Body(), Seal: c.Seal}
 }
 
 // Follows says whether a commit can be the next one of a history that ends with

@@ -295,6 +295,7 @@ type Commit struct {
 	Round      int64         `json:"round"`           // the round that computed it
 	Term       uint64        `json:"term,omitempty"`  // of the leader that logged it
 	Chain      string        `json:"chain,omitempty"` // running digest of this commit and all before it (Link)
+	Seal       string        `json:"seal,omitempty"`  // by which a coordinator knows that one of this job logged it (Head.Sealed); "" where there are no keys
 	Epoch      int           `json:"epoch"`
 	Cursor     int64         `json:"cursor"` // samples committed before this step; it covers [Cursor, Cursor+Batch)
 	Batch      int           `json:"batch"`

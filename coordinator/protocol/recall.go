@@ -1,5 +1,7 @@
 package protocol
 
+import "fmt"
+
 // Replicas keep the last commits that they applied, so that a coordinator whose log
 // has lost its end, or that begins on an empty folder, gets them back.
 
@@ -16,6 +18,14 @@ type Head struct {
 	Step  int64  `json:"step"`            // the last
 	Term  uint64 `json:"term,omitempty"`  // of the leader that logged the last
 	Chain string `json:"chain,omitempty"` // running digest up to it (Commit.Link)
+	Body  string `json:"body,omitempty"`  // digest of all that the last commit says (Commit.Body)
+	Seal  string `json:"seal,omitempty"`  // of that commit
+}
+
+// Sealed is what a coordinator's seal is of: whoever has it knows that the job came to
+// this step, by this history.
+func (h Head) Sealed() []byte {
+	return fmt.Appendf(nil, "%d %d %s %s", h.Step, h.Term, h.Chain, h.Body)
 }
 
 // Recall asks a replica for commits that it keeps.

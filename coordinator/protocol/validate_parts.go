@@ -40,7 +40,9 @@ func (c *checks) hello(h *Hello) {
 	if head := h.Head; head != nil {
 		c.step("head.first", head.First)
 		c.number("head.step", head.Step, head.First, 1<<62)
-		c.text("head.chain", head.Chain, maxWord)
+		for _, s := range []string{head.Chain, head.Body, head.Seal} {
+			c.text("head.chain", s, maxWord)
+		}
 		c.term("head.term", head.Term)
 	}
 	c.count("versions", len(h.Versions), maxPhases)
@@ -124,6 +126,7 @@ func (c *checks) commit(m *Commit, b Bounds) {
 	c.number("step", m.Step, 1, 1<<62)
 	c.round("round", m.Round)
 	c.text("chain", m.Chain, maxWord)
+	c.text("seal", m.Seal, maxWord)
 	c.term("term", m.Term)
 	c.number("epoch", int64(m.Epoch), 0, 1<<31)
 	c.step("cursor", m.Cursor)
