@@ -31,6 +31,9 @@ type Rights struct {
 // guard sets who may connect, and how.
 func (s *Server) guard(opts *server.Options, o Options) {
 	opts.MaxConn, opts.MaxSubs = o.Clients, o.Subscriptions
+	if o.Clients > 0 {
+		opts.MaxConn += strangerRoom
+	}
 	if o.TLS != nil {
 		// Nothing is said to a stranger, not even which server this is.
 		opts.TLSConfig, opts.TLSHandshakeFirst = o.TLS, true

@@ -21,6 +21,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -74,6 +75,8 @@ type Server struct {
 	password string   // of the monitoring account, "" without one
 	own      string   // password of this process's clients, "" where nobody needs one
 	listens  bool
+	done     chan struct{} // closed when it ends; nil where nobody keeps its bounds
+	owned    sync.WaitGroup
 	shutdown bool
 }
 
@@ -125,7 +128,14 @@ func Start(o Options) (_ *Server, err error) {
 		s.ns.SetLogger(&serverLog{log: o.Log, fatal: fatal}, false, false)
 	}
 	go s.ns.Start()
-	return s, s.await(o, fatal)
+	if err := s.await(o, fatal); err != nil {
+		return s, err
+	}
+	if s.listens && o.Admit != nil {
+		s.done = make(chan struct{})
+		s.owned.Go(func() { (&bounds{s: s.ns, clients: o.Clients}).run(s.done) })
+	}
+	return s, nil
 }
 
 // await waits until the server runs or has said why it cannot.
@@ -190,6 +200,10 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn()
 func (s *Server) Shutdown() {
 	if s.ns != nil && !s.shutdown {
 		s.shutdown = true
+		if s.done != nil {
+			close(s.done)
+			s.owned.Wait()
+		}
 		s.ns.Shutdown()
 		s.ns.WaitForShutdown()
 	}
