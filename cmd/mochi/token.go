@@ -38,7 +38,7 @@ func tokenShowCommand() *cli.Command {
 		if *read {
 			role = identity.Read
 		}
-		text, err := os.ReadFile(tokenFile(*state, role))
+		text, err := identity.ReadFile(tokenFile(*state, role), 64<<10)
 		if err != nil {
 			return fmt.Errorf("%w; a coordinator makes its tokens at its first start", err)
 		}

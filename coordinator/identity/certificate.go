@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 )
 
 // Certificate is what an operator has instead of a certificate that the authority makes.
@@ -14,12 +13,20 @@ type Certificate struct {
 	Roots *x509.CertPool // of who signed those of the other coordinators; nil where there are none
 }
 
+// maxChain bounds a file of certificates: that of all authorities of a system has some 250 KB.
+const maxChain = 4 << 20
+
 // LoadCertificate reads a chain, the server's own certificate first, and its key, in PEM.
 func LoadCertificate(cert, key string) (tls.Certificate, error) {
 	if cert == "" || key == "" {
 		return tls.Certificate{}, errors.New("a certificate and its key belong together: give both files")
 	}
-	c, err := tls.LoadX509KeyPair(cert, key)
+	public, err := ReadFile(cert, maxChain)
+	private, err2 := ReadFile(key, maxChain)
+	if err := errors.Join(err, err2); err != nil {
+		return tls.Certificate{}, err
+	}
+	c, err := tls.X509KeyPair(public, private)
 	if err != nil {
 		return c, fmt.Errorf("%s with key %s: %w", cert, key, err)
 	}
@@ -28,7 +35,7 @@ func LoadCertificate(cert, key string) (tls.Certificate, error) {
 
 // LoadRoots reads certificates of authorities, in PEM.
 func LoadRoots(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
+	text, err := ReadFile(path, maxChain)
 	if err != nil {
 		return nil, err
 	}

@@ -292,25 +292,25 @@ func TestLocal(t *testing.T) {
 	run := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", run)
 	token := authority(t, NewRoot(), nil).Token(Join)
-	s := &Source{Key: NewKey(), Joins: true}
-	if c, err := s.Client("localhost:7"); c != nil || err != nil {
+	joins := func() *Source { return &Source{Key: NewKey(), Joins: true} } // another process each time: one keeps its token
+	if c, err := joins().Client("localhost:7"); c != nil || err != nil {
 		t.Fatal(c, err)
 	}
 	l, err := Leave("0.0.0.0:7", token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := s.Token("localhost:7"); err != nil || got == nil || got.String() != token.String() {
+	if got, err := joins().Token("localhost:7"); err != nil || got == nil || got.String() != token.String() {
 		t.Error(got, err)
 	}
-	if got, err := s.Token("localhost:8"); got != nil || err != nil {
+	if got, err := joins().Token("localhost:8"); got != nil || err != nil {
 		t.Error(got, err)
 	}
 	dir := filepath.Join(run, "mochi")
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := s.Token("localhost:7"); got != nil {
+	if got, _ := joins().Token("localhost:7"); got != nil {
 		t.Error("taken from a folder that others can look into")
 	}
 	if _, err := Leave("0.0.0.0:7", token); err == nil {
@@ -320,7 +320,7 @@ func TestLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Remove()
-	if got, err := s.Token("localhost:7"); got != nil || err != nil {
+	if got, err := joins().Token("localhost:7"); got != nil || err != nil {
 		t.Error(got, err)
 	}
 }

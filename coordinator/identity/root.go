@@ -131,16 +131,14 @@ const maxPrivate = 64 << 10
 
 // readPrivate reads a file that only its owner may read.
 func readPrivate(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	text, info, err := readFile(path, maxPrivate)
 	switch {
 	case err != nil:
 		return nil, err
-	case info.Size() > maxPrivate:
-		return nil, fmt.Errorf("%s has %d bytes, which is no key", path, info.Size())
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("others may read %s (mode %04o): chmod 600 it, and if somebody may have read it, make new keys", path, info.Mode().Perm())
 	}
-	return os.ReadFile(path)
+	return text, nil
 }
 
 // writePrivate writes a file for its owner only, whole or not at all.

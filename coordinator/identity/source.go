@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
 	"sync"
 )
@@ -29,6 +28,7 @@ type Source struct {
 	Roots *x509.CertPool // of who signed the coordinator's certificate; nil: the fingerprint of the token is checked
 
 	mu     sync.Mutex
+	kept   *Token // the last one that there was
 	last   Token
 	config *tls.Config // for last
 }
@@ -71,8 +71,24 @@ func (s *Source) text() (*Token, error) {
 	return nil, nil
 }
 
-// Token is the one for a coordinator at HOST:PORT, nil when there is none.
+// Token is the one for a coordinator at HOST:PORT, nil when there is none. One that was
+// there and is there no more is still used: whoever takes it away cannot make this process
+// talk in the clear to whoever answers.
 func (s *Source) Token(address string) (*Token, error) {
+	t, err := s.now(address)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case t != nil:
+		s.kept = t
+	case s.kept != nil:
+		return s.kept, nil
+	}
+	return t, err
+}
+
+// now is the token that there is at the moment.
+func (s *Source) now(address string) (*Token, error) {
 	t, err := s.given()
 	if err == nil && t == nil && !s.Insecure {
 		if s.File == "" {
@@ -109,14 +125,7 @@ func (s *Source) Client(address string) (*tls.Config, error) {
 }
 
 func readToken(path string) (*Token, error) {
-	f, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if f.Size() > maxPrivate {
-		return nil, fmt.Errorf("%s has %d bytes: %w", path, f.Size(), ErrToken)
-	}
-	text, err := os.ReadFile(path)
+	text, err := ReadFile(path, maxPrivate)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package natsbus
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mochi/coordinator/identity"
 )
 
 // defaultPort is where a coordinator listens unless an address says otherwise.
@@ -177,21 +178,13 @@ func (a *Addresses) Trouble() string {
 }
 
 func (a *Addresses) readFile() error {
-	f, err := os.Open(a.file)
+	info, err := os.Stat(a.file)
 	if err != nil {
 		return fmt.Errorf("read the coordinators' addresses: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	var text []byte
-	if err == nil {
-		text, err = io.ReadAll(io.LimitReader(f, maxAddressFile+1))
-	}
-	switch {
-	case err != nil:
-		return fmt.Errorf("read the coordinators' addresses: %w", err)
-	case len(text) > maxAddressFile:
-		return fmt.Errorf("%s is larger than %d bytes: it should have one HOST:PORT a line", a.file, maxAddressFile)
+	text, err := identity.ReadFile(a.file, maxAddressFile)
+	if err != nil {
+		return fmt.Errorf("read the coordinators' addresses, one HOST:PORT a line: %w", err)
 	}
 	var read []string
 	n := 0

@@ -69,7 +69,7 @@ func TestAddresses(t *testing.T) {
 	write("a:1\nb:x\n")
 	refused("", file, "line 2")
 	write(strings.Repeat("a:1\n", 20000))
-	refused("", file, "larger than")
+	refused("", file, "at most 65536")
 
 	write("b:2 # the second\n\n  nats://c:3  \r\nb:2")
 	a, err := natsbus.NewAddresses("a:1, b:2", file)

@@ -6,16 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"mochi/coordinator/identity"
 )
+
+// maxCredentials bounds a file of credentials.
+const maxCredentials = 1 << 20
 
 // CheckCredentials says what is wrong with a file of credentials, which is only read
 // otherwise when NATS asks.
 func CheckCredentials(file string) error {
-	text, err := os.ReadFile(file)
+	text, err := identity.ReadFile(file, maxCredentials)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,49 @@
+package identity
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+)
+
+// ReadFile reads a file of at most so many bytes, as os.ReadFile. What is no file but a pipe
+// or a device, which would hold up who reads it or never end, is an error.
+func ReadFile(path string, most int64) ([]byte, error) {
+	text, _, err := readFile(path, most)
+	return text, err
+}
+
+func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer would be waited for
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !info.Mode().IsRegular():
+		return nil, nil, fmt.Errorf("%s is no file but %s: name a file", path, kind(info.Mode()))
+	case info.Size() > most:
+		return nil, nil, fmt.Errorf("%s has %d bytes, at most %d are read of such a file", path, info.Size(), most)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s grows while it is read, beyond %d bytes", path, most)
+	}
+	return text, info, err
+}
+
+func kind(m os.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a folder"
+	case m&os.ModeNamedPipe != 0:
+		return "a pipe"
+	case m&os.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
