@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"mochi/coordinator/identity"
 )
 
 const (
@@ -57,6 +59,8 @@ type dialer struct {
 	current *line              // given out last
 	taken   time.Time          // when
 	left    bool               // it was left
+	refusal time.Time          // when people were told that a coordinator does not let this process in
+	waits   time.Time          // until then it is not called again, with why
 	told    string             // trouble with the file of addresses, as logged last
 }
 
@@ -109,6 +113,12 @@ func (d *dialer) dial(wait time.Duration) (net.Conn, error) {
 }
 
 func (d *dialer) dialOne(address string) (net.Conn, error) {
+	d.mu.Lock()
+	if why := d.why[address]; why != nil && time.Now().Before(d.waits) {
+		d.mu.Unlock()
+		return nil, why
+	}
+	d.mu.Unlock()
 	ctx, cancel := context.WithTimeout(d.ctx, nats.DefaultTimeout)
 	defer cancel()
 	var plain net.Dialer
@@ -123,6 +133,7 @@ func (d *dialer) dialOne(address string) (net.Conn, error) {
 		d.mu.Lock()
 		d.why = map[string]error{address: err}
 		d.mu.Unlock()
+		d.lets(address, err)
 		return nil, err
 	}
 	d.take(l)
@@ -279,10 +290,44 @@ func (d *dialer) callAgain(ctx context.Context, address string, later bool, gree
 		d.mu.Lock()
 		d.why[address] = err
 		d.mu.Unlock()
-		if pause(ctx, retryEvery/2+rand.N(retryEvery)) != nil {
+		wait := retryEvery
+		if d.lets(address, err) {
+			wait = refusedEvery
+		}
+		if pause(ctx, wait/2+rand.N(wait)) != nil {
 			return
 		}
 	}
+}
+
+// refusedEvery is between two calls of a coordinator that does not let this process in, and
+// refusedTold between two lines that say so.
+const (
+	refusedEvery = time.Second
+	refusedTold  = time.Minute
+)
+
+// lets says whether a coordinator that was called answers and does not let this process in,
+// and tells people when there has been a connection before: at the start whoever connects
+// does.
+func (d *dialer) lets(address string, err error) bool {
+	var refused *RefusedError
+	var server *ServerError
+	var other *identity.ServerError
+	if !errors.As(err, &refused) && !errors.As(err, &server) && !errors.As(err, &other) {
+		return false
+	}
+	d.mu.Lock()
+	d.waits = time.Now().Add(refusedEvery/2 + rand.N(refusedEvery))
+	tell := d.current != nil && time.Since(d.refusal) >= refusedTold
+	if tell {
+		d.refusal = time.Now()
+	}
+	d.mu.Unlock()
+	if tell {
+		d.log.Error("the coordinator does not let this process in any more; it goes on trying", "at", address, "why", err)
+	}
+	return true
 }
 
 // offer holds a connection until it is dialled for. The one that it replaces is

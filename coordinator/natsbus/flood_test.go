@@ -11,7 +11,7 @@ import (
 func TestAllowances(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		a, now := allowances{}, time.Unix(1000, 0)
+		a, now := newAllowances(), time.Unix(1000, 0)
 		begin := now
 		messages, bytes := 0, 0
 		for range 600_000 {
@@ -42,7 +42,7 @@ func TestAllowances(t *testing.T) {
 
 // TestAFloodIsToldNowAndThen, and who said little long ago is forgotten.
 func TestAFloodIsToldNowAndThen(t *testing.T) {
-	a, now := allowances{}, time.Unix(1000, 0)
+	a, now := newAllowances(), time.Unix(1000, 0)
 	told := 0
 	for range 30 {
 		for range 3 {
@@ -61,7 +61,33 @@ func TestAFloodIsToldNowAndThen(t *testing.T) {
 		a.says(string(rune(i)), 10, now)
 		now = now.Add(time.Millisecond)
 	}
-	if len(a) > floodSenders {
-		t.Errorf("%d senders are remembered", len(a))
+	if len(a.of) > floodSenders {
+		t.Errorf("%d senders are remembered", len(a.of))
+	}
+}
+
+// TestManyNamesAreHeardLittle: who comes under many names, each of which says no more than one
+// may, is not heard more than all may be, and whoever says little is heard beside them.
+func TestManyNamesAreHeardLittle(t *testing.T) {
+	a, now := newAllowances(), time.Unix(1000, 0)
+	const names, seconds, size = 100, 60, 200
+	heard := 0
+	for step := range seconds * 10 {
+		for n := range names {
+			for range floodMessages / 10 {
+				if !a.says(string(rune('a'+n)), size, now).flood {
+					heard++
+				}
+			}
+		}
+		for i := range 10 { // 100 a second
+			if a.says("healthy", 20_000, now).flood && step > 0 {
+				t.Fatalf("after %d ms the message %d of one that says little is not heard", 100*step, i)
+			}
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if most := allAtOnce + seconds*allMessages + names*(leanAtOnce+seconds*leanMessages); heard > most {
+		t.Errorf("%d of %d messages were heard, at most %d", heard, names*seconds*floodMessages, most)
 	}
 }
