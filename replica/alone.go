@@ -14,6 +14,9 @@ var ErrOrphaned = errors.New("alone for too long")
 // errGraceOver ends a replica that leaves and has no more time.
 var errGraceOver = errors.New("the grace is over")
 
+// errNobody ends a replica that leaves and has no connection to anybody who could let it go.
+var errNobody = errors.New("no coordinator is reached")
+
 // Presence is what a Link may be able to tell besides: whether there is a
 // connection to a coordinator. One that cannot makes no orphans.
 type Presence interface{ Connected() bool }
@@ -69,22 +72,38 @@ func (r *Replica) watchAlone(ctx context.Context, link Presence, end context.Can
 	}
 }
 
-// endGrace ends a replica that leaves when it has no more time, whatever it does.
+// endGrace ends a replica that leaves when it has no more time, whatever it does; and when
+// no coordinator is reached that could ask it for its state: at once where it has none.
 func (r *Replica) endGrace(ctx context.Context, end context.CancelCauseFunc) {
 	select {
 	case <-ctx.Done():
 		return
 	case <-r.leaving:
 	}
-	grace := time.Duration(r.grace.Load()) * time.Millisecond
-	if grace <= 0 {
-		return
+	var over <-chan time.Time // never, where it has no end
+	if grace := time.Duration(r.grace.Load()) * time.Millisecond; grace > 0 {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		over = timer.C
 	}
-	over := time.NewTimer(grace)
-	defer over.Stop()
-	select {
-	case <-ctx.Done():
-	case <-over.C:
-		end(errGraceOver)
+	link, tells := r.cfg.Link.(Presence)
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for there := time.Now(); ; {
+		switch {
+		case !tells || link.Connected():
+			there = time.Now()
+		case !r.built.Load(), time.Since(there) >= farewell: // it has nothing to hand over, or nobody to
+			end(errNobody)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-over:
+			end(errGraceOver)
+			return
+		case <-look.C:
+		}
 	}
 }

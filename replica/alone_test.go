@@ -111,3 +111,47 @@ func TestGraceEnds(t *testing.T) {
 		}
 	})
 }
+
+// A leaver that reaches nobody goes at once while it has nothing to hand over, and after a
+// few seconds otherwise; a connection that comes back in time is waited for.
+func TestLeaverReachesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &distant{}
+		r, ended := runs(t, d, 0)
+		time.Sleep(time.Second)
+		d.away.Store(true)
+		start := time.Now()
+		r.Leave("test", 0)
+		if err := <-ended; err != nil {
+			t.Errorf("ended with %v", err)
+		}
+		if waited := time.Since(start); waited > time.Second {
+			t.Errorf("with nothing to hand over it left after %v", waited)
+		}
+	})
+	for _, blip := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &distant{}
+			r, ended := runs(t, d, 0)
+			time.Sleep(time.Second)
+			replica.Build(r)
+			d.away.Store(true)
+			start := time.Now()
+			r.Leave("test", 0)
+			time.Sleep(3 * time.Second)
+			want := replica.Farewell
+			if blip {
+				d.away.Store(false)
+				time.Sleep(2 * time.Second)
+				d.away.Store(true)
+				want += 5 * time.Second
+			}
+			if err := <-ended; err != nil {
+				t.Errorf("ended with %v", err)
+			}
+			if waited := time.Since(start); waited < replica.Farewell || waited > want+2*time.Second {
+				t.Errorf("with a state (back meanwhile: %v) it left after %v", blip, waited)
+			}
+		})
+	}
+}

@@ -35,3 +35,6 @@ func (r *Replica) QueueBytes() (n int) {
 	}
 	return n
 }
+
+// Build makes a replica one that may hold a state.
+func Build(r *Replica) { r.built.Store(true) }

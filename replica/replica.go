@@ -68,6 +68,7 @@ type Replica struct {
 	inbox   inbox
 	uploads uploads
 	leave   atomic.Bool
+	built   atomic.Bool   // it has, or had, a session, and perhaps a state
 	grace   atomic.Int64  // of the leave, in ms; 0: as long as it takes
 	leaving chan struct{} // closed by the leave
 	heard   atomic.Int64  // messages of the coordinator
@@ -146,6 +147,9 @@ func (r *Replica) Run(ctx context.Context) error {
 		return cause
 	case errors.Is(cause, errGraceOver):
 		r.log.Warn("leaving without a word from the coordinator: the grace is over")
+		return nil
+	case errors.Is(cause, errNobody):
+		r.log.Warn("leaving without a word from the coordinator: it is not reached")
 		return nil
 	}
 	return err
@@ -309,6 +313,7 @@ func (r *Replica) welcome(ctx context.Context, w protocol.Welcome) error {
 		return err
 	}
 	r.session = s
+	r.built.Store(true)
 	if r.cfg.Joined != nil {
 		r.cfg.Joined(w)
 	}

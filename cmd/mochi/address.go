@@ -174,3 +174,29 @@ func isOwn(ip string) bool {
 	_ = l.Close() // nothing was sent
 	return true
 }
+
+// joinLine is how replicas join a coordinator that listens on an address, for people: with
+// what it is reached at from other machines, where it listens on all of its addresses. url
+// is where it is on its own.
+func joinLine(listen, url string, interfaces func() ([]net.Addr, error)) string {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil || !wildcard(host) {
+		return url + " --data …"
+	}
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(url, "nats://"))
+	if err != nil {
+		return url + " --data …"
+	}
+	all, err := interfaces()
+	var others []string
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		if ok && n.IP.IsGlobalUnicast() && (host != "0.0.0.0" || n.IP.To4() != nil) {
+			others = append(others, "nats://"+net.JoinHostPort(n.IP.String(), port))
+		}
+	}
+	if err != nil || len(others) == 0 {
+		return url + " --data …  (on this machine; from others, with a name or an address of it in place of 127.0.0.1)"
+	}
+	return fmt.Sprintf("%s --data …  (on this machine %s)", strings.Join(others, " or "), url)
+}

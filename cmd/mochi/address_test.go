@@ -113,3 +113,30 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 }
+
+// Who reads how to join on another machine is not told an address of this one alone.
+func TestJoinLine(t *testing.T) {
+	here := func() ([]net.Addr, error) {
+		return []net.Addr{
+			&net.IPNet{IP: net.ParseIP("127.0.0.1")}, &net.IPNet{IP: net.ParseIP("10.0.0.5")},
+			&net.IPNet{IP: net.ParseIP("fe80::1")}, &net.IPNet{IP: net.ParseIP("2001:db8::5")},
+		}, nil
+	}
+	nowhere := func() ([]net.Addr, error) { return nil, nil }
+	const url = "nats://127.0.0.1:4222"
+	for _, c := range []struct {
+		listen string
+		here   func() ([]net.Addr, error)
+		want   string
+	}{
+		{"127.0.0.1:4222", here, url + " --data …"},
+		{"10.0.0.5:4222", here, url + " --data …"},
+		{"0.0.0.0:4222", here, "nats://10.0.0.5:4222 --data …  (on this machine " + url + ")"},
+		{":4222", here, "nats://10.0.0.5:4222 or nats://[2001:db8::5]:4222 --data …  (on this machine " + url + ")"},
+		{"[::]:0", nowhere, url + " --data …  (on this machine; from others, with a name or an address of it in place of 127.0.0.1)"},
+	} {
+		if got := joinLine(c.listen, url, c.here); got != c.want {
+			t.Errorf("%s: %q, want %q", c.listen, got, c.want)
+		}
+	}
+}

@@ -230,7 +230,7 @@ func (k *coordinating) alone() error {
 		return err
 	}
 	stop.orderly(func() { srv.Stop("interrupted") })
-	p.Say("job %s: replicas join with  mochi replica --join %s --data …", k.name, nats.URL())
+	p.Say("job %s: replicas join with  mochi replica --join %s", k.name, joinLine(k.listen, nats.URL(), net.InterfaceAddrs))
 	err = srv.Run(ctx)
 	p.Done()
 	knn.Wait()

@@ -40,7 +40,11 @@ func statusCommand() *cli.Command {
 		if *asJSON {
 			return cli.PrintJSON(out, s)
 		}
-		fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %s in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch+1, s.Round, cli.Count(s.World, "replica"))
+		if s.Steps > 0 {
+			fmt.Fprintf(out, "job %s: %s, step %d of %d, epoch %d, round %d, %s in it\n", s.Job, s.Phase, s.Step, s.Steps, s.Epoch+1, s.Round, cli.Count(s.World, "replica"))
+		} else {
+			fmt.Fprintf(out, "job %s: %s, step %d, %s in it\n", s.Job, s.Phase, s.Step, cli.Count(s.World, "replica"))
+		}
 		if s.Insecure {
 			fmt.Fprintln(out, "NOT SECURED (--insecure): whoever reaches the coordinator can join this job, read its state and end it")
 		}
@@ -51,7 +55,7 @@ func statusCommand() *cli.Command {
 			}
 			fmt.Fprintf(out, "reason: %s%s\n", s.Reason, since)
 		}
-		if s.Step > 0 {
+		if s.StartedAt != "" && s.Step > 0 {
 			fmt.Fprintf(out, "loss %.4f, %.1f images/s, running since %s\n", s.Loss, s.ImagesPS, s.StartedAt)
 		}
 		if q := s.Queue; len(q.Shards) > 0 || q.Repairs > 0 {

@@ -16,7 +16,8 @@ const groupWithin = 2 * time.Second
 
 // requestStatus asks whoever leads. Where nobody at the addresses does, those that
 // stand by say who they are, and that one is asked; when nobody leads, what they say is
-// the status.
+// the status. One that leads and does not answer is an error: what others know of its job
+// is not how it stands.
 func requestStatus(ctx context.Context, job string, where *natsbus.Addresses, access natsbus.Access) (protocol.Status, error) {
 	s, err := natsbus.RequestStatus(ctx, natsbus.Options{Job: job, Addresses: where, Access: access})
 	if err == nil {
@@ -33,15 +34,17 @@ func requestStatus(ctx context.Context, job string, where *natsbus.Addresses, ac
 		for _, m := range group.Members {
 			all = append(all, m.Address)
 		}
-		if s, err := natsbus.RequestStatus(within, natsbus.Options{Job: job, URL: strings.Join(all, ","), Access: access}); err == nil {
-			return s, nil
+		s, err := natsbus.RequestStatus(within, natsbus.Options{Job: job, URL: strings.Join(all, ","), Access: access})
+		if err != nil {
+			return s, fmt.Errorf("coordinator %s leads, and does not answer: %w", group.Leader, err)
 		}
+		return s, nil
 	}
-	reason := "no coordinator leads"
-	if group.Leader != "" {
-		reason = fmt.Sprintf("coordinator %s leads, and does not answer", group.Leader)
+	s = protocol.Status{Job: job, Phase: "waiting", Reason: "no coordinator leads", Since: group.Since, Group: &group}
+	for _, m := range group.Members {
+		s.Step = max(s.Step, m.Step)
 	}
-	return protocol.Status{Job: job, Phase: "waiting", Reason: reason, Since: group.Since, Group: &group}, nil
+	return s, nil
 }
 
 // printGroup shows a group of coordinators.
