@@ -43,10 +43,6 @@ func CheckpointSubject(job, id string) string {
 // Sender is the last part of a subject, which says who sent what came there.
 func Sender(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
 
-// ErrNotYet is what an upload is answered of which it is not known yet whether it is
-// wanted: it is to come again.
-var ErrNotYet = errors.New("it is not known yet whether this checkpoint is wanted")
-
 // ErrSuperseded is what reading an upload fails with when another one has begun
 // in its place.
 var ErrSuperseded = errors.New("the upload was given up: another one has begun")
