@@ -90,14 +90,15 @@ const maxProfile = 1 << 20
 // ImageMagick and Adobe's programs keep the same.
 func (o *orientation) inPNG(content []byte) {
 	for c := range pngChunks(content) {
-		if !c.whole {
-			continue
-		}
-		switch c.kind {
+		switch c.kind { // the checksums of others are not looked at: pixels take time
 		case "eXIf":
-			o.take(c.body)
+			if c.whole() {
+				o.take(c.body)
+			}
 		case "tEXt", "zTXt", "iTXt":
-			o.inText(c)
+			if c.whole() {
+				o.inText(c)
+			}
 		}
 	}
 }

@@ -19,9 +19,15 @@ import (
 
 // chunk is a piece of a PNG file (PNG specification, 5.3).
 type chunk struct {
-	kind  string // four letters
-	body  []byte // as far as it is there
-	whole bool   // with the right checksum; false where the file ends in it
+	kind string // four letters
+	body []byte // as far as it is there
+	sum  []byte // kind, body and checksum; nil where the file ends in it
+}
+
+// whole says whether the chunk is there in full, with the right checksum.
+func (c chunk) whole() bool {
+	n := len(c.sum) - 4
+	return n > 0 && crc32.ChecksumIEEE(c.sum[:n]) == binary.BigEndian.Uint32(c.sum[n:])
 }
 
 // cutIn says whether the file ends in the chunk, which says to be of some length.
@@ -35,7 +41,7 @@ func pngChunks(content []byte) iter.Seq2[chunk, int] {
 			n := int64(binary.BigEndian.Uint32(rest))
 			c := chunk{kind: string(rest[4:8]), body: rest[8:min(int64(len(rest)), 8+n)]}
 			if int64(len(rest)) >= 12+n {
-				c.whole = crc32.ChecksumIEEE(rest[4:8+n]) == binary.BigEndian.Uint32(rest[8+n:])
+				c.sum = rest[4 : 12+n]
 			}
 			if !yield(c, int(n)) || c.kind == "IEND" || int64(len(rest)) < 12+n {
 				return
@@ -60,7 +66,7 @@ func pngHeader(content []byte) (p pngHead, err error) {
 			return p, errors.New("a PNG file that does not begin with its header (IHDR)")
 		case c.cutIn(n):
 			return p, cut(io.ErrUnexpectedEOF)
-		case !c.whole:
+		case !c.whole():
 			return p, errors.New("the checksum of the PNG file's header (IHDR) is wrong")
 		default:
 			w, h := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
@@ -171,12 +177,12 @@ func decodeDamagedPNG(content []byte, why error) (image.Image, error) {
 			if p.colour != 3 || packed != nil {
 				continue
 			}
-			if !c.whole {
+			if !c.whole() {
 				return nil, fmt.Errorf("its palette (%s) is damaged", c.kind)
 			}
 			before = append(before, c)
 		case "IDAT":
-			if !c.whole && !c.cutIn(n) {
+			if !c.whole() && !c.cutIn(n) {
 				return nil, errors.New("the checksum of its pixels (IDAT) is wrong, or they are cut short")
 			}
 			packed = append(packed, c)
