@@ -6,12 +6,13 @@ import "hash/crc32"
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Checksum continues a CRC-32C, as crc32.Update does with the Castagnoli polynomial; it
-// begins with 0. With AVX-512 it runs at memory speed.
+// begins with 0. Where the processor multiplies without carries in 256 or 512 bits, it runs at
+// memory speed.
 func Checksum(crc uint32, p []byte) uint32 {
-	if !canFold || len(p) < 4*folded {
+	if folds == noFold || len(p) < 4*folded {
 		return crc32.Update(crc, castagnoli, p)
 	}
-	crc, done := foldFast(crc, nil, p)
+	crc, done := foldFast(folds, crc, nil, p)
 	return crc32.Update(crc, castagnoli, p[done:])
 }
 
@@ -19,8 +20,8 @@ func Checksum(crc uint32, p []byte) uint32 {
 // the bytes are read once. dst and src do not overlap.
 func CopyChecksum(crc uint32, dst, src []byte) uint32 {
 	mustFit(len(dst), 1, len(src))
-	if canFold && len(src) >= 4*folded {
-		sum, done := foldFast(crc, dst, src)
+	if folds != noFold && len(src) >= 4*folded {
+		sum, done := foldFast(folds, crc, dst, src)
 		crc, dst, src = sum, dst[done:], src[done:]
 	}
 	for len(src) > 0 { // in pieces that stay in the nearest cache
@@ -35,8 +36,18 @@ func CopyChecksum(crc uint32, dst, src []byte) uint32 {
 // folded is how many bytes the kernel takes at once.
 const folded = 256
 
-// canFold: there is a kernel.
-var canFold = hasFold()
+// fold is a kernel that folds.
+type fold int
+
+// The kernels; a processor that has one has those before it.
+const (
+	noFold fold = iota
+	foldAVX2
+	foldAVX512
+)
+
+// folds is the one in use.
+var folds = bestFold()
 
 // power is x^n modulo the polynomial, with the bits in the order of the CRC: that of
 // x^31 is the lowest.

@@ -2,6 +2,6 @@
 
 package codec
 
-func hasFold() bool { return false }
+func bestFold() fold { return noFold }
 
-func foldFast(uint32, []byte, []byte) (uint32, int) { panic("codec: no kernel to fold with") }
+func foldFast(fold, uint32, []byte, []byte) (uint32, int) { panic("codec: no kernel to fold with") }
