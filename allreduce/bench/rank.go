@@ -20,7 +20,7 @@ const warmup = 2
 // and checks every element, and then moves the same bytes over plain TCP.
 func measure(ctx context.Context, g *allreduce.Group, raw *rawRing, o Options) (samples, error) {
 	var s samples
-	data := make([]float32, o.Bytes/4)
+	data := allreduce.NewVector(o.Bytes / 4) // as a reduction has it
 	for i := range warmup + o.Iterations {
 		tag := allreduce.Tag{Step: uint64(i)}
 		fill(data, g.Rank())

@@ -99,7 +99,7 @@ func New(net *network.Network, cfg Config) *Reduction {
 	cfg.Threads = max(1, cfg.Threads)
 	r := &Reduction{cfg: cfg, net: net, layout: newLayout(net)}
 	r.left = make([]int, len(r.layout.buckets))
-	r.sum = make([]float32, net.NumParams()+2*net.NumBuffers())
+	r.sum = allreduce.NewVector(net.NumParams() + 2*net.NumBuffers())
 	r.max = make([]float32, len(r.layout.tensors))
 	if cfg.Groups == 1 {
 		r.terms = []Terms{{r.Gradients(), r.QueryStatistics(), r.KeyStatistics()}}
@@ -146,7 +146,7 @@ func (r *Reduction) Scratch() Terms {
 // room makes the terms of a unit.
 func (r *Reduction) room() Terms {
 	p, b := r.cfg.AtOnce*r.net.NumParams(), r.cfg.AtOnce*r.net.NumBuffers()
-	return Terms{make([]float32, p), make([]float32, b), make([]float32, b)}
+	return Terms{allreduce.NewVector(p), make([]float32, b), make([]float32, b)}
 }
 
 // Begin starts a step with so many units on this member and returns where they
