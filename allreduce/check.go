@@ -25,8 +25,8 @@ import (
 // is a multiple of Stride: so after Stride steps every element has been looked at,
 // and a fault of many elements shows at once. All ranks must look at the same.
 //
-// Cost: about 10 ns an element that is looked at, once for each term of Own and
-// twice for the ring.
+// Cost: about 10 ns an element that is looked at, once for each term of Own (twice with
+// bf16) and twice for the ring.
 type Check struct {
 	Step   uint64
 	Stride int                               // at least 1: every element
@@ -126,6 +126,32 @@ func (c *Check) after(data []float32, s span, keep bool) {
 		}
 		c.kept.hi = s.hi
 	}
+}
+
+// passed is after for what goes on in a payload, as the successor will get it. Where that
+// is rounded, what this rank has added is compared as well: it is still in data.
+func (c *Check) passed(data []float32, s span, payload []byte) {
+	if c == nil {
+		return
+	}
+	wants := c.wants
+	c.each(s.lo, s.hi, func(lo, hi int) {
+		want := wants[:hi-lo]
+		wants = wants[hi-lo:]
+		size := c.wire.out.Size()
+		got := grow(&c.room.sent, hi-lo)
+		c.wire.out.Unpack(got, payload[(lo-s.lo)*size:(hi-s.lo)*size])
+		c.found.Sent += c.mark(lo, got)
+		c.wire.out.Round(want)
+		if c.wire.out != codec.FP32 {
+			for i, own := range c.own(data, lo, hi) {
+				if math.Float32bits(own) != math.Float32bits(data[lo+i]) {
+					want[i] = math.Float32frombits(^math.Float32bits(got[i])) // wrong, whatever came of it
+				}
+			}
+		}
+		c.compare(got, want)
+	})
 }
 
 // ends looks at the part that was complete here once more.

@@ -92,8 +92,8 @@ func TestWrongAdditionIsFound(t *testing.T) {
 			if keep {
 				how = roleAddAndKeep
 			}
-			v.take(how, 0, length/2, payload[:half])
-			v.take(how, length/2, length, payload[half:])
+			v.take(how, 0, length/2, payload[:half], goesOn)
+			v.take(how, length/2, length, payload[half:], goesOn)
 		}
 		if fault == 3 { // at rest
 			flipBit(&data[at], bit)
@@ -141,6 +141,57 @@ func TestMarks(t *testing.T) {
 			if c.mark(5, x) == want {
 				t.Fatal("another order, and the same mark")
 			}
+		}
+	}
+}
+
+// TestCheckOfWhatPasses: what goes on in its payload is found to be what it is found to be
+// in the vector, and a bit that changes there is seen.
+func TestCheckOfWhatPasses(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 1))
+	for n := range 2000 {
+		wire, how := []codec.Wire{codec.FP32, codec.BF16}[n%2], []role{roleAdd, roleAddAndKeep}[n/2%2]
+		terms, came := make([]float32, 1+rng.IntN(300)), make([]float32, 300)
+		for i := range terms {
+			terms[i], came[i] = float32(rng.NormFloat64()), float32(rng.NormFloat64())
+		}
+		at := span{0, len(terms)}
+		packed := wire.Pack(make([]byte, 4*len(terms)), came[:len(terms)])
+		run := func(to fate) (found Found, on []byte, kept []float32) {
+			c := &Check{Stride: 1 + n%3, Step: uint64(n), Offset: n % 100}
+			c.begin(wires{wire, wire, wire})
+			v := &floats{data: slices.Clone(terms), wire: wire, check: c, scratch: make([]byte, 4*len(terms))}
+			on = slices.Clone(packed)
+			if !v.take(how, at.lo, at.hi, on, to) {
+				on = slices.Clone(v.pack(at.lo, at.hi))
+			}
+			if c.ends(v.data); how == roleAddAndKeep {
+				kept = v.data
+			}
+			return c.Found(), on, kept
+		}
+		want, wantOn, wantKept := run(goesOn)
+		got, on, kept := run(mayPass)
+		if got != want || !slices.Equal(on, wantOn) || !slices.Equal(kept, wantKept) {
+			t.Fatalf("%d: %s, role %d: found %+v, in the vector %+v; or another sum", n, wire, how, got, want)
+		}
+
+		c := &Check{Stride: 1}
+		c.begin(wires{wire, wire, wire})
+		c.before(terms, at, packed)
+		on = slices.Clone(packed)
+		wire.Pass(on, terms)
+		on[rng.IntN(len(on))] ^= 1 << rng.IntN(8)
+		if c.passed(terms, at, on); c.Found().Wrong != 1 {
+			t.Fatalf("%d: %s: a bit of what passes changed: found %+v", n, wire, c.Found())
+		}
+
+		c = &Check{Stride: 1, Own: func(dst []float32, lo int) { copy(dst, terms[lo:]) }}
+		c.begin(wires{wire, wire, wire})
+		v := &floats{data: slices.Clone(terms), wire: wire, check: c}
+		flipBit(&v.data[rng.IntN(len(terms))], rng.IntN(12)) // less than bf16 has
+		if v.take(roleAdd, at.lo, at.hi, slices.Clone(packed), mayPass); wire == codec.BF16 && c.Found().Wrong != 1 {
+			t.Fatalf("%d: %s: a low bit of what this rank adds changed: found %+v", n, wire, c.Found())
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-
-	"mochi/allreduce/codec"
 )
 
 // span is a range of elements [lo, hi) of a vector.
@@ -22,6 +20,15 @@ const (
 	roleMax
 )
 
+// fate is where a segment goes from here.
+type fate int
+
+const (
+	stays   fate = iota // nowhere
+	goesOn              // to the next rank, out of the vector
+	mayPass             // to the next rank, out of the vector or as the payload lies there
+)
+
 // hop is a range this rank receives.
 type hop struct {
 	span
@@ -33,11 +40,13 @@ type vector interface {
 	size() int // bytes of one element on the wire
 	pack(lo, hi int) []byte
 	fill(sum uint32, payload []byte, lo, hi int) uint32 // packs there, and continues a checksum over it
-	take(r role, lo, hi int, payload []byte)
+	// take does with a segment what its role is. It reports whether it has left in the
+	// payload what goes on to the next rank; then the vector need not have it.
+	take(r role, lo, hi int, payload []byte, to fate) (passes bool)
 
 	lentSize() int          // bytes of one element in memory
 	lend(lo, hi int) []byte // the elements as they lie there
-	takeLent(r role, lo, hi int, segment []byte)
+	takeLent(r role, lo, hi int, segment []byte, to fate)
 }
 
 // flow is one collective as one rank sees it. A segment that arrives is taken
@@ -86,7 +95,10 @@ func (g *Group) run(ctx context.Context, f *flow) error {
 	if err := g.connect(); err != nil {
 		return err
 	}
-	progress := &progress{moreTaken: make(chan struct{}, 1), moreSent: make(chan struct{}, 1)}
+	progress := &progress{
+		moreTaken: make(chan struct{}, 1), moreSent: make(chan struct{}, 1),
+		ready: make(chan passing, g.cfg.Window),
+	}
 	sent := make(chan error, 1)
 	go func() { sent <- g.sendFlow(f, progress) }()
 	err = g.receiveFlow(f, progress)
@@ -103,6 +115,31 @@ func (g *Group) run(ctx context.Context, f *flow) error {
 type progress struct {
 	taken, sent         atomic.Int64
 	moreTaken, moreSent chan struct{} // capacity 1
+
+	ready chan passing // of those taken, in their order; when it is full they go by the vector
+	next  passing      // the first of them, once the sender has looked
+}
+
+// passing is a segment that goes on as it lies in the receiver's buffer: what came, or the
+// sum of it. So what only passes a rank is neither written to its vector nor read from it.
+type passing struct {
+	at      int64 // elements that were taken before it
+	payload []byte
+}
+
+// passed is the payload of the segment before which so many elements were taken, which it
+// has been itself; nil: it is in the vector. Only the sender asks.
+func (p *progress) passed(at int64) (payload []byte) {
+	if p.next.payload == nil {
+		select {
+		case p.next = <-p.ready:
+		default:
+		}
+	}
+	if p.next.payload != nil && p.next.at == at {
+		payload, p.next = p.next.payload, passing{}
+	}
+	return payload
 }
 
 // await waits until count is n.
@@ -139,8 +176,12 @@ func (g *Group) receiveFlow(f *flow, p *progress) error {
 					return err
 				}
 			}
-			if err := g.take(f, lane, h.role, span{lo, hi}, &s); err != nil {
+			passes, err := g.take(f, lane, h.role, span{lo, hi}, &s, g.fate(i < f.onward, p))
+			if err != nil {
 				return err
+			}
+			if passes {
+				p.ready <- passing{p.taken.Load(), s.payload} // there is room: nobody else puts one in
 			}
 			index++
 			if i < f.onward {
@@ -156,15 +197,36 @@ func (g *Group) receiveFlow(f *flow, p *progress) error {
 	return nil
 }
 
-// take does with a segment what its role is.
-func (g *Group) take(f *flow, lane lane, r role, at span, s *segment) error {
-	if !lane.lent {
-		f.vector.take(r, at.lo, at.hi, s.payload)
-		if g.recycler != nil {
-			g.recycler.Recycle(s.payload)
-		}
-		return nil
+// fate is that of the segment which is taken next.
+func (g *Group) fate(onward bool, p *progress) fate {
+	switch {
+	case !onward:
+		return stays
+	case g.lends == nil && len(p.ready) < cap(p.ready):
+		return mayPass
 	}
+	return goesOn
+}
+
+// take does with a segment what its role is, see vector.
+func (g *Group) take(f *flow, lane lane, r role, at span, s *segment, to fate) (passes bool, err error) {
+	if lane.lent {
+		return false, g.takeLent(f, lane, r, at, s, to)
+	}
+	if f.vector.take(r, at.lo, at.hi, s.payload, to) {
+		return true, nil
+	}
+	g.recycle(s.payload)
+	return false, nil
+}
+
+func (g *Group) recycle(payload []byte) {
+	if g.recycler != nil {
+		g.recycler.Recycle(payload)
+	}
+}
+
+func (g *Group) takeLent(f *flow, lane lane, r role, at span, s *segment, to fate) error {
 	lent, ok := g.borrows.borrow(s.header.seq)
 	if !ok {
 		return g.recalled()
@@ -174,7 +236,7 @@ func (g *Group) take(f *flow, lane lane, r role, at span, s *segment) error {
 		g.failPeer(g.id.Predecessor(), fmt.Errorf("%w: it lent %d bytes, want %d", ErrMismatch, len(lent), (at.hi-at.lo)*lane.size))
 		return g.err()
 	}
-	f.vector.takeLent(r, at.lo, at.hi, lent)
+	f.vector.takeLent(r, at.lo, at.hi, lent, to)
 	return nil
 }
 
@@ -226,7 +288,11 @@ func (g *Group) sendFlow(f *flow, p *progress) error {
 			if err := g.credit(); err != nil {
 				return err
 			}
-			if err := g.sendSegment(f, lane, index, span{lo, hi}); err != nil {
+			var payload []byte
+			if taken >= 0 {
+				payload = p.passed(taken + int64(lo-s.lo))
+			}
+			if err := g.sendSegment(f, lane, index, span{lo, hi}, payload); err != nil {
 				return err
 			}
 			index++
@@ -253,7 +319,8 @@ func (g *Group) sendFlow(f *flow, p *progress) error {
 	return nil
 }
 
-func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span) error {
+// sendSegment sends a range: what is in payload, if that is not nil, else the vector's.
+func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span, payload []byte) error {
 	h := header{
 		kind: kindData, op: f.op, seq: g.out.sent.Load(),
 		step: f.tag.Step, bucket: f.tag.Bucket, total: uint64(f.total), index: index,
@@ -262,12 +329,8 @@ func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span) error {
 		if !g.lends.lend(h, f.vector.lend(at.lo, at.hi)) {
 			return g.err() // recalled by an earlier error, which ended the Group
 		}
-	} else if room := g.room((at.hi - at.lo) * lane.size); room != nil && g.seals.out[Forward] != nil {
-		g.sendCopied(h, room, f.vector.pack(at.lo, at.hi))
-	} else if room != nil {
-		g.sendFilled(h, func(sum uint32) uint32 { return f.vector.fill(sum, room, at.lo, at.hi) })
 	} else {
-		g.sendWith(g.out.header[:], Forward, h, f.vector.pack(at.lo, at.hi))
+		g.sendFrame(f, h, at, payload)
 	}
 	g.out.sent.Add(1) // after the frame: a heartbeat must not announce what is not under way
 	g.stats.segments.Add(1)
@@ -275,67 +338,25 @@ func (g *Group) sendSegment(f *flow, lane lane, index uint32, at span) error {
 	return nil
 }
 
-// floats is a float32 vector in a wire format.
-type floats struct {
-	data    []float32
-	wire    codec.Wire
-	scratch []byte // the Group's, one segment: used by the sender, whose turn it is
-	check   *Check // of additions, nil: none
-}
-
-func (v *floats) size() int { return v.wire.Size() }
-
-func (v *floats) pack(lo, hi int) []byte { return v.wire.Pack(v.scratch, v.data[lo:hi]) }
-
-func (v *floats) fill(sum uint32, payload []byte, lo, hi int) uint32 {
-	packed := v.wire.Pack(payload, v.data[lo:hi])
-	if &packed[0] == &payload[0] {
-		return sumOver(sum, payload)
-	}
-	return sumCopy(sum, payload, packed) // the vector's own memory
-}
-
-func (v *floats) take(r role, lo, hi int, payload []byte) {
-	v.combine(r, span{lo, hi}, v.wire, payload)
-}
-
-func (v *floats) lentSize() int          { return 4 }
-func (v *floats) lend(lo, hi int) []byte { return codec.Bytes(v.data[lo:hi]) }
-
-// takeLent takes float32, whatever the wire: what does not travel need not be rounded
-// on the way. Only the owner rounds, so that all ranks adopt what all can be told.
-func (v *floats) takeLent(r role, lo, hi int, segment []byte) {
-	v.combine(r, span{lo, hi}, codec.FP32, segment)
-}
-
-// combine does with what came, in the format as, what its role is.
-func (v *floats) combine(r role, at span, as codec.Wire, came []byte) {
-	dst := v.data[at.lo:at.hi]
-	switch r {
-	case roleCopy:
-		as.Unpack(dst, came)
-	case roleAdd, roleAddAndKeep:
-		v.check.before(v.data, at, came)
-		as.Add(dst, came)
-		if r == roleAddAndKeep {
-			v.wire.Round(dst)
+func (g *Group) sendFrame(f *flow, h header, at span, payload []byte) {
+	packed := func() []byte {
+		if payload != nil {
+			return payload
 		}
-		v.check.after(v.data, at, r == roleAddAndKeep)
-	case roleMax:
-		codec.MaxFP32(dst, came)
+		return f.vector.pack(at.lo, at.hi)
+	}
+	room := g.room((at.hi - at.lo) * f.vector.size())
+	switch {
+	case room == nil:
+		g.sendWith(g.out.header[:], Forward, h, packed())
+	case g.seals.out[Forward] != nil:
+		g.sendCopied(h, room, packed())
+	case payload != nil:
+		g.sendFilled(h, func(sum uint32) uint32 { return sumCopy(sum, room, payload) })
+	default:
+		g.sendFilled(h, func(sum uint32) uint32 { return f.vector.fill(sum, room, at.lo, at.hi) })
+	}
+	if payload != nil {
+		g.recycle(payload)
 	}
 }
-
-// raw is a byte vector.
-type raw []byte
-
-func (v raw) size() int              { return 1 }
-func (v raw) pack(lo, hi int) []byte { return v[lo:hi] }
-func (v raw) fill(sum uint32, payload []byte, lo, hi int) uint32 {
-	return sumCopy(sum, payload, v[lo:hi])
-}
-func (v raw) take(_ role, lo, hi int, data []byte) { copy(v[lo:hi], data) }
-
-func (v raw) lentSize() int                            { return 1 }
-func (v raw) lend(lo, hi int) []byte                   { return v[lo:hi] }
-func (v raw) takeLent(r role, lo, hi int, lent []byte) { v.take(r, lo, hi, lent) }

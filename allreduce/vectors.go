@@ -37,7 +37,7 @@ func (v *floats) take(r role, lo, hi int, payload []byte, to fate) bool {
 	case r == roleAdd:
 		v.check.before(v.data, at, payload)
 		v.wire.Pass(payload, x)
-		v.check.passed(at, payload)
+		v.check.passed(v.data, at, payload)
 	case r == roleAddAndKeep:
 		v.check.before(v.data, at, payload)
 		v.wire.Keep(x, payload)

@@ -52,6 +52,40 @@ func roundBF16Fast(x []float32) int {
 	return n
 }
 
+func passFast(w Wire, packed []byte, x []float32) int {
+	n := fast(len(x))
+	switch {
+	case n == 0:
+	case w == BF16:
+		passBF16AVX2(unsafe.SliceData(packed), unsafe.SliceData(x), n)
+	default:
+		passFP32AVX2(unsafe.SliceData(packed), unsafe.SliceData(x), n)
+	}
+	return n
+}
+
+func keepFast(w Wire, packed []byte, x []float32) int {
+	n := fast(len(x))
+	if n == 0 || w != BF16 {
+		return 0
+	}
+	keepBF16AVX2(unsafe.SliceData(packed), unsafe.SliceData(x), n)
+	return n
+}
+
+// storeFast needs dst at a multiple of 32 bytes.
+func storeFast(w Wire, dst []float32, src []byte) int {
+	n := fast(len(dst))
+	switch {
+	case n == 0:
+	case w == BF16:
+		storeBF16AVX2(unsafe.SliceData(dst), unsafe.SliceData(src), n)
+	default:
+		storeFP32AVX2(unsafe.SliceData(dst), unsafe.SliceData(src), n)
+	}
+	return n
+}
+
 func fast(n int) int {
 	if !cpu.X86.HasAVX2 {
 		return 0
@@ -73,3 +107,18 @@ func packBF16AVX2(dst *byte, src *float32, n int)
 
 //go:noescape
 func roundBF16AVX2(x *float32, n int)
+
+//go:noescape
+func passFP32AVX2(packed *byte, x *float32, n int)
+
+//go:noescape
+func passBF16AVX2(packed *byte, x *float32, n int)
+
+//go:noescape
+func keepBF16AVX2(packed *byte, x *float32, n int)
+
+//go:noescape
+func storeFP32AVX2(dst *float32, src *byte, n int)
+
+//go:noescape
+func storeBF16AVX2(dst *float32, src *byte, n int)
