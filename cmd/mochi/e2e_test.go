@@ -298,6 +298,38 @@ func TestReplicasAgree(t *testing.T) {
 	checkSamples(t, state, 20, one)
 }
 
+// The lane on which gradients go changes no bit either, whether replicas share a process or
+// not; and they do go there.
+func TestLanesAgree(t *testing.T) {
+	data := writeIDX(t, t.TempDir(), 100, 20)
+	root := t.TempDir()
+	one := filepath.Join(root, "one")
+	train := func(out string, replicas int, lane string) {
+		mochi(t, append([]string{"train", "--data", data, "--out", out, "--replicas", fmt.Sprint(replicas), "--ring-lane", lane, "--steps", "20"}, tiny...)...)
+	}
+	train(one, 1, "auto")
+	for _, n := range []int{2, 4} {
+		out := filepath.Join(root, fmt.Sprint("nats", n))
+		train(out, n, "nats")
+		mustEqual(t, one, out)
+	}
+	for _, lane := range []string{"nats", "direct"} {
+		for _, n := range []int{2, 4} {
+			state := filepath.Join(root, fmt.Sprint("processes ", lane, n))
+			c, rs := cluster(t, data, state, n, "--ring-lane", lane, "--steps", "20")
+			c.mustEnd(0)
+			for _, r := range rs {
+				r.mustEnd(0)
+				if said := r.errs.String(); strings.Contains(said, "instead of direct") {
+					t.Errorf("lane %s, %d replicas: %s", lane, n, said)
+				}
+			}
+			mustEqual(t, one, state)
+			checkSamples(t, state, 20, one)
+		}
+	}
+}
+
 // Ctrl-C and kill -9, then another number of replicas: the run ends as an
 // unbroken one does.
 func TestStopAndResume(t *testing.T) {
