@@ -27,7 +27,8 @@ def sides(args, world):
     for lane in args.lanes.split(","):
         for wire in ("fp32", "bf16"):
             name = f"{lane} {wire}"
-            command = [args.mochi, "bench", "allreduce", *flags, "--transport", "nats", "--processes", "--lane", lane, "--wire", wire, "--json"]
+            command = [args.mochi, "bench", "allreduce", *flags, "--transport", "nats", "--processes", "--lane", lane, "--wire", wire,
+                       "--security", args.security, "--json"]
             all[name] = lambda name=name, command=command: Once(name, command)
     return all
 
@@ -54,6 +55,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--worlds", default="2,4")
     p.add_argument("--lanes", default="nats,direct")
+    p.add_argument("--security", default="none", choices=["none", "plain", "tls"], help="of mochi's ring: checksums, frames that are authenticated, TLS")
     p.add_argument("--bytes", type=int, default=112_000_000)
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--iterations", type=int, default=7)
