@@ -17,11 +17,16 @@
 // P ranks, n bytes of vector in wire format, s bytes a segment:
 //
 //	collective    steps   bytes sent by each rank   memory beside the vector
-//	AllReduceSum  2(P−1)  2·n·(P−1)/P               inbox: ≤ Window segments
+//	AllReduceSum  2(P−1)  2·n·(P−1)/P               inbox, and what passes: ≤ 2·Window segments
 //	AllReduceMax  2(P−1)  2·n·(P−1)/P               same
 //	AllGather     P−1     n − the successor's part  same
 //	Broadcast     P−1     n (the last rank: 0)      same, pipelined: n/s + P − 2 segment times
 //	Barrier       P−1     4·(P−1)                   none
+//
+// What only passes a rank, a partial sum or a part of the result, goes on in the buffer it
+// came in: one pass adds, rounds and packs there, and the vector is read once for its sum
+// and written once for the result. Where Window such segments wait for the successor, the
+// others go by the vector. The result is stored past the caches if it is large.
 //
 // Each segment also carries HeaderLen bytes of header; one frame's worth of credit goes
 // back for every quarter of a window. World size 1 costs

@@ -19,7 +19,8 @@ type Config struct {
 	// use it.
 	Lent int
 	// Window is how many segments may be in flight on a link, so a rank holds
-	// up to Window·Segment bytes that it has not consumed. Default 16.
+	// up to Window·Segment bytes that it has not consumed, and as much that it has and
+	// that goes on. Default 16.
 	Window int
 	// Wire is the format of AllReduceSum on the network: fp32 or bf16. Other
 	// collectives are always exact. Default fp32.
