@@ -55,7 +55,7 @@ var rooms = map[string][]string{
 
 	"replica": {"replica/augment", "replica/checkpoint", "replica/criterion", "replica/data", "replica/input", "replica/queue", "replica/reduction",
 		"coordinator/protocol", "coordinator/protocol/audit", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
-		"model", "model/engine", "model/figures", "model/loss", "model/network"},
+		"model", "model/engine", "model/figures", "model/loss", "model/network", "model/probe"},
 	"replica/augment":             {"model/splitmix"},
 	"replica/checkpoint":          {"replica/queue", "model/network"},
 	"replica/criterion":           {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},

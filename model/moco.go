@@ -317,6 +317,10 @@ func (m *MoCo) Forward(images, q, stats []float32) error {
 	return nil
 }
 
+// Features copies the backbone features of the last Forward or Step, [n·g,
+// FeatureDim], into dst.
+func (m *MoCo) Features(dst []float32) { m.query.Features(dst) }
+
 // Loss is the model's own loss.
 func (m *MoCo) Loss() *loss.Loss { return m.loss }
 

@@ -128,6 +128,7 @@ func (s *session) again(ctx context.Context, p *party, batch *input.Step, deal a
 				reports[j].Figures = losses.Groups[j].Figures
 			}
 		}
+		s.learnProbe(newPhases(), batch, units[wave], terms, reports)
 		list = append(list, results(terms, keys, reports, noNumber)...)
 		p.did()
 	}
@@ -216,7 +217,7 @@ func results(terms reduction.Terms, keys []float32, reports []protocol.GroupRepo
 		}
 		r := protocol.Recount{Group: report.Group, Key: digestOf("", row(terms.Key), row(keys)), Query: protocol.NotFinite}
 		if !noNumber {
-			r.Query = digestOf(fmt.Sprint(report.Figures), row(terms.Grads), row(terms.Query))
+			r.Query = digestOf(fmt.Sprint(report.Figures), row(terms.Grads), row(terms.Query), row(terms.Besides))
 		}
 		list[j] = r
 	}

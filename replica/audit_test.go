@@ -105,6 +105,11 @@ func (p liarProgram) Forward(images, out []float32) error {
 	return err
 }
 
+func (p liarProgram) Features(features []float32) {
+	p.Program.Features(features)
+	p.lie("feature", features)
+}
+
 func (p liarProgram) Statistics(stats []float32) {
 	p.Program.Statistics(stats)
 	p.lie("statistic", stats)

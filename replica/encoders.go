@@ -19,7 +19,8 @@ type encoders struct {
 	net    *network.Network
 	engine engine.Engine
 	moco   *model.MoCo
-	atOnce int // groups that one of its programs computes: those of a unit
+	atOnce int          // groups that one of its programs computes: those of a unit
+	probe  *onlineProbe // --probe
 }
 
 func newEncoders(job config.Job, rc Config) (*encoders, error) {
@@ -39,7 +40,8 @@ func newEncoders(job config.Job, rc Config) (*encoders, error) {
 	if err != nil {
 		return nil, errors.Join(err, eng.Close())
 	}
-	return &encoders{net: net, engine: eng, moco: moco, atOnce: moco.GroupsAtOnce()}, nil
+	n := moco.GroupsAtOnce()
+	return &encoders{net: net, engine: eng, moco: moco, atOnce: n, probe: newOnlineProbe(job, net, n)}, nil
 }
 
 // modelConfig is the part of a job's configuration that the method needs.
@@ -76,6 +78,7 @@ func (e *encoders) digests(t *phases, beside ...func()) (parameters, all string)
 	for i, v := range engine.Vectors {
 		vectors[i] = e.moco.State().Host(v)
 	}
+	vectors = append(vectors, e.probe.state().Vectors()...)
 	each := t.digests(protocol.MeasureApplied, vectors, beside...)
 	return each[slices.Index(engine.Vectors, engine.QueryParams)], checkpoint.StateDigest(each)
 }
@@ -87,6 +90,7 @@ func (e *encoders) fill(c *checkpoint.State) {
 	c.QueryParams, c.KeyParams = state.Host(engine.QueryParams), state.Host(engine.KeyParams)
 	c.Momentum = state.Host(engine.Momentum)
 	c.QueryBuffers, c.KeyBuffers = state.Host(engine.QueryBuffers), state.Host(engine.KeyBuffers)
+	c.Probe = e.probe.state()
 }
 
 // restore takes the encoders of a checkpoint that matches their network.
@@ -97,4 +101,5 @@ func (e *encoders) restore(c *checkpoint.State) {
 	state.Set(engine.Momentum, c.Momentum)
 	state.Set(engine.QueryBuffers, c.QueryBuffers)
 	state.Set(engine.KeyBuffers, c.KeyBuffers)
+	e.probe.restore(c.Probe)
 }

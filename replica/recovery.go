@@ -85,7 +85,7 @@ func (s *session) receive(ctx context.Context, p *party) (blob []byte, h head, e
 		return nil, h, err
 	}
 	if p.rank != p.Donor {
-		if most := checkpoint.SizeAtMost(s.model.net, s.job.Queue, s.job.Dim).File; h.Length > uint64(most) {
+		if most := checkpoint.SizeAtMost(s.model.net, s.job.Queue, s.job.Dim, s.job.Labels).File; h.Length > uint64(most) {
 			return nil, h, &givenError{fmt.Errorf("the state of %s would take %d bytes: the limit for this network is %d", p.Members[p.Donor].Name, h.Length, most)}
 		}
 		blob = make([]byte, h.Length)

@@ -60,6 +60,9 @@ func newSession(rc Config, job config.Job) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if is := rc.Data.Train.Classes(); (job.Probe || job.Labels > 0) && (is != job.Labels || is < 1) {
+		return nil, fmt.Errorf("the job learns from the labels of %d classes, the training data here has %d", job.Labels, is)
+	}
 	model, err := newEncoders(job, rc)
 	if err != nil {
 		return nil, err
@@ -82,7 +85,8 @@ func newSession(rc Config, job config.Job) (*session, error) {
 			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Oracle: job.Oracle,
 		}, rc.Data.Train, images, model.moco),
 		sums: reduction.New(model.net, reduction.Config{
-			Exact: job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
+			Besides: model.probe.size(),
+			Exact:   job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
 			Check: job.Audit > 0,
 		}),
 		keys:  newKeys(job.Batch, job.Dim),
@@ -99,6 +103,7 @@ func (s *session) close() error {
 // initialise starts from the configuration's seed.
 func (s *session) initialise() {
 	s.model.moco.InitState(s.job.Seed)
+	s.model.probe.reset()
 	s.queue.Init(s.job.Seed)
 	s.at, s.vote = position{ready: true}, nil
 }
@@ -117,8 +122,8 @@ func (s *session) position() *protocol.Position {
 func (s *session) forget() { s.at.ready, s.vote = false, nil }
 
 // apply makes the step that was voted for final: optimiser, momentum encoder,
-// BatchNorm statistics, queue, cursor.
-func (s *session) apply(c protocol.Commit) error {
+// BatchNorm statistics, queue, cursor, probe.
+func (s *session) apply(c protocol.Commit, t *phases) error {
 	s.queue.release()
 	if err := s.model.moco.Apply(s.sums.Gradients(), s.sums.QueryStatistics(), s.sums.KeyStatistics(), c.LR); err != nil {
 		return fmt.Errorf("apply step %d: %w", c.Step, err)
@@ -126,6 +131,7 @@ func (s *session) apply(c protocol.Commit) error {
 	if err := s.queue.Enqueue(s.keys.ordered, s.vote.classes); err != nil {
 		return fmt.Errorf("enqueue the keys of step %d: %w", c.Step, err)
 	}
+	s.model.probe.apply(t, s.sums.Besides(), c.LR)
 	s.at.step, s.at.cursor, s.vote = c.Step, c.Cursor+int64(c.Batch), nil
 	return nil
 }

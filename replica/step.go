@@ -23,7 +23,7 @@ func (r *Replica) step(ctx, attempt context.Context, p *party) (protocol.Commit,
 		return protocol.Commit{}, err
 	}
 	ready.Round, ready.Step, ready.Digest = s.vote.round, s.vote.step, s.vote.digest
-	ready.BusyMS = t.ms["key_forward"] + t.ms["query"]
+	ready.BusyMS = t.ms["key_forward"] + t.ms["query"] + t.ms[protocol.MeasureProbe]
 	p.phase(ready.Round, ready.Step, protocol.PhaseReady)
 	t = newPhases() // the vote has what was measured before it, Applied the rest
 	var err error
@@ -73,7 +73,7 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	}
 	t.end("gather")
 	p.audited = p.audits(s.audit, step)
-	err = s.encodeQueries(ctx, p, batch, terms, ready)
+	err = s.encodeQueries(ctx, p, batch, terms, t, ready)
 	t.end("query")
 	p.peers(true)
 	werr := s.sums.Wait()
@@ -115,7 +115,7 @@ func (s *session) computed(t *phases) string {
 // encodeQueries runs query forward, loss and backward of this member's units,
 // wave by wave (package criterion), and starts the sums before the last
 // backward, during which parameters become final and leave.
-func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms, ready *protocol.Ready) error {
+func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms, t *phases, ready *protocol.Ready) error {
 	step := s.at.step + 1
 	units := p.own()
 	start := func() { s.sums.Start(ctx, p.ring.background(), step, p.alone()) }
@@ -150,6 +150,9 @@ func (s *session) encodeQueries(ctx context.Context, p *party, batch *input.Step
 		for j, out := range losses.Groups {
 			ready.Groups = append(ready.Groups, protocol.GroupReport{Group: units[wave] + j, Figures: out.Figures})
 		}
+		t.end("query")
+		s.learnProbe(t, batch, units[wave], terms[wave], ready.Groups[len(ready.Groups)-len(losses.Groups):])
+		t.end(protocol.MeasureProbe)
 		if err := s.backward(losses.DQ, terms[wave].Grads, wave == len(units)-1, len(p.audited.Again[p.rank]) == 0); err != nil {
 			return fmt.Errorf("%s at step %d: %w", s.model.unit(units[wave]), step, err)
 		}
@@ -227,7 +230,7 @@ func (r *Replica) finish(ctx context.Context, c protocol.Commit, t *phases) erro
 		return &stateError{fmt.Sprintf("step %d was committed with gradients %s, this replica holds others; it needs the state of a peer", c.Step, c.Digest)}
 	}
 	r.progress.phase(c.Round, c.Step, protocol.PhaseApplying)
-	if err := s.apply(c); err != nil {
+	if err := s.apply(c, t); err != nil {
 		return err
 	}
 	t.end(protocol.MeasureApply)

@@ -123,6 +123,7 @@ func coordinatorCommand() *cli.Command {
 			k.info = k.set.Info
 			checkOracle(&f, k.cfg, k.set)
 		}
+		cli.Learns(&f, &k.cfg, k.set, *dataPath)
 		if err := f.Err(); err != nil {
 			return err
 		}

@@ -140,6 +140,7 @@ func (l *local) check(f *cli.Faults) {
 	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil {
 		checkOracle(f, l.cfg, l.set)
 	}
+	cli.Learns(f, &l.cfg, l.set, l.data)
 }
 
 // checkOracle says what --oracle lacks.

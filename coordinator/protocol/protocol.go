@@ -262,7 +262,7 @@ type Ready struct {
 	BusyMS float64            `json:"busy_ms"` // time spent computing its groups; what groups are dealt by
 	Phases map[string]float64 `json:"phases"`  // ms by name, of what came before the vote
 
-	// CPU is the processor time, in ms, of those phases that are there only because
+	// CPU is the processor time, in ms, of --probe, and of those phases that are there only because
 	// a step is a transaction.
 	CPU map[string]float64 `json:"cpu,omitempty"`
 
@@ -328,6 +328,9 @@ const (
 	MeasureApply   = "apply"   //
 	MeasureApplied = "applied" // digests of the state, and the queue's checksums
 )
+
+// MeasureProbe is the phase of what --probe costs, before the vote and after it.
+const MeasureProbe = "probe"
 
 // Failed reports that a step could not be finished; nothing was applied.
 type Failed struct {

@@ -24,6 +24,9 @@ type Figures struct {
 	// over dimensions, against 1/√d: 1 when they are spread over the whole sphere,
 	// √(1 − mean cosine) in general, 0 when all are alike (collapse).
 	Spread float64 `json:"spread"`
+
+	ProbeLoss float64 `json:"probe_loss,omitempty"` // cross-entropy of the classifier of --probe
+	ProbeAcc  float64 `json:"probe_acc,omitempty"`  // 1 when that classifies the query rightly, before it has learned from it
 }
 
 // Add adds the sums of other queries.
@@ -36,6 +39,8 @@ func (f *Figures) Add(o Figures) {
 	f.HardestSim += o.HardestSim
 	f.HardSim += o.HardSim
 	f.Spread += o.Spread
+	f.ProbeLoss += o.ProbeLoss
+	f.ProbeAcc += o.ProbeAcc
 }
 
 // Mean is f, sums over so many queries, as means; f itself when there are none.
@@ -47,6 +52,6 @@ func (f Figures) Mean(queries int) Figures {
 	return Figures{
 		Loss: f.Loss / n, Proxy: f.Proxy / n, ProxyHard: f.ProxyHard / n,
 		PosSim: f.PosSim / n, NegSim: f.NegSim / n, HardestSim: f.HardestSim / n, HardSim: f.HardSim / n,
-		Spread: f.Spread / n,
+		Spread: f.Spread / n, ProbeLoss: f.ProbeLoss / n, ProbeAcc: f.ProbeAcc / n,
 	}
 }

@@ -13,6 +13,8 @@
 //	optimizer.momentum.<name>   F32        one for each parameter
 //	queue                       F32 [d,K]  transposed, as facebookresearch/moco stores it
 //	queue_labels                I32 [K]    classes of the queue's samples, −1 unknown
+//	probe.weight, .bias         F32 [C,F], [C]   the classifier of --probe, where there is one
+//	optimizer.probe.weight, .bias   F32    its momentum
 //
 // and the metadata, all strings: format ("pt", without which transformers refuses
 // a file), mochi_format ("mochi-1"; files of earlier builds have it as format), arch, step, epoch, seed,
@@ -83,6 +85,8 @@ type State struct {
 	QueueLabels []int32   // [K], −1 unknown
 	QueuePtr    int       // slot of the next key
 	QueueFilled int64     // keys enqueued so far, not capped at K
+
+	Probe *Probe // nil: none
 }
 
 // Matches says whether the state fits a network and a queue of K keys of
@@ -144,6 +148,9 @@ func (s *State) check() error {
 		if v.have != v.needs {
 			return fmt.Errorf("%s: %d elements, want %d", v.name, v.have, v.needs)
 		}
+	}
+	if err := s.Probe.check(); err != nil {
+		return err
 	}
 	switch {
 	case s.K < 1 || s.Dim < 1:

@@ -404,7 +404,7 @@ func TestRealNetwork(t *testing.T) {
 		QueryBuffers: buffers, KeyBuffers: buffers,
 		K: 4, Dim: 16, Queue: make([]float32, 64), QueueLabels: make([]int32, 4),
 	})
-	if most := SizeAtMost(net, 4, 16).File; int64(len(file)) > most || int64(len(file)) < most-2<<20 {
+	if most := SizeAtMost(net, 4, 16, 0).File; int64(len(file)) > most || int64(len(file)) < most-2<<20 {
 		t.Errorf("%d bytes, said to be %d at most", len(file), most)
 	}
 	s, err := Read(bytes.NewReader(file))
@@ -474,6 +474,9 @@ func FuzzRead(f *testing.F) {
 	start := 8 + binary.LittleEndian.Uint64(blob)
 	text, data := string(blob[8:start]), blob[start:]
 	f.Add(text, data)
+	probed := encode(f, probedState())
+	begins := 8 + binary.LittleEndian.Uint64(probed)
+	f.Add(string(probed[8:begins]), probed[begins:])
 	f.Add(strings.Replace(text, `[2,1,2,2]`, `[2,2,2]`, 1), data)
 	f.Add(strings.Replace(text, `[3,5]`, `[5,3]`, 1), data)
 	f.Fuzz(func(t *testing.T, text string, data []byte) {
@@ -544,7 +547,7 @@ func Example() {
 func TestHeaderHasALimit(t *testing.T) {
 	s := tinyState(1)
 	blob := encode(t, s)
-	most := SizeAtMost(s.Net, s.K, s.Dim)
+	most := SizeAtMost(s.Net, s.K, s.Dim, 0)
 	if _, err := read(bytes.NewReader(blob), int64(len(blob)), most); err != nil {
 		t.Error(err)
 	}

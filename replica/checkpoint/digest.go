@@ -37,7 +37,8 @@ func Digests(vectors ...[]float32) []string {
 
 // StateDigest is one digest of everything that must be equal on all replicas but
 // the queue: of the digests of these vectors, each [parameters] or [buffers], in
-// the order of engine.Vectors.
+// the order of engine.Vectors; then of the probe's parameters and their momentum,
+// where there is one.
 func StateDigest(each []string) string { return DigestString(strings.Join(each, "")) }
 
 // Verify compares the state with what the replicas that held it said of it:
@@ -45,7 +46,8 @@ func StateDigest(each []string) string { return DigestString(strings.Join(each, 
 // number is that of the shards. "" is not compared, nor is a queue without shards.
 func (s *State) Verify(state string, shards []string) error {
 	if state != "" {
-		is := StateDigest(Digests(s.QueryParams, s.KeyParams, s.Momentum, s.QueryBuffers, s.KeyBuffers))
+		vectors := [][]float32{s.QueryParams, s.KeyParams, s.Momentum, s.QueryBuffers, s.KeyBuffers}
+		is := StateDigest(Digests(append(vectors, s.Probe.Vectors()...)...))
 		if is != state {
 			return fmt.Errorf("is not the state that was applied after step %d: its digest is %s, that of the members' was %s; memory or a processor may be faulty where it came from", s.Step, is, state)
 		}

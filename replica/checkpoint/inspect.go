@@ -25,11 +25,12 @@ type QueueInfo struct {
 
 // DigestsInfo identifies the parts of a state; equal digests mean equal bits.
 type DigestsInfo struct {
-	EncoderQ  string `json:"encoder_q"` // parameters; the `digest` of log.jsonl at this step
-	EncoderK  string `json:"encoder_k"` // parameters
-	Optimizer string `json:"optimizer"` // momentum
-	Buffers   string `json:"buffers"`   // BatchNorm running statistics of both encoders
-	Queue     string `json:"queue"`     // keys, labels and pointer, as queue.Queue.Digest
+	EncoderQ  string `json:"encoder_q"`       // parameters; the `digest` of log.jsonl at this step
+	EncoderK  string `json:"encoder_k"`       // parameters
+	Optimizer string `json:"optimizer"`       // momentum
+	Buffers   string `json:"buffers"`         // BatchNorm running statistics of both encoders
+	Queue     string `json:"queue"`           // keys, labels and pointer, as queue.Queue.Digest
+	Probe     string `json:"probe,omitempty"` // the classifier of --probe and its momentum
 }
 
 // Inspect reads and verifies a checkpoint file and describes it.
@@ -47,7 +48,7 @@ func Describe(path, format string, s *State) (Info, error) {
 	if err := q.Set(s.Queue, s.QueueLabels, s.QueuePtr, s.QueueFilled); err != nil {
 		return Info{}, err
 	}
-	return Info{
+	info := Info{
 		File: path, Format: format,
 		Step: s.Step, Epoch: s.Epoch, Arch: s.Arch, Seed: s.Seed, Samples: s.Cursor,
 		Parameters: s.Net.NumParams(),
@@ -59,5 +60,9 @@ func Describe(path, format string, s *State) (Info, error) {
 			Buffers:   Digest(s.QueryBuffers, s.KeyBuffers),
 			Queue:     q.Digest(),
 		},
-	}, nil
+	}
+	if s.Probe != nil {
+		info.Digest.Probe = Digest(s.Probe.Vectors()...)
+	}
+	return info, nil
 }

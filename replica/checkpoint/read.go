@@ -145,6 +145,11 @@ func (s *State) assign(h *header, ptr *[]int64, queue *[]float32) ([]any, error)
 			hasMomentum[name] = true
 		}
 	}
+	probe, err := probeOf(h)
+	if err != nil {
+		return nil, err
+	}
+	s.Probe = probe
 	var query, key struct{ params, buffers []network.Tensor }
 	var momentum []network.Tensor
 	sinks := make([]any, len(h.tensors))
@@ -176,6 +181,10 @@ func (s *State) assign(h *header, ptr *[]int64, queue *[]float32) ([]any, error)
 			if e.elements() != 1 {
 				return nil, invalid("queue_ptr has shape %v, not [1]", e.shape)
 			}
+		case strings.HasPrefix(e.name, probePrefix):
+			sinks[i] = &s.Probe.Params
+		case strings.HasPrefix(e.name, probeMomentum):
+			sinks[i] = &s.Probe.Momentum
 		case e.name == labelsName:
 			want, sinks[i] = "I32", &s.QueueLabels
 		default:

@@ -82,9 +82,10 @@ type Bounds struct {
 }
 
 // SizeAtMost bounds the checkpoint of a network with a queue of k keys of d
-// elements: its tensors, and more than enough for what describes them.
-func SizeAtMost(net *network.Network, k, d int) Bounds {
-	elements := 3*int64(net.NumParams()) + 2*int64(net.NumBuffers()) + int64(k)*int64(d+1)
+// elements and a probe of so many classes (0: none): its tensors, and more than
+// enough for what describes them.
+func SizeAtMost(net *network.Network, k, d, classes int) Bounds {
+	elements := 3*int64(net.NumParams()) + 2*int64(net.NumBuffers()) + int64(k)*int64(d+1) + 2*int64(classes)*int64(net.FeatureDim+1)
 	header := 1<<20 + 512*int64(3*len(net.Params)+2*len(net.Buffers))
 	return Bounds{Header: header, File: 4*elements + 8 + header}
 }
@@ -112,6 +113,7 @@ func (s *State) pieces() []piece {
 	vector(momentumPrefix, s.Net.Params, s.Momentum)
 	add(queueName, "F32", []int{s.Dim, s.K}, littleEndian(transpose(s.Queue, s.K, s.Dim)))
 	add(labelsName, "I32", []int{s.K}, littleEndian(s.QueueLabels))
+	s.Probe.pieces(add)
 	return list
 }
 

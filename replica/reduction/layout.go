@@ -18,6 +18,7 @@ type layout struct {
 	tensors []span
 	buckets []bucket
 	ofParam []int // bucket of each parameter
+	late    int   // the first bucket that is final only when all terms are
 }
 
 // span is a tensor's place in the sums, [lo, hi), and where it begins in a row
@@ -29,13 +30,14 @@ type span struct {
 	from   int
 }
 
-// kind is which of the three vectors of a Terms.
+// kind is which of the vectors of a Terms.
 type kind int
 
 const (
 	gradients kind = iota
 	queryStatistics
 	keyStatistics
+	besides
 )
 
 // bucket is a contiguous range of tensors, [lo, hi), that travels together.
@@ -44,7 +46,7 @@ type bucket struct {
 	params int // how many of them are parameters: it is final when all are
 }
 
-func newLayout(net *network.Network) layout {
+func newLayout(net *network.Network, more int) layout {
 	l := layout{ofParam: make([]int, len(net.Params))}
 	add := func(kind kind, name string, ts []network.Tensor, base int) {
 		for _, t := range ts {
@@ -66,7 +68,14 @@ func newLayout(net *network.Network) layout {
 		}
 		l.buckets = append(l.buckets, bucket{lo: ab.Lo, hi: ab.Hi, params: ab.Hi - ab.Lo})
 	}
-	// The statistics, a few KB, leave last.
+	// The statistics, a few KB, leave last; but for what is besides, which is apart so
+	// that the way of all else, and with it its bits, is as without it.
+	l.late = len(l.buckets)
 	l.buckets = append(l.buckets, bucket{lo: len(net.Params), hi: len(l.tensors)})
+	if more > 0 {
+		at := len(l.tensors)
+		l.tensors = append(l.tensors, span{"gradient of the probe", p + 2*b, p + 2*b + more, besides, 0})
+		l.buckets = append(l.buckets, bucket{lo: at, hi: at + 1})
+	}
 	return l
 }

@@ -14,7 +14,7 @@ var negativeZero = float32(math.Copysign(0, -1))
 // each calls do with a tensor of every local group, in their order.
 func (r *Reduction) each(t span, do func(values []float32)) {
 	for _, s := range r.local {
-		rows := [...][]float32{gradients: s.Grads, queryStatistics: s.Query, keyStatistics: s.Key}[t.kind]
+		rows := [...][]float32{gradients: s.Grads, queryStatistics: s.Query, keyStatistics: s.Key, besides: s.Besides}[t.kind]
 		stride := len(rows) / r.cfg.AtOnce
 		for at := t.from; at < len(rows); at += stride {
 			do(rows[at : at+t.hi-t.lo])

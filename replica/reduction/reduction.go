@@ -1,8 +1,9 @@
 // Package reduction sums what the BatchNorm groups of a step computed over all
 // groups of all members: the gradients and the BatchNorm statistics of both
-// encoders, laid out as one vector
+// encoders, laid out as one vector, and the gradients of what is trained beside the
+// encoders (Config.Besides)
 //
-//	[parameters | query statistics | key statistics]
+//	[parameters | query statistics | key statistics | besides]
 //
 // # Use
 //
@@ -65,6 +66,7 @@ type Config struct {
 	AtOnce  int  // n, groups that one unit computes
 	Threads int  // what a member that is alone sums on; default 1
 	Check   bool // look at a part of the additions a second time (Checked)
+	Besides int  // parameters that are trained beside the encoders, whose gradients travel on their own; 0: none
 }
 
 // Terms are what one unit of n groups adds to the sums, as the engine writes
@@ -73,6 +75,8 @@ type Terms struct {
 	Grads []float32 // [n, NumParams]
 	Query []float32 // [n, NumBuffers] statistics of the query encoder
 	Key   []float32 // [n, NumBuffers] statistics of the key encoder
+
+	Besides []float32 // [n, Config.Besides]
 }
 
 // Reduction is the sums of one step after the other. One goroutine uses it; the
@@ -97,18 +101,18 @@ type Reduction struct {
 // New makes the reduction for the encoders of net.
 func New(net *network.Network, cfg Config) *Reduction {
 	cfg.Threads = max(1, cfg.Threads)
-	r := &Reduction{cfg: cfg, net: net, layout: newLayout(net)}
+	r := &Reduction{cfg: cfg, net: net, layout: newLayout(net, cfg.Besides)}
 	r.left = make([]int, len(r.layout.buckets))
-	r.sum = allreduce.NewVector(net.NumParams() + 2*net.NumBuffers())
+	r.sum = allreduce.NewVector(net.NumParams() + 2*net.NumBuffers() + cfg.Besides)
 	r.max = make([]float32, len(r.layout.tensors))
 	if cfg.Groups == 1 {
-		r.terms = []Terms{{r.Gradients(), r.QueryStatistics(), r.KeyStatistics()}}
+		r.terms = []Terms{{r.Gradients(), r.QueryStatistics(), r.KeyStatistics(), r.Besides()}}
 	}
 	return r
 }
 
-// Vector is all sums, valid after Wait until the next Begin, as the three parts
-// of it are: [NumParams + 2·NumBuffers].
+// Vector is all sums, valid after Wait until the next Begin, as the parts of it
+// are: [NumParams + 2·NumBuffers + Config.Besides].
 func (r *Reduction) Vector() []float32 { return r.sum }
 
 // Gradients is the sum of the gradients over all groups, [NumParams].
@@ -126,6 +130,10 @@ func (r *Reduction) KeyStatistics() []float32 {
 	p, b := r.net.NumParams(), r.net.NumBuffers()
 	return r.sum[p+b : p+2*b]
 }
+
+// Besides is the sum over all groups of the gradients of what is trained beside the
+// encoders, [Config.Besides].
+func (r *Reduction) Besides() []float32 { return r.sum[r.net.NumParams()+2*r.net.NumBuffers():] }
 
 // InPlace says whether the sums take the place of the only group's terms, which
 // are then lost with Start.
@@ -146,7 +154,7 @@ func (r *Reduction) Scratch() Terms {
 // room makes the terms of a unit.
 func (r *Reduction) room() Terms {
 	p, b := r.cfg.AtOnce*r.net.NumParams(), r.cfg.AtOnce*r.net.NumBuffers()
-	return Terms{allreduce.NewVector(p), make([]float32, b), make([]float32, b)}
+	return Terms{allreduce.NewVector(p), make([]float32, b), make([]float32, b), make([]float32, r.cfg.AtOnce*r.cfg.Besides)}
 }
 
 // Begin starts a step with so many units on this member and returns where they
@@ -185,10 +193,10 @@ func (r *Reduction) Final(param int) {
 	}
 }
 
-// Complete says that all terms are final: it announces the statistics, and for
-// a member without units, which has nothing to wait for, all buckets.
+// Complete says that all terms are final: it announces the statistics and what is
+// besides, and for a member without units, which has nothing to wait for, all buckets.
 func (r *Reduction) Complete() {
-	first := len(r.layout.buckets) - 1
+	first := r.layout.late
 	if len(r.local) == 0 {
 		first = 0
 	}
@@ -247,7 +255,8 @@ func (r *Reduction) run(ctx context.Context, ring Ring, step int64, alone bool) 
 	}
 	// The statistics were summed; their mean is what is applied.
 	scale := 1 / float32(r.cfg.Groups)
-	stats := r.sum[r.net.NumParams():]
+	p := r.net.NumParams()
+	stats := r.sum[p : p+2*r.net.NumBuffers()]
 	for i := range stats {
 		stats[i] *= scale
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 
+	"mochi/coordinator/protocol/config"
 	"mochi/replica/data"
 )
 
@@ -25,6 +26,29 @@ func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
 		return nil
 	}
 	return set
+}
+
+// Learns checks that a job which learns from labels has some, and writes down of how
+// many classes. set is nil where no data was given, or its fault is known.
+func Learns(f *Faults, cfg *config.Job, set *data.Set, path string) {
+	if set == nil {
+		if path == "" && cfg.Probe && cfg.Labels == 0 {
+			f.Add("probe", "must know how many classes there are: --data is missing")
+		}
+		return
+	}
+	classes, said := set.Train.Classes(), cfg.Labels
+	for _, s := range []struct {
+		name string
+		on   bool
+	}{{"probe", cfg.Probe}} {
+		if s.on && classes == 0 {
+			f.Add(s.name, "needs labelled data; %s has no classes", path)
+		}
+	}
+	if cfg.Learn(classes); said != 0 && cfg.Labels != 0 && said != cfg.Labels {
+		f.Add("labels", "the configuration says %d classes, %s has %d", said, path, classes)
+	}
 }
 
 // OpenData opens --data; nil when that is a fault, which f is told.

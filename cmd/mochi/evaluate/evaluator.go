@@ -209,5 +209,12 @@ func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
 	}
 	e.Say("kNN %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (k=%d, backbone features, %d train and %s); embedding top-1 %.2f %%%s",
 		when, st.Step, 100*r.Top1, 100*r.Top5, r.K, r.Train, cli.Count(r.Test, "test image"), 100*head.Top1, leaked)
-	return e.Event(knnMeasured{state: stateOf(st, when), KNNResult: r, EmbeddingTop1: head.Top1, EmbeddingTop5: head.Top5})
+	measured := knnMeasured{state: stateOf(st, when), KNNResult: r, EmbeddingTop1: head.Top1, EmbeddingTop5: head.Top5}
+	if st.Probe != nil {
+		if measured.ProbeTop1, err = enc.probeTop1(ctx, e.Set); err != nil {
+			return err
+		}
+		e.Say("probe %s (step %d): top-1 %.2f %%  (%d test images)", when, st.Step, 100*measured.ProbeTop1, r.Test)
+	}
+	return e.Event(measured)
 }

@@ -23,8 +23,9 @@ type knnMeasured struct {
 	event.Info
 	state
 	KNNResult
-	EmbeddingTop1 float64 `json:"knn_top1_embedding"` // of the embeddings
-	EmbeddingTop5 float64 `json:"knn_top5_embedding"` // likewise
+	EmbeddingTop1 float64 `json:"knn_top1_embedding"`   // of the embeddings
+	EmbeddingTop5 float64 `json:"knn_top5_embedding"`   // likewise
+	ProbeTop1     float64 `json:"probe_top1,omitempty"` // of the classifier of --probe, on the test images
 }
 
 // EventName implements event.Event.

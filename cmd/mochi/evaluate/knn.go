@@ -10,6 +10,7 @@ import (
 
 	"mochi/model/engine"
 	"mochi/model/eval"
+	"mochi/model/probe"
 	"mochi/replica/data"
 )
 
@@ -189,6 +190,21 @@ func enough(train, test []int32) error {
 		return fmt.Errorf("none of the %d test images that can be decoded has a class of the training images: there is nothing to measure", len(test))
 	}
 	return nil
+}
+
+// probeTop1 is the accuracy of a checkpoint's probe on the test images, in evaluation
+// mode.
+func (e *Encoders) probeTop1(ctx context.Context, set *data.Set) (float64, error) {
+	x, err := e.extractor(engine.Query, eval.Backbone)
+	if err != nil {
+		return 0, err
+	}
+	defer x.Close()
+	test, err := x.collect(ctx, all(set.Test, 0), plain(x.net.image), watch{}, false)
+	if err != nil {
+		return 0, fmt.Errorf("features of the test images: %w", err)
+	}
+	return probe.Top1(test.features[0], test.labels, e.from.Probe.Classes, e.from.Probe.Params), nil
 }
 
 // leaks finds what stands in both splits.

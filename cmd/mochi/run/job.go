@@ -168,7 +168,7 @@ func Open(path string, cfg config.Job, begin Beginning, p *Progress) (_ *Job, er
 	if err != nil {
 		return nil, err
 	}
-	j.Store.limit = checkpoint.SizeAtMost(net, cfg.Queue, cfg.Dim)
+	j.Store.limit = checkpoint.SizeAtMost(net, cfg.Queue, cfg.Dim, cfg.Labels)
 	if j.Dir, err = openRun(path, cut, cfg.SampleLog); err != nil {
 		return nil, err
 	}

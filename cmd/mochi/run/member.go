@@ -109,7 +109,7 @@ func OpenMember(path string, cfg config.Job, start *checkpoint.State, p *Progres
 	if err != nil {
 		return nil, err
 	}
-	j.Store.limit = checkpoint.SizeAtMost(net, j.Config.Queue, j.Config.Dim)
+	j.Store.limit = checkpoint.SizeAtMost(net, j.Config.Queue, j.Config.Dim, j.Config.Labels)
 	if err := WriteFile(filepath.Join(path, "config.yaml"), text); err != nil {
 		return nil, err
 	}

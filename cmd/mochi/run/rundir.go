@@ -57,8 +57,8 @@ type StepLine struct {
 	ImagesPS float64            `json:"images_per_s"`  // global batch / step time; 0 when recovered from the log
 	StepMS   float64            `json:"step_ms"`       // from the commit before, or the start of the round, to this one
 	Time     string             `json:"time"`          // of its commit (RFC 3339, nanoseconds, UTC)
-	Phases   map[string]float64 `json:"phases"`        // ms, of the slowest member: load, key_forward, gather, query, reduce, digest (of the sums), audit (where there is one), vote (it is sent), commit (from the vote to the commit, of the member that voted last: the log, the way there and back), apply, applied (digests of the state)
-	CPU      map[string]float64 `json:"cpu,omitempty"` // ms of processor time, of all members, of the phases that only make the step a transaction: digest, vote, applied; and coordinator, all that it used since the line before, where it is a process of its own
+	Phases   map[string]float64 `json:"phases"`        // ms, of the slowest member: load, key_forward, gather, query, probe (--probe), reduce, digest (of the sums), audit (where there is one), vote (it is sent), commit (from the vote to the commit, of the member that voted last: the log, the way there and back), apply, applied (digests of the state)
+	CPU      map[string]float64 `json:"cpu,omitempty"` // ms of processor time, of all members, of the phases that only make the step a transaction: digest, vote, applied; of probe; and coordinator, all that it used since the line before, where it is a process of its own
 	Digest   string             `json:"digest"`        // of the query encoder's parameters after the step; "" when nobody lived to report it
 }
 

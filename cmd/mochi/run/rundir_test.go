@@ -169,7 +169,7 @@ func TestStoreKeepsOnlyTheStateThatWasApplied(t *testing.T) {
 	if err := checkpoint.Write(&file, state); err != nil {
 		t.Fatal(err)
 	}
-	limit := checkpoint.SizeAtMost(state.Net, state.K, state.Dim)
+	limit := checkpoint.SizeAtMost(state.Net, state.K, state.Dim, 0)
 	s := &Store{Dir: t.TempDir(), keep: 2, limit: limit}
 	save := func(is coordinator.Voted, err error) error {
 		_, serr := s.Save(t.Context(), 3, bytes.NewReader(file.Bytes()), func(context.Context) (coordinator.Voted, error) { return is, err })

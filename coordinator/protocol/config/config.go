@@ -94,7 +94,12 @@ type Job struct {
 	RingSecurity string `yaml:"ring-security" json:"ring_security,omitempty" arg:"W" oneof:"tls,plain" keeps:"result" help:"gradients between replicas: tls, or plain (in the clear, but each frame authenticated, for a network that nobody else hears); without tokens (--insecure, --nats) they are in the clear and not authenticated"`
 	Seed         uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
-	KNNEvery        int   `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
+	KNNEvery int `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
+	// Probe trains a linear classifier beside the encoder (package model/probe). It
+	// changes no bit of the encoder. Labels is how many classes the training data has,
+	// written down when a job that learns from them starts (Learn); 0 for others.
+	Probe           bool  `yaml:"probe" json:"probe,omitempty" digest:"nonzero" help:"train a linear classifier on the backbone's features beside the encoder, which it does not change, and log its accuracy (needs labels)"`
+	Labels          int   `yaml:"labels" json:"labels,omitempty" digest:"nonzero" arg:"C" range:"at least 0 and at most 1048576" help:"classes that --probe and --supervised tell apart: 0 = those of the training data, and no other number will do"`
 	CheckpointEvery int64 `yaml:"checkpoint-every" json:"checkpoint_every" arg:"STEPS" range:"at least 0" keeps:"result" help:"write a checkpoint every so many steps, 10,000 at most; 0 = only at the end and every 10,000"`
 	Keep            int   `yaml:"keep" json:"keep" arg:"n" range:"at least 0 and at most 2147483647" keeps:"result" help:"checkpoints to keep besides the latest"`
 	SampleLog       bool  `yaml:"sample-log" json:"sample_log" keeps:"result" help:"write samples.jsonl: the sample indices of every step"`
@@ -188,6 +193,14 @@ func (c Job) ImageBytes() int64 {
 		return MostImageBytes
 	}
 	return c.MaxImageBytes
+}
+
+// Learn writes down that the training data has so many classes, where the job learns
+// from them.
+func (c *Job) Learn(classes int) {
+	if c.Labels = 0; c.Probe {
+		c.Labels = classes
+	}
 }
 
 // Network describes the job's encoders, of RGB images.

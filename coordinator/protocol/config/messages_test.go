@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/hex"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestMessagesFit(t *testing.T) {
 	}
 	ready := protocol.Ready{Digest: digest(16), Keys: digest(16), Groups: make([]protocol.GroupReport, job.Groups()), Recounts: make([]protocol.Recount, job.Groups())}
 	for i := range ready.Groups {
-		ready.Groups[i] = protocol.GroupReport{Group: i, Figures: figures.Figures{Loss: figure(), Proxy: 2, ProxyHard: 2, PosSim: figure(), NegSim: figure(), HardestSim: figure(), HardSim: figure(), Spread: figure()}}
+		ready.Groups[i] = protocol.GroupReport{Group: i, Figures: figures.Figures{Loss: figure(), Proxy: 2, ProxyHard: 2, PosSim: figure(), NegSim: figure(), HardestSim: figure(), HardSim: figure(), Spread: figure(), ProbeLoss: math.Round(1e6*r.Float64()) / 1e4, ProbeAcc: 2}}
 	}
 	for i := range ready.Recounts {
 		ready.Recounts[i] = protocol.Recount{Group: i, Key: digest(16), Query: digest(16)}
