@@ -166,7 +166,7 @@ func (c *Core) stores(r *round.Round, commit protocol.Commit) bool {
 	}
 	every := c.cfg.Training.CheckpointEvery
 	due := c.upload.Missed() || every > 0 && commit.Step%every == 0 ||
-		evaluated(&commit, c.cfg.Training.KNNEvery, c.data.Train)
+		evaluated(&commit, c.cfg.Training.EvaluateEvery(), c.data.Train)
 	far := c.uncovered(commit.Step)
 	if (due || far) && c.upload.Sent() && c.patience.AwaitsUpload(c.now, c.upload.Since()) {
 		if due {
@@ -194,9 +194,9 @@ func (c *Core) uncovered(step int64) bool {
 }
 
 // evaluated says whether a commit ends an epoch of train samples whose state is
-// evaluated (config.Job.KNNEvery), for which it is needed as a checkpoint.
-func evaluated(commit *protocol.Commit, knnEvery, train int) bool {
-	every, n := int64(knnEvery), int64(train)
+// evaluated (config.Job.EvaluateEvery), for which it is needed as a checkpoint.
+func evaluated(commit *protocol.Commit, epochs, train int) bool {
+	every, n := int64(epochs), int64(train)
 	if every == 0 || n == 0 {
 		return false
 	}

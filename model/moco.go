@@ -55,6 +55,10 @@ type Config struct {
 	SGDMomentum float64 // μ; default 0.9
 	WeightDecay float64 // λ, on every parameter; default 1e-4
 	LARS        bool    // layer-wise rates (engine.Update.Trust): weight decay then spares vectors
+
+	// Alone is the query encoder without the method, for a loss that needs neither
+	// keys nor a queue: there is no Keys, Step or Loss, and the key encoder is a copy.
+	Alone bool
 }
 
 // DefaultConfig is the paper's setting for ImageNet-100.
@@ -108,8 +112,10 @@ func New(eng engine.Engine, net *network.Network, cfg Config) (_ *MoCo, err erro
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, m.n*cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
-		return nil, fmt.Errorf("model: %w", err)
+	if !cfg.Alone {
+		if m.loss, err = loss.New(cfg.Loss, net.Dim, max(cfg.LossBatch, m.n*cfg.BNGroup), cfg.Queue, eng.Contrast()); err != nil {
+			return nil, fmt.Errorf("model: %w", err)
+		}
 	}
 	if m.state, err = eng.NewState(net); err != nil {
 		return nil, fmt.Errorf("model: allocate %s: %w", net.Arch, err)
@@ -137,8 +143,10 @@ func (m *MoCo) compile() (err error) {
 		}
 		return nil, fmt.Errorf("%d groups at once: %w", m.n, engine.ErrUnsupported)
 	}
-	if m.key, err = program(engine.Spec{Encoder: engine.Key, Batch: m.cfg.BNGroup, Mode: engine.Forward}); err != nil {
-		return fmt.Errorf("compile the key encoder of %s: %w", m.net.Arch, err)
+	if !m.cfg.Alone {
+		if m.key, err = program(engine.Spec{Encoder: engine.Key, Batch: m.cfg.BNGroup, Mode: engine.Forward}); err != nil {
+			return fmt.Errorf("compile the key encoder of %s: %w", m.net.Arch, err)
+		}
 	}
 	if m.query, err = program(engine.Spec{Encoder: engine.Query, Batch: m.cfg.BNGroup, Mode: engine.Train}); err != nil {
 		return fmt.Errorf("compile the query encoder of %s: %w", m.net.Arch, err)
@@ -338,8 +346,8 @@ func (m *MoCo) Backward(dq, grads []float32, ready func(param int)) error {
 }
 
 // Apply commits a step: grads is the sum over all groups of what Step left,
-// queryStats and keyStats the means over all groups of the batch statistics.
-// The arithmetic is engine.Update's.
+// queryStats and keyStats the means over all groups of the batch statistics (Alone:
+// those of the key encoder are not looked at). The arithmetic is engine.Update's.
 func (m *MoCo) Apply(grads, queryStats, keyStats []float32, lr float64) error {
 	err := errors.Join(
 		m.length("gradients", grads, m.net.NumParams()),
@@ -350,6 +358,9 @@ func (m *MoCo) Apply(grads, queryStats, keyStats []float32, lr float64) error {
 			Grads: grads, QueryStatistics: queryStats, KeyStatistics: keyStats, LR: float32(lr),
 			SGDMomentum: float32(m.cfg.SGDMomentum), WeightDecay: float32(m.cfg.WeightDecay),
 			EncoderMomentum: float32(m.cfg.Momentum),
+		}
+		if m.cfg.Alone {
+			u.KeyStatistics, u.EncoderMomentum = queryStats, 0
 		}
 		if m.cfg.LARS {
 			u.Trust = optim.Trust

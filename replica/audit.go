@@ -71,10 +71,10 @@ func (s *session) tryAgain(ctx context.Context, p *party, ready *protocol.Ready)
 	}
 	defer s.input.Release()
 	p.did()
-	if err := s.encodeKeys(ctx, p, batch, s.sums.Begin(len(p.own()))); err != nil {
+	if err := s.objective.encodeKeys(ctx, p, batch, s.sums.Begin(len(p.own()))); err != nil {
 		return err
 	}
-	if err := s.keys.gather(ctx, p, step, s.job.BNGroup, batch.Shuffle); err != nil {
+	if err := s.objective.gather(ctx, p, batch); err != nil {
 		return err
 	}
 	ready.Keys = checkpoint.Digest(s.keys.ordered)
@@ -94,8 +94,8 @@ func (s *session) again(ctx context.Context, p *party, batch *input.Step, deal a
 	if deal.Empty() || len(units) == 0 && !p.Spread() {
 		return nil, nil
 	}
-	criterion := s.newCriterion(&party{membership: &m, progress: p.progress, ring: p.ring}, waves)
-	terms, keys := s.sums.Scratch(), make([]float32, s.model.atOnce*s.job.BNGroup*s.job.Dim)
+	criterion := s.objective.criterion(&party{membership: &m, progress: p.progress, ring: p.ring}, waves)
+	terms, keys := s.sums.Scratch(), make([]float32, s.model.atOnce*s.job.BNGroup*keyWidth(s.job))
 	var list []protocol.Recount
 	for wave := range criterion.Begin(s.losses(batch)) {
 		if err := ctx.Err(); err != nil {
@@ -104,7 +104,7 @@ func (s *session) again(ctx context.Context, p *party, batch *input.Step, deal a
 		q := criterion.Queries(wave)
 		if q != nil {
 			err := errors.Join(
-				s.model.moco.Keys(batch.KeyAgain[wave], keys, terms.Key),
+				s.objective.keysAgain(batch.KeyAgain[wave], keys, terms.Key),
 				s.model.moco.Forward(batch.QueryAgain[wave], q, terms.Query))
 			if err != nil {
 				return nil, fmt.Errorf("audit of %s at step %d: %w", s.model.unit(units[wave]), step, err)
@@ -152,7 +152,7 @@ func (s *session) soundKeys(p *party, terms []reduction.Terms) error {
 	at, n := p.keysAt(), s.model.atOnce
 	size := n * s.job.BNGroup * s.job.Dim
 	for i, first := range p.own() {
-		if keys := s.keys.shuffled[at : at+size]; !finite(keys, terms[i].Key) {
+		if keys := s.keys.of(i, at, size); !finite(keys, terms[i].Key) {
 			reports := make([]protocol.GroupReport, n)
 			for j := range reports {
 				reports[j].Group = first + j
@@ -165,7 +165,6 @@ func (s *session) soundKeys(p *party, terms []reduction.Terms) error {
 			}
 			return &notFiniteError{fmt.Errorf("the keys of %s are not finite: training diverged; lower --lr, or check the data", s.model.unit(first)), own, ""}
 		}
-		at += size
 	}
 	return nil
 }
@@ -199,8 +198,7 @@ func (s *session) own(p *party, terms []reduction.Terms, reports []protocol.Grou
 	at, n := p.keysAt(), s.model.atOnce
 	size := n * s.job.BNGroup * s.job.Dim
 	for i := range p.own() {
-		list = append(list, results(terms[i], s.keys.shuffled[at:at+size], reports[i*n:(i+1)*n], false)...)
-		at += size
+		list = append(list, results(terms[i], s.keys.of(i, at, size), reports[i*n:(i+1)*n], false)...)
 	}
 	return list
 }

@@ -57,6 +57,7 @@ func modelConfig(c config.Job) model.Config {
 		SGDMomentum: c.SGDMomentum,
 		WeightDecay: c.WeightDecay,
 		LARS:        c.Optimizer == "lars",
+		Alone:       c.Supervised,
 	}
 }
 

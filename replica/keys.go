@@ -19,8 +19,16 @@ func newKeys(batch, dim int) keys {
 	return keys{make([]float32, batch*dim), make([]float32, batch*dim)}
 }
 
+// of is those of the unit-th of so many units of a member whose keys begin at at.
+func (k *keys) of(unit, at, size int) []float32 {
+	if len(k.shuffled) == 0 { // a job without keys
+		return nil
+	}
+	return k.shuffled[at+unit*size:][:size]
+}
+
 // encodeKeys encodes the key views of this member's units.
-func (s *session) encodeKeys(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms) error {
+func (s contrastive) encodeKeys(ctx context.Context, p *party, batch *input.Step, terms []reduction.Terms) error {
 	at := p.keysAt()
 	size := s.model.atOnce * s.job.BNGroup * s.job.Dim
 	for i, first := range p.own() {
@@ -34,6 +42,11 @@ func (s *session) encodeKeys(ctx context.Context, p *party, batch *input.Step, t
 		p.did()
 	}
 	return nil
+}
+
+// gather gathers the keys of the step in hand.
+func (s contrastive) gather(ctx context.Context, p *party, batch *input.Step) error {
+	return s.keys.gather(ctx, p, s.at.step+1, s.job.BNGroup, batch.Shuffle)
 }
 
 // gather brings everybody's keys here and undoes ShuffleBN: afterwards ordered

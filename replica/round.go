@@ -167,19 +167,8 @@ func (r *Replica) prepare(ctx context.Context, p *party) error {
 	if v, lacks := s.queue.lacking(); lacks {
 		return &damagedError{v}
 	}
-	p.loss = s.newCriterion(p, 0)
+	p.loss = s.objective.criterion(p, 0)
 	return nil
-}
-
-// newCriterion is the loss against the queue as a round's members hold it, of
-// units that are computed after so many waves of the same step.
-func (s *session) newCriterion(p *party, after int) criterion.Criterion {
-	l, g, n := s.model.moco.Loss(), s.job.BNGroup, s.model.atOnce
-	shape := criterion.Shape{Batch: s.job.Batch, Dim: s.job.Dim, Groups: n}
-	if p.Spread() {
-		return criterion.NewSpread(l, s.queue.Queue, p.ring, p.deal(g, n, after), s.job.MoCHi.N, shape)
-	}
-	return criterion.NewLocal(l, s.queue.Queue, p.rows(p.rank, g, n), shape)
 }
 
 // report tells the coordinator why a round failed here. What to do about it is

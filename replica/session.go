@@ -18,16 +18,17 @@ import (
 // session is what a replica builds once it knows the job, in parts that own what
 // they need. It outlives rounds.
 type session struct {
-	job   config.Job
-	yaml  string // job, for checkpoints
-	model *encoders
-	queue *negatives
-	input *input.Input
-	sums  *reduction.Reduction
-	keys  keys
-	at    position
-	vote  *vote // nil: none that waits for its commit
-	audit audit.Rule
+	job       config.Job
+	yaml      string // job, for checkpoints
+	model     *encoders
+	queue     *negatives
+	input     *input.Input
+	sums      *reduction.Reduction
+	keys      keys
+	objective objective
+	at        position
+	vote      *vote // nil: none that waits for its commit
+	audit     audit.Rule
 }
 
 // position is where the training stands.
@@ -60,7 +61,7 @@ func newSession(rc Config, job config.Job) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if is := rc.Data.Train.Classes(); (job.Probe || job.Labels > 0) && (is != job.Labels || is < 1) {
+	if is := rc.Data.Train.Classes(); (job.Learns() || job.Labels > 0) && (is != job.Labels || is < 1) {
 		return nil, fmt.Errorf("the job learns from the labels of %d classes, the training data here has %d", job.Labels, is)
 	}
 	model, err := newEncoders(job, rc)
@@ -76,22 +77,24 @@ func newSession(rc Config, job config.Job) (*session, error) {
 		images = rc.Images(job)
 	} else {
 		images = data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
-			Seed: job.Seed, Workers: rc.Workers, Depth: input.Prefetch, Strict: job.StrictData, BesideEngine: true, Log: rc.Log,
+			Seed: job.Seed, Workers: rc.Workers, Depth: input.Prefetch, Strict: job.StrictData, SameClass: job.Supervised, BesideEngine: true, Log: rc.Log,
 		})
 	}
-	return &session{
+	s := &session{
 		job: job, yaml: string(yaml), model: model, queue: newNegatives(job),
 		input: input.New(input.Config{
-			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Oracle: job.Oracle,
+			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Labels: job.Oracle || job.Supervised, NoKeys: job.Supervised,
 		}, rc.Data.Train, images, model.moco),
 		sums: reduction.New(model.net, reduction.Config{
 			Besides: model.probe.size(),
 			Exact:   job.Wire == "fp32", Groups: job.Groups(), AtOnce: model.atOnce, Threads: model.engine.Info().Threads,
 			Check: job.Audit > 0,
 		}),
-		keys:  newKeys(job.Batch, job.Dim),
+		keys:  newKeys(job.Batch, keyWidth(job)),
 		audit: audit.RuleOf(job),
-	}, nil
+	}
+	s.objective = newObjective(s)
+	return s, nil
 }
 
 // close ends the input, whose images the engine may still read, before the
@@ -128,7 +131,7 @@ func (s *session) apply(c protocol.Commit, t *phases) error {
 	if err := s.model.moco.Apply(s.sums.Gradients(), s.sums.QueryStatistics(), s.sums.KeyStatistics(), c.LR); err != nil {
 		return fmt.Errorf("apply step %d: %w", c.Step, err)
 	}
-	if err := s.queue.Enqueue(s.keys.ordered, s.vote.classes); err != nil {
+	if err := s.objective.enqueue(s.vote.classes); err != nil {
 		return fmt.Errorf("enqueue the keys of step %d: %w", c.Step, err)
 	}
 	s.model.probe.apply(t, s.sums.Besides(), c.LR)

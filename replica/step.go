@@ -61,14 +61,14 @@ func (s *session) compute(ctx context.Context, p *party, t *phases, ready *proto
 	t.end("load")
 
 	terms := s.sums.Begin(len(p.own()))
-	if err := s.encodeKeys(ctx, p, batch, terms); err != nil {
+	if err := s.objective.encodeKeys(ctx, p, batch, terms); err != nil {
 		return err
 	}
 	if err := s.soundKeys(p, terms); err != nil {
 		return err
 	}
 	t.end("key_forward")
-	if err := s.keys.gather(ctx, p, step, s.job.BNGroup, batch.Shuffle); err != nil {
+	if err := s.objective.gather(ctx, p, batch); err != nil {
 		return err
 	}
 	t.end("gather")

@@ -114,8 +114,6 @@ func coordinatorCommand() *cli.Command {
 		}
 		f.AtLeast(0, "knn-images", k.knnImages)
 		k.limits = patience.limits(&f)
-		k.from.Check(&f, k.cfg, func(note string) { fmt.Fprintln(errs, note) })
-		k.rebuild = run.Rebuilds(&f, logIs)
 		if *dataPath != "" {
 			k.set = cli.OpenClasses(&f, *dataPath, k.cfg.Classes, errs)
 		}
@@ -124,6 +122,8 @@ func coordinatorCommand() *cli.Command {
 			checkOracle(&f, k.cfg, k.set)
 		}
 		cli.Learns(&f, &k.cfg, k.set, *dataPath)
+		k.from.Check(&f, k.cfg, func(note string) { fmt.Fprintln(errs, note) })
+		k.rebuild = run.Rebuilds(&f, logIs)
 		if err := f.Err(); err != nil {
 			return err
 		}

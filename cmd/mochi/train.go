@@ -135,12 +135,12 @@ func (l *local) check(f *cli.Faults) {
 	cfg := engines.ConfigOf(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
-	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
-	l.rebuild = run.Rebuilds(f, l.logIs)
 	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil {
 		checkOracle(f, l.cfg, l.set)
 	}
 	cli.Learns(f, &l.cfg, l.set, l.data)
+	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
+	l.rebuild = run.Rebuilds(f, l.logIs)
 }
 
 // checkOracle says what --oracle lacks.
@@ -163,7 +163,11 @@ func announce(p *run.Progress, set *data.Set, cfg config.Job) {
 		why = set.NoKNN()
 	}
 	if why != "" && cfg.KNNEvery > 0 {
-		p.Say("note: kNN accuracy is not measured: %s", why)
+		what := "kNN accuracy"
+		if cfg.Supervised {
+			what = "accuracy"
+		}
+		p.Say("note: %s is not measured: %s", what, why)
 	}
 }
 

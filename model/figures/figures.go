@@ -25,6 +25,8 @@ type Figures struct {
 	// √(1 − mean cosine) in general, 0 when all are alike (collapse).
 	Spread float64 `json:"spread"`
 
+	TrainAcc float64 `json:"train_acc,omitempty"` // of --supervised: 1 when the logit of the sample's class is the highest
+
 	ProbeLoss float64 `json:"probe_loss,omitempty"` // cross-entropy of the classifier of --probe
 	ProbeAcc  float64 `json:"probe_acc,omitempty"`  // 1 when that classifies the query rightly, before it has learned from it
 }
@@ -39,6 +41,7 @@ func (f *Figures) Add(o Figures) {
 	f.HardestSim += o.HardestSim
 	f.HardSim += o.HardSim
 	f.Spread += o.Spread
+	f.TrainAcc += o.TrainAcc
 	f.ProbeLoss += o.ProbeLoss
 	f.ProbeAcc += o.ProbeAcc
 }
@@ -52,6 +55,6 @@ func (f Figures) Mean(queries int) Figures {
 	return Figures{
 		Loss: f.Loss / n, Proxy: f.Proxy / n, ProxyHard: f.ProxyHard / n,
 		PosSim: f.PosSim / n, NegSim: f.NegSim / n, HardestSim: f.HardestSim / n, HardSim: f.HardSim / n,
-		Spread: f.Spread / n, ProbeLoss: f.ProbeLoss / n, ProbeAcc: f.ProbeAcc / n,
+		Spread: f.Spread / n, TrainAcc: f.TrainAcc / n, ProbeLoss: f.ProbeLoss / n, ProbeAcc: f.ProbeAcc / n,
 	}
 }

@@ -134,15 +134,16 @@ func (b *Builder) L2Normalize(input int) int {
 }
 
 // Build ends the description. feature is the backbone's last node and output
-// the embedding, both of shape [n]; output must be an OpL2Normalize.
+// the embedding, both of shape [n]; output must be an OpL2Normalize, or the OpLinear
+// of a classifier, whose logits then take the place of embeddings.
 func (b *Builder) Build(feature, output int) (*Network, error) {
 	if f, ok := b.vector("feature", feature); ok {
 		b.net.FeatureDim, b.net.Feature = f, feature
 	}
 	if d, ok := b.vector("output", output); ok {
 		b.net.Dim, b.net.Output = d, output
-		if b.net.Nodes[output].Op != OpL2Normalize {
-			b.fail("output", "the embedding must come from an L2 normalisation")
+		if op := b.net.Nodes[output].Op; op != OpL2Normalize && op != OpLinear {
+			b.fail("output", "the embedding must come from an L2 normalisation, or logits from a linear layer")
 		}
 	}
 	if b.err != nil {

@@ -70,7 +70,8 @@ type Tensor struct {
 }
 
 // Network is an encoder: a backbone up to global average pooling and a head
-// that ends in OpL2Normalize.
+// that ends in OpL2Normalize; a classifier's ends in OpLinear, and its logits stand
+// wherever embeddings do.
 type Network struct {
 	Arch       string
 	Channels   int // of the input, 3 for RGB
@@ -80,7 +81,7 @@ type Network struct {
 
 	Nodes   []Node
 	Feature int // index of the node whose output is the backbone feature, [B, FeatureDim]
-	Output  int // index of the node whose output is the embedding, [B, Dim], rows of length 1
+	Output  int // index of the node whose output is the embedding, [B, Dim], rows of length 1 (a classifier's: logits)
 
 	Params  []Tensor
 	Buffers []Tensor

@@ -11,9 +11,13 @@ import (
 const (
 	HeadLinear = "linear" // feature → d; parameters fc.weight, fc.bias
 	HeadMLP    = "mlp"    // feature → feature → ReLU → d; parameters fc.0.*, fc.2.* (MoCo-v2)
+
+	// HeadClasses is that of a supervised network, feature → d logits, which are not
+	// normalised; parameters fc.weight, fc.bias. A job has it by other means than --head.
+	HeadClasses = "classes"
 )
 
-// Heads lists the heads that Build knows.
+// Heads lists the heads of encoders.
 func Heads() []string { return []string{HeadLinear, HeadMLP} }
 
 // Options are the sizes of an encoder.
@@ -21,7 +25,7 @@ type Options struct {
 	Channels  int    // of the images; 3 for RGB
 	ImageSize int    // pixels; images are square
 	Dim       int    // d, length of an embedding
-	Head      string // HeadLinear or HeadMLP
+	Head      string // HeadLinear, HeadMLP or HeadClasses
 	Width     int    // channels of the stem and of layer1; 0 = the architecture's own (64, or 16 for resnet20 and resnet8)
 }
 
@@ -98,7 +102,7 @@ func Build(arch string, o Options) (*Network, error) {
 	if o.Dim < 1 {
 		fault("dim: %d; an embedding needs at least 1", o.Dim)
 	}
-	if !slices.Contains(Heads(), o.Head) {
+	if o.Head != HeadClasses && !slices.Contains(Heads(), o.Head) {
 		fault("head: unknown head %q; known are %s", o.Head, strings.Join(Heads(), ", "))
 	}
 	if o.Width < 0 {
@@ -195,6 +199,9 @@ func head(b *Builder, feature int, o Options) int {
 		x = b.Linear("fc.2", x, o.Dim)
 	} else {
 		x = b.Linear("fc", x, o.Dim)
+	}
+	if o.Head == HeadClasses {
+		return x
 	}
 	return b.L2Normalize(x)
 }

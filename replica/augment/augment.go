@@ -42,9 +42,10 @@ func NewImage(w, h int) *Image {
 
 // Names of the recipes, as on the command line.
 const (
-	MoCoV2 = "moco-v2" // crop 0.2–1, jitter, grey, blur, flip
-	CIFAR  = "cifar"   // crop 0.08–1, flip, jitter, grey; no blur
-	None   = "none"    // resize and centre crop, as for evaluation
+	MoCoV2 = "moco-v2"   // crop 0.2–1, jitter, grey, blur, flip
+	CIFAR  = "cifar"     // crop 0.08–1, flip, jitter, grey; no blur
+	None   = "none"      // resize and centre crop, as for evaluation
+	Flip   = "crop-flip" // crop 0.08–1 and flip: for learning from labels
 )
 
 // Recipe says how views are drawn. It is immutable and may be shared.
@@ -71,20 +72,21 @@ func New(name string, size int) (Recipe, error) {
 	case CIFAR:
 		r.random, r.minScale = true, 0.08
 	case None:
+	case Flip:
+		return CropFlip(size), nil
 	default:
-		return Recipe{}, fmt.Errorf("recipe %q is unknown: want %s", name, strings.Join([]string{MoCoV2, CIFAR, None}, ", "))
+		return Recipe{}, fmt.Errorf("recipe %q is unknown: want %s", name, strings.Join([]string{MoCoV2, CIFAR, None, Flip}, ", "))
 	}
 	return r, nil
 }
 
 // CropFlip is the view on which linear classifiers are trained (He et al. 2020):
-// RandomResizedCrop of scale 0.08–1 and a flip, without change of colours. It is no
-// recipe of the command line. It panics when size is below 1.
+// RandomResizedCrop of scale 0.08–1 and a flip, without change of colours. It panics when size is below 1.
 func CropFlip(size int) Recipe {
 	if size < 1 {
 		panic(fmt.Sprintf("augment: a view of %d pixels", size))
 	}
-	return Recipe{name: "crop-flip", size: size, random: true, minScale: 0.08, uncoloured: true}
+	return Recipe{name: Flip, size: size, random: true, minScale: 0.08, uncoloured: true}
 }
 
 // Eval is the view of evaluation, recipe none: a source of size×size is taken

@@ -56,7 +56,8 @@ type Config struct {
 	Seed   uint64
 	Batch  int  // B, samples of a global batch
 	Unit   int  // n·g, samples of a unit: what one program computes
-	Oracle bool // the loss is told the classes of samples
+	Labels bool // the loss is told the classes of samples
+	NoKeys bool // steps have no key views
 }
 
 // Input is a replica's input. One goroutine uses it.
@@ -84,10 +85,10 @@ func New(cfg Config, d data.Dataset, source Source, stager Stager) *Input {
 type Step struct {
 	Samples []int   // [B] of the data set, in the order of the global batch
 	Classes []int32 // [B] −1 where unknown
-	Labels  []int32 // [B] those classes with the class oracle, else nil
+	Labels  []int32 // [B] those classes where the loss is told them, else nil
 	Shuffle []int   // [B] position i of the permuted batch is sample Shuffle[i] of the batch
 
-	Query, Key           [][]float32 // by unit, [n·g, 3, S, S]
+	Query, Key           [][]float32 // by unit, [n·g, 3, S, S]; keys of no samples without key views
 	QueryAgain, KeyAgain [][]float32 // those of the units that are computed besides
 
 	images *data.Batch
@@ -137,7 +138,7 @@ func (in *Input) Next(ctx context.Context, step, cursor int64) (*Step, error) {
 		s.Samples = append(s.Samples, ref.Sample)
 		s.Classes = append(s.Classes, in.data.Label(ref.Sample))
 	}
-	if in.cfg.Oracle {
+	if in.cfg.Labels {
 		s.Labels = s.Classes
 	}
 	s.Shuffle = in.sampler.Shuffle(cursor, in.cfg.Batch)
@@ -179,7 +180,7 @@ func (in *Input) StageQueries(unit int) error {
 // nothing if they are not there yet.
 func (in *Input) StageAhead() error {
 	next := in.source.Ready()
-	if next == nil || len(next.Key) == 0 {
+	if next == nil || len(next.Key) == 0 || in.cfg.NoKeys {
 		return nil
 	}
 	in.staged = next
@@ -222,9 +223,11 @@ func (in *Input) submit(step, cursor int64, ahead int) error {
 	for _, first := range units {
 		end := first + in.cfg.Unit
 		request.Query = append(request.Query, refs[first:end])
-		keys := make([]sampler.Ref, in.cfg.Unit)
-		for i := range keys {
-			keys[i] = refs[shuffle[first+i]]
+		var keys []sampler.Ref
+		if !in.cfg.NoKeys {
+			for _, i := range shuffle[first:end] {
+				keys = append(keys, refs[i])
+			}
 		}
 		request.Key = append(request.Key, keys)
 	}

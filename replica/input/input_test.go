@@ -47,7 +47,7 @@ func (s *stager) UnstageQueries() error {
 
 func newInput(oracle bool) (*input.Input, *source, *stager) {
 	src, way := &source{Images: replicatest.NewImages(2, 1)}, &stager{}
-	cfg := input.Config{Seed: 3, Batch: 6, Unit: 2, Oracle: oracle}
+	cfg := input.Config{Seed: 3, Batch: 6, Unit: 2, Labels: oracle}
 	return input.New(cfg, replicatest.Pictures{N: 10, Size: 2}, src, way), src, way
 }
 

@@ -32,16 +32,21 @@ func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
 // many classes. set is nil where no data was given, or its fault is known.
 func Learns(f *Faults, cfg *config.Job, set *data.Set, path string) {
 	if set == nil {
-		if path == "" && cfg.Probe && cfg.Labels == 0 {
-			f.Add("probe", "must know how many classes there are: --data is missing")
+		setting := "probe"
+		if cfg.Supervised {
+			setting = "supervised"
 		}
+		if path == "" && cfg.Learns() && cfg.Labels == 0 {
+			f.Add(setting, "must know how many classes there are: --data is missing, or --labels")
+		}
+		cfg.Learn(cfg.Labels)
 		return
 	}
 	classes, said := set.Train.Classes(), cfg.Labels
 	for _, s := range []struct {
 		name string
 		on   bool
-	}{{"probe", cfg.Probe}} {
+	}{{"probe", cfg.Probe}, {"supervised", cfg.Supervised}} {
 		if s.on && classes == 0 {
 			f.Add(s.name, "needs labelled data; %s has no classes", path)
 		}

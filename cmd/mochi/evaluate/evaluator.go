@@ -57,7 +57,7 @@ const mostDue = 16
 
 // New makes the evaluator of a run.
 func New(o Options) *Evaluator {
-	return &Evaluator{Options: o, off: o.Job.KNNEvery == 0 || o.Set == nil}
+	return &Evaluator{Options: o, off: o.Job.EvaluateEvery() == 0 || o.Set == nil}
 }
 
 // Untrained evaluates the initial encoder, on all cores.
@@ -89,12 +89,12 @@ func (e *Evaluator) Saved(ctx context.Context, from *checkpoint.State) func(path
 	if e.off {
 		return func(string, int64, int) {}
 	}
-	done := 0 // multiples of KNNEvery evaluated
+	every, done := e.Job.EvaluateEvery(), 0 // multiples of it evaluated
 	if from != nil {
-		done = from.Epoch / e.Job.KNNEvery
+		done = from.Epoch / every
 	}
 	return func(path string, step int64, epoch int) {
-		n := epoch / e.Job.KNNEvery
+		n := epoch / every
 		if n <= done || epoch >= e.Job.Epochs || e.Job.Steps > 0 && step >= e.Job.Steps {
 			return
 		}
@@ -176,11 +176,33 @@ func (e *Evaluator) evaluate(ctx context.Context, when string, threads int, st *
 		return err
 	}
 	defer enc.Close()
+	if e.Job.Supervised {
+		return e.accuracy(ctx, enc, when)
+	}
 	if e.Set.NoKNN() == "" {
 		if err := e.knn(ctx, enc, when); err != nil {
 			return err
 		}
 	}
+	return e.geometry(ctx, enc, when)
+}
+
+// accuracy measures a supervised network and logs it.
+func (e *Evaluator) accuracy(ctx context.Context, enc *Encoders, when string) error {
+	if e.Set.NoKNN() != "" {
+		return nil
+	}
+	r, err := enc.Accuracy(ctx, e.Set, nil)
+	if err != nil {
+		return err
+	}
+	e.Say("accuracy %s (step %d): top-1 %.2f %%, top-5 %.2f %%  (%d test images)", when, enc.from.Step, 100*r.Top1, 100*r.Top5, r.Test)
+	return e.Event(accuracyMeasured{state: stateOf(enc.from, when), AccuracyResult: r})
+}
+
+// geometry looks where the encoder puts images, and logs it.
+func (e *Evaluator) geometry(ctx context.Context, enc *Encoders, when string) error {
+	st := enc.from
 	r, err := enc.Geometry(ctx, e.Set, GeometryOptions{
 		Job: e.Job, Images: GeometryImages, MoCHi: e.Job.MoCHi, Oracle: e.Job.Oracle, Seed: e.Job.Seed,
 	})

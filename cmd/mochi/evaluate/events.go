@@ -41,3 +41,14 @@ type geometryMeasured struct {
 
 // EventName implements event.Event.
 func (geometryMeasured) EventName() string { return "geometry" }
+
+// accuracyMeasured is logged when a supervised network was evaluated on the test split
+// (--supervised), after every epoch.
+type accuracyMeasured struct {
+	event.Info
+	state
+	AccuracyResult
+}
+
+// EventName implements event.Event.
+func (accuracyMeasured) EventName() string { return "accuracy" }

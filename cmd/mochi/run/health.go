@@ -45,7 +45,7 @@ func (h *health) look(line StepLine) string {
 // are 1 step old, and a full queue's oldest K/B. (After a change of K or B it
 // is that of a queue filled with the new ones.)
 func queueAge(samples int64, c config.Job) float64 {
-	if samples < 1 || c.Batch < 1 {
+	if samples < 1 || c.Batch < 1 || c.Supervised {
 		return 0
 	}
 	return (min(float64(samples), float64(c.Queue))/float64(c.Batch) + 1) / 2

@@ -7,6 +7,7 @@ import (
 	"mochi/cmd/mochi/cli"
 	"mochi/coordinator/protocol/config"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +46,11 @@ func NewProgress(w io.Writer, cfg config.Job) *Progress {
 }
 
 // chance is the loss of a network that cannot tell the key from the
-// negatives: ln(1+K), with the synthetic ones ln(1+K+s+s′).
+// negatives: ln(1+K), with the synthetic ones ln(1+K+s+s′); of C classes ln C.
 func (p *Progress) chance(epoch int) float64 {
+	if p.cfg.Supervised {
+		return math.Log(float64(p.cfg.Labels))
+	}
 	negatives := p.cfg.Queue
 	if epoch >= p.cfg.MoCHiWarmup {
 		negatives += p.cfg.MoCHi.S + p.cfg.MoCHi.S2
@@ -72,15 +76,20 @@ func (p *Progress) step(line StepLine, steps int64) {
 	if p.live {
 		limit = p.width() - 1 // a line that wraps could not be rewritten
 	}
-	text := fitting(limit,
+	learned := []string{fmt.Sprintf("proxy %.1f%%", 100*line.Proxy), fmt.Sprintf("pos %.2f neg %.2f", line.PosSim, line.NegSim)}
+	switch {
+	case p.cfg.Supervised:
+		learned = []string{fmt.Sprintf("accuracy %.1f%%", 100*line.TrainAcc)}
+	case p.cfg.Probe:
+		learned = append([]string{fmt.Sprintf("probe %.1f%%", 100*line.ProbeAcc)}, learned...)
+	}
+	text := fitting(limit, slices.Concat([]string{
 		fmt.Sprintf("step %d/%d", line.Step, steps),
 		fmt.Sprintf("epoch %d/%d", line.Epoch+1, p.cfg.Epochs),
 		fmt.Sprintf("loss %.3f (chance %.2f)", line.Loss, p.chance(line.Epoch)),
 		fmt.Sprintf("%.0f images/s", p.rate),
-		p.eta(steps-line.Step)+" left",
-		fmt.Sprintf("proxy %.1f%%", 100*line.Proxy),
-		fmt.Sprintf("pos %.2f neg %.2f", line.PosSim, line.NegSim),
-		cli.Count(line.World, "replica"))
+		p.eta(steps-line.Step) + " left",
+	}, learned, []string{cli.Count(line.World, "replica")})...)
 	if p.live {
 		fmt.Fprintf(p.w, "\r\x1b[K%s", text)
 		p.shown = true

@@ -43,7 +43,7 @@ type Job struct {
 	Arch      string `yaml:"arch" json:"arch" arg:"A" oneof:"network.Architectures" keeps:"tensors" group:"Encoder and views" help:"encoder: {values}"`
 	Head      string `yaml:"head" json:"head" arg:"H" oneof:"network.Heads" keeps:"tensors" help:"projection head: {values}"`
 	ImageSize int    `yaml:"image-size" json:"image_size" arg:"S" range:"at least 1 and at most 8192" keeps:"tensors" help:"height and width of a view, pixels"`
-	Recipe    string `yaml:"recipe" json:"recipe" arg:"R" oneof:"moco-v2,cifar,none" help:"augmentation: {values}"`
+	Recipe    string `yaml:"recipe" json:"recipe" arg:"R" oneof:"moco-v2,cifar,none,crop-flip" help:"augmentation: {values}; crop-flip is for --supervised"`
 	// Classes is the ids of the classes that are trained on, sorted, with commas
 	// between them; "" is all, as flags and YAML say. (A command takes a file or a
 	// name for it, too.)
@@ -74,6 +74,11 @@ type Job struct {
 	Pairs       string `yaml:"pairs" json:"pairs" digest:"nonzero" arg:"P" oneof:"all,shard" help:"what a pair is drawn from: all N hardest, as published, or one shard, without a key twice; shard where the queue is spread (--queue-copies R)"`
 	MoCHiWarmup int    `yaml:"mochi-warmup" json:"mochi_warmup" arg:"EPOCHS" range:"at least 0 and at most 2147483647" help:"epochs without synthetic negatives"`
 	Oracle      bool   `yaml:"oracle" json:"oracle" help:"class oracle: drop same-class negatives (needs labels)"`
+	// Supervised is the baseline: no keys, no queue, cross-entropy of a linear classifier
+	// with Labels classes in place of the projection head. Learn makes the settings that
+	// it does not have what they must be.
+	Supervised     bool    `yaml:"supervised" json:"supervised,omitempty" digest:"nonzero" keeps:"tensors" help:"learn from the labels instead, as a baseline: a linear classifier in place of the head, cross-entropy, no keys and no queue; accuracy on the test split after every epoch"`
+	LabelSmoothing float64 `yaml:"label-smoothing" json:"label_smoothing,omitempty" digest:"nonzero" arg:"x" range:"at least 0 and below 1" help:"of --supervised: the part of a target that is spread over all classes"`
 
 	Epochs      int     `yaml:"epochs" json:"epochs" arg:"n" range:"at least 1 and at most 2147483647" group:"Optimisation" help:"epochs; the horizon of the schedule"`
 	Steps       int64   `yaml:"steps" json:"steps" arg:"n" range:"at least 0" keeps:"result" help:"stop after this many commits in all; 0 = all epochs"`
@@ -94,7 +99,7 @@ type Job struct {
 	RingSecurity string `yaml:"ring-security" json:"ring_security,omitempty" arg:"W" oneof:"tls,plain" keeps:"result" help:"gradients between replicas: tls, or plain (in the clear, but each frame authenticated, for a network that nobody else hears); without tokens (--insecure, --nats) they are in the clear and not authenticated"`
 	Seed         uint64 `yaml:"seed" json:"seed" arg:"n" keeps:"tensors" help:"seed of initial weights, order, augmentation, mixing"`
 
-	KNNEvery int `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs; 0 = never"`
+	KNNEvery int `yaml:"knn-every" json:"knn_every" arg:"EPOCHS" range:"at least 0 and at most 2147483647" keeps:"result" group:"What is watched and kept" help:"evaluate kNN, alignment and uniformity every so many epochs (--supervised: accuracy, every epoch); 0 = never"`
 	// Probe trains a linear classifier beside the encoder (package model/probe). It
 	// changes no bit of the encoder. Labels is how many classes the training data has,
 	// written down when a job that learns from them starts (Learn); 0 for others.
@@ -195,17 +200,38 @@ func (c Job) ImageBytes() int64 {
 	return c.MaxImageBytes
 }
 
+// Learns says whether the job learns from labels, if only beside the encoder.
+func (c Job) Learns() bool { return c.Probe || c.Supervised }
+
 // Learn writes down that the training data has so many classes, where the job learns
-// from them.
+// from them. A supervised one then has as many logits, a queue of one key that is never
+// looked at, and a key encoder that is a copy: its state has the form of all others.
 func (c *Job) Learn(classes int) {
-	if c.Labels = 0; c.Probe {
+	if c.Labels = 0; c.Learns() {
 		c.Labels = classes
 	}
+	if c.Supervised {
+		c.Dim, c.Queue, c.QueueShards, c.QueueCopies, c.Pairs = max(1, classes), 1, 1, "all", ""
+		c.MoCHi, c.MoCHiWarmup, c.Momentum = MoCHi{}, 0, 0
+	}
+}
+
+// EvaluateEvery is after how many epochs the network is evaluated; 0: never. A
+// supervised job's accuracy costs one pass over the test split, and is wanted of all.
+func (c Job) EvaluateEvery() int {
+	if c.Supervised {
+		return min(c.KNNEvery, 1)
+	}
+	return c.KNNEvery
 }
 
 // Network describes the job's encoders, of RGB images.
 func (c Job) Network() (*network.Network, error) {
-	return network.Build(c.Arch, network.Options{Channels: 3, ImageSize: c.ImageSize, Dim: c.Dim, Head: c.Head})
+	o := network.Options{Channels: 3, ImageSize: c.ImageSize, Dim: c.Dim, Head: c.Head}
+	if c.Supervised {
+		o.Head = network.HeadClasses
+	}
+	return network.Build(c.Arch, o)
 }
 
 // Groups is the number of BatchNorm groups of a global batch.

@@ -90,7 +90,7 @@ func (c Job) checkRelations(fs *Faults) {
 		fs.add("groups-at-once", "the %d groups of a batch (batch %d / bn-group %d) are no multiple of %d; use %s",
 			c.Groups(), c.Batch, c.BNGroup, n, nearestDivisors(c.Groups(), n))
 	}
-	if c.Queue >= 1 && c.Batch > c.Queue {
+	if c.Queue >= 1 && c.Batch > c.Queue && !c.Supervised {
 		fs.add("batch", "%d keys do not fit a queue of %d; lower batch or raise queue", c.Batch, c.Queue)
 	}
 	if c.Queue >= 1 && c.QueueShards > c.Queue && c.PairsInShard() {
@@ -98,6 +98,15 @@ func (c Job) checkRelations(fs *Faults) {
 	}
 	if c.Epochs >= 1 && c.LRWarmup >= c.Epochs {
 		fs.add("lr-warmup", "%d epochs of %d: the learning rate would never get to its schedule", c.LRWarmup, c.Epochs)
+	}
+	if c.Supervised && c.Oracle {
+		fs.add("oracle", "is of negatives, and --supervised has none")
+	}
+	if c.Supervised && c.Probe {
+		fs.add("probe", "is a classifier beside an encoder, and --supervised trains one already")
+	}
+	if c.LabelSmoothing > 0 && !c.Supervised {
+		fs.add("label-smoothing", "is of --supervised, which is missing")
 	}
 	if c.MaxReplicas > 0 && c.MinReplicas > c.MaxReplicas {
 		fs.add("min-replicas", "%d is more than max-replicas %d", c.MinReplicas, c.MaxReplicas)

@@ -110,6 +110,11 @@ func cases(t testing.TB) []testCase {
 	net, err := b.Build(x, b.L2Normalize(y))
 	add("linear", 5, net, err)
 
+	b = network.NewBuilder("logits", 3, 4)
+	x = b.GlobalAvgPool(b.BatchNorm("bn1", b.Conv("conv1", 0, 8, 3, 1, 1), true))
+	net, err = b.Build(x, b.Linear("fc", x, 5))
+	add("logits", 5, net, err)
+
 	residual := func(name, arch string, batch int, o network.Options) {
 		o.Channels = 3
 		net, err := network.Build(arch, o)
