@@ -22,7 +22,6 @@ var unfuzzed = map[string]string{
 	"allreduce/bench":           "reads the answers of its own processes",
 	"allreduce/direct":          "the length before a frame, which is bounded; what a frame says, allreduce.FuzzFrames is about",
 	"allreduce/natsring":        "where neighbours are, in JSON of three fields; the frames are allreduce's",
-	"cmd/mochi/evaluate":        "features that it has put into its own cache, whose name and length say what they are of",
 	"cmd/mochi/run":             "lines of the logs that it wrote itself; a line that is none is cut off",
 	"coordinator/clustertest":   "serves tests",
 	"coordinator/jetstream":     "the log of an earlier build, read once",

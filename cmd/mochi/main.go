@@ -31,7 +31,7 @@ func program() cli.Program {
 		Example: "mochi train --preset demo --data fashion-mnist --replicas 2 --out runs/first",
 		Sections: []cli.Section{
 			{Title: "Training", Commands: []*cli.Command{trainCommand(), coordinatorCommand(), replicaCommand(), drainCommand(), statusCommand(), tokenShowCommand(), tokenRotateCommand(), tokenKeysCommand()}},
-			{Title: "Evaluation and checkpoints", Commands: []*cli.Command{evalKNNCommand(), evalLinearCommand(), evalGeometryCommand(), inspectCommand(), diffCommand(), exportCommand(), importCommand(), embedCommand()}},
+			{Title: "Evaluation and checkpoints", Commands: []*cli.Command{evalKNNCommand(), evalLinearCommand(), evalFinetuneCommand(), evalGeometryCommand(), inspectCommand(), diffCommand(), exportCommand(), importCommand(), embedCommand()}},
 			{Title: "Data", Commands: []*cli.Command{dataInspectCommand(), dataPackCommand(), dataPreviewCommand()}},
 			{Title: "Benchmarks", Commands: []*cli.Command{benchStepCommand(), benchLossCommand(), benchAllreduceCommand(), benchClusterCommand(), benchInputCommand()}},
 			{Title: "This program", Commands: []*cli.Command{versionCommand(), cli.NewCompletion()}},
