@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,15 +36,18 @@ type embedded struct {
 
 func embedCommand() *cli.Command {
 	c := cli.NewCommand("embed", cli.Text{
-		Short:   "write the features of images",
-		About:   "write the features of all images of a data set: X.npy with X.csv beside it (row, split, label, path), or X.parquet",
-		Example: "mochi embed --checkpoint runs/first/checkpoints/latest.safetensors --data ~/images --out features.npy",
+		Short: "write the features of images",
+		About: "write the features of all images of a data set: X.npy with X.csv beside it (row, split, label, path), or X.parquet; or a sheet of those nearest to one image",
+		Example: "mochi embed --checkpoint runs/first/checkpoints/latest.safetensors --data ~/images --out features.npy\n" +
+			"mochi embed --checkpoint runs/first/checkpoints/latest.safetensors --data ~/images --neighbours cat.jpg --out near.html",
 	})
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	dataPath := c.String("data", "", "`PATH` of a data set (see mochi train --help)")
 	classes := c.String("classes", "", cli.ClassesFlag)
-	path := c.String("out", "", "`FILE` to write, .npy or .parquet")
+	path := c.String("out", "", "`FILE` to write, .npy or .parquet; with --neighbours .html or .png")
+	near := c.String("neighbours", "", "write no features but a sheet of the images nearest to `IMAGE`, a JPEG or PNG file")
+	count := c.Int("count", 17, "neighbours to show")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
 	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
 	encoder := c.String("encoder", "query", "which `E`: query, or key, its moving average")
@@ -60,9 +64,17 @@ func embedCommand() *cli.Command {
 	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
-		if ext := filepath.Ext(*path); ext != ".npy" && ext != ".parquet" {
-			f.Add("out", "%q ends neither in .npy nor in .parquet", *path)
+		kinds := []string{".npy", ".parquet"}
+		if *near != "" {
+			kinds = []string{".html", ".png"}
+			if _, err := os.Stat(*near); err != nil {
+				f.Add("neighbours", "%v", err)
+			}
 		}
+		if !slices.Contains(kinds, filepath.Ext(*path)) {
+			f.Add("out", "%q ends neither in %s nor in %s", *path, kinds[0], kinds[1])
+		}
+		f.AtLeast(1, "count", *count)
 		f.AtLeast(0, "threads", *threads)
 		f.OneOf("feature", *feature, string(eval.Backbone), string(eval.Embedding))
 		f.OneOf("encoder", *encoder, "query", "key")
@@ -103,6 +115,9 @@ func embedCommand() *cli.Command {
 				r.LeftOut++
 				fmt.Fprintf(errs, "%s cannot be decoded (%v); it is left out\n", e.Path, e.Err)
 			},
+		}
+		if *near != "" {
+			return nearest(enc, splits, o, nearestTo{*near, *path, *count, *asJSON}, &r, out)
 		}
 		if err := writeFeatures(enc, splits, o, &r); err != nil {
 			return err

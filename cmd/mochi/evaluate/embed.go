@@ -14,6 +14,7 @@ type Embedded struct {
 	Path    string
 	Split   string // train or test
 	Label   int32
+	Sample  int       // index in the split
 	Feature []float32 // valid until the next batch
 }
 
@@ -59,7 +60,7 @@ func (e *Encoders) Embed(ctx context.Context, splits map[string]data.Dataset, o 
 				if o.Normalize {
 					unit(row)
 				}
-				list[i] = Embedded{Path: ds.Path(sample), Split: split, Label: ds.Label(sample), Feature: row}
+				list[i] = Embedded{Path: ds.Path(sample), Split: split, Label: ds.Label(sample), Sample: sample, Feature: row}
 			}
 			n += len(list)
 			return add(list)

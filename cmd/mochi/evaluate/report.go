@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	_ "embed"
-	"encoding/base64"
 	"encoding/csv"
 	"fmt"
 	"html/template"
-	"image"
-	"image/color"
-	"image/png"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,7 +14,6 @@ import (
 	"strconv"
 
 	"mochi/model/probe"
-	"mochi/replica/augment"
 	"mochi/replica/data"
 )
 
@@ -165,7 +160,7 @@ func (l *Linear) reported() (r reported, matrix [][]string, err error) {
 	slices.SortStableFunc(r.Confusions, func(a, b confusion) int { return b.Images - a.Images })
 	r.Confusions = r.Confusions[:min(len(r.Confusions), shownConfusions)]
 	slices.SortStableFunc(mistakes, func(a, b wrong) int { return cmp.Compare(b.confidence, a.confidence) })
-	pictures := newPictures()
+	pictures := newPictures(thumbnail)
 	defer pictures.decoder.Close()
 	for _, w := range mistakes[:min(len(mistakes), shownMistakes)] {
 		m := mistake{Is: names[l.test.labels[w.row]], Taken: names[w.taken], Confidence: fmt.Sprintf("%.0f", 100*w.confidence)}
@@ -230,40 +225,4 @@ func className(d data.Dataset, class int) string {
 		return named.ClassName(class)
 	}
 	return strconv.Itoa(class)
-}
-
-// pictures makes thumbnails.
-type pictures struct {
-	decoder *data.Decoder
-	worker  *augment.Worker
-	recipe  augment.Recipe
-	view    []float32
-}
-
-func newPictures() *pictures {
-	r := augment.Eval(thumbnail)
-	return &pictures{decoder: data.NewDecoder(), worker: augment.NewWorker(r), recipe: r, view: make([]float32, r.ViewLen())}
-}
-
-// of is a sample as a data: address.
-func (p *pictures) of(ds data.Dataset, sample int, class string) (picture, error) {
-	img, err := ds.Decode(sample, p.decoder)
-	if err != nil {
-		return picture{}, err
-	}
-	p.worker.View(img, nil, p.view)
-	mean, std := p.recipe.Normalization()
-	out := image.NewNRGBA(image.Rect(0, 0, thumbnail, thumbnail))
-	value := func(c, at int) uint8 {
-		v := p.view[c*thumbnail*thumbnail+at]*std[c] + mean[c]
-		return uint8(math.Round(255 * float64(max(0, min(1, v)))))
-	}
-	for at := range thumbnail * thumbnail {
-		out.SetNRGBA(at%thumbnail, at/thumbnail, color.NRGBA{value(0, at), value(1, at), value(2, at), 255})
-	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, out); err != nil {
-		return picture{}, err
-	}
-	return picture{Path: ds.Path(sample), Class: class, Image: template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()))}, nil
 }
