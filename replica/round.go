@@ -200,7 +200,7 @@ func failure(m *membership, err error) *protocol.Failed {
 	switch {
 	case errors.As(err, &noNumber):
 		f.Fatal, f.NotFinite, f.Recounts, f.Keys = true, true, noNumber.own, noNumber.keys
-	case errors.As(err, new(*dealError)):
+	case errors.As(err, new(*dealError)), errors.As(err, new(*divergedError)):
 		f.Fatal = true
 	case errors.As(err, &peer):
 		f.Follows = peer.Origin != m.rank || errors.Is(err, allreduce.ErrAborted)

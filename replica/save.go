@@ -32,13 +32,32 @@ func (r *Replica) save(ctx, attempt context.Context, p *party) error {
 	if p.rank != 0 {
 		return nil
 	}
-	return r.uploads.start(ctx, s.snapshot(keys, labels))
+	return r.upload(ctx, s.snapshot(keys, labels))
+}
+
+// divergedError is a state that a commit has led to and that is of no use: the
+// checkpoint before stays the newest.
+type divergedError struct {
+	step   int64
+	tensor string
+}
+
+func (e *divergedError) Error() string {
+	return fmt.Sprintf("the update of step %d gave %s a NaN or an infinity: training diverged, and no checkpoint of it is stored; start again from one before, with a lower --lr", e.step, e.tensor)
+}
+
+// upload sends a state that is of use.
+func (r *Replica) upload(ctx context.Context, state *checkpoint.State) error {
+	if tensor := state.NotFinite(); tensor != "" {
+		return &divergedError{state.Step, tensor}
+	}
+	return r.uploads.start(ctx, state)
 }
 
 // saveAlone stores the state of a replica that holds all of it, outside a round.
 func (r *Replica) saveAlone(ctx context.Context) error {
 	s := r.session
-	return r.uploads.start(ctx, s.snapshot(s.queue.Keys(), s.queue.Labels()))
+	return r.upload(ctx, s.snapshot(s.queue.Keys(), s.queue.Labels()))
 }
 
 // uploads sends checkpoints to the coordinator, which keeps the run's files. A

@@ -3,8 +3,13 @@ package replica
 import (
 	"context"
 	"log/slog"
+	"math"
+	"strings"
 	"testing"
 	"time"
+
+	"mochi/model/network"
+	"mochi/replica/checkpoint"
 )
 
 // slowLink uploads when it is told to.
@@ -57,4 +62,19 @@ func TestUploadsNeverWait(t *testing.T) {
 	}
 	l.goOn <- true
 	u.running.Wait()
+}
+
+// A state that a commit has led to, and that holds an infinity, is not stored: it
+// ends the job, and says what to do.
+func TestNoCheckpointOfAnOverflow(t *testing.T) {
+	net := &network.Network{Params: []network.Tensor{{Name: "fc.weight", Size: 2}}}
+	r := &Replica{uploads: uploads{log: slog.New(slog.DiscardHandler)}}
+	state := &checkpoint.State{Step: 7, Net: net, QueryParams: []float32{1, float32(math.Inf(1))}, KeyParams: make([]float32, 2), Momentum: make([]float32, 2)}
+	err := r.upload(t.Context(), state)
+	if err == nil || !strings.Contains(err.Error(), "step 7") || !strings.Contains(err.Error(), "lower --lr") {
+		t.Fatalf("%v", err)
+	}
+	if f := failure(&membership{}, err); !f.Fatal || f.Leaves {
+		t.Errorf("%+v", f)
+	}
 }

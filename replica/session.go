@@ -19,6 +19,7 @@ import (
 // they need. It outlives rounds.
 type session struct {
 	job       config.Job
+	data      string // digest of the data set
 	yaml      string // job, for checkpoints
 	model     *encoders
 	queue     *negatives
@@ -48,6 +49,9 @@ type vote struct {
 }
 
 func newSession(rc Config, job config.Job) (*session, error) {
+	if why := rc.Data.NoOracle(); job.Oracle && why != "" {
+		return nil, fmt.Errorf("--oracle needs labelled data of two classes or more, and %s", why)
+	}
 	if job.StrictData {
 		if err := rc.Data.Strict(); err != nil {
 			return nil, err
@@ -77,11 +81,11 @@ func newSession(rc Config, job config.Job) (*session, error) {
 		images = rc.Images(job)
 	} else {
 		images = data.NewLoader(rc.Data.Train, recipe, data.LoaderConfig{
-			Seed: job.Seed, Workers: rc.Workers, Depth: input.Prefetch, Strict: job.StrictData, SameClass: job.Supervised, BesideEngine: true, Log: rc.Log,
+			Seed: job.Seed, Workers: rc.Workers, Depth: input.Prefetch, Strict: job.StrictData, SameClass: job.Oracle || job.Supervised, BesideEngine: true, Log: rc.Log,
 		})
 	}
 	s := &session{
-		job: job, yaml: string(yaml), model: model, queue: newNegatives(job),
+		job: job, yaml: string(yaml), data: rc.Data.Info.Digest, model: model, queue: newNegatives(job),
 		input: input.New(input.Config{
 			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Labels: job.Oracle || job.Supervised, NoKeys: job.Supervised,
 		}, rc.Data.Train, images, model.moco),
@@ -159,7 +163,7 @@ func (s *session) applied(c protocol.Commit, t *phases) *protocol.Applied {
 func (s *session) snapshot(keys []float32, labels []int32) *checkpoint.State {
 	c := &checkpoint.State{
 		Arch: s.job.Arch, Step: s.at.step, Epoch: s.input.Epoch(s.at.cursor), Cursor: s.at.cursor,
-		Seed: s.job.Seed, Config: s.yaml,
+		Seed: s.job.Seed, Config: s.yaml, Data: s.data,
 		K: s.job.Queue, Dim: s.job.Dim,
 		Queue: keys, QueueLabels: labels, QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
 	}

@@ -123,6 +123,7 @@ func coordinatorCommand() *cli.Command {
 		}
 		cli.Learns(&f, &k.cfg, k.set, *dataPath)
 		k.from.Check(&f, k.cfg, func(note string) { fmt.Fprintln(errs, note) })
+		f.AddErr("resume", run.SameData(k.from.State, k.info))
 		k.rebuild = run.Rebuilds(&f, logIs)
 		if err := f.Err(); err != nil {
 			return err

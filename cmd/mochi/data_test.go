@@ -138,7 +138,17 @@ func TestInspectIsTheTruth(t *testing.T) {
 	}
 }
 
-// A class oracle needs two classes.
-func TestOracleOfOneClass(t *testing.T) {
+// A run goes on with the data that it began with, from its folder and from a file.
+func TestOtherDataAreRefused(t *testing.T) {
+	dir, run := photos(t, 9, "cat", "dog"), filepath.Join(t.TempDir(), "run")
+	trained(t, training(dir, run))
+	latest := filepath.Join(run, "checkpoints", "latest.safetensors")
+	other := filepath.Join(t.TempDir(), "other")
+	trained(t, training(dir, other, "--resume", latest, "--steps", "4"))
+	put(t, filepath.Join(dir, "cat", "z.png"), picture(t, image.NewGray(image.Rect(0, 0, 9, 9)), 3, png.Encode))
+	refused(t, 2, training(dir, filepath.Join(t.TempDir(), "third"), "--resume", latest, "--steps", "4"), "is of other data", "use the same data")
+	if status, _, errs := call(training(dir, run, "--steps", "5")...); status == 0 || !strings.Contains(errs, "other data") {
+		t.Errorf("status %d\n%s", status, errs)
+	}
 	refused(t, 2, training(photos(t, 9, "only"), filepath.Join(t.TempDir(), "run"), "--oracle"), "oracle: needs labelled data of two classes or more", "one class")
 }

@@ -26,6 +26,9 @@ func inspectCommand() *cli.Command {
 		}
 		fmt.Fprintf(out, "%s: %s, step %d, epoch %d, %d parameters\n", args[0], info.Arch, info.Step, info.Epoch, info.Parameters)
 		fmt.Fprintf(out, "queue: %d keys of %d dimensions, %d filled\n", info.Queue.Length, info.Queue.Dim, info.Queue.Filled)
+		if info.NotFinite != "" {
+			fmt.Fprintf(out, "%s holds a NaN or an infinity: training had diverged; an earlier checkpoint is of use\n", info.NotFinite)
+		}
 		fmt.Fprintf(out, "digests: encoder_q %s, encoder_k %s, optimizer %s, queue %s\n", info.Digest.EncoderQ, info.Digest.EncoderK, info.Digest.Optimizer, info.Digest.Queue)
 		return nil
 	}
@@ -65,7 +68,12 @@ func diffCommand() *cli.Command {
 				return err
 			}
 		} else {
-			fmt.Fprintf(out, "%d tensors, max_abs %.3g, max_rel %.3g in %s\n", d.Tensors, d.MaxAbs, d.MaxRel, d.Worst)
+			fmt.Fprintf(out, "%d tensors, ", d.Tensors)
+			if d.Worst == "" {
+				fmt.Fprintln(out, "equal to the bit")
+			} else {
+				fmt.Fprintf(out, "max_abs %.3g, max_rel %.3g in %s\n", d.MaxAbs, d.MaxRel, d.Worst)
+			}
 		}
 		if len(d.Mismatched) > 0 {
 			return fmt.Errorf("the checkpoints hold different tensors: %v", d.Mismatched)

@@ -140,6 +140,9 @@ func (l *local) check(f *cli.Faults) {
 	}
 	cli.Learns(f, &l.cfg, l.set, l.data)
 	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
+	if l.set != nil {
+		f.AddErr("resume", run.SameData(l.begin.State, l.set.Info))
+	}
 	l.rebuild = run.Rebuilds(f, l.logIs)
 }
 
@@ -182,6 +185,9 @@ func (l *local) train() error {
 		return err
 	}
 	defer j.Close()
+	if err := run.SameData(j.From, l.set.Info); err != nil {
+		return cli.UsageError{Err: err}
+	}
 	l.cfg = j.Config
 	l.set.Limit(l.cfg.ImagePixels(), l.cfg.ImageBytes())
 	j.Recorder.Know(l.set.Info)

@@ -71,6 +71,7 @@ type State struct {
 	Cursor int64  // samples committed
 	Seed   uint64 // of the run
 	Config string // the run's configuration, YAML
+	Data   string // digest of the data set whose samples Cursor counts; "" when not known
 
 	// Net names the tensors. In a State that was read it holds Arch, Dim,
 	// Params (names, shapes, offsets) and Buffers only: enough to look into

@@ -10,8 +10,10 @@ type Info struct {
 	Epoch      int         `json:"epoch"`
 	Arch       string      `json:"arch"`
 	Seed       uint64      `json:"seed"`
-	Samples    int64       `json:"samples"`    // committed so far
-	Parameters int         `json:"parameters"` // of one encoder, head included
+	Samples    int64       `json:"samples"`              // committed so far
+	Data       string      `json:"data,omitempty"`       // digest of the data set, as mochi data inspect says it
+	NotFinite  string      `json:"not_finite,omitempty"` // a tensor with a NaN or an infinity: training had diverged
+	Parameters int         `json:"parameters"`           // of one encoder, head included
 	Queue      QueueInfo   `json:"queue"`
 	Digest     DigestsInfo `json:"digest"`
 }
@@ -50,7 +52,7 @@ func Describe(path, format string, s *State) (Info, error) {
 	}
 	info := Info{
 		File: path, Format: format,
-		Step: s.Step, Epoch: s.Epoch, Arch: s.Arch, Seed: s.Seed, Samples: s.Cursor,
+		Step: s.Step, Epoch: s.Epoch, Arch: s.Arch, Seed: s.Seed, Samples: s.Cursor, Data: s.Data, NotFinite: s.NotFinite(),
 		Parameters: s.Net.NumParams(),
 		Queue:      QueueInfo{Length: s.K, Dim: s.Dim, Filled: min(s.QueueFilled, int64(s.K))},
 		Digest: DigestsInfo{

@@ -39,7 +39,7 @@ func Write(w io.Writer, s *State) error {
 	for i, p := range pieces {
 		tensors[i] = p.entry
 	}
-	h, err := encodeHeader(map[string]string{
+	metadata := map[string]string{
 		formatKey:      pyTorch,
 		versionKey:     Format,
 		"arch":         s.Arch,
@@ -50,7 +50,11 @@ func Write(w io.Writer, s *State) error {
 		"sampler":      string(where),
 		"queue_filled": strconv.FormatInt(s.QueueFilled, 10),
 		"digest":       noDigest,
-	}, tensors)
+	}
+	if s.Data != "" {
+		metadata["data"] = s.Data
+	}
+	h, err := encodeHeader(metadata, tensors)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"mochi/cmd/mochi/convert"
 	"mochi/coordinator"
 	"mochi/coordinator/commitlog"
+	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/checkpoint"
 )
@@ -254,6 +255,15 @@ func fits(st *checkpoint.State, cfg config.Job, path string) error {
 		return fmt.Errorf("cannot resume from %s: the checkpoint has other settings (its value ≠ the one asked for):\n  %s\nuse its settings (--config), another --out, or --resume never", path, strings.Join(diff, "\n  "))
 	}
 	return nil
+}
+
+// SameData says whether training can go on from a checkpoint with a data set: its
+// cursor counts the samples of one. Where either is not known, it can.
+func SameData(st *checkpoint.State, d protocol.Data) error {
+	if st == nil || st.Data == "" || d.Digest == "" || st.Data == d.Digest {
+		return nil
+	}
+	return fmt.Errorf("the checkpoint of step %d is of other data (digest %s, now %s; mochi data inspect shows it), so samples of its epoch would be drawn twice or never: use the same data. To train its weights on other data, give it to --init", st.Step, st.Data, d.Digest)
 }
 
 // moveAside renames a RUN folder that holds something to the first free
