@@ -16,7 +16,7 @@ import (
 // configuration may not import these parts, so the lists stand twice.
 func TestSettingsNameWhatThereIs(t *testing.T) {
 	for name, want := range map[string][]string{
-		"recipe":    {augment.MoCoV2, augment.CIFAR, augment.None},
+		"recipe":    {augment.MoCoV2, augment.CIFAR, augment.None, augment.Flip},
 		"schedule":  {optim.Cosine, optim.Step},
 		"precision": {string(engine.FP32), string(engine.TF32), string(engine.BF16)},
 		"wire":      {string(codec.FP32), string(codec.BF16)},
@@ -29,7 +29,7 @@ func TestSettingsNameWhatThereIs(t *testing.T) {
 			t.Errorf("--%s may be %q, want %q", name, config.Settings()[at].Values, want)
 		}
 	}
-	for _, word := range []string{augment.MoCoV2, augment.CIFAR, augment.None} {
+	for _, word := range []string{augment.MoCoV2, augment.CIFAR, augment.None, augment.Flip} {
 		if _, err := augment.New(word, 32); err != nil {
 			t.Error(err)
 		}

@@ -3,7 +3,6 @@ package data
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"sort"
 	"strings"
 )
@@ -32,12 +31,4 @@ func files(dir string) ([]string, error) {
 	}
 	sort.Strings(names)
 	return names, nil
-}
-
-// hasFolders says whether a folder has folders, hidden ones left out.
-func hasFolders(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool {
-		return e.IsDir() && !strings.HasPrefix(e.Name(), ".")
-	})
 }
