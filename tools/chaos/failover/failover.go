@@ -141,7 +141,7 @@ func (t *trial) run(ctx context.Context, times int) (r report, err error) {
 			return r, err
 		}
 	}
-	for n := range times {
+	for n := 0; n < times; {
 		if err := t.settle(ctx); err != nil {
 			return r, err
 		}
@@ -157,10 +157,18 @@ func (t *trial) run(ctx context.Context, times int) (r report, err error) {
 			return r, err
 		}
 		ms, err := t.next(ctx, at, leader)
+		if errors.Is(err, errLedNoMore) { // another had been elected just before: nothing was put to the test
+			t.note("%s of %s, which did not lead any more: once more", t.how, t.coordinators[leader].name)
+			if err := back(); err != nil {
+				return r, err
+			}
+			continue
+		}
 		if err != nil {
 			return r, err
 		}
-		t.note("%d: %s of %s: next commit after %.0f ms", n+1, t.how, t.coordinators[leader].name, ms)
+		n++
+		t.note("%d: %s of %s: next commit after %.0f ms", n, t.how, t.coordinators[leader].name, ms)
 		r.AllMs = append(r.AllMs, ms)
 		if err := wait(ctx, time.Until(at.Add(hold[t.how]))); err != nil {
 			return r, err
@@ -256,6 +264,9 @@ func (t *trial) inflict(i int) (at time.Time, back func() error, err error) {
 	return at, func() error { cut(relay.Conditions{}); return nil }, nil
 }
 
+// errLedNoMore says that another one led when a fault was done to a coordinator.
+var errLedNoMore = errors.New("it did not lead any more")
+
 // next waits for a commit under another leader after a fault, and says how long after
 // it came, ms.
 func (t *trial) next(ctx context.Context, at time.Time, failed int) (float64, error) {
@@ -268,10 +279,14 @@ func (t *trial) next(ctx context.Context, at time.Time, failed int) (float64, er
 			if err != nil {
 				return 0, err
 			}
-			led := false
+			led, other := false, false
 			for _, l := range lines {
 				if l.Event == "leads" {
 					led = l.Time.After(at)
+					other = l.Coordinator != t.coordinators[failed].name
+				}
+				if other && !led && l.Event == "" && l.StepMs > 0 && l.Time.After(at) {
+					return 0, errLedNoMore
 				}
 				if led && l.Event == "" && l.StepMs > 0 { // one that was recovered was committed before
 					return float64(l.Time.Sub(at)) / 1e6, nil
