@@ -96,7 +96,8 @@ func TestStrangersOnARing(t *testing.T) {
 		t.Errorf("a member that is not the successor: %v", err)
 	}
 	claimed[0].ID = stranger.key.ID("x") + "aaaa" // not of the key that is there
-	if _, err := late.Ring(t.Context(), 2, 1, claimed, natsring.NATS); err == nil || !strings.Contains(err.Error(), "is not") {
+	patient := newNode(t, natsring.Options{ID: stranger.id, Listen: "127.0.0.1:0", Neighbours: stranger.ring, DialTimeout: 20 * time.Second})
+	if _, err := patient.Ring(t.Context(), 2, 1, claimed, natsring.NATS); err == nil || !strings.Contains(err.Error(), "is not") {
 		t.Errorf("a predecessor that is another: %v", err)
 	}
 	for rank, err := range allreducetest.Together(groups, func(g *allreduce.Group) error {

@@ -209,15 +209,12 @@ func TestCoordinatorsFailOver(t *testing.T) {
 	mochi(t, append([]string{"train", "--data", data, "--out", whole, "--steps", fmt.Sprint(n)}, tiny...)...)
 	s := newStanding(t, data, "--steps", fmt.Sprint(n), "--checkpoint-every", "20", "--min-replicas", "2")
 	s.all(2)
-	for kills := 1; kills <= 2; kills++ {
+	for range 2 {
 		at := s.last() + 10 + rand.Int64N(40)
 		s.await(fmt.Sprintf("step %d", at), func() bool { return s.last() >= at })
 		leader := s.leader()
 		s.coordinators[leader].kill()
-		s.await("another leader", func() bool { return len(s.leads()) > kills })
-		if now := s.leader(); now == leader {
-			t.Fatalf("%s leads and was killed", now)
-		}
+		s.await("another leader", func() bool { return s.leader() != leader })
 		s.coordinator(leader)
 	}
 	for name, c := range s.coordinators {
@@ -244,7 +241,7 @@ func TestCoordinatorsAreTold(t *testing.T) {
 	away := s.leader()
 	s.coordinators[away].signal(syscall.SIGTERM)
 	s.coordinators[away].mustEnd(0)
-	s.await("another leader", func() bool { return len(s.leads()) > 1 })
+	s.await("another leader", func() bool { return s.leader() != away })
 	at := s.last() + 10
 	s.await("a step under it", func() bool { return s.last() >= at })
 	s.stopsAndGoesOn(away, whole, n)

@@ -43,10 +43,7 @@ func TestCoordinatorsOnNATS(t *testing.T) {
 	leader := s.leader()
 	killed := time.Now()
 	s.coordinators[leader].kill()
-	s.await("another leader", func() bool { return len(s.leads()) > 1 })
-	if now := s.leader(); now == leader {
-		t.Fatalf("%s leads and was killed", now)
-	}
+	s.await("another leader", func() bool { return s.leader() != leader })
 	at := s.last() + 30
 	s.coordinator(leader)
 	s.await("steps under it", func() bool { return s.last() >= at })
