@@ -97,6 +97,7 @@ func TestStrangersOnARing(t *testing.T) {
 	}
 	claimed[0].ID = stranger.key.ID("x") + "aaaa" // not of the key that is there
 	patient := newNode(t, natsring.Options{ID: stranger.id, Listen: "127.0.0.1:0", Neighbours: stranger.ring, DialTimeout: 20 * time.Second})
+	claimed[1].URL = patient.URL()
 	if _, err := patient.Ring(t.Context(), 2, 1, claimed, natsring.NATS); err == nil || !strings.Contains(err.Error(), "is not") {
 		t.Errorf("a predecessor that is another: %v", err)
 	}
