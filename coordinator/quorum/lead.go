@@ -143,8 +143,15 @@ func (n *Node) begin(ctx context.Context, term *reign) (_ *Leadership, err error
 func (n *Node) bringIn(ctx context.Context, l *Leadership) error {
 	own := n.deliver.lines()
 	most, name := total(own), ""
-	for other, a := range n.asked.all(ctx) {
-		if t := total(a.Lines); t > most {
+	n.asked.all(ctx)
+	for _, other := range n.names {
+		if other == n.o.Name {
+			continue
+		}
+		// One that is not heard this time has what it said a moment ago. One that stays away
+		// does not keep the group from beginning.
+		a, at, _ := n.asked.of(other)
+		if t := total(a.Lines); t > most && time.Since(at) < giveWayLimit {
 			most, name = t, other
 		}
 	}

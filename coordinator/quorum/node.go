@@ -415,11 +415,12 @@ func (n *Node) fail(err error) {
 		n.mu.Unlock()
 		return
 	}
-	n.failed = n.named(err)
+	err = n.named(err)
+	n.failed = err
 	close(n.failedCh)
 	r := n.raft
 	n.mu.Unlock()
-	n.log.Error("this coordinator leaves the group", "err", n.failed)
+	n.log.Error("this coordinator leaves the group", "err", err)
 	n.cancel()
 	n.shutdown(r)
 }

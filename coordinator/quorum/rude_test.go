@@ -128,7 +128,10 @@ func TestTwoHistories(t *testing.T) {
 						if err := w.node("b").Err(); !strings.Contains(err.Error(), "of another run") {
 							t.Error(err)
 						}
-						w.node("b").failed = nil // as expected
+						b := w.node("b")
+						b.mu.Lock()
+						b.failed = nil // as expected
+						b.mu.Unlock()
 						continue
 					}
 					w.eventually("all lines at "+m.Name, func() bool { return len(w.followers[m.Name].all("log")) == c.a+1 })
