@@ -33,6 +33,7 @@ type Options struct {
 
 	restored func(nc *nats.Conn) // optional: called when a connection was made again
 	roots    *x509.CertPool      // of NATS servers' certificates; nil: the system's
+	now      func() time.Time    // by which a flood is told from a hurry; nil: time.Now
 }
 
 // retryEvery is the pause between attempts to connect and to reconnect.
@@ -41,6 +42,9 @@ const retryEvery = 100 * time.Millisecond
 func (o Options) validate() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	switch {
 	case !natsserver.IsToken(o.Job):

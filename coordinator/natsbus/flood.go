@@ -122,7 +122,7 @@ func (c *Coordinator) hears() func(subject string, bytes int) bool {
 	said := newAllowances() // one goroutine of NATS calls
 	return func(subject string, bytes int) bool {
 		from := protocol.Sender(subject)
-		v := said.says(from, bytes, time.Now())
+		v := said.says(from, bytes, c.opts.now())
 		if !v.flood {
 			return true
 		}
