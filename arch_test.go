@@ -39,8 +39,9 @@ var rooms = map[string][]string{
 	"coordinator/roster":          {"coordinator/protocol"},
 	"coordinator/round":           {"coordinator/copies", "coordinator/roster", "coordinator/protocol", "coordinator/protocol/config", "model/figures"},
 	"coordinator/gossip":          {"coordinator/protocol"},
-	"coordinator/identity":        {},
-	"coordinator/natsbus":         {"coordinator/protocol", "coordinator/identity", "allreduce/natsserver"},
+	"coordinator/identity":        {"coordinator/smallfile"},
+	"coordinator/smallfile":       {},
+	"coordinator/natsbus":         {"coordinator/smallfile", "coordinator/protocol", "coordinator/identity", "allreduce/natsserver"},
 	"coordinator/wal":             {},
 	"coordinator/commitlog":       {"coordinator/wal", "coordinator/protocol", "coordinator"},
 	"coordinator/follow":          {},
@@ -51,7 +52,7 @@ var rooms = map[string][]string{
 	"coordinator/clustertest":     {"coordinator", "coordinator/...", "replica", "replica/...", "allreduce/...", "model/..."}, // serves tests: whole clusters on virtual time
 	"coordinator/protocol":        {"coordinator/protocol/config", "model/figures"},
 	"coordinator/protocol/audit":  {"coordinator/protocol", "coordinator/protocol/config"},
-	"coordinator/protocol/config": {"model/network", "model/limits"},
+	"coordinator/protocol/config": {"coordinator/smallfile", "model/network", "model/limits"},
 
 	"replica": {"replica/augment", "replica/checkpoint", "replica/criterion", "replica/data", "replica/input", "replica/queue", "replica/reduction",
 		"coordinator/protocol", "coordinator/protocol/audit", "coordinator/protocol/config", "coordinator/gossip", "allreduce",
@@ -61,7 +62,7 @@ var rooms = map[string][]string{
 	"replica/criterion":           {"replica/queue", "allreduce", "model", "model/engine", "model/loss"},
 	"replica/input":               {"replica/data"},
 	"replica/reduction":           {"allreduce", "model/network"},
-	"replica/data":                {"model/exchange/pickle", "replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
+	"replica/data":                {"coordinator/smallfile", "model/exchange/pickle", "replica/augment", "coordinator/protocol", "coordinator/protocol/config", "model/splitmix"},
 	"replica/queue":               {"allreduce", "model/engine"},
 	"replica/replicatest":         {"replica", "replica/augment", "replica/data", "coordinator/protocol", "coordinator/protocol/config", "allreduce"},                                                                                                // serves tests and the bench
 	"replica/replicatest/cluster": {"replica", "replica/replicatest", "replica/checkpoint", "replica/data", "replica/queue", "coordinator", "coordinator/event", "coordinator/protocol", "coordinator/protocol/config", "allreduce", "model/engine"}, // serves tests: a whole job in memory

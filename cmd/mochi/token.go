@@ -8,6 +8,7 @@ import (
 
 	"mochi/cmd/mochi/cli"
 	"mochi/coordinator/identity"
+	"mochi/coordinator/smallfile"
 )
 
 // shownToken is the JSON of mochi token show.
@@ -38,7 +39,7 @@ func tokenShowCommand() *cli.Command {
 		if *read {
 			role = identity.Read
 		}
-		text, err := identity.ReadFile(tokenFile(*state, role), 64<<10)
+		text, err := smallfile.Read(tokenFile(*state, role), 64<<10)
 		if err != nil {
 			return fmt.Errorf("%w; a coordinator makes its tokens at its first start", err)
 		}

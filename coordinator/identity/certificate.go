@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+
+	"mochi/coordinator/smallfile"
 )
 
 // Certificate is what an operator has instead of a certificate that the authority makes.
@@ -21,8 +23,8 @@ func LoadCertificate(cert, key string) (tls.Certificate, error) {
 	if cert == "" || key == "" {
 		return tls.Certificate{}, errors.New("a certificate and its key belong together: give both files")
 	}
-	public, err := ReadFile(cert, maxChain)
-	private, err2 := ReadFile(key, maxChain)
+	public, err := smallfile.Read(cert, maxChain)
+	private, err2 := smallfile.Read(key, maxChain)
 	if err := errors.Join(err, err2); err != nil {
 		return tls.Certificate{}, err
 	}
@@ -35,7 +37,7 @@ func LoadCertificate(cert, key string) (tls.Certificate, error) {
 
 // LoadRoots reads certificates of authorities, in PEM.
 func LoadRoots(path string) (*x509.CertPool, error) {
-	text, err := ReadFile(path, maxChain)
+	text, err := smallfile.Read(path, maxChain)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"mochi/coordinator/smallfile"
 )
 
 // rootFile is the file of a root in the folder that it is kept in.
@@ -131,7 +133,7 @@ const maxPrivate = 64 << 10
 
 // readPrivate reads a file that only its owner may read.
 func readPrivate(path string) ([]byte, error) {
-	text, info, err := readFile(path, maxPrivate)
+	text, info, err := smallfile.ReadInfo(path, maxPrivate)
 	switch {
 	case err != nil:
 		return nil, err

@@ -9,6 +9,8 @@ import (
 	"net"
 	"strings"
 	"sync"
+
+	"mochi/coordinator/smallfile"
 )
 
 // TokenVariable is the environment variable that may hold a token.
@@ -125,7 +127,7 @@ func (s *Source) Client(address string) (*tls.Config, error) {
 }
 
 func readToken(path string) (*Token, error) {
-	text, err := ReadFile(path, maxPrivate)
+	text, err := smallfile.Read(path, maxPrivate)
 	if err != nil {
 		return nil, err
 	}

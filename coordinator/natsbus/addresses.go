@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"mochi/coordinator/identity"
+	"mochi/coordinator/smallfile"
 )
 
 // defaultPort is where a coordinator listens unless an address says otherwise.
@@ -182,7 +182,7 @@ func (a *Addresses) readFile() error {
 	if err != nil {
 		return fmt.Errorf("read the coordinators' addresses: %w", err)
 	}
-	text, err := identity.ReadFile(a.file, maxAddressFile)
+	text, err := smallfile.Read(a.file, maxAddressFile)
 	if err != nil {
 		return fmt.Errorf("read the coordinators' addresses, one HOST:PORT a line: %w", err)
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"mochi/coordinator/identity"
+	"mochi/coordinator/smallfile"
 )
 
 // maxCredentials bounds a file of credentials.
@@ -19,7 +19,7 @@ const maxCredentials = 1 << 20
 // CheckCredentials says what is wrong with a file of credentials, which is only read
 // otherwise when NATS asks.
 func CheckCredentials(file string) error {
-	text, err := identity.ReadFile(file, maxCredentials)
+	text, err := smallfile.Read(file, maxCredentials)
 	if err != nil {
 		return err
 	}

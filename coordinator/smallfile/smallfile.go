@@ -1,4 +1,6 @@
-package identity
+// Package smallfile reads files that people name, whole: lists, settings, keys. What is no
+// file, or longer than such a file can be, is an error and not a wait without end.
+package smallfile
 
 import (
 	"fmt"
@@ -7,14 +9,15 @@ import (
 	"syscall"
 )
 
-// ReadFile reads a file of at most so many bytes, as os.ReadFile. What is no file but a pipe
-// or a device, which would hold up who reads it or never end, is an error.
-func ReadFile(path string, most int64) ([]byte, error) {
-	text, _, err := readFile(path, most)
+// Read reads a file of at most so many bytes, as os.ReadFile. What is no file but a folder, a
+// pipe or a device, which would hold up who reads it or never end, is an error.
+func Read(path string, most int64) ([]byte, error) {
+	text, _, err := ReadInfo(path, most)
 	return text, err
 }
 
-func readFile(path string, most int64) ([]byte, os.FileInfo, error) {
+// ReadInfo is Read, with what the file was when it was opened.
+func ReadInfo(path string, most int64) ([]byte, os.FileInfo, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer would be waited for
 	if err != nil {
 		return nil, nil, err

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"mochi/coordinator/protocol/config"
+	"mochi/coordinator/smallfile"
 	"mochi/replica/augment"
 )
 
@@ -36,20 +37,12 @@ func ReadClasses(text string) (ClassList, error) {
 	if text == ImageNet100 {
 		return classList(strings.Fields(imageNet100))
 	}
-	info, err := os.Stat(text)
+	content, err := smallfile.Read(text, 1<<20)
 	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is no file; want a file with an id a line, or %s", text, ImageNet100)
-	case err != nil && strings.Contains(text, ","):
+	case errors.Is(err, os.ErrNotExist) && strings.Contains(text, ","):
 		return classList(strings.Split(text, ","))
 	case err != nil:
-		return nil, fmt.Errorf("%s: no such file; want a file with an id a line, or %s", text, ImageNet100)
-	case info.Size() > 1<<20:
-		return nil, fmt.Errorf("%s: %d bytes are no list of ids", text, info.Size())
-	}
-	content, err := os.ReadFile(text)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; want a file with an id a line, or %s", err, ImageNet100)
 	}
 	var ids []string
 	for line := range strings.Lines(string(content)) {

@@ -10,13 +10,13 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"mochi/coordinator/smallfile"
 	"mochi/model/engine"
 	"mochi/model/loss"
 	"mochi/model/network"
@@ -78,15 +78,7 @@ func (o FinetuneOptions) labelled(ds data.Dataset) (at []int, how string, err er
 		}
 		return shareOfEach(ds, percent/100, o.Seed), fmt.Sprintf("drawn per class, seed %d", o.Seed), nil
 	}
-	f, err := os.Open(o.Labels)
-	if err != nil {
-		return nil, "", err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, mostList+1))
-	if err == nil && len(text) > mostList {
-		err = fmt.Errorf("%s: more than %d bytes: no list of image names", o.Labels, mostList)
-	}
+	text, err := smallfile.Read(o.Labels, mostList)
 	if err == nil {
 		at, err = listed(ds, text)
 	}

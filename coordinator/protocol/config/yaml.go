@@ -3,14 +3,13 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 
 	"go.yaml.in/yaml/v3"
+
+	"mochi/coordinator/smallfile"
 )
 
 // allClasses is what flags and YAML say for no list of classes.
@@ -169,21 +168,7 @@ const (
 
 // ReadFile reads a configuration file, and no more of it than one can have.
 func ReadFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe without a writer would be waited for
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no file, but a folder, a pipe or a device: name a file", path)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s: too long for a configuration file: the limit is %d bytes", path, maxFile)
-	}
-	return text, err
+	return smallfile.Read(path, maxFile)
 }
 
 // depth is how many lists lie in each other, up to one more than maxDepth.
