@@ -12,7 +12,7 @@ import (
 // it would fill the memory of the process that reads it, or keep the others waiting.
 const (
 	floodMessages = 10_000   // a second, in the long run
-	floodBurst    = 200_000  // at once
+	floodBurst    = 20_000   // at once
 	floodBytes    = 16 << 20 // a second, in the long run
 	floodAtOnce   = 64 << 20 // bytes
 	floodToldFor  = 10 * time.Second
@@ -21,7 +21,7 @@ const (
 	// All senders together, however many names somebody has. Above that only what is little
 	// counts: some hundred messages a second, which is what a replica needs to say.
 	allMessages  = 60_000
-	allAtOnce    = 600_000
+	allAtOnce    = 200_000
 	allBytes     = 128 << 20
 	allBytesOnce = 512 << 20
 	leanMessages = 300

@@ -8,6 +8,7 @@
 //	chaos [run] --mochi bin/mochi --time 1h --seed 7
 //	chaos kill --mochi bin/mochi --times 50
 //	chaos failover --mochi bin/mochi --times 30 --how kill|stop|cut [--coordinators 5]
+//	chaos flood --mochi bin/mochi --connections 200 --time 60s
 //
 // Exit status: 0 all was kept, 1 something was broken, 2 wrong usage. The last
 // line of stdout is one JSON object.
@@ -50,6 +51,14 @@ func main() {
 func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) > 0 && args[0] == "failover" {
 		return failover.Run(ctx, failover.Job{Images: generate, Settings: jobs["tiny"]}, args[1:], out, errs)
+	}
+	if len(args) > 0 && args[0] == "flood" {
+		report, broken, err := flood(ctx, args[1:], errs)
+		if errors.Is(err, errUsage) {
+			fmt.Fprintln(errs, "chaos:", err)
+			return 2
+		}
+		return tell("flood", 1, report, and(broken, err), out, errs)
 	}
 	mode := "run"
 	if len(args) > 0 && (args[0] == "run" || args[0] == "kill") {
@@ -103,20 +112,33 @@ func start(ctx context.Context, args []string, out, errs io.Writer) int {
 	} else {
 		report, broken, err = w.run(ctx, of)
 	}
+	status := tell(mode, o.seed, report, and(broken, err), out, errs)
+	w.failed = status != 0
+	return status
+}
+
+var errUsage = errors.New("wrong usage: chaos MODE --help lists the flags")
+
+// and is what is broken, and an error that is none of it.
+func and(broken []string, err error) []string {
 	if err != nil {
 		broken = append(broken, err.Error())
 	}
+	return broken
+}
+
+// tell says what is broken, and the report, and returns the exit status.
+func tell(mode string, seed uint64, report any, broken []string, out, errs io.Writer) int {
 	for _, b := range broken {
 		fmt.Fprintln(errs, "BROKEN:", b)
 	}
-	w.failed = len(broken) > 0
-	line, err := json.Marshal(map[string]any{"mode": mode, "seed": o.seed, "broken": len(broken), "report": report})
+	line, err := json.Marshal(map[string]any{"mode": mode, "seed": seed, "broken": len(broken), "report": report})
 	if err != nil {
 		fmt.Fprintln(errs, "chaos:", err)
 		return 1
 	}
 	fmt.Fprintln(out, string(line))
-	if w.failed {
+	if len(broken) > 0 {
 		return 1
 	}
 	return 0
