@@ -93,6 +93,7 @@ func RunEngines(t *testing.T, open []replica.OpenEngine, cfg config.Job, applied
 		saved: map[int64][]byte{}, over: make(chan struct{}),
 		Core: coordinator.NewCore(coordinator.CoreConfig{
 			Instance: "1", Training: cfg, ConfigDigest: cfg.Digest(), LR: func(float64) float64 { return cfg.LR },
+			Limits: coordinator.Limits{Parts: time.Second}, // whoever is gone here does not come back
 		}),
 	}
 	// All are known before the first one speaks.
