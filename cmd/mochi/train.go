@@ -36,7 +36,7 @@ func trainCommand() *cli.Command {
 	})
 	var l local
 	c.Group("Run")
-	c.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar'")
+	c.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar', a list LIST.csv of path,label")
 	c.Complete("data", data.FashionMNIST)
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	run.AddBeginning(c, &l.begin)

@@ -229,11 +229,15 @@ func (l leftOut) notes() (notes []string) {
 
 // relabel gives the samples the classes of the training split, by name.
 func (s *folderSplit) relabel(classes []string) (notes []string) {
+	number := make(map[string]int32, len(classes))
+	for i, name := range classes {
+		number[name] = int32(i)
+	}
 	to := make([]int32, len(s.classes))
 	for i, name := range s.classes {
 		to[i] = -1
-		if j, found := slices.BinarySearch(classes, name); found {
-			to[i] = int32(j)
+		if j, found := number[name]; found {
+			to[i] = j
 		} else if len(classes) > 0 {
 			notes = append(notes, fmt.Sprintf("class %s of %s has no training images: its images count as unknown", name, s.dir))
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mochi/coordinator/protocol/config"
+	"mochi/replica/data/lists"
 	"mochi/replica/data/shards"
 )
 
@@ -75,13 +76,15 @@ func OpenWith(path string, o Options) (*Set, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', or the name %s", path, FashionMNIST)
+		return nil, fmt.Errorf("%s: no such folder; want a folder of images, IDX or CIFAR files, tar shards 'PREFIX-{000..009}.tar', a list LIST.csv, or the name %s", path, FashionMNIST)
 	case err != nil:
 		return nil, err
 	case !info.IsDir() && shards.IsZip(path):
 		return openTar(path, []string{path}, nil, o, Account{Unit: "members of the archive"})
+	case !info.IsDir() && lists.IsList(path):
+		return openList(path, o)
 	case !info.IsDir():
-		return nil, fmt.Errorf("%s: is a file, and neither .tar nor .zip; give the folder that it lies in", path)
+		return nil, fmt.Errorf("%s: is a file, and neither .tar nor .zip nor a list (.csv, .jsonl); give the folder that it lies in", path)
 	}
 	if set, err := openKnown(path, o); !errors.Is(err, errOther) {
 		return set, err

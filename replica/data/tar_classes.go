@@ -95,16 +95,21 @@ func classesOfShards(list []indexed) (names []string) {
 			names = append(names, s.class)
 		}
 	}
-	if !words && !folderClasses(list) { // by number: 9 before 10
-		slices.SortFunc(names, func(a, b string) int {
-			x, _ := shards.Number(a)
-			y, _ := shards.Number(b)
-			return int(x - y)
-		})
+	if !words && !folderClasses(list) {
+		sortNumbers(names)
 		return names
 	}
 	slices.Sort(names)
 	return names
+}
+
+// sortNumbers sorts classes that are numbers by these: 9 before 10.
+func sortNumbers(names []string) {
+	slices.SortFunc(names, func(a, b string) int {
+		x, _ := shards.Number(a)
+		y, _ := shards.Number(b)
+		return int(x - y)
+	})
 }
 
 // folderClasses says whether the classes are folders: their names are no

@@ -27,5 +27,11 @@ const (
 	Locked      Reason = "members that are encrypted, or packed in a way that is not read"
 	Special     Reason = "no plain files"
 	Unlisted    Reason = "not named by the list"
+	Missing     Reason = "named by the list, and not there"
+	Outside     Reason = "outside the folder of the list that names them"
+	Doubled     Reason = "named by an earlier line of the list already"
+	Contrary    Reason = "named by an earlier line of the list already, with another label"
+	BadLine     Reason = "lines that are not understood"
+	OtherPart   Reason = "of splits that are not used"
 	Unknown     Reason = "of no known kind"
 )

@@ -2,6 +2,7 @@ package naming
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 )
@@ -85,4 +86,35 @@ func SplitOfShard(name string) string {
 		}
 	}
 	return ""
+}
+
+// Beside is the name, of some, that differs from that of a training split by its word for
+// a test split alone, as val.csv from train.csv: the first one in the order of TestWords,
+// "" for none.
+func Beside(name string, names []string) string {
+	form, word := formOf(name)
+	if !slices.Contains(TrainWords, word) {
+		return ""
+	}
+	for _, test := range TestWords {
+		for _, other := range names {
+			if f, w := formOf(other); w == test && f == form {
+				return other
+			}
+		}
+	}
+	return ""
+}
+
+// formOf is a name with the word for a split taken out, and that word; "" for none.
+func formOf(name string) (form, split string) {
+	ext := path.Ext(name)
+	words := strings.FieldsFunc(strings.ToLower(strings.TrimSuffix(name, ext)), func(r rune) bool { return strings.ContainsRune("_-. ", r) })
+	for i, word := range words {
+		word, digits := strings.TrimRight(word, "0123456789"), ""
+		if digits = words[i][len(word):]; split == "" && (slices.Contains(TrainWords, word) || slices.Contains(TestWords, word)) {
+			words[i], split = "*"+digits, word
+		}
+	}
+	return strings.Join(words, "-") + strings.ToLower(ext), split
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -58,9 +59,10 @@ var (
 	nameFields  = []string{"class_name", "label_name"}
 )
 
-// classOf reads a class and its name from a sample's .json. Of the fields that have a
-// number, the first gives the class; of the texts, the first gives the name, and the
-// class too where there is no number.
+// ClassFields are the names of fields that give a class, the first one that is there.
+func ClassFields() []string { return slices.Concat(classFields, nameFields) }
+
+// classOf reads a class and its name from a sample's .json.
 func classOf(content []byte) *label {
 	var fields map[string]any
 	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(bytes.TrimSpace(content), []byte("\ufeff"))))
@@ -68,8 +70,22 @@ func classOf(content []byte) *label {
 	if d.Decode(&fields) != nil {
 		return &label{odd: true}
 	}
+	return classIn(fields)
+}
+
+// FieldsClass is the class that a JSON object gives, whose numbers are json.Number; odd:
+// it says something that is not understood.
+func FieldsClass(fields map[string]any) (class string, odd bool) {
+	l := classIn(fields)
+	return l.class, l.odd
+}
+
+// classIn reads a class and its name. Of the fields that have a number, the first gives
+// the class; of the texts, the first gives the name, and the class too where there is no
+// number.
+func classIn(fields map[string]any) *label {
 	l, none := &label{}, false
-	for _, field := range append(classFields, nameFields...) {
+	for _, field := range ClassFields() {
 		value, there := fields[field]
 		if list, is := value.([]any); is && len(list) == 1 {
 			value = list[0]
