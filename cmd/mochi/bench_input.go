@@ -19,7 +19,7 @@ func benchInputCommand() *cli.Command {
 		About:   "time decoding and augmentation; every image gives two views",
 		Example: "mochi bench input --data ~/images --recipe moco-v2 --size 224 --workers 2 --seconds 5 --json",
 	})
-	dataPath := c.String("data", "", "`PATH` of the data set (see mochi train --help)")
+	sources := cli.AddData(c, "`PATH` of the data set (see mochi train --help)")
 	recipeName := c.String("recipe", "moco-v2", "`R`: "+cli.Words("recipe"))
 	size := c.Int("size", 224, "height and width of a view, pixels")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
@@ -32,7 +32,7 @@ func benchInputCommand() *cli.Command {
 		limits.Range("above 0").Number("seconds", *seconds, f.Add)
 		recipe, err := augment.New(*recipeName, *size)
 		f.AddErr("recipe, size", err)
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenData(&f, *sources, errs)
 		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err

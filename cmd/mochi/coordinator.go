@@ -34,8 +34,7 @@ func coordinatorCommand() *cli.Command {
 	var k coordinating
 	c.Group("Run")
 	c.StringVar(&k.state, "state", "", "`DIR` of the run: its files and the commit log")
-	dataPath := c.String("data", "", "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
-	c.Complete("data", data.FashionMNIST)
+	sources := cli.AddData(c, "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
 	run.AddBeginning(c, &k.from)
 	var logIs string
 	run.AddLog(c, &logIs)
@@ -114,14 +113,14 @@ func coordinatorCommand() *cli.Command {
 		}
 		f.AtLeast(0, "knn-images", k.knnImages)
 		k.limits = patience.limits(&f)
-		if *dataPath != "" {
-			k.set = cli.OpenClasses(&f, *dataPath, k.cfg.Classes, errs)
+		if len(*sources) > 0 {
+			k.set = cli.OpenClasses(&f, *sources, k.cfg.Classes, errs)
 		}
 		if k.set != nil {
 			k.info = k.set.Info
 			checkOracle(&f, k.cfg, k.set)
 		}
-		cli.Learns(&f, &k.cfg, k.set, *dataPath)
+		cli.Learns(&f, &k.cfg, k.set, *sources)
 		k.from.Check(&f, k.cfg, func(note string) { fmt.Fprintln(errs, note) })
 		f.AddErr("resume", run.SameData(k.from.State, k.info))
 		k.rebuild = run.Rebuilds(&f, logIs)

@@ -23,6 +23,8 @@ func dataInspectCommand() *cli.Command {
 		About:   "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
 		Example: "mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json",
 	})
+	sources := cli.AddData(c, "`PATH` of the data instead of the argument")
+	c.Instead("PATH", "data")
 	quick := c.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
 	asJSON := c.Bool("json", false, "print one JSON object")
@@ -30,7 +32,7 @@ func dataInspectCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(1, "workers", *workers)
-		set := cli.OpenAllData(&f, args[0], errs)
+		set := cli.OpenAllData(&f, slices.DeleteFunc(append(*sources, args...), func(s string) bool { return s == "" }), errs)
 		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err

@@ -32,8 +32,12 @@ func dataPackCommand() *cli.Command {
 	c := cli.NewCommand("data pack DIR OUT", cli.Text{
 		Short:   "write a data set to WebDataset tar shards",
 		About:   "write the images of the data set DIR to WebDataset shards OUT, a pattern such as train-{000..}.tar",
-		Example: "mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M",
+		Example: "mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M\nmochi data pack --data ~/photos --data ~/more --out 'shards/train-{000..}.tar'",
 	})
+	sources := cli.AddData(c, "`PATH` of the data instead of the argument DIR")
+	c.Instead("DIR", "data")
+	target := c.String("out", "", "`PATTERN` of the shards instead of the argument OUT")
+	c.Instead("OUT", "out")
 	splitName := c.String("split", "", "`SPLIT` to pack: train or test; by default both where OUT has train in its name, else train")
 	c.Complete("split", "train", "test")
 	size := byteSize(256 << 20)
@@ -43,7 +47,13 @@ func dataPackCommand() *cli.Command {
 	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
-		set := cli.OpenData(&f, args[0], errs)
+		if args[0] != "" {
+			*sources = append(*sources, args[0])
+		}
+		if args[1] != "" {
+			*target = args[1]
+		}
+		set := cli.OpenData(&f, *sources, errs)
 		limit(&f, set)
 		type part struct {
 			split   data.Dataset
@@ -51,17 +61,17 @@ func dataPackCommand() *cli.Command {
 		}
 		var parts []part
 		if set != nil {
-			dir, base := filepath.Split(args[1])
+			dir, base := filepath.Split(*target)
 			at := strings.LastIndex(base, "train")
 			switch {
 			case *splitName == "test" && set.Test == nil:
-				f.Add("split", "%s has no test split", args[0])
+				f.Add("split", "%s has no test split", strings.Join(*sources, " with "))
 			case *splitName == "test":
-				parts = []part{{set.Test, args[1]}}
+				parts = []part{{set.Test, *target}}
 			case *splitName == "train" || *splitName == "" && (set.Test == nil || at < 0):
-				parts = []part{{set.Train, args[1]}}
+				parts = []part{{set.Train, *target}}
 			case *splitName == "":
-				parts = []part{{set.Train, args[1]}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
+				parts = []part{{set.Train, *target}, {set.Test, dir + base[:at] + "val" + base[at+len("train"):]}}
 			default:
 				f.Add("split", "%q is neither train nor test", *splitName)
 			}
@@ -166,7 +176,7 @@ func pack(ctx context.Context, d data.Dataset, p *shards.Packer, say func(string
 
 // packed is sample i without its class.
 func packed(d data.Dataset, i int, decoder *data.Decoder) (shards.Item, error) {
-	encoded, ok := d.(data.Encoded)
+	encoded, at, ok := data.File(d, i)
 	if !ok {
 		img, err := d.Decode(i, decoder)
 		if err != nil {
@@ -178,7 +188,7 @@ func packed(d data.Dataset, i int, decoder *data.Decoder) (shards.Item, error) {
 		}
 		return shards.Item{Content: b.Bytes(), Extension: "png", File: filepath.Base(d.Path(i))}, nil
 	}
-	content, err := encoded.Content(i, decoder)
+	content, err := encoded.Content(at, decoder)
 	if err != nil {
 		return shards.Item{}, err
 	}
@@ -186,7 +196,7 @@ func packed(d data.Dataset, i int, decoder *data.Decoder) (shards.Item, error) {
 	if err != nil {
 		return shards.Item{}, &data.CorruptError{Path: d.Path(i), Err: err}
 	}
-	return shards.Item{Content: content, Extension: data.Extension(head.Format), File: encoded.Name(i)}, nil
+	return shards.Item{Content: content, Extension: data.Extension(head.Format), File: encoded.Name(at)}, nil
 }
 
 func rgba(img *augment.Image) *image.RGBA {

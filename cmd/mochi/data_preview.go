@@ -23,7 +23,7 @@ func dataPreviewCommand() *cli.Command {
 		About:   "draw a contact sheet: images with their query view and key view side by side, as the encoders see them",
 		Example: "mochi data preview --data ~/images --recipe moco-v2 --out sheet.png",
 	})
-	dataPath := c.String("data", "", "`PATH` of the data set (see mochi train --help)")
+	sources := cli.AddData(c, "`PATH` of the data set (see mochi train --help)")
 	recipeName := c.String("recipe", "moco-v2", "`R`: "+cli.Words("recipe"))
 	size := c.Int("size", 0, "height and width of a view, pixels; 0 = the first image's own, at most 224")
 	path := c.String("out", "", "`FILE` to write, PNG")
@@ -41,7 +41,7 @@ func dataPreviewCommand() *cli.Command {
 		f.AtLeast(1, "images", *images)
 		f.AtLeast(1, "columns", *columns)
 		f.AtLeast(0, "epoch", *epoch)
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenData(&f, *sources, errs)
 		limit(&f, set)
 		if set != nil && *size == 0 {
 			var err error

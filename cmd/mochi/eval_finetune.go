@@ -33,7 +33,7 @@ func evalFinetuneCommand() *cli.Command {
 	var e encoderFlags
 	var o evaluate.FinetuneOptions
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
-	dataPath := c.String("data", "", "`PATH` of a labelled data set with a test split (see mochi train --help)")
+	sources := cli.AddData(c, "`PATH` of a labelled data set with a test split (see mochi train --help)")
 	classes := c.String("classes", "", cli.ClassesFlag)
 	c.StringVar(&o.Labels, "labels", "", "`PART` of the training images to use: 1%, 10%, 100% or another part, of each class, drawn with --seed; or a file with an image name a line, such as SimCLR's lists")
 	c.Complete("labels", "1%", "10%", "100%")
@@ -54,7 +54,7 @@ func evalFinetuneCommand() *cli.Command {
 		f.AtLeast(0, "threads", *threads)
 		cfg := engine.Config{Precision: engine.Precision(*precision), Threads: *threads}
 		engines.Check(&f, engineName, engine.Config{Precision: cfg.Precision, Threads: 1})
-		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs)
 		if set != nil {
 			if why := set.NoKNN(); why != "" {
 				f.Add("data", "%s: it needs two classes and a labelled test split", why)

@@ -24,7 +24,7 @@ func evalGeometryCommand() *cli.Command {
 	})
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder and a queue of random vectors")
-	dataPath := c.String("data", "", "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
+	sources := cli.AddData(c, "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
 	images := c.Int("images", evaluate.GeometryImages, "images to measure on, evenly spaced; 0 = all")
 	mix := config.MoCHi{}
 	mixed := false
@@ -48,7 +48,7 @@ func evalGeometryCommand() *cli.Command {
 		f.AtLeast(0, "images", *images)
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-		set := cli.OpenData(&f, *dataPath, errs)
+		set := cli.OpenData(&f, *sources, errs)
 		limit(&f, set)
 		e.check(&f, set)
 		if err := f.Err(); err != nil {

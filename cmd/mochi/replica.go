@@ -43,9 +43,8 @@ func replicaCommand() *cli.Command {
 	grace := c.Duration("grace", 25*time.Second, "how long SIGTERM may take: a step that takes longer is given up, and run again by the others; 0 = as long as it takes")
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("This machine")
-	dataPath := c.String("data", "", "`PATH` of the data set, the same as the other replicas'")
+	sources := cli.AddData(c, "`PATH` of the data set, the same as the other replicas'")
 	classes := c.String("classes", "", cli.ClassesFlag+": the coordinator's --classes")
-	c.Complete("data", data.FashionMNIST)
 	var engineName string
 	engines.AddFlag(c, &engineName, "")
 	device := c.Int("device", 0, "GPU number, of engine cuda")
@@ -76,7 +75,7 @@ func replicaCommand() *cli.Command {
 		if c.Given("device") {
 			engines.RefuseDevices(&f, info)
 		}
-		set := cli.OpenClasses(&f, *dataPath, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs)
 		if err := f.Err(); err != nil {
 			return err
 		}

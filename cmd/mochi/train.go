@@ -36,8 +36,7 @@ func trainCommand() *cli.Command {
 	})
 	var l local
 	c.Group("Run")
-	c.StringVar(&l.data, "data", "", "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar', a list LIST.csv of path,label")
-	c.Complete("data", data.FashionMNIST)
+	l.data = cli.AddData(c, "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar', a list LIST.csv of path,label")
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	run.AddBeginning(c, &l.begin)
 	run.AddLog(c, &l.logIs)
@@ -90,7 +89,8 @@ const knnImagesFlag = "training images that vote in the kNN of --knn-every at mo
 // local is one training process.
 type local struct {
 	errs                       io.Writer
-	data, run, engine          string
+	data                       *cli.Sources
+	run, engine                string
 	begin                      run.Beginning
 	logIs                      string // --log
 	rebuild                    bool
@@ -135,10 +135,10 @@ func (l *local) check(f *cli.Faults) {
 	cfg := engines.ConfigOf(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
-	if l.set = cli.OpenClasses(f, l.data, l.cfg.Classes, l.errs); l.set != nil {
+	if l.set = cli.OpenClasses(f, *l.data, l.cfg.Classes, l.errs); l.set != nil {
 		checkOracle(f, l.cfg, l.set)
 	}
-	cli.Learns(f, &l.cfg, l.set, l.data)
+	cli.Learns(f, &l.cfg, l.set, *l.data)
 	l.begin.Check(f, l.cfg, func(note string) { fmt.Fprintln(l.errs, note) })
 	if l.set != nil {
 		f.AddErr("resume", run.SameData(l.begin.State, l.set.Info))

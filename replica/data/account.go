@@ -61,6 +61,16 @@ func (a *Account) add(b Account) {
 	}
 }
 
+// unite takes in all of another account.
+func (a *Account) unite(b Account) {
+	if a.Unit != b.Unit {
+		a.Unit = "files, members and lines"
+	}
+	a.used(b.Train, b.Test, b.Read)
+	a.Faults, a.Found = a.Faults+b.Faults, a.Found+b.Faults
+	a.add(b)
+}
+
 // Unruled is how many files were left out for no reason that the documentation has.
 func (a *Account) Unruled() (n int) {
 	for _, l := range a.Left {
@@ -70,6 +80,9 @@ func (a *Account) Unruled() (n int) {
 	}
 	return n
 }
+
+// leftOutPrefix begins the lines of what was left out.
+const leftOutPrefix = "left out: "
 
 // String is the short form: what was left out, a line a reason, the most first.
 func (l LeftOut) String() string {
@@ -82,7 +95,7 @@ func (l LeftOut) String() string {
 	default:
 		what = plural(l.Files, "file", "files") + " and " + plural(l.Folders, "folder", "folders")
 	}
-	return fmt.Sprintf("left out: %s, %s, such as %s", what, l.Reason, l.Example)
+	return fmt.Sprintf(leftOutPrefix+"%s, %s, such as %s", what, l.Reason, l.Example)
 }
 
 // Sum says how the count of what was found comes about.

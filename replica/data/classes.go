@@ -180,6 +180,9 @@ func (c chosen) dataset() Dataset {
 	return c
 }
 
+// source is where sample i comes from.
+func (c chosen) source(i int) (Dataset, int) { return c.Dataset, int(c.at[i]) }
+
 func (c chosen) Len() int                   { return len(c.at) }
 func (c chosen) Classes() int               { return len(c.names) }
 func (c chosen) Label(i int) int32          { return c.labels[i] }

@@ -83,7 +83,8 @@ type Set struct {
 	// folder, the end of a shard. What they hold is not part of the splits.
 	Faults []*CorruptError
 
-	bounds *bounds // of image files; nil where there are none
+	bounds  *bounds  // of image files; nil where there are none
+	unknown []string // of the lines of Announce, those on classes of test images that no training image has
 }
 
 // Strict is the first fault found at opening as an error, nil when there is

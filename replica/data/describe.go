@@ -20,7 +20,7 @@ func (s *Set) describe(title, of string, digest hash.Hash, notes ...string) {
 		classes = plural(n, "class", "classes")
 	}
 	s.Announce = title + ": " + plural(s.Train.Len(), "training image", "training images") + of + ", " + tests + ", " + classes
-	for _, note := range notes {
+	for _, note := range append(s.unknown, notes...) {
 		s.Announce += "\n" + note
 	}
 	s.Info = protocol.Data{

@@ -21,9 +21,10 @@ import (
 // folderSplit is the sorted listing of a folder of images.
 type folderSplit struct {
 	dir     string
-	samples []sampleFile // by class, then by path
-	classes []string     // sorted, composed (NFC); empty when unlabelled
-	folder  string       // of the class listed last: of the only one
+	samples []sampleFile   // by class, then by path
+	classes []string       // sorted, composed (NFC); empty when unlabelled
+	unknown map[int]string // the classes of samples that no training image has
+	folder  string         // of the class listed last: of the only one
 	bounds  *bounds
 }
 
@@ -77,7 +78,7 @@ func openFolderIn(dir string, above []string, o Options) (*Set, error) {
 		account.used(0, len(test.samples), 0)
 		account.add(out.account)
 		if len(test.samples) > 0 {
-			notes = append(notes, test.relabel(train.classes)...)
+			set.unknown = test.relabel(train.classes)
 			set.Test = test
 		} else {
 			notes = append(notes, fmt.Sprintf("%s holds no image: there is no test split", l.test))
@@ -242,9 +243,12 @@ func (s *folderSplit) relabel(classes []string) (notes []string) {
 			notes = append(notes, fmt.Sprintf("class %s of %s has no training images: its images count as unknown", name, s.dir))
 		}
 	}
+	s.unknown = make(map[int]string)
 	for i := range s.samples {
 		if c := s.samples[i].class; c >= 0 {
-			s.samples[i].class = to[c]
+			if s.samples[i].class = to[c]; to[c] < 0 {
+				s.unknown[i] = s.classes[c]
+			}
 		}
 	}
 	s.classes = classes
@@ -264,6 +268,9 @@ func (s *folderSplit) digest() hash.Hash {
 func (s *folderSplit) Len() int          { return len(s.samples) }
 func (s *folderSplit) Classes() int      { return len(s.classes) }
 func (s *folderSplit) Label(i int) int32 { return s.samples[i].class }
+
+// strange implements stranger.
+func (s *folderSplit) strange(i int) string { return s.unknown[i] }
 
 func (s *folderSplit) Path(i int) string {
 	return filepath.Join(s.dir, filepath.FromSlash(s.samples[i].path))

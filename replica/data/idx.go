@@ -63,7 +63,8 @@ func openIDX(dir string, names []string, o Options) (*Set, error) {
 	used := train.with(set.Test)
 	set.Account = Account{Unit: "files"}
 	set.Account.used(0, 0, len(used))
-	notes := set.unknownLabels(func(i int) int { return int(set.Test.(*idxSplit).labels[i]) })
+	set.unknown = set.unknownLabels(func(i int) int { return int(set.Test.(*idxSplit).labels[i]) })
+	var notes []string
 	if first := int(train.classes[0]); first > 0 || int(train.classes[len(train.classes)-1]) != len(train.classes)-1 {
 		notes = append(notes, fmt.Sprintf("labels %d to %d, of which %s there: classes are named by their labels", first, train.classes[len(train.classes)-1], plural(len(train.classes), "is", "are")))
 	}
@@ -239,6 +240,9 @@ func (s *idxSplit) Label(i int) int32 {
 	}
 	return -1
 }
+
+// strange implements stranger.
+func (s *idxSplit) strange(i int) string { return strconv.Itoa(int(s.labels[i])) }
 
 // Decode replicates grey to RGB.
 func (s *idxSplit) Decode(i int, d *Decoder) (*augment.Image, error) {

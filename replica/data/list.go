@@ -73,7 +73,7 @@ func openList(path string, o Options) (*Set, error) {
 	}
 	set.Train = trained
 	if len(tested.samples) > 0 {
-		notes = append(notes, tested.relabel(trained.classes)...)
+		set.unknown = tested.relabel(trained.classes)
 		set.Test = tested
 	}
 	for _, f := range in.faults[:min(len(in.faults), shownFaults)] {

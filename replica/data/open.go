@@ -61,7 +61,9 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if o.readDir == nil {
 		o.readDir = os.ReadDir
 	}
-	o.bounds = newBounds(o)
+	if o.bounds == nil {
+		o.bounds = newBounds(o)
+	}
 	if path == FashionMNIST {
 		return openFashionMNIST(o)
 	}

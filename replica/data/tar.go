@@ -180,7 +180,7 @@ func openTar(what string, trainPaths, testPaths []string, o Options, account Acc
 	set.Train = newTarSplit(train, files, classes, scanned, o)
 	if len(test) > 0 {
 		v := newTarSplit(test, files, classes, scanned, o)
-		notes = append(notes, v.unknown(test)...)
+		set.unknown = v.unknownClasses(test, scanned)
 		set.Test = v
 	}
 	set.Account = account

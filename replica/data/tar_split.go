@@ -9,6 +9,8 @@ import (
 	"io"
 	"strconv"
 
+	"golang.org/x/text/unicode/norm"
+
 	"mochi/replica/augment"
 	"mochi/replica/data/shards"
 )
@@ -18,8 +20,9 @@ import (
 type tarSplit struct {
 	files   *shards.Files
 	samples []tarSample
-	names   []string // of the classes, as they are told apart
-	shown   []string // of the classes, for people; "" for the same
+	names   []string       // of the classes, as they are told apart
+	shown   []string       // of the classes, for people; "" for the same
+	unknown map[int]string // the classes of samples that no training image has
 	bounds  *bounds
 }
 
@@ -48,10 +51,18 @@ func newTarSplit(list []indexed, files *shards.Files, classes []string, scanned 
 	return s
 }
 
-// unknown says which classes of a test split the training split lacks.
-func (s *tarSplit) unknown(list []indexed) (notes []string) {
+// unknownClasses notes which classes of a test split the training split lacks.
+func (s *tarSplit) unknownClasses(list []indexed, scanned []*shards.Shard) (notes []string) {
 	said := make(map[string]bool)
+	s.unknown = make(map[int]string)
+	names := s.named()
 	for i, e := range list {
+		if s.samples[i].class < 0 && e.class != "" {
+			s.unknown[i] = e.class
+			if names {
+				s.unknown[i] = cmp.Or(norm.NFC.String(scanned[e.shard].Names[e.class]), e.class)
+			}
+		}
 		if s.samples[i].class < 0 && e.class != "" && len(s.names) > 0 && !said[e.class] {
 			said[e.class] = true
 			notes = append(notes, fmt.Sprintf("class %s of the test split has no training images: its images count as unknown", e.class))
@@ -83,6 +94,9 @@ func (s *tarSplit) Label(i int) int32 { return s.samples[i].class }
 
 // ClassName is the name of a class, its number where it has none.
 func (s *tarSplit) ClassName(class int) string { return cmp.Or(s.shown[class], s.names[class]) }
+
+// strange implements stranger.
+func (s *tarSplit) strange(i int) string { return s.unknown[i] }
 
 func (s *tarSplit) Path(i int) string {
 	return s.files.Path(int(s.samples[i].shard)) + ":" + s.samples[i].name

@@ -23,9 +23,10 @@ type Command struct {
 	// Run does it. args are the values of the arguments, those without a flag.
 	Run func(args []string, out, errs io.Writer) error
 
-	words     []string // "data", "pack"
-	arguments []string // "DIR", "OUT"
-	values    []string // that an argument may be; nil: files
+	words     []string          // "data", "pack"
+	arguments []string          // "DIR", "OUT"
+	instead   map[string]string // argument → the flag that it may be given as
+	values    []string          // that an argument may be; nil: files
 	short     string
 	about     string
 	example   string
@@ -90,7 +91,7 @@ func (c *Command) into(out, errs io.Writer, words map[string][]string) *cobra.Co
 	c.cobra = &cobra.Command{
 		Use: c.words[len(c.words)-1], Short: c.short,
 		Args: func(_ *cobra.Command, args []string) error { return c.count(args) },
-		RunE: func(_ *cobra.Command, args []string) error { return c.Run(args, out, errs) },
+		RunE: func(_ *cobra.Command, args []string) error { return c.Run(c.fill(args), out, errs) },
 	}
 	switch {
 	case len(c.arguments) == 0:
@@ -120,12 +121,43 @@ func (c *Command) into(out, errs io.Writer, words map[string][]string) *cobra.Co
 	return c.cobra
 }
 
+// Instead lets an argument be given as a flag: Run is given "" in its place then.
+func (c *Command) Instead(argument, flag string) {
+	if c.instead == nil {
+		c.instead = make(map[string]string)
+	}
+	c.instead[argument] = flag
+}
+
+// flagged says whether an argument is given as a flag.
+func (c *Command) flagged(argument string) bool {
+	flag, may := c.instead[argument]
+	return may && c.Given(flag)
+}
+
 // count checks the number of arguments.
 func (c *Command) count(args []string) error {
-	if n := len(c.arguments); len(args) < n {
-		return Usagef("%s: %s is missing (mochi %s --help)", c.Name(), strings.Join(c.arguments[len(args):], " and "), c.Name())
+	wanted := slices.DeleteFunc(slices.Clone(c.arguments), c.flagged)
+	if n := len(wanted); len(args) < n {
+		return Usagef("%s: %s is missing (mochi %s --help)", c.Name(), strings.Join(wanted[len(args):], " and "), c.Name())
 	} else if len(args) > n {
 		return Usagef("%s: stray argument %q (mochi %s --help)", c.Name(), args[n], c.Name())
 	}
 	return nil
+}
+
+// fill is args with "" for each argument that is given as a flag.
+func (c *Command) fill(args []string) []string {
+	if len(c.instead) == 0 {
+		return args
+	}
+	var all []string
+	for _, argument := range c.arguments {
+		if c.flagged(argument) {
+			all = append(all, "")
+		} else {
+			all, args = append(all, args[0]), args[1:]
+		}
+	}
+	return all
 }

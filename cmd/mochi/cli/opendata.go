@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"strings"
 
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/data"
@@ -10,10 +11,35 @@ import (
 // ClassesFlag is what --classes says in help where it is no setting.
 const ClassesFlag = "use these classes alone: a `FILE` with an id a line, or imagenet100, the list of CMC"
 
+// Sources is the flag --data, which may be given more than once.
+type Sources []string
+
+// AddData adds --data.
+func AddData(c *Command, help string) *Sources {
+	s := &Sources{}
+	c.Var(s, "data", help+"; given more than once, all of them together")
+	c.Complete("data", data.FashionMNIST)
+	return s
+}
+
+// String implements pflag.Value.
+func (s *Sources) String() string { return strings.Join(*s, " ") }
+
+// Type implements pflag.Value.
+func (s *Sources) Type() string { return "PATH" }
+
+// Set implements pflag.Value: it takes one more; "" is none.
+func (s *Sources) Set(path string) error {
+	if path != "" {
+		*s = append(*s, path)
+	}
+	return nil
+}
+
 // OpenClasses is OpenData of some classes: those of classes, as data.ReadClasses
 // takes them; "" is all.
-func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
-	set := OpenData(f, path, errs)
+func OpenClasses(f *Faults, paths []string, classes string, errs io.Writer) *data.Set {
+	set := OpenData(f, paths, errs)
 	if classes == "" {
 		return set
 	}
@@ -30,13 +56,13 @@ func OpenClasses(f *Faults, path, classes string, errs io.Writer) *data.Set {
 
 // Learns checks that a job which learns from labels has some, and writes down of how
 // many classes. set is nil where no data was given, or its fault is known.
-func Learns(f *Faults, cfg *config.Job, set *data.Set, path string) {
+func Learns(f *Faults, cfg *config.Job, set *data.Set, paths []string) {
 	if set == nil {
 		setting := "probe"
 		if cfg.Supervised {
 			setting = "supervised"
 		}
-		if path == "" && cfg.Learns() && cfg.Labels == 0 {
+		if len(paths) == 0 && cfg.Learns() && cfg.Labels == 0 {
 			f.Add(setting, "must know how many classes there are: --data is missing, or --labels")
 		}
 		cfg.Learn(cfg.Labels)
@@ -48,34 +74,34 @@ func Learns(f *Faults, cfg *config.Job, set *data.Set, path string) {
 		on   bool
 	}{{"probe", cfg.Probe}, {"supervised", cfg.Supervised}} {
 		if s.on && classes == 0 {
-			f.Add(s.name, "needs labelled data; %s has no classes", path)
+			f.Add(s.name, "needs labelled data; %s has no classes", strings.Join(paths, " with "))
 		}
 	}
 	if cfg.Learn(classes); said != 0 && cfg.Labels != 0 && said != cfg.Labels {
-		f.Add("labels", "the configuration says %d classes, %s has %d", said, path, classes)
+		f.Add("labels", "the configuration says %d classes, %s has %d", said, strings.Join(paths, " with "), classes)
 	}
 }
 
-// OpenData opens --data; nil when that is a fault, which f is told.
-func OpenData(f *Faults, path string, errs io.Writer) *data.Set {
-	return openData(f, path, errs, data.DefaultOptions())
+// OpenData opens --data, several together as one; nil when that is a fault, which f is told.
+func OpenData(f *Faults, paths []string, errs io.Writer) *data.Set {
+	return openData(f, paths, errs, data.DefaultOptions())
 }
 
 // OpenAllData is OpenData that counts all files, those in folders that are left out
 // too.
-func OpenAllData(f *Faults, path string, errs io.Writer) *data.Set {
+func OpenAllData(f *Faults, paths []string, errs io.Writer) *data.Set {
 	o := data.DefaultOptions()
 	o.CountAll = true
-	return openData(f, path, errs, o)
+	return openData(f, paths, errs, o)
 }
 
-func openData(f *Faults, path string, errs io.Writer, o data.Options) *data.Set {
-	if path == "" {
+func openData(f *Faults, paths []string, errs io.Writer, o data.Options) *data.Set {
+	if len(paths) == 0 {
 		f.Add("data", "missing: the folder of the images, or %s", data.FashionMNIST)
 		return nil
 	}
 	o.Progress = Occasionally(errs)
-	set, err := data.OpenWith(path, o)
+	set, err := data.OpenAll(paths, o)
 	if err != nil {
 		f.Add("data", "%v", err)
 		return nil

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/data"
 )
@@ -197,16 +199,30 @@ func (t *Training) overlayFile(cfg config.Job, c *Command, f *Faults) config.Job
 }
 
 // fileFlags sets flags from a file unless they were given.
-func fileFlags(c *Command, values map[string]string, f *Faults) {
+func fileFlags(c *Command, values map[string][]string, f *Faults) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
+		flag := c.Lookup(name)
+		_, several := valueOf(flag).(*Sources)
 		switch {
 		case c.Given(name):
-		case c.Lookup(name) == nil:
+		case flag == nil:
 			f.Add(name, "not a setting of mochi %s; take it out of the file", c.Name())
+		case len(values[name]) > 1 && !several:
+			f.Add(name, "needs one plain value")
 		default:
-			if c.Set(name, values[name]) != nil {
-				f.Add(name, "%q is not %s", values[name], cmp.Or(wanted(c.Lookup(name)), "a "+kind(c.Lookup(name))))
+			for _, value := range values[name] {
+				if c.Set(name, value) != nil {
+					f.Add(name, "%q is not %s", value, cmp.Or(wanted(flag), "a "+kind(flag)))
+				}
 			}
 		}
 	}
+}
+
+// valueOf is what a flag sets; nil where there is none.
+func valueOf(f *pflag.Flag) pflag.Value {
+	if f == nil {
+		return nil
+	}
+	return f.Value
 }

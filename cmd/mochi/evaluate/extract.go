@@ -276,9 +276,9 @@ func (b *batch) fill(s samples, v view, threads int, corrupt func(*data.CorruptE
 
 // decode is an image, and a hash of its file, of its pixels where it has none.
 func decode(ds data.Dataset, i int, d *data.Decoder) (img *augment.Image, hash uint64, err error) {
-	encoded, files := ds.(data.Encoded)
+	encoded, at, files := data.File(ds, i)
 	if files {
-		content, err := encoded.Content(i, d)
+		content, err := encoded.Content(at, d)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -168,8 +168,8 @@ epochs: 8
 }
 
 func TestTakeKeys(t *testing.T) {
-	taken, rest, err := TakeKeys([]byte("engine: gorgonia\nbatch: 64\nthreads: 2\nmochi: 0,0,0\n"), "engine", "threads", "device")
-	if err != nil || !reflect.DeepEqual(taken, map[string]string{"engine": "gorgonia", "threads": "2"}) {
+	taken, rest, err := TakeKeys([]byte("engine: gorgonia\nbatch: 64\nthreads: 2\ndata: [a, b c]\nmochi: 0,0,0\n"), "engine", "threads", "device", "data")
+	if err != nil || !reflect.DeepEqual(taken, map[string][]string{"engine": {"gorgonia"}, "threads": {"2"}, "data": {"a", "b c"}}) {
 		t.Fatalf("%v, %v", taken, err)
 	}
 	c, err := Parse(rest)
@@ -179,7 +179,7 @@ func TestTakeKeys(t *testing.T) {
 	if _, rest, err := TakeKeys([]byte("engine: a\n"), "engine"); err != nil || len(rest) != 0 {
 		t.Errorf("rest %q, %v", rest, err)
 	}
-	if _, _, err := TakeKeys([]byte("engine: a\nengine: b\nthreads: [1]\n"), "engine", "threads"); err == nil || strings.Count(err.Error(), "\n") != 2 {
+	if _, _, err := TakeKeys([]byte("engine: a\nengine: b\nthreads: []\ndata: [[a]]\n"), "engine", "threads", "data"); err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("got %v", err)
 	}
 }

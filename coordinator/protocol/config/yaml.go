@@ -123,15 +123,15 @@ func (c *Job) Set(name, text string) error {
 	return fs
 }
 
-// TakeKeys splits a configuration file: the values of the named scalar keys,
-// which belong to one command (engine, threads, …) and not to the job, and
+// TakeKeys splits a configuration file: the values of the named keys, a plain one or a
+// list of such, which belong to one command (engine, threads, …) and not to the job, and
 // the rest of the file, which is Parse's.
-func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byte, err error) {
+func TakeKeys(text []byte, names ...string) (taken map[string][]string, rest []byte, err error) {
 	pairs, err := topLevel(text)
 	if err != nil {
 		return nil, nil, err
 	}
-	taken = map[string]string{}
+	taken = map[string][]string{}
 	others := yaml.Node{Kind: yaml.MappingNode}
 	var fs Faults
 	for _, p := range pairs {
@@ -143,10 +143,12 @@ func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byt
 			others.Content = append(others.Content, p[0], p[1])
 		case twice:
 			fs.add(key, "line %d: given twice", p[0].Line)
-		case p[1].Kind != yaml.ScalarNode || p[1].Tag == "!!null":
-			fs.add(key, "line %d: needs one plain value", p[1].Line)
 		default:
-			taken[key] = p[1].Value
+			values, ok := plain(p[1])
+			if !ok {
+				fs.add(key, "line %d: needs a plain value, or a list of them", p[1].Line)
+			}
+			taken[key] = values
 		}
 	}
 	if len(fs) > 0 {
@@ -157,6 +159,21 @@ func TakeKeys(text []byte, names ...string) (taken map[string]string, rest []byt
 	}
 	rest, err = yaml.Marshal(&others)
 	return taken, rest, err
+}
+
+// plain is a value, or a list of values that is not empty.
+func plain(n *yaml.Node) (values []string, ok bool) {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	for _, n := range nodes {
+		if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+			return nil, false
+		}
+		values = append(values, n.Value)
+	}
+	return values, len(values) > 0
 }
 
 // What a configuration file may be: it is a list of lines, each with a value or a

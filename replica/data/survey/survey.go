@@ -192,9 +192,9 @@ func lookAt(set *data.Set, d data.Dataset, i int, decoder *data.Decoder, quick b
 			err = nil
 		}
 	}()
-	encoded, files := d.(data.Encoded)
+	encoded, at, files := data.File(d, i)
 	if files {
-		content, err := encoded.Content(i, decoder)
+		content, err := encoded.Content(at, decoder)
 		if err != nil {
 			return f, err
 		}
