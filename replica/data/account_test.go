@@ -96,7 +96,7 @@ func TestWhatAFolderHolds(t *testing.T) {
 		want    string
 	}{
 		"batches.meta": {"\x80\x02}q\x01", "CIFAR as Python pickles"}, "train-00000-of-00001.parquet": {"PAR1", "parquet"}, "train.tfrecord-00000-of-00010": {"\x00", "TFRecord"},
-		"images.h5": {"\x89HDF\r\n", "HDF5"}, "data.mdb": {"\x00\x00", "LMDB"}, "x.npz": {"PK\x03\x04", "NumPy"}, "photos.zip": {"PK\x03\x04", "unpack it"}, "photos.tar.gz": {"\x1f\x8b", "tar archive"},
+		"images.h5": {"\x89HDF\r\n", "HDF5"}, "data.mdb": {"\x00\x00", "LMDB"}, "x.npz": {"PK\x03\x04", "NumPy"}, "photos.zip": {"PK\x03\x04", "unpack it"}, "photos.tar.gz": {"\x1f\x8b", "cut short"}, "photos.tar.xz": {"\xfd7zXZ", "tar archive"},
 		"IMG_1.HEIC": {"\x00\x00\x00\x18ftypheic", "convert them"}, "a.mp4": {"\x00", "films"}, "strange.q7": {"\x01\x02\x00", "no known kind"}, "train.pt": {"PK\x03\x04", "unpack it"},
 	} {
 		dir := t.TempDir()

@@ -31,6 +31,9 @@ type Options struct {
 	// Progress, when not nil, is told now and then how far a large listing is,
 	// possibly from several goroutines.
 	Progress func(text string)
+	// Unpack is the folder to which archives are unpacked that allow no access at random;
+	// "" is the user's, $XDG_CACHE_HOME/mochi/unpacked.
+	Unpack string
 	// CountAll counts the files in folders that are left out, too: it looks into them.
 	CountAll bool
 
@@ -70,9 +73,9 @@ func OpenWith(path string, o Options) (*Set, error) {
 	if shards.IsPattern(path) {
 		return openShards(path, o)
 	}
-	for _, packed := range []string{".tar.gz", ".tgz", ".tar.zst", ".tar.xz"} {
+	for _, packed := range []string{".tar.zst", ".tar.xz", ".tar.bz2"} {
 		if strings.HasSuffix(path, packed) {
-			return nil, fmt.Errorf("%s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar", path)
+			return nil, fmt.Errorf("%s: compressed archives allow no access at random: unpack it to a folder or to a plain .tar, or pack it as .tar.gz", path)
 		}
 	}
 	info, err := os.Stat(path)

@@ -20,7 +20,7 @@ func TestOpenNamesTheFault(t *testing.T) {
 		"nowhere":          "no such folder",
 		"file":             "give the folder",
 		"empty":            "it is empty",
-		"x.tar.gz":         "unpack it",
+		"x.tar.xz":         "unpack it",
 		"texts":            "it holds texts (.txt) (a/readme.txt)",
 		"valonly":          "no folder train",
 		"x-{000..003}.tar": "4 of the 4 files it names do not exist",

@@ -54,7 +54,7 @@ func recognise(name string, head []byte) known {
 	case pickled && (strings.HasPrefix(lower, "data_batch_") || strings.HasPrefix(lower, "test_batch") || slices.Contains([]string{"train", "test", "meta", "batches.meta"}, lower)):
 		return known{naming.Container, "CIFAR as Python pickles", "give the folder that has data_batch_1 to data_batch_5 (CIFAR-10) or train (CIFAR-100)"}
 	case ends(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"), has(257, "ustar"):
-		return known{naming.Container, "a tar archive", "give the .tar itself as --data; of a packed one, unpack it"}
+		return known{naming.Container, "a tar archive", "give the .tar or .tar.gz itself as --data; unpack one that is packed otherwise"}
 	case ends(".npz", ".npy"), has(0, "\x93NUMPY"):
 		return known{naming.Container, "NumPy arrays", export}
 	case ends(".zip", ".7z", ".rar"), has(0, "PK\x03\x04"), has(0, "7z\xbc\xaf"), has(0, "Rar!"):

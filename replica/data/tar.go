@@ -2,7 +2,6 @@ package data
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,7 +86,7 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 // tarsIn are the shards among the files of a folder.
 func tarsIn(dir string, names []string) (paths []string) {
 	for _, name := range names {
-		if strings.HasSuffix(name, shards.Suffix) {
+		if shards.SuffixOf(name) != "" {
 			paths = append(paths, filepath.Join(dir, name))
 		}
 	}
@@ -124,7 +123,7 @@ func openShardFiles(dir string, paths []string, o Options, account Account) (*Se
 	of := make(map[string][]string)
 	var train []string
 	for _, p := range paths {
-		word := naming.SplitOfShard(strings.TrimSuffix(filepath.Base(p), shards.Suffix))
+		word := naming.SplitOfShard(strings.TrimSuffix(filepath.Base(p), shards.SuffixOf(p)))
 		if slices.Contains(naming.TestWords, word) {
 			of[word] = append(of[word], p)
 		} else {
@@ -230,15 +229,9 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 	var images, done atomic.Int64
 	for i, p := range paths {
 		group.Go(func() error {
-			s, err := shards.ScanFile(p)
-			switch {
-			case errors.Is(err, os.ErrNotExist):
+			s, err := scanShard(p, o)
+			if err != nil {
 				return err
-			case err != nil:
-				s = &shards.Shard{Path: p, Fault: errors.Unwrap(err)}
-				if s.Fault == nil {
-					s.Fault = err
-				}
 			}
 			scanned[i] = s
 			o.progress("indexed %d of %s, %s images", done.Add(1), plural(len(paths), "shard", "shards"), count(int(images.Add(int64(len(s.Samples))))))
@@ -259,12 +252,23 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 
 // shardNotes say what of the shards does not count.
 func shardNotes(scanned []*shards.Shard, faults []*CorruptError) (notes []string) {
+	samples := make(map[string]int)
+	for _, s := range scanned {
+		samples[s.Path] = len(s.Samples)
+	}
 	for i, f := range faults {
 		if i == shownFaults {
 			notes = append(notes, fmt.Sprintf("and %s", plural(len(faults)-i, "more shard that cannot be read in full", "more shards that cannot be read in full")))
 			break
 		}
-		notes = append(notes, fmt.Sprintf("%s: %v; what comes before is used", f.Path, f.Err))
+		used := "what comes before is used"
+		if samples[f.Path] == 0 {
+			used = "nothing of it is used"
+		}
+		notes = append(notes, fmt.Sprintf("%s: %v; %s", f.Path, f.Err, used))
+	}
+	if note := packedNote(scanned); note != "" {
+		notes = append(notes, note)
 	}
 	var odd []string
 	for _, s := range scanned {

@@ -16,6 +16,7 @@ const maxOpen = 32
 // their last read ends; the others with the process.
 type Files struct {
 	paths []string
+	files []string // that are read
 	sizes []int64
 
 	mu   sync.Mutex
@@ -34,7 +35,7 @@ type openFile struct {
 func NewFiles(shards []*Shard) *Files {
 	f := &Files{open: make(map[int]*openFile)}
 	for _, s := range shards {
-		f.paths, f.sizes = append(f.paths, s.Path), append(f.sizes, s.Size)
+		f.paths, f.files, f.sizes = append(f.paths, s.Path), append(f.files, s.File), append(f.sizes, s.Size)
 	}
 	return f
 }
@@ -75,7 +76,7 @@ func (f *Files) take(shard int) (*openFile, error) {
 	f.tick++
 	file := f.open[shard]
 	if file == nil {
-		opened, err := os.Open(f.paths[shard])
+		opened, err := os.Open(f.files[shard])
 		if err != nil {
 			return nil, &FileError{err}
 		}

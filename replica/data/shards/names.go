@@ -22,15 +22,28 @@ import (
 	"strings"
 )
 
-// Suffix is how the names of shards end.
+// Suffix is how the names of shards end that Pack writes.
 const Suffix = ".tar"
+
+// suffixes are how the names of shards end; those of packed ones, too.
+var suffixes = []string{Suffix, ".tar.gz", ".tgz"}
+
+// SuffixOf is how the name of a shard ends, "" when it is the name of none.
+func SuffixOf(path string) string {
+	for _, s := range suffixes {
+		if strings.HasSuffix(path, s) {
+			return s
+		}
+	}
+	return ""
+}
 
 // maxNames bounds what braces may expand to.
 const maxNames = 1_000_000
 
 // IsPattern says whether a data path names shards rather than a folder.
 func IsPattern(path string) bool {
-	return strings.HasSuffix(path, Suffix) && !isFolder(path)
+	return SuffixOf(path) != "" && !isFolder(path)
 }
 
 func isFolder(path string) bool {
@@ -161,9 +174,10 @@ func Beside(pattern, split string) []string {
 		base = before + "*" + after
 	}
 	if !strings.Contains(base, "*") { // a single shard: train-000.tar
-		digits := strings.TrimRight(strings.TrimSuffix(base, Suffix), "0123456789")
-		if digits+Suffix != base {
-			base = digits + "*" + Suffix
+		suffix := SuffixOf(base)
+		digits := strings.TrimRight(strings.TrimSuffix(base, suffix), "0123456789")
+		if digits+suffix != base {
+			base = digits + "*" + suffix
 		}
 	}
 	found, err := filepath.Glob(quoteGlob(dir) + base)

@@ -33,7 +33,8 @@ type Left struct {
 // Shard is what a scan finds.
 type Shard struct {
 	Path    string
-	Size    int64             // of the file
+	File    string            // what is read: another file, where Path was unpacked to one
+	Size    int64             // of the file that is read
 	Samples []Sample          // by key
 	Names   map[string]string // class → its name, where .json has both
 	Members int               // that are files, or links to such
@@ -74,7 +75,7 @@ func ScanFile(path string) (*Shard, error) {
 	} else {
 		s = Scan(f, info.Size())
 	}
-	s.Path = path
+	s.Path, s.File = path, path
 	return s, nil
 }
 

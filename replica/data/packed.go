@@ -1,0 +1,63 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"mochi/replica/data/shards"
+	"mochi/replica/data/unpacked"
+)
+
+// scanShard scans the shard at a path, after it was unpacked where that is needed: its
+// content says so, not its name. A shard that cannot be read is one with Fault; an error
+// is of the place it is unpacked to, or says that there is no such file.
+func scanShard(path string, o Options) (*shards.Shard, error) {
+	if unpacked.IsGzip(path) {
+		return scanUnpacked(path, unpacked.Gzip(), o)
+	}
+	s, err := shards.ScanFile(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, err
+	case err != nil:
+		s = &shards.Shard{Path: path, Fault: errors.Unwrap(err)}
+		if s.Fault == nil {
+			s.Fault = err
+		}
+	}
+	return s, nil
+}
+
+// scanUnpacked scans what a shard is unpacked to.
+func scanUnpacked(path string, m unpacked.Maker, o Options) (*shards.Shard, error) {
+	file, err := unpacked.Folder{Dir: o.Unpack, Progress: o.Progress}.Open(path, m)
+	var damaged *unpacked.DamagedError
+	if errors.As(err, &damaged) {
+		return &shards.Shard{Path: path, Fault: damaged}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := shards.ScanFile(file)
+	if err != nil {
+		return nil, err
+	}
+	s.Path = path
+	return s, nil
+}
+
+// packedNote says which shards are read from where they were unpacked to, "" for none.
+func packedNote(scanned []*shards.Shard) string {
+	n, bytes, dir := 0, int64(0), ""
+	for _, s := range scanned {
+		if s.File != "" && s.File != s.Path {
+			n, bytes, dir = n+1, bytes+s.Size, filepath.Dir(s.File)
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s packed: read from %s, where %s once (%s MB; it can be removed)", plural(n, "shard is", "shards are"), dir, plural(n, "it was unpacked", "they were unpacked"), count(int((bytes+1<<20-1)>>20)))
+}
