@@ -108,6 +108,7 @@ func (c *Core) differs(version int, h protocol.Hello) *protocol.Refused {
 		{have.Kind == "" || want.Kind == "", "data training samples", strconv.Itoa(want.Train), strconv.Itoa(have.Train), sameData},
 		{have.Kind == "" || want.Kind == "", "data classes", strconv.Itoa(want.Classes), strconv.Itoa(have.Classes), sameData},
 		{have.Kind == "" || want.Kind == "", "data digest", want.Digest, have.Digest, sameData},
+		{false, "data of shards", "", want.OtherShards(have), "they have the job's names and lengths, and another content: give every replica the same files"},
 	} {
 		if !f.skip && f.want != f.got {
 			return &protocol.Refused{Field: f.field, Want: f.want, Got: f.got, Hint: f.hint}

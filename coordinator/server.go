@@ -189,8 +189,14 @@ func (s *Server) load(ctx context.Context) error {
 	}
 	if d := s.cfg.Data; d.Kind != "" {
 		d.Numerics, d.JPEG = data.Numerics, data.JPEG // members agree on these among themselves
-		if data.Kind != "" && data != d {
+		if other := data.OtherShards(d); other != "" {
+			return fmt.Errorf("the job was started on other data: the content of %s has changed since: use the same data, or a new state directory", other)
+		}
+		if data.Kind != "" && !data.Same(d) {
 			return fmt.Errorf("the job was started on other data (%+v, now %+v): use the same data, or a new state directory", data, d)
+		}
+		if d.Shards == "" { // files of the same names and lengths, of which no more is known
+			d.Shards = data.Shards
 		}
 		data = d
 	}

@@ -77,27 +77,6 @@ type Message struct {
 	Recall   *Recall   `json:"recall,omitempty"`
 }
 
-// Data identifies a data set: a replica with another one is refused, with the
-// differing field named.
-type Data struct {
-	Kind    string `json:"kind"`    // idx, folder, cifar, tar
-	Train   int    `json:"train"`   // training samples
-	Classes int    `json:"classes"` // 0 when unlabelled
-	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads
-
-	// ClassList is the digest of --classes (config.ClassesDigest); "" is all.
-	ClassList string `json:"class_list,omitempty"`
-
-	// JPEG names what decodes JPEG, with a digest of the pixels that it makes;
-	// "" where the samples are no image files. The coordinator's copy has that of
-	// the last steps.
-	JPEG string `json:"jpeg,omitempty"`
-
-	// Numerics of the engines that computed the last steps. Only the coordinator's
-	// copy has it; "" before the first step.
-	Numerics string `json:"numerics,omitempty"`
-}
-
 // Position is where a state stands: after how many commits, and what it is.
 type Position struct {
 	Step   int64  `json:"step"`   // commits applied
