@@ -28,7 +28,16 @@ func Bench(ctx context.Context, d Dataset, recipe augment.Recipe, workers int, d
 	defer loader.Close()
 	order := sampler.New(d.Len(), 0)
 	var cursor int64
+	ahead := NewAhead(d)
 	submit := func() error {
+		if err := ahead.Keep(cursor/batch, func(further int) (samples []int) {
+			for _, ref := range order.Batch(cursor+int64(further)*batch, batch) {
+				samples = append(samples, ref.Sample)
+			}
+			return samples
+		}); err != nil {
+			return err
+		}
 		refs := order.Batch(cursor, batch)
 		cursor += batch
 		return loader.Submit(Request{Query: [][]Ref{refs}, Key: [][]Ref{refs}})

@@ -10,6 +10,7 @@ import (
 
 	"mochi/coordinator/protocol/config"
 	"mochi/replica/data/lists"
+	"mochi/replica/data/remote"
 	"mochi/replica/data/shards"
 )
 
@@ -34,6 +35,9 @@ type Options struct {
 	// Unpack is the folder to which archives are unpacked that allow no access at random;
 	// "" is the user's, $XDG_CACHE_HOME/mochi/unpacked.
 	Unpack string
+	// Remote is how data that are not on this machine are read, and where they are
+	// cached; its Progress is the one above.
+	Remote remote.Options
 	// CountAll counts the files in folders that are left out, too: it looks into them.
 	CountAll bool
 
@@ -69,6 +73,9 @@ func OpenWith(path string, o Options) (*Set, error) {
 	}
 	if path == FashionMNIST {
 		return openFashionMNIST(o)
+	}
+	if remote.Is(path) {
+		return openRemote(path, o)
 	}
 	if shards.IsPattern(path) {
 		return openShards(path, o)

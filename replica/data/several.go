@@ -33,7 +33,7 @@ func OpenAll(paths []string, o Options) (*Set, error) {
 			place = real
 		}
 		if before, again := seen[place]; again {
-			return nil, fmt.Errorf("%s is given twice, as %s too: its images would count twice", path, before)
+			return nil, fmt.Errorf("%s is given twice, as %s too: its images would count twice", Shown(path), Shown(before))
 		}
 		seen[place] = path
 		set, err := OpenWith(path, o)
@@ -42,7 +42,11 @@ func OpenAll(paths []string, o Options) (*Set, error) {
 		}
 		sets = append(sets, set)
 	}
-	return unite(paths, sets, o), nil
+	names := make([]string, len(paths))
+	for i, path := range paths {
+		names[i] = Shown(path)
+	}
+	return unite(names, sets, o), nil
 }
 
 // unite makes one set of several.
@@ -50,13 +54,14 @@ func unite(paths []string, sets []*Set, o Options) *Set {
 	var trains, tests []Dataset
 	var of []string // of tests, the path
 	all := &Set{Kind: "several", bounds: o.bounds, Account: Account{Unit: sets[0].Account.Unit}}
-	var lines []string
+	var lines, shards []string
 	for i, set := range sets {
 		trains = append(trains, set.Train)
 		if set.Test != nil {
 			tests, of = append(tests, set.Test), append(of, paths[i])
 		}
 		all.Faults = append(all.Faults, set.Faults...)
+		shards = append(shards, set.Info.Shards)
 		all.Account.unite(set.Account)
 		for line := range strings.SplitSeq(set.Announce, "\n") {
 			if !slices.Contains(set.unknown, line) && !strings.HasPrefix(line, leftOutPrefix) {
@@ -83,6 +88,7 @@ func unite(paths []string, sets []*Set, o Options) *Set {
 	}
 	lines = append(lines, strangers(paths, names)...)
 	all.describe(fmt.Sprintf("%d data sets together", len(sets)), "", digest, append(lines, all.Account.notes()...)...)
+	all.Info.Shards = strings.Join(strings.Fields(strings.Join(shards, " ")), " ")
 	for _, set := range sets {
 		if set.Info.JPEG != "" {
 			all.Info.JPEG = set.Info.JPEG

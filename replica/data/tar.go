@@ -152,12 +152,19 @@ func openTar(what string, trainPaths, testPaths []string, o Options, account Acc
 	if err != nil {
 		return nil, err
 	}
-	kind, title, parts := "tar", "tar shards ", " in "+plural(len(trainPaths), "shard", "shards")
+	return openScanned(what, scanned, faults, len(trainPaths), o, account)
+}
+
+// openScanned makes a set of shards that were scanned, the first of them of the training
+// split.
+func openScanned(what string, scanned []*shards.Shard, faults []*CorruptError, trainShards int, o Options, account Account) (*Set, error) {
+	var err error
+	kind, title, parts := "tar", "tar shards ", " in "+plural(trainShards, "shard", "shards")
 	if shards.IsZip(what) {
 		kind, title, parts = "zip", "zip archive ", ""
 	}
 	set := &Set{Kind: kind, Faults: faults, bounds: o.bounds}
-	train, test := collect(scanned, 0, len(trainPaths)), collect(scanned, len(trainPaths), len(scanned))
+	train, test := collect(scanned, 0, trainShards), collect(scanned, trainShards, len(scanned))
 	if len(train) == 0 {
 		if len(faults) > 0 {
 			return nil, fmt.Errorf("%s: %w", what, faults[0])
@@ -241,13 +248,17 @@ func scanAll(paths []string, o Options) ([]*shards.Shard, []*CorruptError, error
 	if err := group.Wait(); err != nil {
 		return nil, nil, err
 	}
-	var faults []*CorruptError
+	return scanned, faultsOf(scanned), nil
+}
+
+// faultsOf lists the shards that are at fault.
+func faultsOf(scanned []*shards.Shard) (faults []*CorruptError) {
 	for _, s := range scanned {
 		if s.Fault != nil {
 			faults = append(faults, &CorruptError{Path: s.Path, Err: s.Fault})
 		}
 	}
-	return scanned, faults, nil
+	return faults
 }
 
 // shardNotes say what of the shards does not count.

@@ -7,7 +7,8 @@
 // normalised with other neighbours than its query. The permutation is of
 // indices: whoever computes a key view decodes that image itself.
 //
-// Images are asked for some steps ahead (Prefetch). On a GPU they are also on
+// Images are asked for some steps ahead (Prefetch); those that are on other machines
+// are brought to this one further ahead (data.Ahead). On a GPU they are also on
 // their way to it before they are computed on: the queries while keys are
 // computed, those of each further unit while the one before it computes, and the
 // first keys of the next step while this one's last unit goes backward, if they
@@ -67,6 +68,7 @@ type Input struct {
 	sampler *sampler.Sampler
 	source  Source
 	stager  Stager
+	ahead   *data.Ahead // for data that are elsewhere
 
 	units   []int                  // first samples in the global batch of the units of this round
 	besides func(step int64) []int // those of units that this member computes besides in a step; nil: none
@@ -77,7 +79,7 @@ type Input struct {
 
 // New makes the input of a job on a data set. It closes source in the end.
 func New(cfg Config, d data.Dataset, source Source, stager Stager) *Input {
-	return &Input{cfg: cfg, data: d, sampler: sampler.New(d.Len(), cfg.Seed), source: source, stager: stager}
+	return &Input{cfg: cfg, data: d, sampler: sampler.New(d.Len(), cfg.Seed), source: source, stager: stager, ahead: data.NewAhead(d)}
 }
 
 // Step is the samples of a step and this member's images of them. It is the
@@ -107,6 +109,10 @@ func (in *Input) Start(step, cursor int64, units []int, besides func(step int64)
 	}
 	in.source.Reset()
 	in.units, in.besides = units, besides
+	in.ahead.Reset()
+	if err := in.fetch(step, cursor); err != nil {
+		return err
+	}
 	for ahead := range Prefetch {
 		if err := in.submit(step, cursor, ahead); err != nil {
 			return err
@@ -149,6 +155,9 @@ func (in *Input) Next(ctx context.Context, step, cursor int64) (*Step, error) {
 // first queries on their way.
 func (in *Input) begin(images *data.Batch, step, cursor int64) error {
 	if err := in.claim(images); err != nil {
+		return err
+	}
+	if err := in.fetch(step, cursor); err != nil {
 		return err
 	}
 	if err := in.submit(step, cursor, Prefetch); err != nil {
@@ -210,8 +219,29 @@ func (in *Input) Close() error {
 	return err
 }
 
+// fetch has the images of the next step and of some behind it brought to this machine,
+// where they are elsewhere.
+func (in *Input) fetch(step, cursor int64) error {
+	return in.ahead.Keep(step, func(further int) []int {
+		r := in.request(step, cursor, further)
+		var samples []int
+		for _, refs := range slices.Concat(r.Query, r.Key) {
+			for _, ref := range refs {
+				samples = append(samples, ref.Sample)
+			}
+		}
+		slices.Sort(samples)
+		return slices.Compact(samples)
+	})
+}
+
 // submit asks for the images of the step that is ahead steps after the next.
 func (in *Input) submit(step, cursor int64, ahead int) error {
+	return in.source.Submit(in.request(step, cursor, ahead))
+}
+
+// request is what this member needs of the step that is ahead steps after the next.
+func (in *Input) request(step, cursor int64, ahead int) data.Request {
 	cursor += int64(ahead * in.cfg.Batch)
 	refs := in.sampler.Batch(cursor, in.cfg.Batch)
 	shuffle := in.sampler.Shuffle(cursor, in.cfg.Batch)
@@ -231,5 +261,5 @@ func (in *Input) submit(step, cursor int64, ahead int) error {
 		}
 		request.Key = append(request.Key, keys)
 	}
-	return in.source.Submit(request)
+	return request
 }

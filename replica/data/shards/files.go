@@ -18,6 +18,7 @@ type Files struct {
 	paths []string
 	files []string // that are read
 	sizes []int64
+	from  []io.ReaderAt // nil: a file
 
 	mu   sync.Mutex
 	open map[int]*openFile
@@ -35,10 +36,13 @@ type openFile struct {
 func NewFiles(shards []*Shard) *Files {
 	f := &Files{open: make(map[int]*openFile)}
 	for _, s := range shards {
-		f.paths, f.files, f.sizes = append(f.paths, s.Path), append(f.files, s.File), append(f.sizes, s.Size)
+		f.paths, f.files, f.sizes, f.from = append(f.paths, s.Path), append(f.files, s.File), append(f.sizes, s.Size), append(f.from, s.From)
 	}
 	return f
 }
+
+// From is where a shard is read from, nil where it is a file.
+func (f *Files) From(shard int) io.ReaderAt { return f.from[shard] }
 
 // Path is that of a shard.
 func (f *Files) Path(shard int) string { return f.paths[shard] }
@@ -53,8 +57,15 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // ReadAt fills b from a position of a shard. The error is a *FileError where
 // the shard cannot be opened or is another than was scanned, ErrCut where it
-// ends early.
+// ends early; of a shard that is no file, what its From says.
 func (f *Files) ReadAt(shard int, b []byte, offset int64) error {
+	if from := f.from[shard]; from != nil {
+		_, err := from.ReadAt(b, offset)
+		if errors.Is(err, io.EOF) {
+			return ErrCut
+		}
+		return err
+	}
 	file, err := f.take(shard)
 	if err != nil {
 		return err

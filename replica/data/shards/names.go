@@ -56,7 +56,7 @@ func isFolder(path string) bool {
 // long as there are files, {a,b} lists, and *, ? and [] match as in a shell. A
 // file that is named without them must exist.
 func Expand(pattern string) ([]string, error) {
-	words, err := braces(pattern)
+	words, err := braces(pattern, countFiles)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", pattern, err)
 	}
@@ -89,8 +89,15 @@ func Expand(pattern string) ([]string, error) {
 	return slices.Compact(found), nil
 }
 
-// braces expands the braces of a pattern, the first one first.
-func braces(pattern string) ([]string, error) {
+// Braces expands {000..009} and {a,b} of a pattern whose files cannot be looked for.
+func Braces(pattern string) ([]string, error) {
+	return braces(pattern, func(_, first, _ string) ([]string, error) {
+		return nil, fmt.Errorf("{%s..} without its last number: how many there are cannot be looked up; say it", first)
+	})
+}
+
+// braces expands the braces of a pattern, the first one first; {000..} by up.
+func braces(pattern string, up func(before, first, after string) ([]string, error)) ([]string, error) {
 	before, rest, found := strings.Cut(pattern, "{")
 	if !found {
 		return []string{pattern}, nil
@@ -100,7 +107,7 @@ func braces(pattern string) ([]string, error) {
 		return nil, errors.New("a { without its }")
 	}
 	if first, open := strings.CutSuffix(inside, ".."); open {
-		return countUp(before, first, after)
+		return up(before, first, after)
 	}
 	var words []string
 	if first, last, isRange := strings.Cut(inside, ".."); isRange {
@@ -120,7 +127,7 @@ func braces(pattern string) ([]string, error) {
 	}
 	var all []string
 	for _, word := range words {
-		more, err := braces(before + word + after)
+		more, err := braces(before+word+after, up)
 		if err != nil {
 			return nil, err
 		}
@@ -131,10 +138,10 @@ func braces(pattern string) ([]string, error) {
 	return all, nil
 }
 
-// countUp expands {000..}: from the first number for as long as files exist.
+// countFiles expands {000..}: from the first number for as long as files exist.
 // What Pack has written with more digits, because there are so many shards,
 // is found too.
-func countUp(before, first, after string) ([]string, error) {
+func countFiles(before, first, after string) ([]string, error) {
 	from, err := strconv.ParseUint(first, 10, 32)
 	if err != nil || strings.Contains(after, "{") {
 		return nil, fmt.Errorf("{%s..} is not of the form {000..}", first)

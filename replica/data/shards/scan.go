@@ -41,7 +41,10 @@ type Shard struct {
 	Read    int               // of them members with labels of samples
 	Left    []Left            // of them those that are left out
 	Odd     []string          // of Read, those whose labels are not understood
-	Fault   error             // why the rest could not be read: cut short, or damaged
+	Fault   error             `json:"-"` // why the rest could not be read: cut short, or damaged
+
+	// From is where it is read from when it is no file at Path; nil: it is one.
+	From io.ReaderAt `json:"-"`
 }
 
 // ErrCut says that a shard ends too early.
