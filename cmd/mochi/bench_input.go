@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/model/limits"
 	"mochi/replica/augment"
 	"mochi/replica/data"
@@ -20,6 +21,7 @@ func benchInputCommand() *cli.Command {
 		Example: "mochi bench input --data ~/images --recipe moco-v2 --size 224 --workers 2 --seconds 5 --json",
 	})
 	sources := cli.AddData(c, "`PATH` of the data set (see mochi train --help)")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	recipeName := c.String("recipe", "moco-v2", "`R`: "+cli.Words("recipe"))
 	size := c.Int("size", 224, "height and width of a view, pixels")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
@@ -32,7 +34,7 @@ func benchInputCommand() *cli.Command {
 		limits.Range("above 0").Number("seconds", *seconds, f.Add)
 		recipe, err := augment.New(*recipeName, *size)
 		f.AddErr("recipe, size", err)
-		set := cli.OpenData(&f, *sources, errs)
+		set := cli.OpenData(&f, *sources, errs, cache)
 		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err

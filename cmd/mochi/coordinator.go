@@ -35,6 +35,7 @@ func coordinatorCommand() *cli.Command {
 	c.Group("Run")
 	c.StringVar(&k.state, "state", "", "`DIR` of the run: its files and the commit log")
 	sources := cli.AddData(c, "`PATH` of the data set, for --knn-every and to check the replicas'; without it the first replica's counts")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	run.AddBeginning(c, &k.from)
 	var logIs string
 	run.AddLog(c, &logIs)
@@ -114,7 +115,7 @@ func coordinatorCommand() *cli.Command {
 		f.AtLeast(0, "knn-images", k.knnImages)
 		k.limits = patience.limits(&f)
 		if len(*sources) > 0 {
-			k.set = cli.OpenClasses(&f, *sources, k.cfg.Classes, errs)
+			k.set = cli.OpenClasses(&f, *sources, k.cfg.Classes, errs, cache)
 		}
 		if k.set != nil {
 			k.info = k.set.Info

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/replica/data/survey"
 )
 
@@ -24,6 +25,7 @@ func dataInspectCommand() *cli.Command {
 		Example: "mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json",
 	})
 	sources := cli.AddData(c, "`PATH` of the data instead of the argument")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	c.Instead("PATH", "data")
 	quick := c.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
@@ -32,7 +34,7 @@ func dataInspectCommand() *cli.Command {
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(1, "workers", *workers)
-		set := cli.OpenAllData(&f, slices.DeleteFunc(append(*sources, args...), func(s string) bool { return s == "" }), errs)
+		set := cli.OpenAllData(&f, slices.DeleteFunc(append(*sources, args...), func(s string) bool { return s == "" }), errs, cache)
 		limit(&f, set)
 		if err := f.Err(); err != nil {
 			return err

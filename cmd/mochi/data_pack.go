@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/replica/augment"
 	"mochi/replica/data"
 	"mochi/replica/data/shards"
@@ -35,6 +36,7 @@ func dataPackCommand() *cli.Command {
 		Example: "mochi data pack ~/images 'shards/train-{000..}.tar'     (with a test split: shards/val-{000..}.tar too)\nmochi data pack ~/images 'val-{00..}.tar' --split test --shard-size 100M\nmochi data pack --data ~/photos --data ~/more --out 'shards/train-{000..}.tar'",
 	})
 	sources := cli.AddData(c, "`PATH` of the data instead of the argument DIR")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	c.Instead("DIR", "data")
 	target := c.String("out", "", "`PATTERN` of the shards instead of the argument OUT")
 	c.Instead("OUT", "out")
@@ -53,7 +55,7 @@ func dataPackCommand() *cli.Command {
 		if args[1] != "" {
 			*target = args[1]
 		}
-		set := cli.OpenData(&f, *sources, errs)
+		set := cli.OpenData(&f, *sources, errs, cache)
 		limit(&f, set)
 		type part struct {
 			split   data.Dataset

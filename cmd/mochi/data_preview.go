@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/cmd/mochi/run"
 	"mochi/replica/augment"
 	"mochi/replica/data/sheet"
@@ -24,6 +25,7 @@ func dataPreviewCommand() *cli.Command {
 		Example: "mochi data preview --data ~/images --recipe moco-v2 --out sheet.png",
 	})
 	sources := cli.AddData(c, "`PATH` of the data set (see mochi train --help)")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	recipeName := c.String("recipe", "moco-v2", "`R`: "+cli.Words("recipe"))
 	size := c.Int("size", 0, "height and width of a view, pixels; 0 = the first image's own, at most 224")
 	path := c.String("out", "", "`FILE` to write, PNG")
@@ -41,7 +43,7 @@ func dataPreviewCommand() *cli.Command {
 		f.AtLeast(1, "images", *images)
 		f.AtLeast(1, "columns", *columns)
 		f.AtLeast(0, "epoch", *epoch)
-		set := cli.OpenData(&f, *sources, errs)
+		set := cli.OpenData(&f, *sources, errs, cache)
 		limit(&f, set)
 		if set != nil && *size == 0 {
 			var err error

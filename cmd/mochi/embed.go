@@ -44,6 +44,7 @@ func embedCommand() *cli.Command {
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	sources := cli.AddData(c, "`PATH` of a data set (see mochi train --help)")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	classes := c.String("classes", "", cli.ClassesFlag)
 	path := c.String("out", "", "`FILE` to write, .npy or .parquet; with --neighbours .html or .png")
 	near := c.String("neighbours", "", "write no features but a sheet of the images nearest to `IMAGE`, a JPEG or PNG file")
@@ -80,7 +81,7 @@ func embedCommand() *cli.Command {
 		f.OneOf("encoder", *encoder, "query", "key")
 		f.OneOf("split", *split, "train", "test", "all")
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-		set := cli.OpenClasses(&f, *sources, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs, cache)
 		limit(&f, set)
 		if set != nil && set.Test == nil && *split == "test" {
 			f.Add("split", "the data set has no test split")

@@ -34,6 +34,7 @@ func evalFinetuneCommand() *cli.Command {
 	var o evaluate.FinetuneOptions
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	sources := cli.AddData(c, "`PATH` of a labelled data set with a test split (see mochi train --help)")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	classes := c.String("classes", "", cli.ClassesFlag)
 	c.StringVar(&o.Labels, "labels", "", "`PART` of the training images to use: 1%, 10%, 100% or another part, of each class, drawn with --seed; or a file with an image name a line, such as SimCLR's lists")
 	c.Complete("labels", "1%", "10%", "100%")
@@ -54,7 +55,7 @@ func evalFinetuneCommand() *cli.Command {
 		f.AtLeast(0, "threads", *threads)
 		cfg := engine.Config{Precision: engine.Precision(*precision), Threads: *threads}
 		engines.Check(&f, engineName, engine.Config{Precision: cfg.Precision, Threads: 1})
-		set := cli.OpenClasses(&f, *sources, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs, cache)
 		if set != nil {
 			if why := set.NoKNN(); why != "" {
 				f.Add("data", "%s: it needs two classes and a labelled test split", why)

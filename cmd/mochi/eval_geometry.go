@@ -25,6 +25,7 @@ func evalGeometryCommand() *cli.Command {
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE`, or random:ARCH for an untrained encoder and a queue of random vectors")
 	sources := cli.AddData(c, "`PATH` of a data set (see mochi train --help); its test split is measured, the training split where there is none")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	images := c.Int("images", evaluate.GeometryImages, "images to measure on, evenly spaced; 0 = all")
 	mix := config.MoCHi{}
 	mixed := false
@@ -48,7 +49,7 @@ func evalGeometryCommand() *cli.Command {
 		f.AtLeast(0, "images", *images)
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.FP32, Threads: 1})
-		set := cli.OpenData(&f, *sources, errs)
+		set := cli.OpenData(&f, *sources, errs, cache)
 		limit(&f, set)
 		e.check(&f, set)
 		if err := f.Err(); err != nil {

@@ -40,6 +40,7 @@ func evalKNNCommand() *cli.Command {
 	var e encoderFlags
 	c.StringVar(&e.path, "checkpoint", "", "`FILE` (also one that mochi import takes), or random:ARCH for an untrained encoder")
 	sources := cli.AddData(c, "`PATH` of a labelled data set with a test split (see mochi train --help)")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	classes := c.String("classes", "", cli.ClassesFlag)
 	k := c.IntSlice("k", []int{eval.DefaultK}, "neighbours that vote; several `N,…` are evaluated in one pass")
 	temp := c.Float64Slice("kernel-temperature", []float64{eval.DefaultTemperature}, "`T,…`: votes weigh exp(similarity/T)")
@@ -77,7 +78,7 @@ func evalKNNCommand() *cli.Command {
 		f.AtLeast(0, "limit-test", *limitTest)
 		f.AtLeast(0, "threads", *threads)
 		engines.Check(&f, engineName, engine.Config{Precision: engine.Precision(*precision), Threads: 1})
-		set := cli.OpenClasses(&f, *sources, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs, cache)
 		limit(&f, set)
 		if set != nil {
 			if why := set.NoKNN(); why != "" {

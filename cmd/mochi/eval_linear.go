@@ -40,6 +40,7 @@ type linearFlags struct {
 	encoderFlags
 	checkpoints, protocol, feature, classes string
 	sources                                 *cli.Sources
+	kept                                    *cli.Cache
 	cache, format, report                   string
 	engine, precision                       string
 	views, epochs, seeds, threads           int
@@ -58,6 +59,7 @@ func evalLinearCommand() *cli.Command {
 	var l linearFlags
 	c.StringVar(&l.checkpoints, "checkpoint", "", "`FILE` (also one that mochi import takes), several with commas between them, or random:ARCH")
 	l.sources = cli.AddData(c, "`PATH` of a labelled data set with a test split (see mochi train --help)")
+	l.kept = cli.AddCache(c, engines.BuildIdentity)
 	c.StringVar(&l.classes, "classes", "", cli.ClassesFlag)
 	c.StringVar(&l.protocol, "protocol", probe.Sweep, "`P`: "+strings.Join(probe.Names(), ", "))
 	c.Complete("protocol", probe.Names()...)
@@ -111,7 +113,7 @@ func (l *linearFlags) check(errs io.Writer) (recipe probe.Recipe, set *data.Set,
 		}
 	}
 	engines.Check(&f, l.engine, engine.Config{Precision: engine.Precision(l.precision), Threads: 1})
-	set = cli.OpenClasses(&f, *l.sources, l.classes, errs)
+	set = cli.OpenClasses(&f, *l.sources, l.classes, errs, l.kept)
 	if set != nil {
 		if why := set.NoKNN(); why != "" {
 			f.Add("data", "%s: linear evaluation needs two classes and a labelled test split", why)

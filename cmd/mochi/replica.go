@@ -44,6 +44,7 @@ func replicaCommand() *cli.Command {
 	verbose := c.Bool("verbose", false, "log more")
 	c.Group("This machine")
 	sources := cli.AddData(c, "`PATH` of the data set, the same as the other replicas'")
+	cache := cli.AddCache(c, engines.BuildIdentity)
 	classes := c.String("classes", "", cli.ClassesFlag+": the coordinator's --classes")
 	var engineName string
 	engines.AddFlag(c, &engineName, "")
@@ -75,7 +76,7 @@ func replicaCommand() *cli.Command {
 		if c.Given("device") {
 			engines.RefuseDevices(&f, info)
 		}
-		set := cli.OpenClasses(&f, *sources, *classes, errs)
+		set := cli.OpenClasses(&f, *sources, *classes, errs, cache)
 		if err := f.Err(); err != nil {
 			return err
 		}

@@ -37,6 +37,7 @@ func trainCommand() *cli.Command {
 	var l local
 	c.Group("Run")
 	l.data = cli.AddData(c, "`PATH` of the images, or fashion-mnist: DIR/train/<class>/* with val or test beside it, DIR/<class>/*, IDX pairs, CIFAR binary, tar shards 'PREFIX-{000..009}.tar', a list LIST.csv of path,label")
+	l.cache = cli.AddCache(c, engines.BuildIdentity)
 	c.StringVar(&l.run, "out", "", "`RUN` folder to write")
 	run.AddBeginning(c, &l.begin)
 	run.AddLog(c, &l.logIs)
@@ -90,6 +91,7 @@ const knnImagesFlag = "training images that vote in the kNN of --knn-every at mo
 type local struct {
 	errs                       io.Writer
 	data                       *cli.Sources
+	cache                      *cli.Cache
 	run, engine                string
 	begin                      run.Beginning
 	logIs                      string // --log
@@ -135,7 +137,7 @@ func (l *local) check(f *cli.Faults) {
 	cfg := engines.ConfigOf(l.cfg, max(1, l.threads), 0)
 	cfg.Tune = l.tune
 	l.infos = engines.CheckAll(f, l.engine, cfg, many, on)
-	if l.set = cli.OpenClasses(f, *l.data, l.cfg.Classes, l.errs); l.set != nil {
+	if l.set = cli.OpenClasses(f, *l.data, l.cfg.Classes, l.errs, l.cache); l.set != nil {
 		checkOracle(f, l.cfg, l.set)
 	}
 	cli.Learns(f, &l.cfg, l.set, *l.data)

@@ -38,8 +38,8 @@ func (s *Sources) Set(path string) error {
 
 // OpenClasses is OpenData of some classes: those of classes, as data.ReadClasses
 // takes them; "" is all.
-func OpenClasses(f *Faults, paths []string, classes string, errs io.Writer) *data.Set {
-	set := OpenData(f, paths, errs)
+func OpenClasses(f *Faults, paths []string, classes string, errs io.Writer, cache *Cache) *data.Set {
+	set := OpenData(f, paths, errs, cache)
 	if classes == "" {
 		return set
 	}
@@ -74,39 +74,50 @@ func Learns(f *Faults, cfg *config.Job, set *data.Set, paths []string) {
 		on   bool
 	}{{"probe", cfg.Probe}, {"supervised", cfg.Supervised}} {
 		if s.on && classes == 0 {
-			f.Add(s.name, "needs labelled data; %s has no classes", strings.Join(paths, " with "))
+			f.Add(s.name, "needs labelled data; %s has no classes", shown(paths))
 		}
 	}
 	if cfg.Learn(classes); said != 0 && cfg.Labels != 0 && said != cfg.Labels {
-		f.Add("labels", "the configuration says %d classes, %s has %d", said, strings.Join(paths, " with "), classes)
+		f.Add("labels", "the configuration says %d classes, %s has %d", said, shown(paths), classes)
 	}
 }
 
 // OpenData opens --data, several together as one; nil when that is a fault, which f is told.
-func OpenData(f *Faults, paths []string, errs io.Writer) *data.Set {
-	return openData(f, paths, errs, data.DefaultOptions())
+// cache is where data of other machines are kept.
+func OpenData(f *Faults, paths []string, errs io.Writer, cache *Cache) *data.Set {
+	return openData(f, paths, errs, cache, data.DefaultOptions())
 }
 
 // OpenAllData is OpenData that counts all files, those in folders that are left out
 // too.
-func OpenAllData(f *Faults, paths []string, errs io.Writer) *data.Set {
+func OpenAllData(f *Faults, paths []string, errs io.Writer, cache *Cache) *data.Set {
 	o := data.DefaultOptions()
 	o.CountAll = true
-	return openData(f, paths, errs, o)
+	return openData(f, paths, errs, cache, o)
 }
 
-func openData(f *Faults, paths []string, errs io.Writer, o data.Options) *data.Set {
+func openData(f *Faults, paths []string, errs io.Writer, cache *Cache, o data.Options) *data.Set {
 	if len(paths) == 0 {
 		f.Add("data", "missing: the folder of the images, or %s", data.FashionMNIST)
 		return nil
 	}
 	o.Progress = Occasionally(errs)
+	cache.apply(&o)
 	set, err := data.OpenAll(paths, o)
 	if err != nil {
 		f.Add("data", "%v", err)
 		return nil
 	}
 	return set
+}
+
+// shown is data sets for people.
+func shown(paths []string) string {
+	var list []string
+	for _, path := range paths {
+		list = append(list, data.Shown(path))
+	}
+	return strings.Join(list, " with ")
 }
 
 // LimitImages adds the flags that say which images are too large, for commands
