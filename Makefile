@@ -83,6 +83,11 @@ FUZZERS_TIME ?= 5s
 test-fuzz: ## every reader of files and messages, fuzzed for 5 s, two at a time (FUZZERS_TIME=10m)
 	bash tools/fuzz.sh '$(FUZZERS_TIME)' '$(ENGINES)'
 
+.PHONY: test-s3
+test-s3: ## what reads from a real S3 server, which is built first (some minutes the first time)
+	bash tools/s3server/build.sh
+	CGO_ENABLED=0 go test -count=1 -run S3 -v ./replica/data/remote ./cmd/mochi
+
 .PHONY: test-long
 test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under the race detector, the address sanitizer, the image as users build it (an hour or more)
 	MOCHI_SHAPES=10000 CGO_ENABLED=1 go test -timeout 60m -tags '$(ENGINES)' -run RandomShapes ./model/loss
@@ -90,6 +95,7 @@ test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under t
 	MOCHI_LONG=1 go test -timeout 30m -tags '$(ENGINES)' -run FlippedBitIsNamed ./cmd/mochi
 	MOCHI_LONG=1 CGO_ENABLED=0 go test -timeout 90m -run TestChance ./coordinator/clustertest
 	CGO_ENABLED=0 go test -timeout 60m -run TestLongRun -v ./cmd/mochi/run -longrun.steps=5000000
+	$(MAKE) --no-print-directory test-s3
 	go run ./tools/mutations
 	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/...
 	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \

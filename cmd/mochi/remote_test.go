@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"mochi/replica/data/remote/s3/s3test"
 )
 
 // shardServer serves a folder of shards, now and then badly.
@@ -25,11 +27,11 @@ func serveShards(t *testing.T, dir string) *shardServer {
 	t.Helper()
 	s := &shardServer{}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n := s.requests.Add(1); s.rude.Load() && n%5 == 2 {
+		if n := s.requests.Add(1); s.rude.Load() && n%13 == 2 {
 			w.Header().Set("Retry-After", "0")
 			http.Error(w, "busy", http.StatusServiceUnavailable)
 			return
-		} else if s.rude.Load() && n%5 == 4 {
+		} else if s.rude.Load() && n%13 == 8 {
 			panic(http.ErrAbortHandler)
 		}
 		if r.URL.Query().Get("sig") != "hunter2" {
@@ -96,20 +98,56 @@ func TestTrainFromElsewhere(t *testing.T) {
 	if status := p.wait(); status == 0 || !strings.Contains(p.errs.String(), "the content of train-001.tar has changed") {
 		t.Errorf("with another shard: status %d\n%s", status, p.errs.String())
 	}
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	saysNowhere(t, root, "hunter2")
+	if strings.Contains(p.errs.String()+p.out.String(), "hunter2") {
+		t.Errorf("the signature is told:\n%s", p.errs.String())
+	}
+}
+
+// Likewise from a real S3 server, whose keys are told nowhere.
+func TestTrainFromS3(t *testing.T) {
+	root, dir := t.TempDir(), filepath.Join(s3test.Start(t), "bucket")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mochi(t, "data", "pack", photos(t, 50, "Kühe", "猫"), filepath.Join(dir, "train-{000..}.tar"), "--shard-size", "64k")
+	shards, err := filepath.Glob(filepath.Join(dir, "*.tar"))
+	if err != nil || len(shards) < 3 {
+		t.Fatalf("%d shards, %v", len(shards), err)
+	}
+	names := fmt.Sprintf("train-{000..%03d}.tar", len(shards)-1)
+	args := func(data, out, cache string) []string {
+		return append([]string{"train", "--data", data, "--out", filepath.Join(root, out), "--cache-dir", filepath.Join(root, cache), "--steps", "20", "--checkpoint-every", "3"}, tiny...)
+	}
+	mochi(t, args(filepath.Join(dir, names), "files", "none")...)
+	p := start(t, args("s3://bucket/"+names, "killed", "cache1")...)
+	awaitStep(t, filepath.Join(root, "killed"), 9, p)
+	p.cmd.Process.Kill()
+	p.wait()
+	p = start(t, args("s3://bucket/"+names, "killed", "cache2")...)
+	p.mustEnd(0)
+	mustEqual(t, filepath.Join(root, "files"), filepath.Join(root, "killed"))
+	checkSamples(t, filepath.Join(root, "killed"), 20, filepath.Join(root, "files"))
+	saysNowhere(t, root, s3test.Secret)
+	saysNowhere(t, root, s3test.KeyID)
+}
+
+// saysNowhere checks that no file below a folder has a secret.
+func saysNowhere(t *testing.T, root, secret string) {
+	t.Helper()
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			var b []byte
-			if b, err = os.ReadFile(path); bytes.Contains(b, []byte("hunter2")) {
-				t.Errorf("the signature is in %s", path)
+			files++
+			if b, err = os.ReadFile(path); bytes.Contains(b, []byte(secret)) {
+				t.Errorf("a secret is in %s", path)
 			}
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(p.errs.String()+p.out.String(), "hunter2") {
-		t.Errorf("the signature is told:\n%s", p.errs.String())
+	if err != nil || files < 10 {
+		t.Fatalf("%d files, %v", files, err)
 	}
 }
 
