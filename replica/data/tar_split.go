@@ -122,7 +122,7 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 	switch {
 	case err == nil:
 		return content, nil
-	case exhausted(err):
+	case exhausted(err), s.files.From(int(e.shard)) != nil: // of a server nothing is a sample's fault
 		return nil, err
 	case errors.As(err, &shard): // one report for all its samples
 		return nil, &CorruptError{Path: s.files.Path(int(e.shard)), Err: shard.Err}
