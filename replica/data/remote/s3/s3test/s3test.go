@@ -58,8 +58,10 @@ func Start(t *testing.T) (root string) {
 	ended := make(chan error, 1)
 	go func() { ended <- c.Wait() }()
 	t.Cleanup(func() {
-		c.Process.Kill()
-		<-ended
+		_ = c.Process.Kill() // it may have ended
+		if err := <-ended; err == nil {
+			t.Error("the S3 server ended by itself")
+		}
 	})
 	for name, value := range map[string]string{
 		"AWS_ACCESS_KEY_ID": KeyID, "AWS_SECRET_ACCESS_KEY": Secret, "AWS_ENDPOINT_URL": "http://" + address,
