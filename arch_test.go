@@ -130,6 +130,7 @@ var libraries = map[string][]string{
 	"gorgonia.org/cu":                 {"cuda"},
 	"github.com/parquet-go":           {"parquet"},
 	"github.com/minio/minio-go":       {"s3"},
+	"github.com/klauspost/compress":   {"parquet"}, // of its pages
 	"google.golang.org/protobuf":      {"onnx"},
 	"go4.org/unsafe":                  {"gorgonia"},
 	"github.com/chewxy/hm":            {"gorgonia"}, // in the types of gorgonia's operators

@@ -4,7 +4,8 @@
 // Open recognises IDX pairs (MNIST and relatives; LeCun et al.), CIFAR-10 and
 // CIFAR-100 in their binary version (Krizhevsky 2009), folders of JPEG and PNG
 // images, WebDataset shards (package shards) and lists of paths and classes (package
-// lists) by their content. A sample's
+// lists) by their content; packed shards and Parquet files of images are unpacked once
+// (packages unpacked, parquet). A sample's
 // index is its position in the sorted listing of the training split, the same
 // on every machine: by class folder and path; in shards by shard and key.
 // Set.Info carries a digest that says so, of names, lengths and classes.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"mochi/replica/data/parquet"
 	"mochi/replica/data/shards"
 	"mochi/replica/data/unpacked"
 )
@@ -14,8 +16,15 @@ import (
 // content says so, not its name. A shard that cannot be read is one with Fault; an error
 // is of the place it is unpacked to, or says that there is no such file.
 func scanShard(path string, o Options) (*shards.Shard, error) {
-	if unpacked.IsGzip(path) {
+	switch {
+	case unpacked.IsGzip(path):
 		return scanUnpacked(path, unpacked.Gzip(), o)
+	case parquet.Is(path), shards.SuffixOf(path) == parquet.Suffix:
+		s, err := scanUnpacked(path, parquet.Images(), o)
+		if err == nil {
+			byRow(s)
+		}
+		return s, err
 	}
 	s, err := shards.ScanFile(path)
 	switch {
@@ -46,6 +55,16 @@ func scanUnpacked(path string, m unpacked.Maker, o Options) (*shards.Shard, erro
 	}
 	s.Path = path
 	return s, nil
+}
+
+// byRow makes the account of a table's rows out of that of the members it was unpacked to:
+// each row is a .json, beside an image where it has one.
+func byRow(s *shards.Shard) {
+	s.Read = 0
+	s.Members = len(s.Samples) + len(s.Left)
+	for i := range s.Left {
+		s.Left[i].Name = strings.TrimSuffix(s.Left[i].Name, ".json")
+	}
 }
 
 // packedNote says which shards are read from where they were unpacked to, "" for none.

@@ -65,7 +65,7 @@ func recognise(name string, head []byte) known {
 	case ends(".gz", ".bz2", ".xz", ".zst"), has(0, "\x1f\x8b"):
 		return known{naming.Container, "a packed file", unpack}
 	case ext == ".parquet", has(0, "PAR1"):
-		return known{naming.Container, "a parquet table", export}
+		return known{naming.Container, "a parquet table without images", export}
 	case ext == ".arrow", ext == ".feather", has(0, "ARROW1"):
 		return known{naming.Container, "an Arrow table", export}
 	case strings.Contains(lower, "tfrecord"):

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"mochi/replica/data/naming"
+	"mochi/replica/data/parquet"
 	"mochi/replica/data/shards"
 )
 
@@ -86,8 +87,15 @@ func openShardFolder(dir string, names []string, o Options) (*Set, error) {
 // tarsIn are the shards among the files of a folder.
 func tarsIn(dir string, names []string) (paths []string) {
 	for _, name := range names {
-		if shards.SuffixOf(name) != "" {
-			paths = append(paths, filepath.Join(dir, name))
+		full := filepath.Join(dir, name)
+		switch shards.SuffixOf(name) {
+		case "":
+		case parquet.Suffix:
+			if parquet.HasImages(full) {
+				paths = append(paths, full)
+			}
+		default:
+			paths = append(paths, full)
 		}
 	}
 	return paths
@@ -160,8 +168,11 @@ func openTar(what string, trainPaths, testPaths []string, o Options, account Acc
 func openScanned(what string, scanned []*shards.Shard, faults []*CorruptError, trainShards int, o Options, account Account) (*Set, error) {
 	var err error
 	kind, title, parts := "tar", "tar shards ", " in "+plural(trainShards, "shard", "shards")
-	if shards.IsZip(what) {
+	switch {
+	case shards.IsZip(what):
 		kind, title, parts = "zip", "zip archive ", ""
+	case shards.SuffixOf(scanned[0].Path) == parquet.Suffix:
+		kind, title, parts = "parquet", "parquet files ", " in "+plural(trainShards, "file", "files")
 	}
 	set := &Set{Kind: kind, Faults: faults, bounds: o.bounds}
 	train, test := collect(scanned, 0, trainShards), collect(scanned, trainShards, len(scanned))

@@ -26,7 +26,7 @@ import (
 const Suffix = ".tar"
 
 // suffixes are how the names of shards end; those of packed ones, too.
-var suffixes = []string{Suffix, ".tar.gz", ".tgz"}
+var suffixes = []string{Suffix, ".tar.gz", ".tgz", ".parquet"}
 
 // SuffixOf is how the name of a shard ends, "" when it is the name of none.
 func SuffixOf(path string) string {
