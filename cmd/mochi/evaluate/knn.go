@@ -144,11 +144,12 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 	if err != nil {
 		return nil, Leaks{}, err
 	}
-	if err := enough(train.labels, test.labels); err != nil {
+	voters := train.labelled(x.lengths)
+	if err := enough(voters.labels, test.labels); err != nil {
 		return nil, Leaks{}, err
 	}
 	r := KNNResult{
-		Train: len(train.samples), Test: len(test.samples), Classes: set.Train.Classes(),
+		Train: len(voters.samples), Test: len(test.samples), Classes: set.Train.Classes(),
 		ImagesPerClass: o.PerClass, LeftOut: train.leftOut + test.leftOut,
 	}
 	for _, label := range test.labels {
@@ -166,13 +167,32 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 	for i, feature := range o.Features {
 		r.Feature = string(feature)
 		accuracy := eval.KNN(e.engine.Products(), x.lengths[i],
-			eval.Labelled{Features: train.features[i], Labels: train.labels}, eval.Labelled{Features: test.features[i], Labels: test.labels}, votes...)
+			eval.Labelled{Features: voters.features[i], Labels: voters.labels}, eval.Labelled{Features: test.features[i], Labels: test.labels}, votes...)
 		for j, v := range votes {
 			r.Top1, r.Top5, r.K, r.Temperature = accuracy[j].Top1, accuracy[j].Top5, v.K, v.Temperature
 			results = append(results, r)
 		}
 	}
 	return results, leaks(set, train, test), nil
+}
+
+// labelled is what is there of images that have a class: the others would be among the k
+// nearest, and have no vote. Lengths are those of the features.
+func (e *extracted) labelled(lengths []int) *extracted {
+	if !slices.ContainsFunc(e.labels, func(l int32) bool { return l < 0 }) {
+		return e
+	}
+	cut := &extracted{features: make([][]float32, len(lengths)), leftOut: e.leftOut}
+	for i, label := range e.labels {
+		if label < 0 {
+			continue
+		}
+		cut.samples, cut.labels, cut.hashes = append(cut.samples, e.samples[i]), append(cut.labels, label), append(cut.hashes, e.hashes[i])
+		for f, n := range lengths {
+			cut.features[f] = append(cut.features[f], e.features[f][i*n:(i+1)*n]...)
+		}
+	}
+	return cut
 }
 
 // enough says what a figure would be about nothing without: of the images that are
