@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -307,15 +306,22 @@ func (c *cache) whole(shard, name string, size int64) ([]byte, bool) {
 	return nil, false
 }
 
-// part reads a part of a file that was whole before; false where it is not there.
+// part reads a part of a file that was whole before; false where it is not there. (Of
+// an *os.File more is made than of the read itself.)
 func (c *cache) part(shard, name string, b []byte, offset int64) bool {
-	f, err := os.Open(c.path(shard, name))
+	f, err := unix.Open(c.path(shard, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
-	defer f.Close()
-	_, err = io.ReadFull(io.NewSectionReader(f, offset, int64(len(b))), b)
-	return err == nil
+	defer unix.Close(f)
+	for n := 0; n < len(b); {
+		m, err := unix.Pread(f, b[n:], offset+int64(n))
+		if m <= 0 && !errors.Is(err, unix.EINTR) {
+			return false
+		}
+		n += max(m, 0)
+	}
+	return true
 }
 
 // touch says that a file is used.

@@ -257,7 +257,7 @@ func TestLeastRecentlyUsed(t *testing.T) {
 			if _, err := objects[0].ReadAt(b, int64(block)*blockSize); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(11 * time.Second) // on the clock of the bubble
+			time.Sleep(31 * time.Second) // on the clock of the bubble
 			return store.Fetched() != before
 		}
 		for i := range 8 { // every third: nobody reads on from these

@@ -156,7 +156,7 @@ func (o *Object) read(block int, b []byte, within int64) error {
 	}
 	o.mu.Lock()
 	onward := o.latest == block-1 || o.latest == block
-	o.latest = block
+	o.latest, o.blocks[block].touched = block, time.Time{}
 	o.mu.Unlock()
 	if onward { // somebody reads it from one end to the other
 		o.store.Ahead([]Need{{o, int64(block+1) * o.store.o.Block, min(8, int64(o.count()-block-1)) * o.store.o.Block}})
@@ -169,15 +169,31 @@ func (o *Object) read(block int, b []byte, within int64) error {
 	return nil
 }
 
+// touched is how often the use of a block is written down: it is no small thing for a
+// file system.
+const touched = 30 * time.Second
+
 // touch writes down that a block is used, now and then.
-func (o *Object) touch(block int, last time.Time) {
+func (o *Object) touch(block int, last time.Time) (there bool) {
 	now := time.Now()
-	if now.Sub(last) < 10*time.Second || !o.store.cache.touch(o.key, blockName(block)) {
-		return
+	if now.Sub(last) < touched {
+		return true
+	}
+	if !o.store.cache.touch(o.key, blockName(block)) {
+		return false
 	}
 	o.mu.Lock()
 	o.blocks[block].touched = now
 	o.mu.Unlock()
+	return true
+}
+
+// here says whether the cache has a block, and counts it as used.
+func (o *Object) here(block int) bool {
+	o.mu.Lock()
+	last := o.blocks[block].touched
+	o.mu.Unlock()
+	return o.touch(block, last)
 }
 
 // cached is a block of the cache, checked.
@@ -197,11 +213,11 @@ func (o *Object) cached(block int) ([]byte, bool) {
 // used now.
 func (o *Object) prefetch(ctx context.Context, first, last int) {
 	for n := first; n <= last; n++ {
-		if o.store.cache.touch(o.key, blockName(n)) {
+		if o.here(n) {
 			continue
 		}
 		end := n
-		for end < last && !o.store.cache.touch(o.key, blockName(end+1)) {
+		for end < last && !o.here(end+1) {
 			end++
 		}
 		if _, err := o.fetch(ctx, n, end); err != nil {
@@ -240,7 +256,9 @@ func (o *Object) fetch(ctx context.Context, first, last int) ([]byte, error) {
 		}
 		o.mu.Lock()
 		delete(o.flights, first+i)
-		o.blocks[first+i].whole = f.err == nil
+		if o.blocks[first+i].whole = f.err == nil; f.err == nil {
+			o.blocks[first+i].touched = time.Now()
+		}
 		o.mu.Unlock()
 		close(f.done)
 	}
