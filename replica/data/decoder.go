@@ -1,6 +1,7 @@
 package data
 
 import (
+	"context"
 	"errors"
 
 	"mochi/replica/augment"
@@ -16,6 +17,10 @@ type Decoder struct {
 	// pixels outside are unspecified then; width and height stay those of the
 	// whole.
 	Region func(w, h int) augment.Rect
+
+	// Wanted ends what waits for another machine; nil: nothing does. (It is the loader's,
+	// whose workers each have one decoder for all of their samples.)
+	Wanted context.Context
 
 	content []byte
 	image   augment.Image

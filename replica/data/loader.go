@@ -76,6 +76,8 @@ type Loader struct {
 	config LoaderConfig
 
 	workers sync.WaitGroup
+	wanted  context.Context // of the workers: what they load is
+	unwant  context.CancelFunc
 
 	mu     sync.Mutex
 	work   sync.Cond // a worker may find something to do, or the loader closed
@@ -120,6 +122,7 @@ func NewLoader(d Dataset, recipe augment.Recipe, config LoaderConfig) *Loader {
 	if config.SameClass {
 		l.data.SameClass()
 	}
+	l.wanted, l.unwant = context.WithCancel(context.Background())
 	l.work.L = &l.mu
 	for range config.Workers {
 		l.workers.Go(l.worker)
@@ -248,6 +251,7 @@ func (l *Loader) Close() {
 		l.fail(j, ErrClosed)
 	}
 	l.jobs, l.closed = nil, true
+	l.unwant()
 	l.work.Broadcast()
 	l.mu.Unlock()
 	l.workers.Wait()
@@ -265,6 +269,7 @@ func (l *Loader) Stats() LoaderStats {
 
 func (l *Loader) worker() {
 	v := newViewer(l.data, l.recipe, l.config.Seed)
+	v.decoder.Wanted = l.wanted
 	defer v.decoder.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -29,6 +29,7 @@ type elsewhere struct {
 	mu       sync.Mutex
 	files    map[string][]byte
 	requests int
+	asked    chan struct{} // when not nil: requests are told of there, and not answered
 }
 
 func newElsewhere(t *testing.T, files map[string][]byte) *elsewhere {
@@ -37,7 +38,13 @@ func newElsewhere(t *testing.T, files map[string][]byte) *elsewhere {
 		e.mu.Lock()
 		e.requests++
 		content, there := e.files[r.URL.Path]
+		asked := e.asked
 		e.mu.Unlock()
+		if asked != nil {
+			asked <- struct{}{}
+			<-r.Context().Done()
+			return
+		}
 		if !there {
 			http.NotFound(w, r)
 			return
@@ -255,4 +262,31 @@ func TestAheadOfTheLoader(t *testing.T) {
 	if local := NewAhead(subset{}); local.Keep(0, func(int) []int { t.Error("asked"); return nil }) != nil {
 		t.Error("a data set that is here")
 	}
+}
+
+// A loader whose images do not come can be closed.
+func TestCloseWhileNothingComes(t *testing.T) {
+	site := newElsewhere(t, map[string][]byte{"/train-000.tar": pictureShard(t, 0, 40)})
+	set, err := openAt(t, site.URL+"/train-000.tar", 10<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 100)
+	site.mu.Lock()
+	site.asked = asked
+	site.mu.Unlock()
+	recipe, err := augment.New("cifar", 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loader := NewLoader(set.Train, recipe, LoaderConfig{Workers: 2})
+	var refs []Ref
+	for i := range set.Train.Len() {
+		refs = append(refs, Ref{Sample: i})
+	}
+	if err := loader.Submit(Request{Query: [][]Ref{refs}}); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	loader.Close() // would last for minutes
 }

@@ -2,6 +2,7 @@ package data
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"mochi/replica/augment"
+	"mochi/replica/data/remote"
 	"mochi/replica/data/shards"
 )
 
@@ -117,7 +119,7 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 	}
 	d.file.take(b.files, e.length, b.bytes)
 	content := d.Content(int(e.length))
-	err := s.read(e, content)
+	err := s.read(e, content, d)
 	var shard *shards.FileError
 	switch {
 	case err == nil:
@@ -131,7 +133,15 @@ func (s *tarSplit) Content(i int, d *Decoder) ([]byte, error) {
 }
 
 // read fills content with a sample, unpacked.
-func (s *tarSplit) read(e tarSample, content []byte) error {
+func (s *tarSplit) read(e tarSample, content []byte, d *Decoder) error {
+	if o, elsewhere := s.files.From(int(e.shard)).(*remote.Object); elsewhere {
+		ctx := d.Wanted
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		_, err := o.ReadContext(ctx, content, e.offset)
+		return err
+	}
 	if !e.packed.Zip {
 		return s.files.ReadAt(int(e.shard), content, e.offset)
 	}

@@ -119,6 +119,11 @@ func (s *stream) ask(ctx context.Context) error {
 
 // ReadAt reads from the cache, or from the server what is not there.
 func (o *Object) ReadAt(b []byte, offset int64) (n int, err error) {
+	return o.ReadContext(context.Background(), b, offset)
+}
+
+// ReadContext is ReadAt for as long as somebody wants it.
+func (o *Object) ReadContext(ctx context.Context, b []byte, offset int64) (n int, err error) {
 	if int64(len(b)) > o.store.cache.limit {
 		return 0, &RoomError{Need: int64(len(b)), Limit: o.store.cache.limit, For: "one image"}
 	}
@@ -130,7 +135,7 @@ func (o *Object) ReadAt(b []byte, offset int64) (n int, err error) {
 		block := int(at / o.store.o.Block)
 		within := at - int64(block)*o.store.o.Block
 		part := b[n:min(len(b), n+int(o.length(block)-within))]
-		if err := o.read(block, part, within); err != nil {
+		if err := o.read(ctx, block, part, within); err != nil {
 			return n, err
 		}
 		n += len(part)
@@ -139,7 +144,7 @@ func (o *Object) ReadAt(b []byte, offset int64) (n int, err error) {
 }
 
 // read reads a part of a block.
-func (o *Object) read(block int, b []byte, within int64) error {
+func (o *Object) read(ctx context.Context, block int, b []byte, within int64) error {
 	name := blockName(block)
 	o.mu.Lock()
 	state := o.blocks[block]
@@ -161,7 +166,7 @@ func (o *Object) read(block int, b []byte, within int64) error {
 	if onward { // somebody reads it from one end to the other
 		o.store.Ahead([]Need{{o, int64(block+1) * o.store.o.Block, min(8, int64(o.count()-block-1)) * o.store.o.Block}})
 	}
-	data, err := o.fetch(context.Background(), block, block)
+	data, err := o.fetch(ctx, block, block)
 	if err != nil {
 		return err
 	}
@@ -231,14 +236,17 @@ func (o *Object) prefetch(ctx context.Context, first, last int) {
 // it returns the first. A block that is on its way already is waited for.
 func (o *Object) fetch(ctx context.Context, first, last int) ([]byte, error) {
 	o.mu.Lock()
-	if f := o.flights[first]; f != nil {
+	for f := o.flights[first]; f != nil; f = o.flights[first] {
 		o.mu.Unlock()
 		select {
 		case <-f.done:
-			return f.data, f.err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		if !errors.Is(f.err, context.Canceled) { // else nobody else wants it any more
+			return f.data, f.err
+		}
+		o.mu.Lock()
 	}
 	var mine []*flight
 	for n := first; n <= last && o.flights[n] == nil; n++ {

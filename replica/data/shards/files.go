@@ -57,15 +57,8 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // ReadAt fills b from a position of a shard. The error is a *FileError where
 // the shard cannot be opened or is another than was scanned, ErrCut where it
-// ends early; of a shard that is no file, what its From says.
+// ends early. It is not for shards that are no files.
 func (f *Files) ReadAt(shard int, b []byte, offset int64) error {
-	if from := f.from[shard]; from != nil {
-		_, err := from.ReadAt(b, offset)
-		if errors.Is(err, io.EOF) {
-			return ErrCut
-		}
-		return err
-	}
 	file, err := f.take(shard)
 	if err != nil {
 		return err
