@@ -38,11 +38,47 @@ func TestPublicLayouts(t *testing.T) {
 				put("tiny-imagenet-200/train/" + class + "/images/" + class + "_0.JPEG")
 				write(t, filepath.Join(dir, "tiny-imagenet-200/train", class, class+"_boxes.txt"), []byte("1"))
 			}
-			put("tiny-imagenet-200/val/images/val_0.JPEG")
+			for i := range 3 {
+				put(fmt.Sprintf("tiny-imagenet-200/val/images/val_%d.JPEG", i))
+			}
 			put("tiny-imagenet-200/test/images/test_0.JPEG")
-			write(t, filepath.Join(dir, "tiny-imagenet-200/val/val_annotations.txt"), []byte("1"))
+			write(t, filepath.Join(dir, "tiny-imagenet-200/val/val_annotations.txt"), []byte("val_0.JPEG\tn01629819\t0\t32\t44\t62\nval_1.JPEG\tn01641577\t5\t5\t6\t6\r\nval_7.JPEG\tn01641577\t5\t5\t6\t6\nbroken\n"))
 			write(t, filepath.Join(dir, "tiny-imagenet-200/wnids.txt"), []byte("1"))
-		}, 10, []string{"trained on: 3 images, 3 classes", "evaluated on: nothing, since the test split has no labels", "found: 10 = 3 for training + 1 for tests + 6 left out"}},
+		}, 12, []string{"trained on: 3 images, 3 classes", "evaluated on: 3 images, of which 1 is of no class", "found: 12 = 3 for training + 3 for tests + 1 with labels or many images + 5 left out"}},
+		"Tiny-ImageNet without labels": {func(dir string) {
+			put := img(dir)
+			put("tiny-imagenet-200/train/n01443537/images/n01443537_0.JPEG")
+			put("tiny-imagenet-200/train/n01629819/images/n01629819_0.JPEG")
+			put("tiny-imagenet-200/val/images/val_0.JPEG")
+			write(t, filepath.Join(dir, "tiny-imagenet-200/val/val_annotations.txt"), []byte("1"))
+		}, 4, []string{"trained on: 2 images, 2 classes", "evaluated on: nothing, since the test split has no labels", "found: 4 = 2 for training + 1 for tests + 1 left out"}},
+		"ImageNet, flat, as Kaggle has it": {func(dir string) {
+			put := img(dir)
+			for i, class := range []string{"n01440764", "n01443537"} {
+				put(fmt.Sprintf("ILSVRC/Data/CLS-LOC/train/%s/%s_%d.JPEG", class, class, i))
+				put(fmt.Sprintf("ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_0000000%d.JPEG", i))
+			}
+			put("ILSVRC/Data/CLS-LOC/test/ILSVRC2012_test_1.JPEG")
+			write(t, filepath.Join(dir, "ILSVRC/Annotations/CLS-LOC/val/1.xml"), []byte("<a/>"))
+			write(t, filepath.Join(dir, "ILSVRC/ImageSets/CLS-LOC/train_cls.txt"), []byte("1"))
+			write(t, filepath.Join(dir, "LOC_val_solution.csv"), []byte("ImageId,PredictionString\nILSVRC2012_val_00000000,n01443537 85 1 499 272 \nILSVRC2012_val_00000001,n01440764 1 1 2 2 n01440764 3 3 4 4\n"))
+			write(t, filepath.Join(dir, "LOC_sample_submission.csv"), []byte("1"))
+		}, 9, []string{"trained on: 2 images, 2 classes", "evaluated on: 2 images", "found: 9 = 2 for training + 2 for tests + 1 with labels or many images + 4 left out"}},
+		"ImageNet, flat": {func(dir string) {
+			put := img(dir)
+			put("train/n01440764/n01440764_1.JPEG")
+			put("train/n01443537/n01443537_1.JPEG")
+			put("val/ILSVRC2012_val_00000001.JPEG")
+			write(t, filepath.Join(dir, "ILSVRC2012_devkit_t12.tar.gz"), []byte("1"))
+		}, 4, []string{"trained on: 2 images, 2 classes", "evaluated on: nothing, since the test split has no labels", "found: 4 = 2 for training + 1 for tests + 1 left out"}},
+		"ImageNet, by class, with a solution": {func(dir string) {
+			put := img(dir)
+			for _, split := range []string{"train", "val"} {
+				put(split + "/n01440764/1.JPEG")
+				put(split + "/n01443537/2.JPEG")
+			}
+			write(t, filepath.Join(dir, "LOC_val_solution.csv"), []byte("ImageId,PredictionString\n1,n01443537 85\n2,n01440764 1\n"))
+		}, 5, []string{"trained on: 2 images, 2 classes", "evaluated on: 2 images", "found: 5 = 2 for training + 2 for tests + 1 left out"}},
 		"EMNIST": {func(dir string) {
 			for split, n := range map[string]int{"train": 26, "test": 5} {
 				labels := make([]uint8, n)

@@ -70,9 +70,13 @@ func openFolderIn(dir string, above []string, o Options) (*Set, error) {
 	account.used(len(train.samples), 0, 0)
 	account.add(out.account)
 	if l.test != "" {
+		o.labels = labelFile(l.test, append(passed, l.dir))
 		test, out, err := listSplit(l.test, o)
 		if err != nil {
 			return nil, err
+		}
+		if o.labels != "" {
+			notes = append(notes, account.labelled(test, train.classes, o.labels)...)
 		}
 		notes, faults = append(notes, out.notes()...), append(faults, out.faults...)
 		account.used(0, len(test.samples), 0)

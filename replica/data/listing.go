@@ -180,6 +180,9 @@ func (l *listing) full(rel string) string { return filepath.Join(l.root, filepat
 // shows when it is.
 func (l *listing) add(rel string, e os.DirEntry) error {
 	full := l.full(rel)
+	if full == l.o.labels { // counted by who reads it
+		return nil
+	}
 	if why := naming.Skipped(e.Name()); why != "" {
 		l.account.leave(why, 1, 0, full)
 		return nil

@@ -42,6 +42,7 @@ type Options struct {
 	CountAll bool
 
 	readDir func(string) ([]os.DirEntry, error) // os.ReadDir, but for tests
+	labels  string                              // the file with the labels of the test split; "": none
 	bounds  *bounds                             // of the set that is opened
 }
 
