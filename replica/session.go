@@ -20,6 +20,7 @@ import (
 type session struct {
 	job       config.Job
 	data      string // digest of the data set
+	shards    string // content of its shards
 	yaml      string // job, for checkpoints
 	model     *encoders
 	queue     *negatives
@@ -85,7 +86,7 @@ func newSession(rc Config, job config.Job) (*session, error) {
 		})
 	}
 	s := &session{
-		job: job, yaml: string(yaml), data: rc.Data.Info.Digest, model: model, queue: newNegatives(job),
+		job: job, yaml: string(yaml), data: rc.Data.Info.Digest, shards: rc.Data.Info.Shards, model: model, queue: newNegatives(job),
 		input: input.New(input.Config{
 			Seed: job.Seed, Batch: job.Batch, Unit: model.atOnce * job.BNGroup, Labels: job.Oracle || job.Supervised, NoKeys: job.Supervised,
 		}, rc.Data.Train, images, model.moco),
@@ -163,7 +164,7 @@ func (s *session) applied(c protocol.Commit, t *phases) *protocol.Applied {
 func (s *session) snapshot(keys []float32, labels []int32) *checkpoint.State {
 	c := &checkpoint.State{
 		Arch: s.job.Arch, Step: s.at.step, Epoch: s.input.Epoch(s.at.cursor), Cursor: s.at.cursor,
-		Seed: s.job.Seed, Config: s.yaml, Data: s.data,
+		Seed: s.job.Seed, Config: s.yaml, Data: s.data, Shards: s.shards,
 		K: s.job.Queue, Dim: s.job.Dim,
 		Queue: keys, QueueLabels: labels, QueuePtr: s.queue.Ptr(), QueueFilled: s.queue.Filled(),
 	}

@@ -98,6 +98,8 @@ func TestTrainFromElsewhere(t *testing.T) {
 	if status := p.wait(); status == 0 || !strings.Contains(p.errs.String(), "the content of train-001.tar has changed") {
 		t.Errorf("with another shard: status %d\n%s", status, p.errs.String())
 	}
+	fresh := append(args(there, "fresh", "cache3", 24), "--resume", filepath.Join(killed, "checkpoints", "latest.safetensors"))
+	refused(t, 2, fresh, "the content of train-001.tar has changed since the checkpoint of step 20")
 	saysNowhere(t, root, "hunter2")
 	if strings.Contains(p.errs.String()+p.out.String(), "hunter2") {
 		t.Errorf("the signature is told:\n%s", p.errs.String())

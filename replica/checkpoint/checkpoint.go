@@ -72,6 +72,7 @@ type State struct {
 	Seed   uint64 // of the run
 	Config string // the run's configuration, YAML
 	Data   string // digest of the data set whose samples Cursor counts; "" when not known
+	Shards string // content of its shards (protocol.Data.Shards); "" when not known
 
 	// Net names the tensors. In a State that was read it holds Arch, Dim,
 	// Params (names, shapes, offsets) and Buffers only: enough to look into

@@ -7,16 +7,16 @@ import (
 )
 
 // A state with one value that is no number says in which tensor; the digest of its
-// data goes through a file.
+// data, and that of shards, goes through a file.
 func TestStatesOfNoUse(t *testing.T) {
 	s := tinyState(3)
-	s.Data = "0123abcd"
+	s.Data, s.Shards = "0123abcd", "a=1 b=2"
 	var b bytes.Buffer
 	if err := Write(&b, s); err != nil {
 		t.Fatal(err)
 	}
 	back, err := Read(bytes.NewReader(b.Bytes()))
-	if err != nil || back.Data != s.Data || back.NotFinite() != "" {
+	if err != nil || back.Data != s.Data || back.Shards != s.Shards || back.NotFinite() != "" {
 		t.Fatalf("data %q, not finite %q, %v", back.Data, back.NotFinite(), err)
 	}
 	for want, at := range map[string]*float32{

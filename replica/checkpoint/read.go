@@ -119,7 +119,7 @@ func (s *State) readMetadata(metadata map[string]string) error {
 	}
 	s.Arch = metadata["arch"]
 	s.Config = metadata["config"]
-	s.Data = metadata["data"]
+	s.Data, s.Shards = metadata["data"], metadata["data_shards"]
 	s.Step = number("step", 64)
 	s.Epoch = int(number("epoch", 32))
 	s.QueueFilled = number("queue_filled", 64)

@@ -54,6 +54,9 @@ func Write(w io.Writer, s *State) error {
 	if s.Data != "" {
 		metadata["data"] = s.Data
 	}
+	if s.Shards != "" {
+		metadata["data_shards"] = s.Shards
+	}
 	h, err := encodeHeader(metadata, tensors)
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)

@@ -260,7 +260,13 @@ func fits(st *checkpoint.State, cfg config.Job, path string) error {
 // SameData says whether training can go on from a checkpoint with a data set: its
 // cursor counts the samples of one. Where either is not known, it can.
 func SameData(st *checkpoint.State, d protocol.Data) error {
-	if st == nil || st.Data == "" || d.Digest == "" || st.Data == d.Digest {
+	if st == nil || st.Data == "" || d.Digest == "" {
+		return nil
+	}
+	if st.Data == d.Digest {
+		if other := (protocol.Data{Shards: st.Shards}).OtherShards(d); other != "" {
+			return fmt.Errorf("the content of %s has changed since the checkpoint of step %d: use the same data. To train its weights on other data, give it to --init", other, st.Step)
+		}
 		return nil
 	}
 	return fmt.Errorf("the checkpoint of step %d is of other data (digest %s, now %s; mochi data inspect shows it), so samples of its epoch would be drawn twice or never: use the same data. To train its weights on other data, give it to --init", st.Step, st.Data, d.Digest)

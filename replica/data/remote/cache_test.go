@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -103,15 +104,33 @@ func TestReadsAtRandom(t *testing.T) {
 	}
 }
 
+// progress is done, how far, rate, how long still.
+var progress = regexp.MustCompile(`^indexed [0-3] of 3 shards, [0-9.]+ [kM]B of [0-9.]+ kB, [0-9.]+ kB/s, [0-9smh.]+ left$`)
+
 // Once everything is there, nothing is fetched, by the next process too; it asks for one
 // byte a shard.
 func TestNothingTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files, folder := three(), t.TempDir()
 		s := newSite(t, files)
-		store := s.open(folder, nil)
+		s.spoiled(func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(time.Second); return false })
+		var mu sync.Mutex
+		var last string
+		store := s.open(folder, func(o *remote.Options) {
+			o.Connections = 1
+			o.Progress = func(text string) {
+				mu.Lock()
+				defer mu.Unlock()
+				if last = text; !progress.MatchString(text) {
+					t.Errorf("progress: %s", text)
+				}
+			}
+		})
 		if _, err := indexed(store, three3); err != nil {
 			t.Fatal(err)
+		}
+		if !strings.HasSuffix(last, " 0s left") {
+			t.Errorf("at the end: %s", last)
 		}
 		var size int64
 		for _, b := range files {

@@ -83,7 +83,7 @@ type progress struct {
 
 // tell tells.
 func (p *progress) tell() {
-	bytes, seconds := p.bytes.Load(), time.Since(p.began).Seconds()
+	bytes, seconds := p.bytes.Load(), max(time.Since(p.began).Seconds(), 1e-3)
 	rate := float64(bytes-p.known.Load()) / seconds
 	left := "no end in sight"
 	if rate > 0 {
