@@ -8,7 +8,7 @@ import (
 // Data identifies a data set: a replica with another one is refused, with the
 // differing field named.
 type Data struct {
-	Kind    string `json:"kind"`    // idx, folder, cifar, tar
+	Kind    string `json:"kind"`    // idx, folder, cifar, list, tar, zip, parquet, several
 	Train   int    `json:"train"`   // training samples
 	Classes int    `json:"classes"` // 0 when unlabelled
 	Digest  string `json:"digest"`  // of the sorted listing (names and sizes) or of the file heads

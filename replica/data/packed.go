@@ -78,5 +78,5 @@ func packedNote(scanned []*shards.Shard) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s packed: read from %s, where %s once (%s MB; it can be removed)", plural(n, "shard is", "shards are"), dir, plural(n, "it was unpacked", "they were unpacked"), count(int((bytes+1<<20-1)>>20)))
+	return fmt.Sprintf("%s packed: unpacked once, and read from %s (%s MB, which can be removed)", plural(n, "shard is", "shards are"), dir, count(int((bytes+1<<20-1)>>20)))
 }

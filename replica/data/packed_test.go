@@ -59,7 +59,7 @@ func TestPackedShards(t *testing.T) {
 		if set.Info != plain.Info || !slices.Equal(widths(t, set.Train), widths(t, plain.Train)) || !slices.Equal(labelsOf(set.Train), labelsOf(plain.Train)) || set.Test == nil || !slices.Equal(widths(t, set.Test), widths(t, plain.Test)) {
 			t.Errorf("%s: %s", path, set.Announce)
 		}
-		if set.Account.Sum() != plain.Account.Sum() || !strings.Contains(set.Announce, "3 shards are packed: read from "+cache) || !strings.Contains(set.Train.Path(0), packed) {
+		if set.Account.Sum() != plain.Account.Sum() || !strings.Contains(set.Announce, "3 shards are packed: unpacked once, and read from "+cache+" (1 MB,") || !strings.Contains(set.Train.Path(0), packed) {
 			t.Errorf("%s: %s\n%s", path, set.Account.Sum(), set.Announce)
 		}
 		if strings.Contains(strings.Join(*said, "\n"), "unpacking") != (strings.HasSuffix(path, "..001}.tar.gz") || strings.Contains(path, "tgz/") || strings.HasSuffix(path, "plain")) {

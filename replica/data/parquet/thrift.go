@@ -31,7 +31,7 @@ const (
 // which takes a reader some hundred bytes.
 const (
 	deepestThrift = 16
-	maxStructures = 1 << 20
+	maxStructures = 1 << 18
 )
 
 var errThrift = errors.New("what it says of itself is damaged")
