@@ -100,6 +100,13 @@ func agree(t *testing.T, w datatest.World, sources []string, shards string) {
 	if seen.Train.Images != len(w.Train) || seen.Train.Unlabeled != trained[""] || seen.Classes != classes || seen.Files.Found != w.Found || (seen.Test == nil) != (len(w.Test) == 0) {
 		t.Errorf("inspect: %+v", seen)
 	}
+	left := 0
+	for _, n := range seen.LeftOut {
+		left += n
+	}
+	if seen.Found != w.Found || left != w.Left {
+		t.Errorf("inspect: %d found, %d left out; want %d, %d", seen.Found, left, w.Found, w.Left)
+	}
 	for _, c := range seen.ByClass {
 		if c.Train != trained[c.Name] {
 			t.Errorf("inspect: %d training images of class %s, want %d", c.Train, c.Name, trained[c.Name])

@@ -39,8 +39,10 @@ type Report struct {
 	Leaked     int         `json:"leaked"`   // test images that are training images too
 	Complete   bool        `json:"complete"` // false: pixels were not decoded, contents not compared
 
-	Files   data.Account `json:"files"`   // what became of all that was found
-	Verdict []string     `json:"verdict"` // in words: trained on, evaluated on, left out
+	Found   int                 `json:"found"`    // files, members and lines
+	LeftOut map[data.Reason]int `json:"left_out"` // how many of them, by reason
+	Files   data.Account        `json:"files"`    // what became of all that was found, with examples
+	Verdict []string            `json:"verdict"`  // in words: trained on, evaluated on, left out
 }
 
 // Split counts the images of one split.
@@ -107,7 +109,10 @@ func Run(ctx context.Context, set *data.Set, o Options) (*Report, error) {
 	r := &Report{
 		Kind: set.Kind, Digest: set.Info.Digest, Classes: set.Train.Classes(), Complete: !o.Quick,
 		Formats: map[string]int{}, Colours: map[string]int{},
-		Files: set.Account, Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
+		Found: set.Account.Found, LeftOut: map[data.Reason]int{}, Files: set.Account, Unreadable: []Fault{}, Corrupt: []Fault{}, Duplicates: []Duplicate{},
+	}
+	for _, l := range set.Account.Left {
+		r.LeftOut[l.Reason] += l.Files
 	}
 	for _, f := range set.Faults {
 		r.Unreadable = append(r.Unreadable, Fault{f.Path, f.Err.Error()})
