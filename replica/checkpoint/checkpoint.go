@@ -18,7 +18,8 @@
 //
 // and the metadata, all strings: format ("pt", without which transformers refuses
 // a file), mochi_format ("mochi-1"; files of earlier builds have it as format), arch, step, epoch, seed,
-// config (YAML), sampler (JSON with the cursor), queue_filled, and digest:
+// config (YAML), sampler (JSON with the cursor), queue_filled, data and data_shards
+// (what identifies the data set, where that is known), and digest:
 // xxhash64 over the whole file with the digest's own 16 digits set to '0', so
 // that any changed bit is found.
 //

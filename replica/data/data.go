@@ -50,6 +50,7 @@ import (
 
 	"mochi/coordinator/protocol"
 	"mochi/replica/augment"
+	"mochi/replica/data/remote"
 	"mochi/replica/data/sampler"
 )
 
@@ -84,7 +85,8 @@ type Set struct {
 	// folder, the end of a shard. What they hold is not part of the splits.
 	Faults []*CorruptError
 
-	bounds  *bounds  // of image files; nil where there are none
+	bounds  *bounds // of image files; nil where there are none
+	stores  []*remote.Store
 	unknown []string // of the lines of Announce, those on classes of test images that no training image has
 }
 

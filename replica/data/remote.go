@@ -29,9 +29,18 @@ func openRemote(pattern string, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	set.stores = []*remote.Store{store}
 	set.Info.Shards = remote.Pin(train)
 	set.Announce += fmt.Sprintf("\ncached in %s (--cache-dir), which holds %s at most (--cache-bytes)", store.Folder(), bytesText(store.Limit()))
 	return set, nil
+}
+
+// Close ends what is fetched in the background; the set can be read no more. It is for
+// those who go on: a process that ends need not.
+func (s *Set) Close() {
+	for _, store := range s.stores {
+		store.Close()
+	}
 }
 
 // Shown is the path of a data set, or its address, as it may be shown.

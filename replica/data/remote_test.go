@@ -94,9 +94,7 @@ func openAt(t *testing.T, pattern string, bytes int64) (*Set, error) {
 	o.Remote = remote.Options{Folder: t.TempDir(), Bytes: bytes, Block: 2 << 10}
 	set, err := OpenAll(strings.Fields(pattern), o)
 	if err == nil {
-		if s := storeOf(set.Train); s != nil {
-			t.Cleanup(s.Close)
-		}
+		t.Cleanup(set.Close)
 	}
 	return set, err
 }

@@ -62,6 +62,7 @@ func unite(paths []string, sets []*Set, o Options) *Set {
 		}
 		all.Faults = append(all.Faults, set.Faults...)
 		shards = append(shards, set.Info.Shards)
+		all.stores = append(all.stores, set.stores...)
 		all.Account.unite(set.Account)
 		for line := range strings.SplitSeq(set.Announce, "\n") {
 			if !slices.Contains(set.unknown, line) && !strings.HasPrefix(line, leftOutPrefix) {

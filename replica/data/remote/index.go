@@ -179,7 +179,7 @@ func (r *pass) block(n int) []byte {
 	if n < r.next { // back again, which is rare
 		data, ok := r.o.cached(n)
 		if !ok {
-			data, r.err = r.o.fetch(r.ctx, n, n)
+			data, r.err = r.o.fetch(r.ctx, n)
 		}
 		r.data, r.hand = data, n
 		return data

@@ -166,7 +166,7 @@ func (o *Object) read(ctx context.Context, block int, b []byte, within int64) er
 	if onward { // somebody reads it from one end to the other
 		o.store.Ahead([]Need{{o, int64(block+1) * o.store.o.Block, min(8, int64(o.count()-block-1)) * o.store.o.Block}})
 	}
-	data, err := o.fetch(ctx, block, block)
+	data, err := o.fetch(ctx, block)
 	if err != nil {
 		return err
 	}
@@ -225,26 +225,34 @@ func (o *Object) prefetch(ctx context.Context, first, last int) {
 		for end < last && !o.here(end+1) {
 			end++
 		}
-		if _, err := o.fetch(ctx, n, end); err != nil {
+		_, many, err := o.fetchSome(ctx, n, end)
+		if err != nil {
 			return // whoever reads it is told
 		}
-		n = end
+		n += many - 1
 	}
 }
 
-// fetch gets some blocks from the server, in one request, and puts them into the cache;
-// it returns the first. A block that is on its way already is waited for.
-func (o *Object) fetch(ctx context.Context, first, last int) ([]byte, error) {
+// fetch gets a block from the server, and puts it into the cache.
+func (o *Object) fetch(ctx context.Context, block int) ([]byte, error) {
+	data, _, err := o.fetchSome(ctx, block, block)
+	return data, err
+}
+
+// fetchSome gets some blocks in one request, and puts them into the cache; it returns
+// the first, and how many there are now. Where the first is on its way already, that is
+// waited for, and it is the only one; the others end before one that is on its way.
+func (o *Object) fetchSome(ctx context.Context, first, last int) (data []byte, many int, err error) {
 	o.mu.Lock()
 	for f := o.flights[first]; f != nil; f = o.flights[first] {
 		o.mu.Unlock()
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, 0, ctx.Err()
 		}
 		if !errors.Is(f.err, context.Canceled) { // else nobody else wants it any more
-			return f.data, f.err
+			return f.data, 1, f.err
 		}
 		o.mu.Lock()
 	}
@@ -270,7 +278,7 @@ func (o *Object) fetch(ctx context.Context, first, last int) ([]byte, error) {
 		o.mu.Unlock()
 		close(f.done)
 	}
-	return mine[0].data, mine[0].err
+	return mine[0].data, len(mine), failed
 }
 
 // take reads the next block of a stream, checks it and puts it into the cache.
