@@ -19,8 +19,9 @@ export GOFLAGS     := -trimpath -buildvcs=false
 
 # Where several goroutines meet; the race detector costs 5 to 25 times.
 RACE := ./allreduce/... ./coordinator/... ./replica/...
-# Of those, what is about bits rather than goroutines and takes longest.
-RACE_SKIP := ^TestGroupsAtOnceAgree$$
+# Of those, what takes longest and is about bits rather than goroutines, or does once more
+# what others of its package do, with other numbers (the histories of TestExhaustive).
+RACE_SKIP := ^Test(GroupsAtOnceAgree|AuditsChangeNothing|ProbeChangesNothing|InfinityOfOneMember|WrongBitsAndOtherTrouble|FoundAtTheDefault|Exhaustive)$$
 # Of the whole-program tests, those in which most happens at once. All of them
 # run under the race detector in test-long.
 RACE_PROGRAM := KilledMemberAndJoiner|CoordinatorRestarts
