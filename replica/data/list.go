@@ -30,6 +30,7 @@ type namedSplit struct{ folderSplit }
 // openList opens the images that a list names. Its test split is what a column of it
 // says, or the list of a test split beside it.
 func openList(path string, o Options) (*Set, error) {
+	path = filepath.Clean(path) // as the files are found beside it
 	l, err := lists.ReadFile(path)
 	if err != nil {
 		return nil, err

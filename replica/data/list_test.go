@@ -126,6 +126,19 @@ func TestListLeavesOut(t *testing.T) {
 	}
 }
 
+// However the place of a list is written, it is the same list.
+func TestListByAnyPath(t *testing.T) {
+	dir := folderOf(t, "x/1.png", "y/2.png", "3.png")
+	write(t, filepath.Join(dir, "l.csv"), []byte("path,label\nx/1.png,a\ny/2.png,b\n"))
+	t.Chdir(filepath.Join(dir, "x"))
+	want := openAll(t, filepath.Join(dir, "l.csv"))
+	for _, path := range []string{"../l.csv", ".././l.csv", "../y/../l.csv", "..//l.csv"} {
+		if set := openAll(t, path); set.Info != want.Info || set.Account.Sum() != want.Account.Sum() || set.Account.Found != 4 {
+			t.Errorf("%s: %s, want %s", path, set.Account.Sum(), want.Account.Sum())
+		}
+	}
+}
+
 // The test split of a list without a column for it is the list beside it whose name says
 // so; classes are those of the training list.
 func TestListsBesideEachOther(t *testing.T) {
