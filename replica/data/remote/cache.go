@@ -31,6 +31,7 @@ const indexFile = "index"
 //	lock              whoever counts, adds or takes away holds it; in it, how many bytes
 //	                  are there
 //	new/              files on their way
+//	claims/           locks of those who index a shard
 //	shards/K/N        block N of the shard K
 //	shards/K/index    what is known of that shard
 //
@@ -61,7 +62,7 @@ func openCache(folder string, limit int64) (*cache, error) {
 	fault := func(err error) error {
 		return fmt.Errorf("the cache of data (--cache-dir %s): %w", folder, err)
 	}
-	for _, dir := range []string{folder, filepath.Join(folder, "new"), filepath.Join(folder, "shards")} {
+	for _, dir := range []string{folder, filepath.Join(folder, "new"), filepath.Join(folder, "claims"), filepath.Join(folder, "shards")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fault(err)
 		}
@@ -131,6 +132,27 @@ func (c *cache) locked(f func() error) error {
 	}
 	defer func() { _ = unix.Flock(int(c.lock.Fd()), unix.LOCK_UN) }() // which cannot fail, and ends with the process
 	return f()
+}
+
+// claim says that this process indexes a shard; busy where another one does. Who dies
+// claims nothing any more.
+func (c *cache) claim(shard string) (release func(), busy bool, err error) {
+	path := filepath.Join(c.folder, "claims", shard)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, false, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+			return nil, true, nil
+		}
+		return nil, false, fmt.Errorf("lock it: %w", err)
+	}
+	return func() {
+		_ = os.Remove(path) // who opened it before looks for the index first
+		f.Close()
+	}, false, nil
 }
 
 // used is how many bytes are there. The caller holds the lock.

@@ -325,6 +325,37 @@ func TestShared(t *testing.T) {
 	})
 }
 
+// Processes that begin together read each shard once between them.
+func TestSharedWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files, folder := three(), t.TempDir()
+		s := newSite(t, files)
+		s.spoiled(func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(time.Second); return false })
+		var size, fetched int64
+		for _, b := range files {
+			size += int64(len(b))
+		}
+		var stores []*remote.Store
+		var wg sync.WaitGroup
+		for range 4 {
+			store := s.open(folder, nil)
+			stores = append(stores, store)
+			wg.Go(func() {
+				if _, err := indexed(store, three3); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, store := range stores {
+			fetched += store.Fetched()
+		}
+		if fetched != size {
+			t.Errorf("4 processes fetched %d bytes of %d", fetched, size)
+		}
+	})
+}
+
 // A folder that others may write in is refused, and so is a limit that is too small to
 // read at all.
 func TestRefusedFolders(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -44,22 +45,10 @@ func (s *Store) Index(ctx context.Context, objects []*Object) ([]*shards.Shard, 
 		p.total += o.meta.size
 	}
 	list := make([]*shards.Shard, len(objects))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(indexers)
-	for i, o := range objects {
-		group.Go(func() error {
-			shard, err := o.index(ctx, &p)
-			if err != nil {
-				return err
-			}
-			shard.Path, shard.From = o.Name(), o
-			list[i] = shard
-			p.done.Add(1)
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
+	for slices.Contains(list, nil) {
+		if err := p.index(ctx, objects, list); err != nil {
+			return nil, err
+		}
 	}
 	for _, o := range objects {
 		if o.whole.Load() && p.total > s.cache.limit {
@@ -68,6 +57,42 @@ func (s *Store) Index(ctx context.Context, objects []*Object) ([]*shards.Shard, 
 		}
 	}
 	return list, nil
+}
+
+// index indexes those of some shards that are missing in list, and that no other process
+// is at: that shares the work. Where all that are missing are others', it waits a moment.
+func (p *progress) index(ctx context.Context, objects []*Object, list []*shards.Shard) error {
+	began := p.done.Load()
+	group, within := errgroup.WithContext(ctx)
+	group.SetLimit(indexers)
+	for i, o := range objects {
+		if list[i] != nil {
+			continue
+		}
+		group.Go(func() error {
+			shard, err := o.index(within, p)
+			if err != nil || shard == nil {
+				return err
+			}
+			shard.Path, shard.From = o.Name(), o
+			list[i] = shard
+			p.done.Add(1)
+			p.tell()
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil || p.done.Load() > began {
+		return err
+	}
+	p.store.o.Progress("another process reads the same shards first; waiting for it")
+	timer := time.NewTimer(200 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // progress is how far the indexing is.
@@ -92,8 +117,16 @@ func (p *progress) tell() {
 	p.store.o.Progress(fmt.Sprintf("indexed %d of %d shards, %s of %s, %s/s, %s", p.done.Load(), p.shards, size(bytes), size(p.total), size(int64(rate)), left))
 }
 
-// index is what the shard holds.
+// index is what the shard holds; nil where another process is about to index it.
 func (o *Object) index(ctx context.Context, p *progress) (*shards.Shard, error) {
+	release, busy, err := o.store.cache.claim(o.key)
+	if err != nil {
+		return nil, o.store.cacheFault(err)
+	}
+	if busy {
+		return nil, nil
+	}
+	defer release()
 	if content, ok := o.store.cache.whole(o.key, indexFile, -1); ok {
 		if shard, sums, err := decodeIndex(content, o.store.o.Build, o.meta.size, o.store.o.Block); err == nil {
 			o.sums = sums
