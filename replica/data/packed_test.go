@@ -1,10 +1,12 @@
 package data
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -23,9 +25,14 @@ func TestMain(m *testing.M) {
 // unpackingTo are options with a folder to unpack to, and what progress was told.
 func unpackingTo(dir string) (Options, *[]string) {
 	var said []string
+	var mu sync.Mutex // several shards are unpacked at a time
 	o := DefaultOptions()
 	o.Unpack = dir
-	o.Progress = func(text string) { said = append(said, text) }
+	o.Progress = func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		said = append(said, text)
+	}
 	return o, &said
 }
 
@@ -82,7 +89,7 @@ func TestPackedShardsThatAreDamaged(t *testing.T) {
 	cut := gzipped(t, good)
 	write(t, filepath.Join(dir, "train-1.tar.gz"), cut[:len(cut)-20])
 	write(t, filepath.Join(dir, "train-2.tar.gz"), gzipped(t, []byte("no tar file")))
-	write(t, filepath.Join(dir, "bomb.tar.gz"), gzipped(t, make([]byte, 100<<20)))
+	write(t, filepath.Join(dir, "bomb.tar.gz"), bytes.Repeat(gzipped(t, make([]byte, 1<<20)), 65))
 	o, _ := unpackingTo(t.TempDir())
 	set, err := OpenWith(filepath.Join(dir, "train-{0..2}.tar.gz"), o)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	randomSets = flag.Int("data.sets", 200, "random data sets of TestRandomData")
+	randomSets = flag.Int("data.sets", 100, "random data sets of TestRandomData")
 	randomSeed = flag.Uint64("data.seed", 1, "of the first of them")
 )
 
