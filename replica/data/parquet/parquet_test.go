@@ -221,17 +221,15 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
-// Each bit of a file changed leaves something that is read or refused, never more than
+// Each byte of a file changed leaves something that is read or refused, never more than
 // the file may hold.
 func TestEveryByteChanged(t *testing.T) {
 	v := int64(1)
 	good := table(t, []row{{&picture{[]byte("\x89PNG 1"), "a.png"}, &v}, {nil, nil}, {&picture{[]byte("\x89PNG 2"), "b.png"}, &v}}, parquet.Compression(&parquet.Snappy), huggingFace(catDog))
 	for i := range good {
-		for _, flip := range []byte{1, 0x80, 0xff} {
-			b := bytes.Clone(good)
-			b[i] ^= flip
-			limited(t, b)
-		}
+		b := bytes.Clone(good)
+		b[i] ^= []byte{1, 0x80, 0xff}[i%3]
+		limited(t, b)
 	}
 }
 
