@@ -70,6 +70,7 @@ func open(t *testing.T, path string) *data.Set {
 // Files as Hugging Face lays them out are the folder of the same images: classes, order,
 // pixels; the counts are of rows.
 func TestData(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // nothing is left in the user's
 	folder, dir := t.TempDir(), t.TempDir()
 	names := []string{"cat", "dog"}
 	n := 0
