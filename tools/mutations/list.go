@@ -21,13 +21,13 @@ var mutations = []mutation{
 	{"keys are enqueued before the commit", []edit{
 		{
 			"replica/session.go",
-			"	if err := s.queue.Enqueue(s.keys.ordered, s.vote.classes); err != nil {\n		return fmt.Errorf(\"enqueue the keys of step %d: %w\", c.Step, err)\n	}\n",
+			"	if err := s.objective.enqueue(s.vote.classes); err != nil {\n		return fmt.Errorf(\"enqueue the keys of step %d: %w\", c.Step, err)\n	}\n",
 			"",
 		},
 		{
 			"replica/step.go",
 			"	ready.Round, ready.Step, ready.Digest = s.vote.round",
-			"	if err := s.queue.Enqueue(s.keys.ordered, s.vote.classes); err != nil {\n		return protocol.Commit{}, err\n	}\n	ready.Round, ready.Step, ready.Digest = s.vote.round",
+			"	if err := s.objective.enqueue(s.vote.classes); err != nil {\n		return protocol.Commit{}, err\n	}\n	ready.Round, ready.Step, ready.Digest = s.vote.round",
 		},
 	}},
 	{"the grace time is counted while nobody is connected", []edit{{
