@@ -163,6 +163,11 @@ func announce(p *run.Progress, set *data.Set, cfg config.Job) {
 	for _, w := range cfg.Warnings() {
 		p.Say("note: %s", w)
 	}
+	if set != nil {
+		if text := cfg.TooLargeFor(set.Info.Train); text != "" {
+			p.Say("note: %s", text)
+		}
+	}
 	why := "no data set here (--data)"
 	if set != nil {
 		why = set.NoKNN()

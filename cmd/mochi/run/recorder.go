@@ -52,7 +52,11 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 		steps = totalSteps(r.cfg, s, line.Step, c.Commit.Cursor+int64(c.Commit.Batch))
 	}
 	r.progress.step(line, steps)
-	if text := r.health.look(line); text != "" {
+	images := 0
+	if s != nil {
+		images = s.Len()
+	}
+	if text := r.health.look(line, r.cfg, images); text != "" {
 		r.progress.Say("%s", text)
 		r.note(r.out.Event(collapse{Step: line.Step, Spread: r.health.spread}))
 	}
@@ -61,6 +65,9 @@ func (r *Recorder) Committed(c coordinator.CommitRecord) {
 // Event implements coordinator.Observer.
 func (r *Recorder) Event(e event.Event) {
 	if d, ok := e.(event.Data); ok {
+		if text := r.cfg.TooLargeFor(d.Train); text != "" && r.samples.Load() == nil { // no data set here: not said yet
+			r.progress.Say("note: %s", text)
+		}
 		r.Know(protocol.Data{Train: d.Train})
 	}
 	r.note(r.out.Event(e))
