@@ -54,6 +54,7 @@ func coordinatorCommand() *cli.Command {
 	c.Group("This machine")
 	engines.AddFlag(c, &k.engine, ", for --knn-every")
 	c.IntVar(&k.knnImages, "knn-images", 0, knnImagesFlag)
+	c.IntVar(&k.knnK, "knn-k", 0, knnKFlag)
 	training := cli.AddTraining(c, func(string) bool { return true })
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
@@ -113,6 +114,7 @@ func coordinatorCommand() *cli.Command {
 			engines.Check(&f, k.engine, needs)
 		}
 		f.AtLeast(0, "knn-images", k.knnImages)
+		f.AtLeast(0, "knn-k", k.knnK)
 		k.limits = patience.limits(&f)
 		if len(*sources) > 0 {
 			k.set = cli.OpenClasses(&f, *sources, k.cfg.Classes, errs, cache)
@@ -150,7 +152,7 @@ func coordinatorCommand() *cli.Command {
 type coordinating struct {
 	state, listen, engine string
 	name                  string // of the job
-	knnImages             int
+	knnImages, knnK       int
 	rebuild               bool // --log rebuild
 	limits                coordinator.Limits
 	gossip                endpoint
@@ -198,7 +200,7 @@ func (k *coordinating) opened(j *run.Job) *evaluate.Evaluator {
 		j.Recorder.Watch(k.set, k.cfg.StrictData)
 	}
 	return evaluate.New(evaluate.Options{
-		Job: k.cfg, Set: k.set, Engine: k.engine, Images: k.knnImages, Say: k.progress.Say, Event: j.Events().Event,
+		Job: k.cfg, Set: k.set, Engine: k.engine, Images: k.knnImages, K: k.knnK, Say: k.progress.Say, Event: j.Events().Event,
 	})
 }
 

@@ -20,10 +20,12 @@ type encoderFlags struct {
 	path, head string
 	size       int
 	seed       uint64
+	given      func(flag string) bool
 }
 
 // addUntrained adds the flags that say what random:ARCH is.
 func (e *encoderFlags) addUntrained(c *cli.Command) {
+	e.given = c.Given
 	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH (0 = the data set's own size, at most 224) and for files of other programs (0 = 224 or 32)")
 	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
 	c.Uint64Var(&e.seed, "seed", 1, "seed of random:ARCH, and of whatever else is drawn")
@@ -31,6 +33,28 @@ func (e *encoderFlags) addUntrained(c *cli.Command) {
 
 // check adds what is wrong with the flags to f; size 0 becomes the data's.
 func (e *encoderFlags) check(f *cli.Faults, set *data.Set) {
+	e.effective(f, e.path)
+	e.checkEncoder(f, set)
+}
+
+// effective refuses flags that none of these encoders takes.
+func (e *encoderFlags) effective(f *cli.Faults, paths ...string) {
+	random, sized := false, false
+	for _, path := range paths {
+		untrained := strings.HasPrefix(path, "random:")
+		random = random || untrained
+		sized = sized || untrained || path == "" || convert.IsForeign(checkpoint.Within(path))
+	}
+	if e.given("image-size") && !sized {
+		f.Add("image-size", "has no effect: a checkpoint is evaluated at the size that it was trained with. It is for random:ARCH and for files of other programs")
+	}
+	if e.given("head") && !random && paths[0] != "" {
+		f.Add("head", "has no effect: a checkpoint has its own. It is for random:ARCH")
+	}
+}
+
+// checkEncoder is check of the encoder alone.
+func (e *encoderFlags) checkEncoder(f *cli.Faults, set *data.Set) {
 	if e.path == "" {
 		f.Add("checkpoint", "missing: a FILE or random:ARCH")
 	}
@@ -78,8 +102,8 @@ func (e *encoderFlags) load(errs io.Writer) (*checkpoint.State, *network.Network
 	return evaluate.InitialState(e.config(net), net), net, nil
 }
 
-// open loads the encoder and opens an engine with it. It says what the data is, and
-// which engine.
+// open loads the encoder and opens an engine with it. It says what the data is, which
+// engine, and the size of images.
 func (e *encoderFlags) open(set *data.Set, engineName string, cfg engine.Config, errs io.Writer) (*evaluate.Encoders, *network.Network, error) {
 	fmt.Fprintln(errs, set.Announce)
 	st, net, err := e.load(errs)
@@ -91,6 +115,7 @@ func (e *encoderFlags) open(set *data.Set, engineName string, cfg engine.Config,
 		return nil, nil, err
 	}
 	fmt.Fprintln(errs, enc.Why)
+	fmt.Fprintf(errs, "%s, images of %d×%d pixels\n", net.Arch, net.ImageSize, net.ImageSize)
 	return enc, net, nil
 }
 

@@ -36,6 +36,7 @@ func evalGeometryCommand() *cli.Command {
 	})
 	oracle := c.Bool("oracle", false, "leave keys of the image's own class out of the proxy task, as a checkpoint trained with --oracle does")
 	recipe := c.String("recipe", "", "`R` that draws the two views (default the checkpoint's)")
+	e.given = c.Given
 	c.IntVar(&e.size, "image-size", 0, "pixels, for random:ARCH; 0 = the data set's own size, at most 224")
 	c.StringVar(&e.head, "head", network.HeadLinear, "head `H`, for random:ARCH: "+cli.Words("head"))
 	c.Uint64Var(&e.seed, "seed", 1, "seed of the views and of the mixing, and for random:ARCH")

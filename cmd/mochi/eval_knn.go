@@ -42,7 +42,7 @@ func evalKNNCommand() *cli.Command {
 	sources := cli.AddData(c, "`PATH` of a labelled data set with a test split (see mochi train --help)")
 	cache := cli.AddCache(c, engines.BuildIdentity)
 	classes := c.String("classes", "", cli.ClassesFlag)
-	k := c.IntSlice("k", []int{eval.DefaultK}, "neighbours that vote; several `N,…` are evaluated in one pass")
+	k := c.IntSlice("k", []int{eval.DefaultK}, "neighbours that vote; several `N,…` are evaluated in one pass. Without it no more than the smallest class has, but at least 5")
 	temp := c.Float64Slice("kernel-temperature", []float64{eval.DefaultTemperature}, "`T,…`: votes weigh exp(similarity/T)")
 	feature := c.String("feature", string(eval.Backbone), "`F`: backbone (after global pooling) or embedding (after the head)")
 	c.Complete("feature", string(eval.Backbone), string(eval.Embedding))
@@ -96,13 +96,16 @@ func evalKNNCommand() *cli.Command {
 		defer enc.Close()
 		results, leaks, err := enc.KNN(context.Background(), set, evaluate.KNNOptions{
 			K: *k, Temperature: *temp, Features: []eval.Feature{eval.Feature(*feature)}, Train: *limitTrain, Test: *limitTest,
-			PerClass: *perClass, Seed: e.seed, Progress: errs, Corrupt: leftOut(errs),
+			Free: !c.Given("k"), PerClass: *perClass, Seed: e.seed, Progress: errs, Corrupt: leftOut(errs),
 		})
 		if err != nil {
 			return err
 		}
 		result := results[0]
-		if most := slices.Max(*k); most > result.Train {
+		if !c.Given("k") && result.K < eval.DefaultK {
+			fmt.Fprintf(errs, "k is %d, not %d: no more than the smallest class has of the %d training images, at least 5; --k decides otherwise\n", result.K, eval.DefaultK, result.Train)
+		}
+		if most := slices.Max(*k); most > result.Train && c.Given("k") {
 			fmt.Fprintf(errs, "k of %d is more than the training images: all %d vote\n", most, result.Train)
 		}
 		if result.ImagesPerClass > 0 {
@@ -127,8 +130,8 @@ func evalKNNCommand() *cli.Command {
 			return cli.PrintJSON(out, knnResults{results, leaks, set.Info.ClassList})
 		}
 		for _, r := range results {
-			fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, T=%g, %s features, %d train and %s, %d left out)\n",
-				100*r.Top1, 100*r.Top5, r.K, r.Temperature, r.Feature, r.Train, cli.Count(r.Test, "test image"), r.LeftOut)
+			fmt.Fprintf(out, "kNN top-1 %.2f %%, top-5 %.2f %% (k=%d, T=%g, %s features, %d×%d pixels, %d train and %s, %d left out)\n",
+				100*r.Top1, 100*r.Top5, r.K, r.Temperature, r.Feature, r.ImageSize, r.ImageSize, r.Train, cli.Count(r.Test, "test image"), r.LeftOut)
 		}
 		return nil
 	}

@@ -44,7 +44,7 @@ func TestKNNOfDamagedLeakedAndUnknownImages(t *testing.T) {
 	args := []string{"eval", "knn", "--checkpoint", "random:resnet8", "--data", dir, "--image-size", "12", "--json"}
 	one := fields(t, []string{"knn_top1", "knn_top5", "feature", "leaked_paths"}, args...)
 	for name, want := range map[string]float64{
-		"train": 12, "test": 8, "left_out": 2, "unlabeled": 1, "leaked": 1, "k": 12, "kernel_temperature": 0.1, "classes": 3,
+		"train": 12, "test": 8, "left_out": 2, "unlabeled": 1, "leaked": 1, "k": 5, "kernel_temperature": 0.1, "classes": 3, "image_size": 12,
 	} {
 		if one[name] != want {
 			t.Errorf("%s is %v, want %g", name, one[name], want)
@@ -54,10 +54,14 @@ func TestKNNOfDamagedLeakedAndUnknownImages(t *testing.T) {
 		t.Errorf("leaked: %v", paths)
 	}
 	_, _, errs := call(args...)
-	for _, want := range []string{"z.jpg cannot be decoded", "left out", "all 12 vote", "1 test image is among the training images too", "no class of the training images"} {
+	for _, want := range []string{"z.jpg cannot be decoded", "left out", "k is 5, not 200", "images of 12×12 pixels", "1 test image is among the training images too", "no class of the training images"} {
 		if !strings.Contains(errs, want) {
 			t.Errorf("stderr does not say %q:\n%s", want, errs)
 		}
+	}
+
+	if _, _, errs := call(append(args, "--k", "13")...); !strings.Contains(errs, "all 12 vote") || strings.Contains(errs, "k is 5") {
+		t.Errorf("--k 13 of 12 images:\n%s", errs)
 	}
 
 	// A list is as many single evaluations.

@@ -119,9 +119,11 @@ func (l *linearFlags) check(errs io.Writer) (recipe probe.Recipe, set *data.Set,
 			f.Add("data", "%s: linear evaluation needs two classes and a labelled test split", why)
 		}
 	}
-	for _, path := range strings.Split(l.checkpoints, ",") {
+	paths := strings.Split(l.checkpoints, ",")
+	l.effective(&f, paths...)
+	for _, path := range paths {
 		l.path = path
-		l.encoderFlags.check(&f, set)
+		l.checkEncoder(&f, set)
 	}
 	return recipe.For(l.epochs), set, f.Err()
 }

@@ -44,7 +44,8 @@ func TestImport(t *testing.T) {
 	knn := func(path string) any {
 		return fields(t, nil, "eval", "knn", "--checkpoint", path, "--data", folder, "--image-size", "12", "--json")["knn_top1"]
 	}
-	if own := knn(latest); own != knn(plain) || own != knn(moco) {
+	refused(t, 2, []string{"eval", "knn", "--checkpoint", latest, "--data", folder, "--image-size", "12", "--head", "mlp"}, "image-size: has no effect", "head: has no effect")
+	if own := fields(t, nil, "eval", "knn", "--checkpoint", latest, "--data", folder, "--json")["knn_top1"]; own != knn(plain) || own != knn(moco) {
 		t.Error("other kNN figures from exports")
 	}
 	if info := fields(t, []string{"digest"}, "inspect", plain, "--json"); info["format"] != "torchvision or timm" {

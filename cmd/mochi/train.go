@@ -51,6 +51,7 @@ func trainCommand() *cli.Command {
 	c.IntVar(&l.threads, "threads", 0, "compute threads of each replica; 0 = the cores divided by the replicas")
 	c.IntVar(&l.workers, "workers", 0, workersFlag)
 	c.IntVar(&l.knnImages, "knn-images", 0, knnImagesFlag)
+	c.IntVar(&l.knnK, "knn-k", 0, knnKFlag)
 	// All replicas are there from the start, so there is nothing to wait for.
 	training := cli.AddTraining(c, func(name string) bool { return name != "min-replicas" && name != "max-replicas" })
 	c.Run = func(args []string, out, errs io.Writer) error {
@@ -87,6 +88,9 @@ const workersFlag = "loader threads of each replica at most; 0 = one a core. No 
 // knnImagesFlag is what --knn-images says in help.
 const knnImagesFlag = "training images that vote in the kNN of --knn-every at most, evenly spaced; 0 = all"
 
+// knnKFlag is what --knn-k says in help.
+const knnKFlag = "neighbours that vote in the kNN of --knn-every; 0 = 200, but no more than the smallest class has (at least 5)"
+
 // local is one training process.
 type local struct {
 	errs                       io.Writer
@@ -97,7 +101,7 @@ type local struct {
 	logIs                      string // --log
 	rebuild                    bool
 	replicas, threads, workers int
-	knnImages                  int
+	knnImages, knnK            int
 	limits                     coordinator.Limits
 	cfg                        config.Job
 
@@ -130,6 +134,7 @@ func (l *local) check(f *cli.Faults) {
 	}
 	f.AtLeast(0, "workers", l.workers)
 	f.AtLeast(0, "knn-images", l.knnImages)
+	f.AtLeast(0, "knn-k", l.knnK)
 	many, on := l.replicas, l.devices
 	if l.cfg.BNGroup < 1 || len(f.List) > before { // of a number that cannot be, one is enough to be checked
 		many, on = 1, nil
@@ -211,7 +216,7 @@ func (l *local) train() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	knn := evaluate.New(evaluate.Options{
-		Job: l.cfg, Set: l.set, Engine: l.engine, Device: l.devices.Of(0), Images: l.knnImages, Say: l.progress.Say, Event: j.Dir.Event,
+		Job: l.cfg, Set: l.set, Engine: l.engine, Device: l.devices.Of(0), Images: l.knnImages, K: l.knnK, Say: l.progress.Say, Event: j.Dir.Event,
 	})
 	j.Store.Saved = knn.Saved(ctx, j.From)
 	stop, end := stopOnSignals(l.progress.Say, finishing, func(os.Signal) { cancel() })

@@ -149,7 +149,7 @@ func (t *Training) Given(name string) bool { _, is := t.set[name]; return is }
 // processKeys are the keys of a --config file that belong to this process,
 // not to the job: a RUN's config.yaml does not have them, a hand-written file
 // may.
-var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device", "knn-images"}
+var processKeys = []string{"engine", "threads", "workers", "replicas", "data", "out", "device", "knn-images", "knn-k"}
 
 // Job is the effective configuration, adjusted by the command and checked
 // as a whole; what is wrong with it goes to f. The flags of c that were not

@@ -26,6 +26,7 @@ type Options struct {
 	Engine string    // --engine
 	Device int       // GPU number
 	Images int       // training images that vote in kNN at most, 0 = all
+	K      int       // neighbours that vote in kNN; 0: the usual number, bounded by the smallest class
 
 	Say   func(format string, args ...any) // shows a line
 	Event func(e event.Event) error        // writes one to log.jsonl
@@ -218,8 +219,12 @@ func (e *Evaluator) geometry(ctx context.Context, enc *Encoders, when string) er
 // knn measures both features and logs one event, its unmarked figures those of
 // the backbone.
 func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
+	k := e.K
+	if k == 0 {
+		k = eval.DefaultK
+	}
 	results, leaks, err := enc.KNN(ctx, e.Set, KNNOptions{
-		K: []int{eval.DefaultK}, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
+		K: []int{k}, Free: e.K == 0, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -22,8 +23,9 @@ type KNNResult struct {
 	Test    int     `json:"test"`     // test images that are classified
 	Feature string  `json:"feature"`  // backbone or embedding
 
-	K              int     `json:"k"`                          // neighbours that vote: no more than there are
+	K              int     `json:"k"`                          // neighbours that vote: no more than there are, and unless asked for than the smallest class has (at least 5)
 	Temperature    float64 `json:"kernel_temperature"`         // votes weigh e^{similarity/temperature}
+	ImageSize      int     `json:"image_size"`                 // pixels, of a side, that the encoder sees
 	Classes        int     `json:"classes"`                    // of the training images
 	ImagesPerClass int     `json:"images_per_class,omitempty"` // drawn, at most; absent: all
 	LeftOut        int     `json:"left_out"`                   // images that cannot be decoded
@@ -40,6 +42,7 @@ type Leaks struct {
 // KNNOptions say what to classify, and how.
 type KNNOptions struct {
 	K           []int
+	Free        bool // K is nobody's wish: no more than the smallest class has (or fewestNeighbours)
 	Temperature []float64
 	Features    []eval.Feature
 	Train, Test int    // images, evenly spaced; 0 = all
@@ -149,7 +152,7 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 		return nil, Leaks{}, err
 	}
 	r := KNNResult{
-		Train: len(voters.samples), Test: len(test.samples), Classes: set.Train.Classes(),
+		ImageSize: x.net.image, Train: len(voters.samples), Test: len(test.samples), Classes: set.Train.Classes(),
 		ImagesPerClass: o.PerClass, LeftOut: train.leftOut + test.leftOut,
 	}
 	for _, label := range test.labels {
@@ -157,11 +160,15 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 			r.Unlabeled++
 		}
 	}
+	most := r.Train
+	if o.Free {
+		most = min(most, max(fewestNeighbours, smallestClass(voters.labels)))
+	}
 	var results []KNNResult
 	var votes []eval.Vote
 	for _, k := range o.K {
 		for _, t := range o.Temperature {
-			votes = append(votes, eval.Vote{Classes: r.Classes, K: min(k, r.Train), Temperature: t})
+			votes = append(votes, eval.Vote{Classes: r.Classes, K: min(k, most), Temperature: t})
 		}
 	}
 	for i, feature := range o.Features {
@@ -174,6 +181,19 @@ func (e *Encoders) KNN(ctx context.Context, set *data.Set, o KNNOptions) ([]KNNR
 		}
 	}
 	return results, leaks(set, train, test), nil
+}
+
+// fewestNeighbours vote whatever the smallest class has: of a long tail it may have one
+// image.
+const fewestNeighbours = 5
+
+// smallestClass is how many of the labels, all of classes, the rarest class has.
+func smallestClass(labels []int32) int {
+	counts := make(map[int32]int)
+	for _, l := range labels {
+		counts[l]++
+	}
+	return slices.Min(slices.Collect(maps.Values(counts)))
 }
 
 // labelled is what is there of images that have a class: the others would be among the k
