@@ -8,13 +8,13 @@ ARG BUILDER=golang:1.26-bookworm
 ARG BASE=debian:bookworm-slim
 FROM $BUILDER AS build
 # What make build takes where the libraries are installed; empty: pure Go.
-ARG ENGINES="onednn turbojpeg simd"
+ARG ENGINES="onednn turbojpeg libdeflate simd"
 # Set when the build context holds bin/mochi, compiled on a Debian of the same
 # release: it is taken as it is, which saves minutes.
 ARG PREBUILT=
-RUN test -n "$PREBUILT" -o -z "$ENGINES" || test -e /usr/include/dnnl.h -a -e /usr/include/jpeglib.h || { \
+RUN test -n "$PREBUILT" -o -z "$ENGINES" || test -e /usr/include/dnnl.h -a -e /usr/include/jpeglib.h -a -e /usr/include/libdeflate.h || { \
       apt-get update && \
-      apt-get install -y --no-install-recommends libdnnl-dev libjpeg62-turbo-dev && \
+      apt-get install -y --no-install-recommends libdnnl-dev libjpeg62-turbo-dev libdeflate-dev && \
       rm -rf /var/lib/apt/lists/*; }
 # Empty: Go's defaults.
 ARG GOPROXY=
@@ -32,9 +32,9 @@ RUN if test -n "$PREBUILT"; then cp bin/mochi /mochi; exit; fi; \
 FROM $BASE
 # The libraries of the engines and the demonstration data, unless the base
 # image has them.
-RUN test -d /usr/share/datasets/fashion-mnist -a -e /usr/lib/*/libdnnl.so.2 -a -e /usr/lib/*/libjpeg.so.62 || { \
+RUN test -d /usr/share/datasets/fashion-mnist -a -e /usr/lib/*/libdnnl.so.2 -a -e /usr/lib/*/libjpeg.so.62 -a -e /usr/lib/*/libdeflate.so.0 || { \
       apt-get update && \
-      apt-get install -y --no-install-recommends libdnnl2 libjpeg62-turbo dataset-fashion-mnist && \
+      apt-get install -y --no-install-recommends libdnnl2 libjpeg62-turbo libdeflate0 dataset-fashion-mnist && \
       rm -rf /var/lib/apt/lists/*; }
 COPY --from=build /mochi /usr/local/bin/mochi
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state mochi && \

@@ -1,11 +1,11 @@
 # make help lists the targets.
 
-# Build tags of what needs cgo: onednn (the fast CPU engine), turbojpeg (JPEG)
-# and simd (views in C, which needs no library). Those whose headers are
+# Build tags of what needs cgo: onednn (the fast CPU engine), turbojpeg (JPEG),
+# libdeflate (PNG) and simd (views in C, which needs no library). Those whose headers are
 # installed, unless given; `make build ENGINES=` is pure Go, without cgo.
 has = $(shell printf '\#include <stdio.h>\n\#include <$(1)>\n' | $${CC:-gcc} -E -x c - >/dev/null 2>&1 && echo $(2))
 ifeq ($(origin ENGINES),undefined)
-ENGINES := $(strip $(call has,dnnl.h,onednn) $(call has,jpeglib.h,turbojpeg) $(call has,stdlib.h,simd))
+ENGINES := $(strip $(call has,dnnl.h,onednn) $(call has,jpeglib.h,turbojpeg) $(call has,libdeflate.h,libdeflate) $(call has,stdlib.h,simd))
 endif
 
 # Same source and version, same bytes: replicas of another build than the

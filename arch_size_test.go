@@ -35,8 +35,8 @@ var wideFolders = []string{
 // builds are the sets of tags with which files are compiled.
 var builds = [][]string{
 	{},
-	{"cgo", "onednn", "turbojpeg", "simd"},
-	{"cgo", "onednn", "turbojpeg", "simd", "testhooks"},
+	{"cgo", "onednn", "turbojpeg", "libdeflate", "simd"},
+	{"cgo", "onednn", "turbojpeg", "libdeflate", "simd", "testhooks"},
 	{"cgo", "gpu"},
 }
 

@@ -119,7 +119,7 @@ var testRooms = map[string][]string{
 // given names and what lies in them. "*" is everywhere. The longest matching
 // prefix counts; a dependency without an entry has no place in the house yet.
 var libraries = map[string][]string{
-	"C":                               {"onednn", "cuda", "turbojpeg", "simd"},
+	"C":                               {"onednn", "cuda", "turbojpeg", "libdeflate", "simd"},
 	"github.com/nats-io":              {"natsbus", "natsring", "jetstream", "existing"},
 	"github.com/nats-io/nats-server":  {"natsserver"},
 	"github.com/nats-io/jwt":          {"existing"}, // credentials of tests

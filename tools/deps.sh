@@ -50,6 +50,7 @@ need libc6-dev have_libc
 need ca-certificates test -e /etc/ssl/certs/ca-certificates.crt
 need libdnnl-dev test -e /usr/include/dnnl.h # --engine onednn
 need libjpeg62-turbo-dev test -e /usr/include/jpeglib.h # JPEG
+need libdeflate-dev test -e /usr/include/libdeflate.h # PNG
 need dataset-fashion-mnist test -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 if [ "${1:-}" = images ]; then
   need docker.io have_docker

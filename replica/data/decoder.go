@@ -25,6 +25,8 @@ type Decoder struct {
 	content []byte
 	image   augment.Image
 
+	packed, rows []byte // of a PNG file: its chunks in one piece, its rows
+
 	file, decoding ticket // of the data set's budget
 }
 
@@ -38,7 +40,7 @@ func NewDecoder() *Decoder { return &Decoder{} }
 // Close lets go of the buffers, of which an image may still hold one.
 func (d *Decoder) Close() {
 	d.file.give()
-	d.content, d.image = nil, augment.Image{}
+	d.content, d.image, d.packed, d.rows = nil, augment.Image{}, nil, nil
 }
 
 // Trim lets go of what a large image has left: its buffers would stay until the
@@ -50,6 +52,9 @@ func (d *Decoder) Trim() {
 	}
 	if cap(d.image.Pix) > kept {
 		d.image = augment.Image{}
+	}
+	if cap(d.packed)+cap(d.rows) > uncounted {
+		d.packed, d.rows = nil, nil
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"mochi/replica/augment"
@@ -41,6 +42,12 @@ func FuzzDecode(f *testing.F) {
 		}
 		if werr == nil && img.W*img.H > most {
 			t.Fatalf("%d×%d pixels are above the limit", img.W, img.H)
+		}
+		if err == nil && werr == nil && head.Format == PNG && head.Orientation <= 1 {
+			pix := slices.Clone(img.Pix)
+			if by, err := carefulPNG(part, content); err != nil || !slices.Equal(by.Pix, pix) {
+				t.Fatalf("image/png: %v, or other pixels", err)
+			}
 		}
 		part.Region = func(w, h int) augment.Rect {
 			return augment.Rect{Top: h / 2, Left: w / 2, Height: h - h/2, Width: w - w/2}

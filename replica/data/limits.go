@@ -127,7 +127,7 @@ func costOfJPEG(f turbojpeg.Frame) int64 {
 }
 
 // costOfPNG is likewise for a PNG file, whose header was read: the image as RGB,
-// as it is stored, and once more where it comes in passes.
+// as it is stored, and once more where it comes in passes; and its chunks in one piece.
 func costOfPNG(content []byte) int64 {
 	w, h := binary.BigEndian.Uint32(content[16:]), binary.BigEndian.Uint32(content[20:])
 	depth, colour, interlaced := content[24], content[25], content[28] != 0
@@ -141,7 +141,7 @@ func costOfPNG(content []byte) int64 {
 	if interlaced {
 		stored *= 2
 	}
-	return int64(w) * int64(h) * int64(augment.Channels+stored)
+	return int64(w)*int64(h)*int64(augment.Channels+stored) + int64(len(content))
 }
 
 // collect lets go of what Go's decoders have used, before another takes its place:

@@ -143,8 +143,8 @@ func TestCostOfPNG(t *testing.T) {
 		if c.want == 1100 || c.want == 700 {
 			content[25] = 6 // the encoder leaves alpha out where there is none
 		}
-		if got := costOfPNG(content); got != c.want {
-			t.Errorf("%T: %d bytes, want %d", c.m, got, c.want)
+		if got, want := costOfPNG(content), c.want+int64(len(content)); got != want {
+			t.Errorf("%T: %d bytes, want %d", c.m, got, want)
 		}
 		head, f, err := readHeader(b.Bytes(), nil)
 		if err != nil || head.check(f, 99) == nil || head.check(f, 100) != nil || head.cost(f, b.Bytes()) < 400 {
@@ -158,8 +158,9 @@ func TestTrim(t *testing.T) {
 	d := NewDecoder()
 	d.Image(kept, 1)
 	d.Content(kept + 1)
+	d.rows = make([]byte, uncounted+1)
 	d.Trim()
-	if cap(d.image.Pix)+cap(d.content) != 0 {
+	if cap(d.image.Pix)+cap(d.content)+cap(d.rows) != 0 {
 		t.Error("it is kept")
 	}
 	small := d.Image(10, 10)

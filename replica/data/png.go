@@ -149,9 +149,17 @@ func readPNG(content []byte) (Header, error) {
 	return h, nil
 }
 
-// decodePNG decodes a PNG file of which the header was read. image/png refuses a file
-// for faults that do not touch the pixels: those are looked past, as libpng does.
+// decodePNG decodes a PNG file of which the header was read.
 func decodePNG(d *Decoder, content []byte) (*augment.Image, error) {
+	if img := fastPNG(d, content); img != nil {
+		return img, nil
+	}
+	return carefulPNG(d, content)
+}
+
+// carefulPNG is decodePNG for every file. image/png refuses one for faults that do not
+// touch the pixels: those are looked past, as libpng does.
+func carefulPNG(d *Decoder, content []byte) (*augment.Image, error) {
 	m, err := png.Decode(bytes.NewReader(content))
 	if err != nil {
 		if m, err = decodeDamagedPNG(content, err); err != nil {

@@ -88,13 +88,13 @@ if ! have "$debian"; then
   import "$debian" 'CMD ["bash"]'
   if ! timeout 60 docker run --rm "$debian" apt-get -qq -o Acquire::Retries=0 -o APT::Update::Error-Mode=any update >/dev/null 2>&1; then
     echo "images: containers have no package mirror; adding the engines' libraries and dataset-fashion-mnist to $debian"
-    install libdnnl2 libjpeg62-turbo dataset-fashion-mnist
+    install libdnnl2 libjpeg62-turbo libdeflate0 dataset-fashion-mnist
     import "$debian" 'CMD ["bash"]'
   fi
 fi
 
 if [ "${1:-}" != debian ] && ! have "$golang"; then
-  install gcc libc6-dev libdnnl-dev libjpeg62-turbo-dev
+  install gcc libc6-dev libdnnl-dev libjpeg62-turbo-dev libdeflate-dev
   "${sudo[@]}" mkdir -p "$root/usr/local/go" "$root/go"
   "${sudo[@]}" cp -a "$(go env GOROOT)/." "$root/usr/local/go/"
   # Modules are fetched during the build: trust whom this machine trusts. The
