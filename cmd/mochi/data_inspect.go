@@ -8,12 +8,14 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/convert"
 	"mochi/cmd/mochi/engines"
 	"mochi/replica/data/survey"
 )
@@ -22,7 +24,7 @@ func dataInspectCommand() *cli.Command {
 	c := cli.NewCommand("data inspect PATH", cli.Text{
 		Short:   "show what a data set holds: counts, classes, sizes, corrupt and duplicate images",
 		About:   "show what the data at PATH is: counts, classes, sizes, corrupt and duplicate images",
-		Example: "mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json",
+		Example: "mochi data inspect ~/images\nmochi data inspect 'shards/train-{000..146}.tar' --quick --json\nmochi data inspect ~/images --html data.html",
 	})
 	sources := cli.AddData(c, "`PATH` of the data instead of the argument")
 	cache := cli.AddCache(c, engines.BuildIdentity)
@@ -30,12 +32,20 @@ func dataInspectCommand() *cli.Command {
 	quick := c.Bool("quick", false, "read headers only: damaged pixels and duplicates are not found")
 	workers := c.Int("workers", runtime.NumCPU(), "goroutines")
 	asJSON := c.Bool("json", false, "print one JSON object")
+	html := c.String("html", "", "`FILE` to write too: one page with the verdict, class and image sizes and a contact sheet, which needs nothing else")
 	limit := cli.LimitImages(c)
 	c.Run = func(args []string, out, errs io.Writer) error {
 		var f cli.Faults
 		f.AtLeast(1, "workers", *workers)
 		set := cli.OpenAllData(&f, slices.DeleteFunc(append(*sources, args...), func(s string) bool { return s == "" }), errs, cache)
 		limit(&f, set)
+		if *html != "" { // said now, not after an hour of reading
+			if info, err := os.Stat(filepath.Dir(*html)); err != nil || !info.IsDir() {
+				f.Add("html", "there is no folder %s to write it to", filepath.Dir(*html))
+			} else if info, err := os.Stat(*html); err == nil && !info.Mode().IsRegular() {
+				f.Add("html", "%s is not a file: give the name of one, such as data.html", *html)
+			}
+		}
 		if err := f.Err(); err != nil {
 			return err
 		}
@@ -51,6 +61,14 @@ func dataInspectCommand() *cli.Command {
 		}
 		if err != nil {
 			return err
+		}
+		if *html != "" {
+			if err := convert.WriteFile(*html, func(w *os.File) error { return r.Page(ctx, set, w) }); err != nil {
+				if errors.Is(err, context.Canceled) {
+					return cli.ErrInterrupted
+				}
+				return err
+			}
 		}
 		if *asJSON {
 			err = cli.PrintJSON(out, r)

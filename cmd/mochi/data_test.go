@@ -152,3 +152,24 @@ func TestOtherDataAreRefused(t *testing.T) {
 	}
 	refused(t, 2, training(photos(t, 9, "only"), filepath.Join(t.TempDir(), "run"), "--oracle"), "oracle: needs labelled data of two classes or more", "one class")
 }
+
+// The page of data inspect is written whole, beside what is printed; where it cannot
+// be, that is said before anything is read.
+func TestInspectPage(t *testing.T) {
+	dir, out := photos(t, 5, "a", "<script>"), filepath.Join(t.TempDir(), "data.html")
+	refused(t, 2, []string{"data", "inspect", dir, "--html", filepath.Join(out, "missing", "x.html")}, "there is no folder")
+	refused(t, 2, []string{"data", "inspect", dir, "--html", dir}, "is not a file")
+	put(t, out, []byte("the old page"))
+	status, printed, errs := call("data", "inspect", dir, "--html", out, "--json")
+	page, err := os.ReadFile(out)
+	var r survey.Report
+	if status != 0 || err != nil || json.Unmarshal([]byte(printed), &r) != nil {
+		t.Fatalf("status %d, %v: %s\n%s", status, err, printed, errs)
+	}
+	if !bytes.HasSuffix(page, []byte("</html>\n")) || !bytes.Contains(page, []byte(r.Digest)) || bytes.Contains(page, []byte("<script")) {
+		t.Errorf("the page:\n%s", page)
+	}
+	if left, err := os.ReadDir(filepath.Dir(out)); err != nil || len(left) != 1 {
+		t.Errorf("beside the page: %v, %v", left, err)
+	}
+}

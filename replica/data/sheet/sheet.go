@@ -84,6 +84,14 @@ func Draw(ctx context.Context, d data.Dataset, recipe augment.Recipe, o Options)
 	return sheet, corrupt, nil
 }
 
+// Thumbnail is an image scaled to fit into a white square of side pixels.
+func Thumbnail(img *augment.Image, side int) *image.RGBA {
+	m := image.NewRGBA(image.Rect(0, 0, side, side))
+	fill(m, m.Rect, color.RGBA{255, 255, 255, 255})
+	original(m, 0, 0, side, img)
+	return m
+}
+
 func fill(sheet *image.RGBA, r image.Rectangle, c color.RGBA) {
 	for y := r.Min.Y; y < r.Max.Y; y++ {
 		for x := r.Min.X; x < r.Max.X; x++ {
