@@ -24,7 +24,8 @@ type Chance struct {
 	born  int
 	quiet time.Duration // until then what was begun has an end
 
-	copies int // of the folder, so far
+	copies  int  // of the folder, so far
+	slipped bool // a sum has gone bad
 }
 
 // ChanceConfig is the job of a random history.
@@ -167,6 +168,12 @@ func troubles() []trouble {
 		}},
 		{"slow uplink", 1, func(c *Chance) { c.w.Uplink(c.anybody(), c.between(0, 3*time.Second)) }},
 		{"damaged upload", 1, func(c *Chance) { c.w.DamageUpload(c.anybody()) }},
+		{"a bit of the sums flips", 2, func(c *Chance) {
+			if !c.slipped { // two that slip alike in one step are a majority
+				c.slipped = true
+				c.w.Tune(c.anybody(), func(e *Engine) { e.Slips = true })
+			}
+		}},
 		{"disk stall", 2, func(c *Chance) { c.w.StallDisk(c.until(c.between(0, 30*time.Second))) }},
 		{"disk full", 1, func(c *Chance) { c.w.FillDisk(c.until(c.between(0, 30*time.Second))) }},
 		{"failing member", 1, func(c *Chance) {

@@ -68,7 +68,7 @@ func (p *Process) openRing(ctx context.Context, round protocol.Round, rank int, 
 	return adder{g, p}, nil
 }
 
-// adder is a ring in which a member may add wrongly.
+// adder is a ring in which a member may add wrongly, or keep a sum badly.
 type adder struct {
 	*allreduce.Group
 	p *Process
@@ -79,10 +79,22 @@ func (a adder) AllReduceSumChecked(ctx context.Context, tag allreduce.Tag, data 
 	wrong := a.p.engine.Adds
 	a.p.w.mu.Unlock()
 	if wrong && len(data) > 0 {
-		data[0] = math.Float32frombits(math.Float32bits(data[0]) ^ 1<<12)
+		flip(data)
 	}
-	return a.Group.AllReduceSumChecked(ctx, tag, data, check)
+	if err := a.Group.AllReduceSumChecked(ctx, tag, data, check); err != nil {
+		return err
+	}
+	a.p.w.mu.Lock()
+	defer a.p.w.mu.Unlock()
+	if a.p.engine.Slips && a.World() > 1 && len(data) > 0 {
+		a.p.engine.Slips = false
+		flip(data)
+	}
+	return nil
 }
+
+// flip changes a bit.
+func flip(data []float32) { data[0] = math.Float32frombits(math.Float32bits(data[0]) ^ 1<<12) }
 
 func (w *World) end(p *Process, round protocol.Round, rank int) *end {
 	w.mu.Lock()

@@ -26,6 +26,7 @@ type Engine struct {
 	Fail  error         // from now on every program fails
 	Evil  bool          // from now on gradients have a wrong bit
 	Adds  bool          // from now on it adds gradients up wrongly, by one bit
+	Slips bool          // one bit of the next sum that it gets from others flips in its memory
 }
 
 // orphaned is for how long a replica does without a coordinator, as is usual.

@@ -65,4 +65,9 @@ var mutations = []mutation{
 		"	in.source.Reset()\n	in.units",
 		"	in.units",
 	}}},
+	{"the digests of votes are not compared", []edit{{
+		"coordinator/round/step.go",
+		"return r.VoteOf(m).Digest })",
+		"return \"\" })",
+	}}},
 }
