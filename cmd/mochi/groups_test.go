@@ -34,7 +34,7 @@ func TestGroupsAtOnce(t *testing.T) {
 	}
 	resumed, _ := train("resumed", "--groups-at-once", "2", "--steps", "5")
 	_, said := train("resumed", "--groups-at-once", "4")
-	if !strings.Contains(said, "settings changed from step 5 on: groups-at-once: 2 ≠ 4") {
+	if !strings.Contains(said, "settings changed from step 5 on: groups-at-once: 2 → 4") {
 		t.Errorf("resumed with another number:\n%s", said)
 	}
 	mustEqual(t, one, resumed)

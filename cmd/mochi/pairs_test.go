@@ -99,7 +99,7 @@ func TestPairsAreWhatTheCheckpointHad(t *testing.T) {
 	says(again, "shard")
 	changed, said := train("changed", 6, "--resume", old, "--pairs", "all")
 	says(changed, "all")
-	if !strings.Contains(said, "settings changed from step 3 on: pairs: shard ≠ all") {
+	if !strings.Contains(said, "settings changed from step 3 on: pairs: shard → all") {
 		t.Errorf("it does not say what has changed:\n%s", said)
 	}
 

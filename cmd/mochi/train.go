@@ -192,6 +192,7 @@ func (l *local) train() error {
 			return err
 		}
 	}
+	l.begin.Over = func(st *checkpoint.State) bool { return run.Over(l.cfg, l.set.Info.Train, st) }
 	j, err := run.Open(l.run, l.cfg, l.begin, l.progress)
 	if err != nil {
 		return err
@@ -200,18 +201,13 @@ func (l *local) train() error {
 	if err := run.SameData(j.From, l.set.Info); err != nil {
 		return cli.UsageError{Err: err}
 	}
+	if j.Over {
+		l.progress.Say("%s is complete: %d steps are done; --steps or --epochs lets it go on", l.run, j.From.Step)
+		return nil
+	}
 	l.cfg = j.Config
 	l.set.Limit(l.cfg.ImagePixels(), l.cfg.ImageBytes())
 	j.Recorder.Know(l.set.Info)
-	var step, cursor int64
-	if j.From != nil {
-		step, cursor = j.From.Step, j.From.Cursor
-	}
-	total := j.Recorder.Total(step, cursor)
-	if j.From != nil && j.From.Step >= total {
-		l.progress.Say("%s is complete: %d of %d steps; --steps or --epochs lets it go on", l.run, j.From.Step, total)
-		return nil
-	}
 	corrupt := j.Recorder.Watch(l.set, l.cfg.StrictData)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -45,7 +45,7 @@ func (j *Job) openLog(path string, saved *config.Job, p *Progress) (cut int64, e
 	if old == nil {
 		return -1, nil
 	}
-	diff := config.Differences(*old, j.Config)
+	diff := config.Changes(*old, j.Config)
 	if len(diff) == 0 {
 		return -1, nil
 	}
@@ -100,11 +100,17 @@ func (j *Job) loggedConfig(path string, saved *config.Job) (*config.Job, error) 
 }
 
 // changed moves the log of other settings aside.
-func (j *Job) changed(dir string, diff []string, p *Progress) (cut int64, err error) {
+func (j *Job) changed(dir string, diff []config.Change, p *Progress) (cut int64, err error) {
 	if j.From != nil {
 		cut = j.From.Step
 	}
-	p.Say("settings changed from step %d on: %s", cut, strings.Join(diff, ", "))
+	j.changes = &settingsChanged{Step: cut, Old: map[string]string{}, New: map[string]string{}}
+	var said []string
+	for _, c := range diff {
+		said = append(said, c.String())
+		j.changes.Old[c.Setting], j.changes.New[c.Setting] = c.Old, c.New
+	}
+	p.Say("settings changed from step %d on: %s", cut, strings.Join(said, ", "))
 	notes := j.Log.Notes() // who was left out for wrong arithmetic stays so
 	term := j.Log.Term()
 	round, err := j.Log.Round(context.Background())

@@ -16,6 +16,18 @@ type collapse struct {
 // EventName implements event.Event.
 func (collapse) EventName() string { return "collapse" }
 
+// settingsChanged is logged when a run goes on with other settings than before. The
+// config.yaml of before is kept as config.yaml.1, ….
+type settingsChanged struct {
+	event.Info
+	Step int64             `json:"step"` // the last one with the old settings
+	Old  map[string]string `json:"old"`  // by name: as they were
+	New  map[string]string `json:"new"`  // by name: as they are from the next step on
+}
+
+// EventName implements event.Event.
+func (settingsChanged) EventName() string { return "settings" }
+
 // unreadableData is logged for each part of a data set that cannot be listed.
 type unreadableData struct {
 	event.Warning

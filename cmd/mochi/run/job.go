@@ -31,6 +31,7 @@ type Job struct {
 	Recorder *Recorder
 	Log      *commitlog.Log
 	Afresh   bool   // it takes up nothing of an earlier run
+	Over     bool   // Beginning.Over said so: nothing else is open
 	Former   string // the folder of the log of an earlier build, "" when there is none
 
 	// Of one of a group of coordinators (OpenMember), whose log is elsewhere; else nil.
@@ -38,6 +39,8 @@ type Job struct {
 	Outlet *Outlet
 	Before *Before
 	lock   *os.File
+
+	changes *settingsChanged // since the last start, nil for none
 }
 
 // Beginning is what a run begins with, where it is not the seed: --resume and --init.
@@ -45,6 +48,10 @@ type Beginning struct {
 	Resume string // auto, never or a checkpoint
 	Init   string // a checkpoint whose weights are taken; "": none
 	State  *checkpoint.State
+
+	// Over says whether a job whose newest checkpoint this is has nothing more to do;
+	// nil: not known. Such a run stays as it is, whatever the settings.
+	Over func(*checkpoint.State) bool
 }
 
 // AddBeginning adds --resume and --init.
@@ -151,6 +158,10 @@ func Open(path string, cfg config.Job, begin Beginning, p *Progress) (_ *Job, er
 	if err != nil {
 		return nil, err
 	}
+	if j.From != nil && begin.Over != nil && begin.Over(j.From) {
+		j.Over = true
+		return j, nil
+	}
 	cut, err := j.openLog(path, old, p)
 	if err != nil {
 		return nil, err
@@ -178,11 +189,36 @@ func Open(path string, cfg config.Job, begin Beginning, p *Progress) (_ *Job, er
 	if err := j.Log.SaveConfig(string(text)); err != nil {
 		return nil, err
 	}
+	if j.changes != nil {
+		if err := j.keepSettings(path, text); err != nil {
+			return nil, err
+		}
+	}
 	if err := writeConfig(filepath.Join(path, configFile), text); err != nil {
 		return nil, err
 	}
 	j.Recorder = &Recorder{path: path, out: j.Dir, cfg: cfg, progress: p}
 	return j, nil
+}
+
+// keepSettings logs what has changed, and keeps config.yaml as it was until now (text is
+// the new one).
+func (j *Job) keepSettings(path string, text []byte) error {
+	if err := j.Dir.Event(*j.changes); err != nil {
+		return err
+	}
+	file := filepath.Join(path, configFile)
+	old, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes.Equal(old, text) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("keep the settings of before: %w", err)
+	}
+	to, err := freeName(file)
+	if err != nil {
+		return err
+	}
+	return WriteFile(to, old)
 }
 
 // writeConfig writes config.yaml, unless it is there as it should be: on a full disk a

@@ -8,6 +8,7 @@ import (
 	"mochi/coordinator/event"
 	"mochi/coordinator/protocol"
 	"mochi/coordinator/protocol/config"
+	"mochi/replica/checkpoint"
 	"mochi/replica/data"
 	"mochi/replica/data/sampler"
 )
@@ -119,10 +120,10 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// Total is the length in steps of a job that has made so many and committed
-// the samples before cursor; the recorder must know the data.
-func (r *Recorder) Total(step, cursor int64) int64 {
-	return totalSteps(r.cfg, r.samples.Load(), step, cursor)
+// Over says whether a job of cfg on so many training images, whose checkpoint st is, has
+// made all of its steps.
+func Over(cfg config.Job, images int, st *checkpoint.State) bool {
+	return st.Step > 0 && images > 0 && st.Step >= totalSteps(cfg, sampler.New(images, cfg.Seed), st.Step, st.Cursor)
 }
 
 // totalSteps is the length in steps of a job that has made so many and

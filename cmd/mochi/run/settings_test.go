@@ -2,6 +2,7 @@ package run
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -76,6 +77,13 @@ func TestStartedAgainWithChangedSettings(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(folder, "commits.1")); err != nil {
 		t.Error(err)
 	}
+	if log, err := os.ReadFile(filepath.Join(folder, LogFile)); err != nil || strings.Count(string(log), `"event":"settings"`) != 1 ||
+		!strings.Contains(string(log), fmt.Sprintf(`"step":4,"old":{"lr":"%g"},"new":{"lr":"%g"}`, before.LR, after.LR)) {
+		t.Errorf("log.jsonl: %s, %v", log, err)
+	}
+	if kept, err := os.ReadFile(filepath.Join(folder, "config.yaml.1")); err != nil || string(kept) != string(yaml) {
+		t.Errorf("the settings of before: %v\n%s", err, kept)
+	}
 	last = protocol.Commit{}
 	train(j, 5, 9)
 	if err := j.Close(); err != nil {
@@ -91,5 +99,28 @@ func TestStartedAgainWithChangedSettings(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "config.yaml.2")); err == nil {
+		t.Error("settings were kept that did not change")
+	}
+
+	// Of a run that is over nothing changes, whatever the settings.
+	var text bytes.Buffer
+	j, err = Open(folder, before, Beginning{Resume: "auto", Over: func(st *checkpoint.State) bool { return Over(before, 4, st) }}, NewProgress(&text, before))
+	if before.Steps = 4; err != nil || j.Over {
+		t.Fatalf("%v, over %v before all epochs", err, j.Over)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	j, err = Open(folder, after, Beginning{Resume: "auto", Over: func(st *checkpoint.State) bool { return Over(before, 4, st) }}, NewProgress(&text, after))
+	if err != nil || !j.Over {
+		t.Fatalf("%v, over %v", err, j.Over)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	if is, err := os.ReadFile(filepath.Join(folder, "config.yaml")); err != nil || string(is) != string(yaml) {
+		t.Errorf("config.yaml of a run that is over changed: %v", err)
 	}
 }

@@ -85,6 +85,16 @@ func Differences(a, b Job) []string {
 	return differences(a, b, func(f field) bool { return f.keeps != keepsResult })
 }
 
+// Change is a setting that has another value than before.
+type Change struct{ Setting, Old, New string }
+
+func (c Change) String() string { return fmt.Sprintf("%s: %s → %s", c.Setting, c.Old, c.New) }
+
+// Changes are the fields of Differences, when a job goes from old to new settings.
+func Changes(old, new Job) []Change {
+	return changes(old, new, func(f field) bool { return f.keeps != keepsResult })
+}
+
 // AllDifferences lists all fields in which a and b differ, in the form of Differences.
 func AllDifferences(a, b Job) []string {
 	return differences(a, b, func(field) bool { return true })
@@ -100,6 +110,14 @@ func CompatibleResume(old, new Job) []string {
 
 func differences(a, b Job, compared func(f field) bool) []string {
 	var list []string
+	for _, c := range changes(a, b, compared) {
+		list = append(list, fmt.Sprintf("%s: %s ≠ %s", c.Setting, c.Old, c.New))
+	}
+	return list
+}
+
+func changes(a, b Job, compared func(f field) bool) []Change {
+	var list []Change
 	a, b = a.effective(), b.effective()
 	if a.Pairs != b.Pairs {
 		b.QueueShards = a.QueueShards // follows from that
@@ -108,7 +126,7 @@ func differences(a, b Job, compared func(f field) bool) []string {
 	for i, fa := range fieldsOf(&a) {
 		va, vb := fa.value.Interface(), fb[i].value.Interface()
 		if compared(fa) && va != vb {
-			list = append(list, fmt.Sprintf("%s: %v ≠ %v", fa.name, va, vb))
+			list = append(list, Change{fa.name, fmt.Sprint(va), fmt.Sprint(vb)})
 		}
 	}
 	return list
