@@ -24,3 +24,13 @@ func TestFewImagesAreAnnounced(t *testing.T) {
 		}
 	}
 }
+
+// More replicas than cores are told of, with how many would do.
+func TestCrowdedReplicas(t *testing.T) {
+	if text := crowded(2, 2); text != "" {
+		t.Error(text)
+	}
+	if text := crowded(8, 2); !strings.Contains(text, "8 replicas share 2 cores") || !strings.Contains(text, "--replicas 2") {
+		t.Error(text)
+	}
+}

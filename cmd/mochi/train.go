@@ -77,6 +77,9 @@ func trainCommand() *cli.Command {
 		l.log = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelInfo, *verbose)})
 		l.replicaLog = slog.New(run.PlainLog{Progress: l.progress, Level: run.AtLevel(slog.LevelWarn, *verbose)})
 		announce(l.progress, l.set, l.cfg)
+		if text := crowded(l.replicas, runtime.NumCPU()); text != "" && l.infos[0].Name != "cuda" {
+			l.progress.Say("note: %s", text)
+		}
 		return l.train()
 	}
 	return c
@@ -184,6 +187,15 @@ func announce(p *run.Progress, set *data.Set, cfg config.Job) {
 		}
 		p.Say("note: %s is not measured: %s", what, why)
 	}
+}
+
+// crowded says that replicas that compute on so many cores are too many; "" where they
+// are not.
+func crowded(replicas, cores int) string {
+	if replicas <= cores {
+		return ""
+	}
+	return fmt.Sprintf("%d replicas share %s and take turns, which is slower than fewer of them: --replicas %d would do", replicas, cli.Count(cores, "core"), cores)
 }
 
 func (l *local) train() error {
