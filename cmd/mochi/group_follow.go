@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/follow"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
@@ -137,6 +138,10 @@ func (g *group) say(ctx context.Context, bus *natsbus.Replica, trouble string) e
 	})
 	if err != nil {
 		return err
+	}
+	if err := otherBuild(a, engines.BuildIdentity()); err != nil {
+		g.end(err)
+		return nil
 	}
 	if a.Config == "" { // its job has not begun
 		return nil

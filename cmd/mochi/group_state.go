@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/protocol"
 )
 
@@ -49,7 +51,16 @@ func (s *standbys) hear(b protocol.StandingBy) protocol.GroupAnswer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.last[b.Name] = standbyHeard{b, time.Now()}
-	return protocol.GroupAnswer{Leader: s.name, Config: s.config}
+	return protocol.GroupAnswer{Leader: s.name, Config: s.config, Binary: engines.BuildIdentity()}
+}
+
+// otherBuild is an error when a coordinator is of another build than the one that leads:
+// if it led next it would send all replicas away.
+func otherBuild(leader protocol.GroupAnswer, own string) error {
+	if leader.Binary == "" || leader.Binary == own {
+		return nil
+	}
+	return cli.Usagef("%s leads this job with another build of mochi (%s, which its replicas have too; here %s): run the same build on every host; to change it, stop the job, and start all of it with the new one", leader.Leader, leader.Binary, own)
 }
 
 // of is what was heard of one, false when nothing was.

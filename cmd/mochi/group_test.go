@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -9,9 +10,30 @@ import (
 	"testing"
 	"time"
 
+	"mochi/cmd/mochi/cli"
+	"mochi/cmd/mochi/engines"
 	"mochi/coordinator/natsbus"
 	"mochi/coordinator/protocol"
 )
+
+// TestStandbyOfAnotherBuild: it is told at once, not when it leads and sends all replicas
+// away. What a leader of an earlier build does not say is not compared.
+func TestStandbyOfAnotherBuild(t *testing.T) {
+	s := newStandbys()
+	s.begin("a")
+	answer := s.hear(protocol.StandingBy{Name: "b"})
+	if err := otherBuild(answer, engines.BuildIdentity()); err != nil {
+		t.Error(err)
+	}
+	err := otherBuild(answer, "0123456789abcdef")
+	if !errors.As(err, new(cli.UsageError)) || !strings.Contains(err.Error(), "a leads") || !strings.Contains(err.Error(), "0123456789abcdef") {
+		t.Errorf("a standby of another build hears %v", err)
+	}
+	answer.Binary = ""
+	if err := otherBuild(answer, "0123456789abcdef"); err != nil {
+		t.Error(err)
+	}
+}
 
 // TestWhatStandbysCover: the log keeps what the checkpoint of each that was heard lately
 // does not cover; one that is away for long holds nobody up.

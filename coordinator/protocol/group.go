@@ -21,6 +21,7 @@ type StandingBy struct {
 type GroupAnswer struct {
 	Leader string `json:"leader"`           // name
 	Config string `json:"config,omitempty"` // YAML: of the job
+	Binary string `json:"binary,omitempty"` // build identity, which replicas must have too; "" from an earlier build
 }
 
 // GroupState is a group of coordinators in a Status.
