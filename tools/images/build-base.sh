@@ -23,7 +23,7 @@ golang=golang:1.26-$suite
 
 # What the images made here are labelled with; another word when they are to
 # hold something else, so that those of before are made again.
-contents=engines
+contents=engines-libdeflate
 
 have() { # IMAGE is here: an official one, or made here with these contents
   local label
