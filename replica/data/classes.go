@@ -41,6 +41,8 @@ func ReadClasses(text string) (ClassList, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist) && strings.Contains(text, ","):
 		return classList(strings.Split(text, ","))
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%s: no such file; want a file with an id a line, or %s", text, ImageNet100)
 	case err != nil:
 		return nil, fmt.Errorf("%w; want a file with an id a line, or %s", err, ImageNet100)
 	}
