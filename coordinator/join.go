@@ -126,7 +126,7 @@ func (c *Core) isMember(r *roster.Replica) bool {
 // round that voted for it and did not see it: they still hold its gradients.
 func (c *Core) sendAgain() {
 	last := c.history.Last()
-	if last == nil {
+	if last == nil || last.Round == 0 { // given back by a replica of an earlier build: its learning rate is not known
 		return
 	}
 	for _, r := range c.roster.All() {

@@ -36,11 +36,15 @@ type History struct {
 }
 
 // entry is what is remembered of a commit that no checkpoint covers yet.
+// Whoever is told of it may have to give it back, to a log that was lost, from which it is
+// sent to replicas that missed it: so all that they apply it by is kept.
 type entry struct {
 	Logged
-	cursor int64 // after it
-	batch  int
+	commit protocol.Commit // without its groups and its seal
 }
+
+// cursor is how many samples are committed after it.
+func (e entry) cursor() int64 { return e.commit.Cursor + int64(e.commit.Batch) }
 
 // Logged is what the log has of a step.
 type Logged struct {
@@ -69,7 +73,8 @@ func New(checkpoint *Checkpoint, last *protocol.Commit, tail []protocol.Commit) 
 }
 
 func (h *History) remember(commit protocol.Commit) {
-	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit.Cursor + int64(commit.Batch), commit.Batch}
+	commit.Groups, commit.Seal, commit.EndRound, commit.Checkpoint, commit.Final = nil, "", false, false, false
+	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit}
 }
 
 // At is the step whose state the job stands at.
@@ -106,7 +111,7 @@ func (h *History) CursorAfter(step int64) (int64, bool) {
 		return h.checkpoint.Cursor, true
 	}
 	e, ok := h.steps[step]
-	return e.cursor, ok
+	return e.cursor(), ok
 }
 
 // Has says whether the state after a step is one of this job: the log or the
@@ -122,16 +127,14 @@ func (h *History) Logged(step int64) (Logged, bool) {
 	return e.Logged, e.Digest != ""
 }
 
-// Commit is what is remembered of the commit of a step, without its groups; nil when
-// nothing is.
+// Commit is the commit of a step without its groups, of the caller; nil when it is not
+// remembered.
 func (h *History) Commit(step int64) *protocol.Commit {
 	e := h.steps[step]
 	if e.Digest == "" {
 		return nil
 	}
-	return &protocol.Commit{
-		Step: step, Cursor: e.cursor - int64(e.batch), Batch: e.batch, Digest: e.Digest, Term: e.Term, Chain: e.Chain,
-	}
+	return &e.commit
 }
 
 // Adopt takes commits that the log has got back: they take the place of what it had of
@@ -177,7 +180,7 @@ func (h *History) Store(name string, step int64) bool {
 	}
 	if old := h.checkpoint; old != nil { // the job may stand there: it went back before this one was safe
 		if _, logged := h.steps[old.Step]; !logged {
-			h.steps[old.Step] = entry{cursor: old.Cursor}
+			h.steps[old.Step] = entry{commit: protocol.Commit{Cursor: old.Cursor}}
 		}
 	}
 	h.checkpoint = &Checkpoint{Name: name, Step: step, Cursor: cursor}

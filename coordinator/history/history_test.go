@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -133,5 +134,28 @@ func TestStandsAtOlderCheckpoint(t *testing.T) {
 	}
 	if digest, ok := h.Logged(5); ok {
 		t.Errorf("nobody knows that the log has %q of step 5", digest.Digest)
+	}
+}
+
+// What is remembered of a commit is all that a replica applies it by: whoever was told of it
+// may have to give it back. Groups, and what was said to one replica alone, are left out.
+func TestCommitIsWhole(t *testing.T) {
+	c := protocol.Commit{
+		Step: 1, Round: 2, Term: 3, Chain: "c", Epoch: 4, Cursor: 5, Batch: 6, QueueStart: 7, LR: 0.125, Momentum: 0.5, Digest: "d",
+	}
+	full := c
+	full.Groups, full.Seal, full.EndRound, full.Checkpoint, full.Final = []protocol.GroupReport{{Group: 1}}, "s", true, true, true
+	h := history.New(nil, &full, []protocol.Commit{full})
+	got := h.Commit(1)
+	if got == nil || !reflect.DeepEqual(*got, c) {
+		t.Errorf("%+v, want %+v", got, c)
+	}
+	if got.LR = 9; h.Commit(1).LR != c.LR {
+		t.Error("who is given it has changed it")
+	}
+	for i := range reflect.TypeFor[protocol.Commit]().NumField() { // a field that comes later is not forgotten
+		if f := reflect.TypeFor[protocol.Commit]().Field(i); reflect.ValueOf(full).Field(i).IsZero() {
+			t.Errorf("%s is not in this test", f.Name)
+		}
 	}
 }
