@@ -109,7 +109,13 @@ func troubles() []trouble {
 			// All is drawn now: what happens later must not draw, nor change c.
 			when, back := c.between(0, 10*time.Second), c.between(0, 15*time.Second)
 			c.until(when + back)
-			after(when, func() { c.restart(back, func() { c.w.RestoreFolder(host) }) })
+			after(when, func() {
+				// When the job is over its replicas go: an old copy in place of what they
+				// left is the end of it, whatever anybody does.
+				if c.goesOnYet() {
+					c.restart(back, func() { c.w.RestoreFolder(host) })
+				}
+			})
 		}},
 		{"coordinator crash at a point", 6, func(c *Chance) {
 			what := []string{"send commit", "send round", "append", "appended", "record", "save round", "save", "store", "stored",
