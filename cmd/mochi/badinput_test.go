@@ -259,7 +259,7 @@ func TestRunFolder(t *testing.T) {
 	lock.Close()
 	trained(t, training(data, folder, "--resume", "never"))
 	absent(t, folder+".1") // there was nothing to move aside
-	if log := trained(t, training(data, folder)); !strings.Contains(log, "is complete: 3 of 3 steps") {
+	if log := trained(t, training(data, folder)); !strings.Contains(log, "is complete: 3 steps are done") {
 		t.Errorf("a complete run is not called so:\n%s", log)
 	}
 	if log := trained(t, training(data, folder, "--resume", "never")); !strings.Contains(log, "moved the old run to "+folder+".1") {

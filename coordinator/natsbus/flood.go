@@ -12,7 +12,7 @@ import (
 // it would fill the memory of the process that reads it, or keep the others waiting.
 const (
 	floodMessages = 10_000   // a second, in the long run
-	floodBurst    = 20_000   // at once
+	floodBurst    = 100_000  // at once
 	floodBytes    = 16 << 20 // a second, in the long run
 	floodAtOnce   = 64 << 20 // bytes
 	floodToldFor  = 10 * time.Second
