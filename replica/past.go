@@ -24,7 +24,7 @@ type past struct {
 // changes nothing; one that is another than the known of its step takes its place, and
 // that of all later ones.
 func (p *past) add(c protocol.Commit) {
-	c.EndRound, c.Checkpoint, c.Final = false, false, false // said to this replica, not logged
+	c = c.Bare()
 	if i, known := p.find(c.Step); known {
 		if have := p.commits[i]; have.Chain == c.Chain && have.Digest == c.Digest {
 			return

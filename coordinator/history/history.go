@@ -28,23 +28,17 @@ type History struct {
 	head       int64            // the last step in the log, or of the checkpoint when that is later
 	last       *protocol.Commit // the last of the log, nil when it is empty
 	inherited  bool             // it was there when this coordinator began
-	steps      map[int64]entry  // commits after the checkpoint
 	checkpoint *Checkpoint      // the newest, nil when there is none
+
+	// The commits after the checkpoint, without groups and seals. Whoever is told of one
+	// may have to give it back, to a log that was lost, from which it is sent to replicas
+	// that missed it: so all that they apply it by is kept. One without a digest stands for
+	// the cursor alone (Store).
+	steps map[int64]protocol.Commit
 
 	at     int64  // the step whose state the job stands at; below head while steps are run again
 	digest string // of that state, "" when not known
 }
-
-// entry is what is remembered of a commit that no checkpoint covers yet.
-// Whoever is told of it may have to give it back, to a log that was lost, from which it is
-// sent to replicas that missed it: so all that they apply it by is kept.
-type entry struct {
-	Logged
-	commit protocol.Commit // without its groups and its seal
-}
-
-// cursor is how many samples are committed after it.
-func (e entry) cursor() int64 { return e.commit.Cursor + int64(e.commit.Batch) }
 
 // Logged is what the log has of a step.
 type Logged struct {
@@ -57,7 +51,7 @@ type Logged struct {
 // last commit of the log, nil where there is none, and the commits after that
 // checkpoint.
 func New(checkpoint *Checkpoint, last *protocol.Commit, tail []protocol.Commit) *History {
-	h := &History{last: last, inherited: last != nil, steps: map[int64]entry{}, checkpoint: checkpoint}
+	h := &History{last: last, inherited: last != nil, steps: map[int64]protocol.Commit{}, checkpoint: checkpoint}
 	if last != nil {
 		h.head = last.Step
 		h.remember(*last)
@@ -73,8 +67,9 @@ func New(checkpoint *Checkpoint, last *protocol.Commit, tail []protocol.Commit) 
 }
 
 func (h *History) remember(commit protocol.Commit) {
-	commit.Groups, commit.Seal, commit.EndRound, commit.Checkpoint, commit.Final = nil, "", false, false, false
-	h.steps[commit.Step] = entry{Logged{commit.Digest, commit.Term, commit.Chain}, commit}
+	commit = commit.Bare()
+	commit.Groups, commit.Seal = nil, ""
+	h.steps[commit.Step] = commit
 }
 
 // At is the step whose state the job stands at.
@@ -110,8 +105,8 @@ func (h *History) CursorAfter(step int64) (int64, bool) {
 	case h.checkpoint != nil && h.checkpoint.Step == step:
 		return h.checkpoint.Cursor, true
 	}
-	e, ok := h.steps[step]
-	return e.cursor(), ok
+	c, ok := h.steps[step]
+	return c.Cursor + int64(c.Batch), ok
 }
 
 // Has says whether the state after a step is one of this job: the log or the
@@ -123,18 +118,18 @@ func (h *History) Has(step int64) bool {
 
 // Logged is what the log has of a step, false when it is not remembered.
 func (h *History) Logged(step int64) (Logged, bool) {
-	e := h.steps[step]
-	return e.Logged, e.Digest != ""
+	c := h.steps[step]
+	return Logged{c.Digest, c.Term, c.Chain}, c.Digest != ""
 }
 
 // Commit is the commit of a step without its groups, of the caller; nil when it is not
 // remembered.
 func (h *History) Commit(step int64) *protocol.Commit {
-	e := h.steps[step]
-	if e.Digest == "" {
+	c := h.steps[step]
+	if c.Digest == "" {
 		return nil
 	}
-	return &e.commit
+	return &c
 }
 
 // Adopt takes commits that the log has got back: they take the place of what it had of
@@ -144,7 +139,7 @@ func (h *History) Adopt(commits []protocol.Commit) {
 		return
 	}
 	first, last := commits[0].Step, commits[len(commits)-1]
-	maps.DeleteFunc(h.steps, func(s int64, _ entry) bool { return s >= first })
+	maps.DeleteFunc(h.steps, func(s int64, _ protocol.Commit) bool { return s >= first })
 	for _, c := range commits {
 		h.remember(c)
 	}
@@ -180,12 +175,12 @@ func (h *History) Store(name string, step int64) bool {
 	}
 	if old := h.checkpoint; old != nil { // the job may stand there: it went back before this one was safe
 		if _, logged := h.steps[old.Step]; !logged {
-			h.steps[old.Step] = entry{commit: protocol.Commit{Cursor: old.Cursor}}
+			h.steps[old.Step] = protocol.Commit{Cursor: old.Cursor}
 		}
 	}
 	h.checkpoint = &Checkpoint{Name: name, Step: step, Cursor: cursor}
 	// Steps that are being run again are still compared with the log.
-	maps.DeleteFunc(h.steps, func(s int64, _ entry) bool { return s < min(step, h.at) })
+	maps.DeleteFunc(h.steps, func(s int64, _ protocol.Commit) bool { return s < min(step, h.at) })
 	return true
 }
 

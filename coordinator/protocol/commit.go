@@ -14,10 +14,17 @@ func (c Commit) Link(before string) string {
 	return fmt.Sprintf("%x", h[:16])
 }
 
+// Bare is a commit without what is said with it to single replicas, which no log has.
+func (c Commit) Bare() Commit {
+	c.EndRound, c.Checkpoint, c.Final = false, false, false
+	return c
+}
+
 // Body is the digest of all that a commit says but its seal, and what is said of it to
 // single replicas.
 func (c Commit) Body() string {
-	c.Seal, c.EndRound, c.Checkpoint, c.Final = "", false, false, false
+	c = c.Bare()
+	c.Seal = ""
 	if len(c.Groups) == 0 {
 		c.Groups = nil
 	}
