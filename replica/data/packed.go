@@ -16,10 +16,14 @@ import (
 // content says so, not its name. A shard that cannot be read is one with Fault; an error
 // is of the place it is unpacked to, or says that there is no such file.
 func scanShard(path string, o Options) (*shards.Shard, error) {
-	switch {
-	case unpacked.IsGzip(path):
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() { // a pipe would be waited for
+		return &shards.Shard{Path: path, Fault: errors.New("it is no plain file")}, nil
+	}
+	switch head := readHead(path); {
+	case unpacked.IsGzip(head):
 		return scanUnpacked(path, unpacked.Gzip(), o)
-	case parquet.Is(path), shards.SuffixOf(path) == parquet.Suffix:
+	case parquet.Is(head), shards.SuffixOf(path) == parquet.Suffix:
 		s, err := scanUnpacked(path, parquet.Images(), o)
 		if err == nil {
 			byRow(s)

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // What tests unpack is not left in the user's folder.
@@ -126,5 +128,25 @@ func TestPackedShardsThatAreDamaged(t *testing.T) {
 	}
 	if set, err = OpenWith(filepath.Join(dir, "train-0.tar.gz"), o); err != nil || !slices.Equal(widths(t, set.Train), []int{1, 2}) {
 		t.Errorf("opened again: %v", err)
+	}
+}
+
+// A pipe that is called a shard is not waited for.
+func TestPipesAreNoShards(t *testing.T) {
+	for _, name := range []string{"train.tar", "train.tar.gz", "train.parquet"} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { _, err := Open(path); done <- err }()
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), "no plain file") || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Errorf("%s is waited for", name)
+		}
 	}
 }

@@ -15,6 +15,7 @@ package parquet
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -45,17 +46,8 @@ const (
 
 const magic = "PAR1"
 
-// Is says whether the file at a path is one, by its first bytes.
-func Is(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, len(magic))
-	_, err = io.ReadFull(f, head)
-	return err == nil && string(head) == magic
-}
+// Is says whether a file that begins so is one.
+func Is(head []byte) bool { return bytes.HasPrefix(head, []byte(magic)) }
 
 // HasImages says whether the file at a path has a column of images, as far as its
 // description can be read.

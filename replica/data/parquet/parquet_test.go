@@ -210,13 +210,13 @@ func TestDamaged(t *testing.T) {
 	if err := os.WriteFile(path, good, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !Is(path) || !HasImages(path) || Is(path+"x") || HasImages(path+"x") {
+	if !Is(good) || !HasImages(path) || Is(nil) || HasImages(path+"x") {
 		t.Error("it is not recognised")
 	}
 	if err := os.WriteFile(path, good[:len(good)-1], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !Is(path) || HasImages(path) {
+	if !Is(good[:len(good)-1]) || HasImages(path) {
 		t.Error("one that is cut has images")
 	}
 }

@@ -19,17 +19,8 @@ const (
 
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// IsGzip says whether the file at a path is packed by gzip, by its first bytes.
-func IsGzip(path string) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, len(gzipMagic))
-	_, err = io.ReadFull(f, head)
-	return err == nil && bytes.Equal(head, gzipMagic)
-}
+// IsGzip says whether a file that begins so is packed by gzip.
+func IsGzip(head []byte) bool { return bytes.HasPrefix(head, gzipMagic) }
 
 // Gzip unpacks a gzip file, of one part or several.
 func Gzip() Maker {
