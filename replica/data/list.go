@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,6 @@ import (
 
 	"mochi/replica/data/lists"
 	"mochi/replica/data/naming"
-	"mochi/replica/data/shards"
 )
 
 // namedSplit is the images that a list names: those of a folder, with classes that the
@@ -209,17 +209,8 @@ func (l *listing) resolve(n named, seen map[string]bool) (*namedSplit, error) {
 
 // number gives the samples the numbers of their classes, and sorts them.
 func (s *namedSplit) number(classes map[string]bool, of []string) {
-	words := false
-	for name := range classes {
-		_, number := shards.Number(name)
-		words = words || !number
-		s.classes = append(s.classes, name)
-	}
-	if words {
-		slices.Sort(s.classes)
-	} else {
-		sortNumbers(s.classes)
-	}
+	s.classes = slices.Collect(maps.Keys(classes))
+	sortClasses(s.classes)
 	at := make(map[string]int32, len(s.classes))
 	for i, name := range s.classes {
 		at[name] = int32(i)

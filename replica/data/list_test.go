@@ -12,12 +12,12 @@ import (
 	"mochi/replica/data/naming"
 )
 
-// openAll is Open that counts all files.
-func openAll(t *testing.T, path string) *Set {
+// openAll opens paths, several as one data set, and counts all files.
+func openAll(t *testing.T, paths ...string) *Set {
 	t.Helper()
 	o := DefaultOptions()
 	o.CountAll = true
-	set, err := OpenWith(path, o)
+	set, err := OpenAll(paths, o)
 	if err != nil {
 		t.Fatal(err)
 	}

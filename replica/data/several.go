@@ -6,12 +6,12 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"golang.org/x/text/unicode/norm"
 
 	"mochi/replica/augment"
-	"mochi/replica/data/shards"
 )
 
 // OpenAll opens the data sets at several paths as one: the samples of the first, then
@@ -121,19 +121,10 @@ func strangers(paths []string, names [][]string) (notes []string) {
 // uniteClasses are the names of the classes of all sources, sorted; numbers by their
 // value.
 func uniteClasses(names [][]string) []string {
-	set := make(map[string]bool)
-	words := false
-	for _, list := range names {
-		for _, name := range list {
-			_, number := shards.Number(name)
-			words = words || !number
-			set[name] = true
-		}
-	}
-	classes := slices.Sorted(maps.Keys(set))
-	if !words {
-		sortNumbers(classes)
-	}
+	classes := slices.Concat(names...)
+	slices.Sort(classes)
+	classes = slices.Compact(classes)
+	sortClasses(classes)
 	return classes
 }
 
@@ -230,13 +221,15 @@ func (u *united) dataset() Dataset {
 	return unitedFiles{u}
 }
 
+// part is the number of the data set that sample i comes from.
+func (u *united) part(i int) int {
+	return sort.Search(len(u.first), func(p int) bool { return u.first[p] > i }) - 1
+}
+
 // source is where sample i comes from.
 func (u *united) source(i int) (Dataset, int) {
-	part, exact := slices.BinarySearch(u.first, i)
-	if !exact {
-		part--
-	}
-	return u.parts[part], i - u.first[part]
+	p := u.part(i)
+	return u.parts[p], i - u.first[p]
 }
 
 func (u *united) Len() int                   { return len(u.labels) }
@@ -260,12 +253,8 @@ type unitedFiles struct{ *united }
 
 // Name is the sample's name in its source, behind the source's number from 1 on.
 func (u unitedFiles) Name(i int) string {
-	part, exact := slices.BinarySearch(u.first, i)
-	if exact {
-		part++
-	}
 	d, at := u.source(i)
-	return fmt.Sprintf("%d/%s", part, d.(Encoded).Name(at))
+	return fmt.Sprintf("%d/%s", u.part(i)+1, d.(Encoded).Name(at))
 }
 
 func (u unitedFiles) Content(i int, d *Decoder) ([]byte, error) {

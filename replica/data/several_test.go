@@ -2,25 +2,13 @@ package data
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
-
-// several opens paths as one data set that counts all files.
-func several(t *testing.T, paths ...string) *Set {
-	t.Helper()
-	o := DefaultOptions()
-	o.CountAll = true
-	set, err := OpenAll(paths, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkSum(t, set)
-	return set
-}
 
 // classesOfAll are the names of the classes of all samples, "" for none.
 func classesOfAll(d Dataset) (names []string) {
@@ -51,7 +39,7 @@ func TestSeveralSources(t *testing.T) {
 	writeIDX(t, idx, true)
 	write(t, filepath.Join(cifar, "data_batch_1.bin"), cifarRecords(1, 3, 9))
 	for _, paths := range [][]string{{folder, list}, {list, folder}, {folder, shards, list}, {idx, folder}, {cifar, shards, idx, list, folder}} {
-		set := several(t, paths...)
+		set := openAll(t, paths...)
 		var names, testNames []string
 		var alone []*Set
 		files := true
@@ -100,11 +88,11 @@ func TestSeveralSources(t *testing.T) {
 		}
 	}
 	// A class that only another source trains on is known; one that none has is said once.
-	set := several(t, folder, list)
+	set := openAll(t, folder, list)
 	if got := classesOfAll(set.Test); !slices.Equal(got, []string{"cat", "", "dog"}) || strings.Contains(set.Announce, "class cat of") || !strings.Contains(set.Announce, "class cow of the test split of "+folder) {
 		t.Errorf("%v\n%s", got, set.Announce)
 	}
-	set = several(t, shards, folder)
+	set = openAll(t, shards, folder)
 	if !strings.Contains(set.Announce, "class 9 of the test split of "+shards) || className(set.Train, 0) != "0" {
 		t.Error(set.Announce)
 	}
@@ -137,7 +125,7 @@ func samePixels(t *testing.T, a Dataset, i int, b Dataset, j int) {
 // is refused; limits hold for all.
 func TestSeveralAreTold(t *testing.T) {
 	a, b := folderOf(t, "x/1.png", "y/2.png"), folderOf(t, "x/3.png", "z/4.png")
-	ab, ba := several(t, a, b), several(t, b, a)
+	ab, ba := openAll(t, a, b), openAll(t, b, a)
 	alone, err := Open(a)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +137,7 @@ func TestSeveralAreTold(t *testing.T) {
 	if ab.Info.Digest == ba.Info.Digest || ab.Info.Digest == alone.Info.Digest || ab.Info.Classes != 3 || ab.Kind != "several" {
 		t.Errorf("%+v, %+v", ab.Info, ba.Info)
 	}
-	if again := several(t, a, b); again.Info != ab.Info {
+	if again := openAll(t, a, b); again.Info != ab.Info {
 		t.Error("another digest the next time")
 	}
 	link := filepath.Join(t.TempDir(), "link")
@@ -170,7 +158,7 @@ func TestSeveralAreTold(t *testing.T) {
 			t.Errorf("sample %d is above the limit", i)
 		}
 	}
-	other := several(t, a, folderOf(t, "q/1.png", "r/2.png"))
+	other := openAll(t, a, folderOf(t, "q/1.png", "r/2.png"))
 	if !strings.Contains(other.Announce, "none of the classes of "+a) {
 		t.Error(other.Announce)
 	}
@@ -187,11 +175,34 @@ func TestSeveralByName(t *testing.T) {
 	val := filepath.Join(filepath.Dir(shard), "x-val.tar")
 	write(t, shard, tarBytes(t, member{"1.png", drawing(t, 1)}, member{"1.json", []byte(`{"label": 5, "class_name": "dog"}`)}))
 	write(t, val, tarBytes(t, member{"1.png", drawing(t, 1)}, member{"1.json", []byte(`{"label": 4, "class_name": "cat"}`)}))
-	set := several(t, dir, shard)
+	set := openAll(t, dir, shard)
 	if got := classesOfAll(set.Train); !slices.Equal(got, []string{"cat", "dog", "dog"}) || set.Train.Classes() != 2 {
 		t.Errorf("%v of %d", got, set.Train.Classes())
 	}
 	if got := classesOfAll(set.Test); !slices.Equal(got, []string{"cat"}) {
 		t.Errorf("tests %v", got)
+	}
+}
+
+// Where each sample comes from, also where a part has none.
+func TestPartOfASample(t *testing.T) {
+	u := &united{first: []int{0, 2, 2, 5}}
+	for i, want := range []int{0, 0, 2, 2, 2, 3, 3} {
+		if got := u.part(i); got != want {
+			t.Errorf("sample %d is of part %d, want %d", i, got, want)
+		}
+	}
+}
+
+// Classes are sorted by one rule, whatever order they come in.
+func TestSortedClasses(t *testing.T) {
+	for _, want := range [][]string{{}, {"9", "10"}, {"01", "1", "2"}, {"10", "9", "cat"}, {"", "1"}} {
+		for range 20 {
+			got := slices.Clone(want)
+			rand.Shuffle(len(got), func(i, j int) { got[i], got[j] = got[j], got[i] })
+			if sortClasses(got); !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
 	}
 }

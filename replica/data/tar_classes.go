@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -86,29 +87,33 @@ func splitFolders(list []indexed) (train, test []indexed, notes []string, err er
 // classesOfShards are the names of the classes that samples have, sorted; numbers by
 // their value.
 func classesOfShards(list []indexed) (names []string) {
-	seen, words := make(map[string]bool), false
+	seen := make(map[string]bool)
 	for _, s := range list {
 		if s.class != "" && !seen[s.class] {
-			_, number := shards.Number(s.class)
-			words = words || !number
 			seen[s.class] = true
 			names = append(names, s.class)
 		}
 	}
-	if !words && !folderClasses(list) {
-		sortNumbers(names)
-		return names
+	if folderClasses(list) {
+		slices.Sort(names)
+	} else {
+		sortClasses(names)
 	}
-	slices.Sort(names)
 	return names
 }
 
-// sortNumbers sorts classes that are numbers by these: 9 before 10.
-func sortNumbers(names []string) {
-	slices.SortFunc(names, func(a, b string) int {
+// sortClasses sorts the names of classes: if all are numbers by these, 9 before 10.
+func sortClasses(names []string) {
+	slices.Sort(names)
+	for _, name := range names {
+		if _, number := shards.Number(name); !number {
+			return
+		}
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
 		x, _ := shards.Number(a)
 		y, _ := shards.Number(b)
-		return int(x - y)
+		return cmp.Compare(x, y)
 	})
 }
 
