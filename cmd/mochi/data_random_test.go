@@ -2,10 +2,7 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
-	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,35 +12,18 @@ import (
 	"mochi/replica/data/datatest"
 )
 
-var (
-	randomSets = flag.Int("data.sets", 20, "random data sets of TestRandomDataAgree")
-	randomSeed = flag.Uint64("data.seed", 1, "of the first of them")
-)
-
 // Of random data sets whose truth is known, inspect, pack, what was packed and the
 // evaluation say the same, which is the truth.
 func TestRandomDataAgree(t *testing.T) {
 	base := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(base, "cache"))
-	for n := range *randomSets {
-		seed := *randomSeed + uint64(n)
-		dir := filepath.Join(base, fmt.Sprint(seed))
-		w, err := datatest.Make(seed, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+	datatest.Each(t, base, 20, func(w datatest.World, dir string) {
 		var sources []string
 		for _, s := range w.Sources {
 			sources = append(sources, "--data", s)
 		}
 		agree(t, w, sources, filepath.Join(dir, "train-{000..}.tar"))
-		if t.Failed() {
-			t.Fatalf("seed %d: %s", seed, w.Told)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // truthOf are the samples of a truth, or of a split: content → class.

@@ -1,10 +1,7 @@
 package data_test
 
 import (
-	"flag"
-	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,11 +11,6 @@ import (
 
 	"mochi/replica/data"
 	"mochi/replica/data/datatest"
-)
-
-var (
-	randomSets = flag.Int("data.sets", 100, "random data sets of TestRandomData")
-	randomSeed = flag.Uint64("data.seed", 1, "of the first of them")
 )
 
 // sampled is what a split holds: path and content → class.
@@ -52,16 +44,10 @@ func sampled(t *testing.T, d data.Dataset) map[string]string {
 // together, whose truth is known.
 func TestRandomData(t *testing.T) {
 	base := t.TempDir()
-	for n := range *randomSets {
-		seed := *randomSeed + uint64(n)
-		dir := filepath.Join(base, fmt.Sprint(seed))
-		w, err := datatest.Make(seed, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+	datatest.Each(t, base, 100, func(w datatest.World, _ string) {
 		set, err := data.OpenAll(w.Sources, data.Options{MaxPixels: 100, MaxBytes: 1 << 20, CountAll: true, Unpack: filepath.Join(base, "unpacked")})
 		if err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, err, w.Told)
+			t.Fatalf("%v\n%s", err, w.Told)
 		}
 		for _, split := range []struct {
 			name  string
@@ -73,7 +59,7 @@ func TestRandomData(t *testing.T) {
 				want[s.Path+"\x00"+s.Content] = s.Class
 			}
 			if got := sampled(t, split.d); !maps.Equal(got, want) {
-				t.Errorf("seed %d: the %s split has %d samples of %v, want %d of %v\n%s\n%s", seed, split.name, len(got), slices.Sorted(maps.Values(got)), len(want), slices.Sorted(maps.Values(want)), set.Announce, w.Told)
+				t.Errorf("the %s split has %d samples of %v, want %d of %v\n%s", split.name, len(got), slices.Sorted(maps.Values(got)), len(want), slices.Sorted(maps.Values(want)), set.Announce)
 			}
 		}
 		a := set.Account
@@ -82,13 +68,7 @@ func TestRandomData(t *testing.T) {
 			left += l.Files
 		}
 		if a.Found != w.Found || a.Train != len(w.Train) || a.Test != len(w.Test) || a.Read != w.Read || left != w.Left || a.Unruled() != 0 || a.Train+a.Test+a.Read+a.Faults+left != a.Found {
-			t.Errorf("seed %d: %s; want %d found, %d, %d, %d with labels, %d left out\n%s\n%s", seed, a.Sum(), w.Found, len(w.Train), len(w.Test), w.Read, w.Left, strings.Join(set.Verdict(0, 0), "\n"), w.Told)
+			t.Errorf("%s; want %d found, %d, %d, %d with labels, %d left out\n%s", a.Sum(), w.Found, len(w.Train), len(w.Test), w.Read, w.Left, strings.Join(set.Verdict(0, 0), "\n"))
 		}
-		if t.Failed() {
-			return
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/base64"
 	"html"
 	"image/png"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -25,15 +23,7 @@ func TestPage(t *testing.T) {
 		`train/b & 'c' {{.Kind}}/3.png`:                                 good[:len(good)/2],
 		`val/b & 'c' {{.Kind}}/javascript:1.png`:                        encoded(t, 9, 9, 1, false, true),
 	}
-	for name, content := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put(t, dir, files)
 	set, err := data.Open(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -39,6 +39,20 @@ func encoded(t *testing.T, w, h int, shade uint8, grey, asPNG bool) []byte {
 	return b.Bytes()
 }
 
+// put writes files below a folder.
+func put(t *testing.T, dir string, files map[string][]byte) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSurvey(t *testing.T) {
 	dir := t.TempDir()
 	twin := encoded(t, 100, 50, 7, false, false)
@@ -53,15 +67,7 @@ func TestSurvey(t *testing.T) {
 		"val/b/8.png":   encoded(t, 33, 33, 1, false, true),
 		"val/x/9.png":   encoded(t, 31, 400, 2, false, true),
 	}
-	for name, content := range files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put(t, dir, files)
 	set, err := data.Open(dir)
 	if err != nil {
 		t.Fatal(err)
