@@ -17,6 +17,7 @@ import (
 	"mochi/cmd/mochi/cli"
 	"mochi/cmd/mochi/convert"
 	"mochi/cmd/mochi/engines"
+	"mochi/replica/data"
 	"mochi/replica/data/survey"
 )
 
@@ -90,7 +91,7 @@ func printSurvey(out io.Writer, r *survey.Report) {
 	split := func(name string, s survey.Split) {
 		fmt.Fprintf(out, "%s: %s", name, cli.Count(s.Images, "image"))
 		if s.Bytes > 0 {
-			fmt.Fprintf(out, ", %s", cli.Bytes(s.Bytes))
+			fmt.Fprintf(out, ", %s", data.Bytes(s.Bytes))
 		}
 		if s.Unlabeled > 0 && r.Classes > 0 {
 			fmt.Fprintf(out, ", %d without a class", s.Unlabeled)

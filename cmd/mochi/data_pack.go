@@ -135,7 +135,7 @@ func dataPackCommand() *cli.Command {
 		if *asJSON {
 			return cli.PrintJSON(out, result)
 		}
-		fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", cli.Count(result.Images, "image"), cli.Count(len(result.Shards), "shard"), cli.Bytes(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
+		fmt.Fprintf(out, "%s in %s, %s: %s … %s\n", cli.Count(result.Images, "image"), cli.Count(len(result.Shards), "shard"), data.Bytes(result.Bytes), result.Shards[0], result.Shards[len(result.Shards)-1])
 		if n := len(result.LeftOut); n > 0 {
 			fmt.Fprintf(out, "%s could not be read and were left out\n", cli.Count(n, "image"))
 		}

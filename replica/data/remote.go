@@ -31,7 +31,7 @@ func openRemote(pattern string, o Options) (*Set, error) {
 	}
 	set.stores = []*remote.Store{store}
 	set.Info.Shards = remote.Pin(train)
-	set.Announce += fmt.Sprintf("\ncached in %s (--cache-dir), which holds %s at most (--cache-bytes)", store.Folder(), bytesText(store.Limit()))
+	set.Announce += fmt.Sprintf("\ncached in %s (--cache-dir), which holds %s at most (--cache-bytes)", store.Folder(), Bytes(store.Limit()))
 	return set, nil
 }
 
@@ -49,14 +49,6 @@ func Shown(path string) string {
 		return remote.Shown(path)
 	}
 	return path
-}
-
-// bytesText is a number of bytes for people.
-func bytesText(n int64) string {
-	if n >= 1e9 {
-		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
-	}
-	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 }
 
 // Ahead tells a data set whose samples come from elsewhere which of them will be read,

@@ -1,6 +1,10 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+
+	"mochi/replica/data/remote"
+)
 
 // count writes a number with thousands separated, as people read it.
 func count(n int) string {
@@ -18,3 +22,6 @@ func plural(n int, one, many string) string {
 	}
 	return count(n) + " " + many
 }
+
+// Bytes is a number of bytes as people read it.
+func Bytes(n int64) string { return remote.Bytes(n) }

@@ -39,7 +39,7 @@ type RoomError struct {
 }
 
 func (e *RoomError) Error() string {
-	return fmt.Sprintf("the cache may hold %s (--cache-bytes %d), and %s needs %s: raise --cache-bytes", size(e.Limit), e.Limit, e.For, size(e.Need))
+	return fmt.Sprintf("the cache may hold %s (--cache-bytes %d), and %s needs %s: raise --cache-bytes", Bytes(e.Limit), e.Limit, e.For, Bytes(e.Need))
 }
 
 // failure is why one request brought no bytes, or no more of them.
@@ -120,8 +120,8 @@ type redirectError struct{ why string }
 
 func (e *redirectError) Error() string { return e.why }
 
-// size is a number of bytes for people.
-func size(n int64) string {
+// Bytes is a number of bytes as people read it.
+func Bytes(n int64) string {
 	switch {
 	case n >= 1e9:
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)

@@ -114,7 +114,7 @@ func (p *progress) tell() {
 	if rate > 0 {
 		left = time.Duration(float64(p.total-bytes)/rate*1e9).Round(time.Second).String() + " left"
 	}
-	p.store.o.Progress(fmt.Sprintf("indexed %d of %d shards, %s of %s, %s/s, %s", p.done.Load(), p.shards, size(bytes), size(p.total), size(int64(rate)), left))
+	p.store.o.Progress(fmt.Sprintf("indexed %d of %d shards, %s of %s, %s/s, %s", p.done.Load(), p.shards, Bytes(bytes), Bytes(p.total), Bytes(int64(rate)), left))
 }
 
 // index is what the shard holds; nil where another process is about to index it.
