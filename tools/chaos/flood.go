@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,113 +34,140 @@ type flooded struct {
 // mostRatio is by how much a flood of strangers at the coordinator's port may slow a job.
 const mostRatio = 1.10
 
+// flooding is a job on loopback, and what was seen of it so far.
+type flooding struct {
+	*world
+	length   time.Duration // of each turn
+	report   flooded
+	lastTurn []float64 // ms of the steps that were committed in it
+}
+
 // flood trains on loopback with one replica, and lets strangers without a token come in
 // turns: to a port that has nothing to do with it, and to the coordinator's. Each of them
 // connects, says what it likes, and comes again when it was sent away.
 func flood(ctx context.Context, args []string, errs io.Writer) (any, []string, error) {
-	r := flooded{}
+	w := &flooding{world: &world{errs: errs, began: time.Now()}}
 	f := flag.NewFlagSet("chaos flood", flag.ContinueOnError)
 	f.SetOutput(errs)
-	mochi := f.String("mochi", "bin/mochi", "the program")
-	f.IntVar(&r.Connections, "connections", 200, "strangers at a time")
-	length := f.Duration("time", time.Minute, "of each turn")
-	turns := f.Int("turns", 1, "pairs of turns")
-	if err := f.Parse(args); err != nil || f.NArg() > 0 || *length <= 0 || *turns < 1 || r.Connections < 1 {
+	f.StringVar(&w.mochi, "mochi", "bin/mochi", "the program")
+	f.IntVar(&w.report.Connections, "connections", 200, "strangers at a time")
+	f.DurationVar(&w.length, "time", time.Minute, "of each turn")
+	f.IntVar(&w.times, "turns", 1, "pairs of turns")
+	if err := f.Parse(args); err != nil || f.NArg() > 0 || w.length <= 0 || w.times < 1 || w.report.Connections < 1 {
 		return nil, nil, errors.Join(errUsage, err)
 	}
-	r.Seconds = length.Seconds()
-	dir, err := os.MkdirTemp("", "mochi-flood-")
-	if err != nil {
+	w.report.Seconds = w.length.Seconds()
+	var err error
+	if w.out, err = os.MkdirTemp("", "mochi-flood-"); err != nil {
 		return nil, nil, err
 	}
-	defer os.RemoveAll(dir)
-	w := &world{options: options{out: dir, data: filepath.Join(dir, "images")}, errs: errs, began: time.Now()}
+	defer os.RemoveAll(w.out)
+	if err := w.begin(); err != nil {
+		return nil, nil, err
+	}
+	defer w.record.Close()
+	defer w.cluster.close()
+	if err = w.turns(ctx); err == nil {
+		w.cluster.end(time.Minute)
+	}
+	broken := w.cluster.broken()
+	if w.report.Ratio > mostRatio {
+		broken = append(broken, fmt.Sprintf("steps take %.2f times as long while strangers come to the coordinator as while they come to another port, more than %.2f", w.report.Ratio, mostRatio))
+	}
+	return w.report, broken, err
+}
+
+// begin makes the images and the cluster, and starts nothing.
+func (w *flooding) begin() (err error) {
+	w.data = filepath.Join(w.out, "images")
 	if err := generate(w.data); err != nil {
-		return nil, nil, err
+		return err
 	}
+	here, err := freeAddress()
+	if err != nil {
+		return err
+	}
+	w.cluster, err = newCluster(&cluster{mochi: w.mochi, folder: w.out, state: filepath.Join(w.out, "state"), data: w.data,
+		settings: jobs["tiny"], note: w.note, network: loopback(here)}, []string{"a"}, 1)
+	if err == nil {
+		w.record, err = os.Create(filepath.Join(w.out, "events.jsonl"))
+	}
+	return err
+}
+
+// turns does them: a quiet one, and pairs of the two ports.
+func (w *flooding) turns(ctx context.Context) error {
 	sink, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer sink.Close()
 	go swallow(sink)
-	note := func(what string, more any) {
-		fmt.Fprintf(errs, "%8.1fs  %s  %v\n", time.Since(w.began).Seconds(), what, more)
-	}
-	here, err := freePort()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.cluster, err = newCluster(&cluster{mochi: *mochi, folder: dir, state: filepath.Join(dir, "state"), data: w.data,
-		settings: jobs["tiny"], note: note, network: loopback(here)}, []string{"a"}, 1)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer w.cluster.close()
 	for _, p := range w.cluster.everybody() {
 		if err := w.cluster.start(p); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
 	if err := w.await(ctx, time.Minute, "twenty steps", func(steps []line) bool { return len(steps) > 20 }); err != nil {
-		return nil, w.cluster.broken(), err
+		return err
 	}
-	// turn is the times of the steps that were committed meanwhile.
-	turn := func(during func(context.Context)) ([]float64, error) {
-		ctx, cancel := context.WithTimeout(ctx, *length)
-		defer cancel()
-		from := time.Now()
-		during(ctx)
-		to := time.Now()
-		if err := w.log.read(); err != nil {
-			return nil, err
+	if err := w.turn(ctx, func(ctx context.Context) { <-ctx.Done() }); err != nil {
+		return err
+	}
+	r := &w.report
+	r.QuietMs = middle(w.lastTurn)
+	var elsewhere, here []float64
+	for range w.times {
+		if _, _, err := w.strangersAt(ctx, sink.Addr().String()); err != nil {
+			return err
 		}
-		var took []float64
-		for _, l := range commits(w.log.lines) {
-			if l.Time.After(from.Add(2*time.Second)) && l.Time.Before(to) {
-				took = append(took, l.StepMs)
-			}
+		r.ElsewhereMs, elsewhere = append(r.ElsewhereMs, middle(w.lastTurn)), append(elsewhere, w.lastTurn...)
+		dialled, used, err := w.strangersAt(ctx, w.cluster.network.listen())
+		if err != nil {
+			return err
 		}
-		if len(took) == 0 {
-			return nil, errors.New("no step was committed during a turn")
+		r.HereMs, here = append(r.HereMs, middle(w.lastTurn)), append(here, w.lastTurn...)
+		r.Dialled, r.CPU = r.Dialled+dialled, r.CPU+used.Seconds()
+	}
+	r.Ratio = middle(here) / middle(elsewhere)
+	return nil
+}
+
+// strangersAt is a turn in which strangers come to an address. It returns how many came,
+// and what the coordinator used of its processor meanwhile.
+func (w *flooding) strangersAt(ctx context.Context, address string) (dialled int64, used time.Duration, err error) {
+	var n atomic.Int64
+	before := cpu(w.cluster.coordinator.pid())
+	err = w.turn(ctx, func(ctx context.Context) { strangers(ctx, address, w.report.Connections, &n) })
+	used = cpu(w.cluster.coordinator.pid()) - before
+	if err == nil {
+		w.note("flooded", map[string]any{"target": address, "median_ms": middle(w.lastTurn), "steps": len(w.lastTurn), "connections": n.Load(), "coordinator_cpu_s": used.Seconds()})
+	}
+	return n.Load(), used, err
+}
+
+// turn has something done for as long as a turn takes, and looks at the steps that were
+// committed meanwhile, but for its first two seconds.
+func (w *flooding) turn(ctx context.Context, during func(context.Context)) error {
+	ctx, cancel := context.WithTimeout(ctx, w.length)
+	defer cancel()
+	from := time.Now()
+	during(ctx)
+	to := time.Now()
+	if err := w.log.read(); err != nil {
+		return err
+	}
+	w.lastTurn = nil
+	for _, l := range commits(w.log.lines) {
+		if l.Time.After(from.Add(2*time.Second)) && l.Time.Before(to) {
+			w.lastTurn = append(w.lastTurn, l.StepMs)
 		}
-		r.Worst = max(r.Worst, slices.Max(took))
-		return took, nil
 	}
-	quiet, err := turn(func(ctx context.Context) { <-ctx.Done() })
-	if err != nil {
-		return nil, w.cluster.broken(), err
+	if len(w.lastTurn) == 0 {
+		return errors.New("no step was committed during a turn")
 	}
-	r.QuietMs = middle(quiet)
-	var elsewhere, at []float64
-	for range *turns {
-		for _, t := range []struct {
-			target string
-			ms     *[]float64
-			all    *[]float64
-			n      *atomic.Int64
-		}{{sink.Addr().String(), &r.ElsewhereMs, &elsewhere, new(atomic.Int64)}, {string(here), &r.HereMs, &at, new(atomic.Int64)}} {
-			before := cpu(w.cluster.coordinator.pid())
-			took, err := turn(func(ctx context.Context) { strangers(ctx, t.target, r.Connections, t.n) })
-			used := cpu(w.cluster.coordinator.pid()) - before
-			if err != nil {
-				return r, w.cluster.broken(), err
-			}
-			*t.ms, *t.all = append(*t.ms, middle(took)), append(*t.all, took...)
-			note("flooded", map[string]any{"target": t.target, "median_ms": middle(took), "steps": len(took), "connections": t.n.Load(), "coordinator_cpu_s": used.Seconds()})
-			if t.all == &at {
-				r.Dialled += t.n.Load()
-				r.CPU += used.Seconds()
-			}
-		}
-	}
-	r.Ratio = middle(at) / middle(elsewhere)
-	w.cluster.end(time.Minute)
-	broken := w.cluster.broken()
-	if r.Ratio > mostRatio {
-		broken = append(broken, fmt.Sprintf("steps take %.2f times as long while strangers come to the coordinator as while they come to another port, more than %.2f", r.Ratio, mostRatio))
-	}
-	return r, broken, nil
+	w.report.Worst = max(w.report.Worst, slices.Max(w.lastTurn))
+	return nil
 }
 
 // loopback is the network of one machine: an address of the coordinator's.
@@ -155,16 +181,6 @@ func (l loopback) set(string, string, weather) error {
 	return errors.New("nothing can be done to loopback")
 }
 func (l loopback) close() error { return nil }
-
-// freePort is an address that nobody listens on.
-func freePort() (loopback, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return loopback("127.0.0.1:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), nil
-}
 
 // swallow takes every connection, hears what it says first, and sends it away: the least that a
 // server can do that wants nothing of them.

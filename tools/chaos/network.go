@@ -91,16 +91,22 @@ type relays struct {
 	now map[path]weather
 }
 
+// freeAddress is an address of loopback that nobody listens on.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
 // newRelays makes one; seed draws what is lost.
 func newRelays(replicas []string, seed uint64) (*relays, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	n := &relays{address: listener.Addr().String(), by: map[string]*relay.Relay{}, now: map[path]weather{}}
-	if err := listener.Close(); err != nil {
-		return nil, err
-	}
+	n := &relays{address: address, by: map[string]*relay.Relay{}, now: map[path]weather{}}
 	for i, name := range replicas {
 		r, err := relay.Listen("127.0.0.1:0", n.address, seed+uint64(i))
 		if err != nil {
