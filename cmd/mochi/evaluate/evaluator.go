@@ -4,6 +4,7 @@
 package evaluate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -219,12 +220,8 @@ func (e *Evaluator) geometry(ctx context.Context, enc *Encoders, when string) er
 // knn measures both features and logs one event, its unmarked figures those of
 // the backbone.
 func (e *Evaluator) knn(ctx context.Context, enc *Encoders, when string) error {
-	k := e.K
-	if k == 0 {
-		k = eval.DefaultK
-	}
 	results, leaks, err := enc.KNN(ctx, e.Set, KNNOptions{
-		K: []int{k}, Free: e.K == 0, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
+		K: []int{cmp.Or(e.K, eval.DefaultK)}, Free: e.K == 0, Temperature: []float64{eval.DefaultTemperature}, Features: []eval.Feature{eval.Backbone, eval.Embedding}, Train: e.Images,
 	})
 	if err != nil {
 		return err
