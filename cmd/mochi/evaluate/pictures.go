@@ -1,15 +1,12 @@
 package evaluate
 
 import (
-	"bytes"
-	"encoding/base64"
-	"html/template"
 	"image"
 	"image/color"
-	"image/png"
 
 	"mochi/replica/augment"
 	"mochi/replica/data"
+	"mochi/replica/data/sheet"
 )
 
 // pictures makes square thumbnails of samples: their centre, as evaluation sees it.
@@ -46,9 +43,6 @@ func (p *pictures) of(ds data.Dataset, sample int, class string) (picture, error
 	if err != nil {
 		return picture{}, err
 	}
-	var b bytes.Buffer
-	if err := png.Encode(&b, img); err != nil {
-		return picture{}, err
-	}
-	return picture{Path: ds.Path(sample), Class: class, Image: template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()))}, nil
+	address, err := sheet.Embedded(img)
+	return picture{Path: ds.Path(sample), Class: class, Image: address}, err
 }

@@ -7,11 +7,15 @@
 package sheet
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"html/template"
 	"image"
 	"image/color"
+	"image/png"
 
 	"mochi/replica/augment"
 	"mochi/replica/data"
@@ -90,6 +94,15 @@ func Thumbnail(img *augment.Image, side int) *image.RGBA {
 	fill(m, m.Rect, color.RGBA{255, 255, 255, 255})
 	original(m, 0, 0, side, img)
 	return m
+}
+
+// Embedded is an image as a data: address, which a page holds itself.
+func Embedded(m image.Image) (template.URL, error) {
+	var b bytes.Buffer
+	if err := png.Encode(&b, m); err != nil {
+		return "", err
+	}
+	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes())), nil
 }
 
 func fill(sheet *image.RGBA, r image.Rectangle, c color.RGBA) {

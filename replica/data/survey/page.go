@@ -1,14 +1,11 @@
 package survey
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
-	"image/png"
 	"io"
 	"strings"
 
@@ -121,13 +118,12 @@ func (r *Report) Page(ctx context.Context, set *data.Set, w io.Writer) error {
 func pictures(ctx context.Context, d data.Dataset, classes []Class, most int) ([]picture, error) {
 	decoder := data.NewDecoder()
 	defer decoder.Close()
-	n := min(most, d.Len())
+	d = data.Limit(d, most)
 	var list []picture
-	for k := range n {
+	for sample := range d.Len() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		sample := int(int64(k) * int64(d.Len()) / int64(n))
 		p := picture{Path: d.Path(sample)}
 		if label := int(d.Label(sample)); label >= 0 && label < len(classes) {
 			p.Class = classes[label].Name
@@ -139,11 +135,9 @@ func pictures(ctx context.Context, d data.Dataset, classes []Class, most int) ([
 		case err != nil:
 			return nil, fmt.Errorf("contact sheet: %w", err)
 		default:
-			var b bytes.Buffer
-			if err := png.Encode(&b, sheet.Thumbnail(img, thumbnail)); err != nil {
+			if p.Image, err = sheet.Embedded(sheet.Thumbnail(img, thumbnail)); err != nil {
 				return nil, err
 			}
-			p.Image = template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes()))
 		}
 		decoder.Trim()
 		list = append(list, p)
