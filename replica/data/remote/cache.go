@@ -59,31 +59,32 @@ func openCache(folder string, limit int64) (*cache, error) {
 		}
 		folder = filepath.Join(home, "mochi", "data")
 	}
-	fault := func(err error) error {
-		return fmt.Errorf("the cache of data (--cache-dir %s): %w", folder, err)
-	}
+	c := &cache{folder: folder, limit: limit, began: time.Now()}
 	for _, dir := range []string{folder, filepath.Join(folder, "new"), filepath.Join(folder, "claims"), filepath.Join(folder, "shards")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fault(err)
+			return nil, c.fault(err)
 		}
 	}
 	info, err := os.Stat(folder)
 	if err != nil {
-		return nil, fault(err)
+		return nil, c.fault(err)
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return nil, fault(fmt.Errorf("others can write into it (mode %04o), and so change what is trained on: chmod 700 it, or name another folder", mode))
+		return nil, c.fault(fmt.Errorf("others can write into it (mode %04o), and so change what is trained on: chmod 700 it, or name another folder", mode))
 	}
-	lock, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fault(err)
+	if c.lock, err = os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, c.fault(err)
 	}
-	c := &cache{folder: folder, limit: limit, began: time.Now(), lock: lock}
 	if err := c.begin(); err != nil {
-		lock.Close()
-		return nil, fault(err)
+		c.lock.Close()
+		return nil, c.fault(err)
 	}
 	return c, nil
+}
+
+// fault is an error of the cache's folder.
+func (c *cache) fault(err error) error {
+	return fmt.Errorf("the cache of data (--cache-dir %s): %w", c.folder, err)
 }
 
 // begin counts what is there, and takes away what a process that died left half

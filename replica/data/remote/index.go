@@ -85,14 +85,7 @@ func (p *progress) index(ctx context.Context, objects []*Object, list []*shards.
 		return err
 	}
 	p.store.o.Progress("another process reads the same shards first; waiting for it")
-	timer := time.NewTimer(200 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause(ctx, 200*time.Millisecond)
 }
 
 // progress is how far the indexing is.
@@ -121,7 +114,7 @@ func (p *progress) tell() {
 func (o *Object) index(ctx context.Context, p *progress) (*shards.Shard, error) {
 	release, busy, err := o.store.cache.claim(o.key)
 	if err != nil {
-		return nil, o.store.cacheFault(err)
+		return nil, o.store.cache.fault(err)
 	}
 	if busy {
 		return nil, nil
@@ -149,7 +142,7 @@ func (o *Object) index(ctx context.Context, p *progress) (*shards.Shard, error) 
 	if shard.Fault == nil {
 		if content, err := encodeIndex(shard, o.sums, o.store.o.Build, o.store.o.Block); err == nil { // else it is made again next time
 			if err := o.store.cache.put(o.key, indexFile, content, false); err != nil && !errors.Is(err, errFull) {
-				return nil, o.store.cacheFault(err)
+				return nil, o.store.cache.fault(err)
 			}
 		}
 	}

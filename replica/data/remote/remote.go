@@ -140,11 +140,7 @@ func (s *Store) keep(o *Object, n int, content []byte, recent bool) error {
 	if err == nil || errors.Is(err, errFull) {
 		return err
 	}
-	return s.cacheFault(err)
-}
-
-func (s *Store) cacheFault(err error) error {
-	return fmt.Errorf("the cache of data (--cache-dir %s): %w", s.cache.folder, err)
+	return s.cache.fault(err)
 }
 
 // span is blocks of a shard, one behind the other.

@@ -95,7 +95,12 @@ func (s *stream) again(ctx context.Context, err error) error {
 		return &Error{s.o.Name(), fmt.Errorf("%w; nothing came for %v, in %d requests", why, silent.Round(time.Second), s.failures)}
 	}
 	store.trouble(s.o, why)
-	timer := time.NewTimer(max(wait, f.wait))
+	return pause(ctx, max(wait, f.wait))
+}
+
+// pause lets time pass; the error is that of ctx, where it ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
