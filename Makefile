@@ -99,12 +99,7 @@ test-long: deps ## what CI has no time for: soaks, fuzzing, all programs under t
 	$(MAKE) --no-print-directory test-s3
 	go run ./tools/mutations
 	CGO_ENABLED=1 go test -race -timeout 60m ./cmd/...
-	@grep -rl --include='*_test.go' '^func Fuzz' . | while read -r file; do \
-	  for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\)(.*/\1/p' $$file); do \
-	    echo "$$(dirname $$file) $$f"; \
-	    go test -tags '$(ENGINES)' -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null || exit 1; \
-	  done; \
-	done
+	bash tools/fuzz.sh '$(FUZZTIME)' '$(ENGINES)' .
 ifneq ($(filter onednn,$(ENGINES)),)
 	$(MAKE) --no-print-directory test-asan
 endif
